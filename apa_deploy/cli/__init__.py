@@ -1,0 +1,1 @@
+"""Command-line verbs: parse, call one function of the library, print one result."""

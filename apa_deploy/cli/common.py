@@ -1,0 +1,59 @@
+"""What every verb shares: the exit codes, `--debug`, `--json` and how an error is shown.
+
+Exit codes: 0 good; 1 a gate failed; 2 misuse or bad input; 3 this machine lacks something.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from .. import __version__
+from ..errors import ApaError
+
+INTERRUPTED = 130
+
+
+def verb_parser(name: str, description: str) -> argparse.ArgumentParser:
+    """A parser with the options that every verb has."""
+    parser = argparse.ArgumentParser(prog=name, description=description)
+    parser.add_argument("--version", action="version", version=f"{name} {__version__}")
+    parser.add_argument("--debug", action="store_true", help="show tracebacks")
+    parser.add_argument("--json", action="store_true", help="print the result as JSON")
+    return parser
+
+
+def run_verb(
+    parser: argparse.ArgumentParser,
+    action: Callable[[argparse.Namespace], int],
+    argv: Sequence[str] | None = None,
+) -> int:
+    """Parse `argv`, run `action` and turn every error into one message and an exit code."""
+    options = parser.parse_args(argv)
+    try:
+        return action(options)
+    except KeyboardInterrupt:
+        print("interrupted; nothing was left half-written", file=sys.stderr)
+        return INTERRUPTED
+    except Exception as error:
+        if options.debug:
+            traceback.print_exc()
+        print(f"error: {describe(error)}", file=sys.stderr)
+        return error.exit_code if isinstance(error, ApaError) else 2
+
+
+def describe(error: BaseException) -> str:
+    """One message for an error: its own where it is ours, a short one where it is not."""
+    if isinstance(error, ApaError):
+        return str(error)
+    first_line = (str(error).splitlines() or [""])[0]
+    return f"unexpected {type(error).__name__}: {first_line}. Run again with --debug for the traceback."
+
+
+def print_json(value: Any) -> None:
+    """Print one JSON document on standard output."""
+    print(json.dumps(value, indent=2, sort_keys=True))

@@ -1,0 +1,77 @@
+"""The canonical node: builds and reads `com.apa::APA` and `com.apa::AGLU` (docs/architecture.md)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import onnx
+from onnx import helper
+
+from ..errors import InputError
+
+DOMAIN = "com.apa"
+VERSION = 1
+GATE, UNIT = "APA", "AGLU"
+KINDS = (GATE, UNIT)
+PLUGIN_VERSION, PLUGIN_NAMESPACE = "1", "apa"
+
+
+@dataclass(frozen=True)
+class Parameters:
+    """Effective parameters of one activation: `lambda_` and `kappa` of length 1 or C along `axis`."""
+
+    lambda_: tuple[float, ...]
+    kappa: tuple[float, ...]
+    axis: int = 1
+
+
+def attributes(parameters: Parameters) -> dict[str, Any]:
+    """The attributes of a canonical node."""
+    return {
+        "lambda": list(parameters.lambda_),
+        "kappa": list(parameters.kappa),
+        "axis": parameters.axis,
+        "plugin_version": PLUGIN_VERSION,
+        "plugin_namespace": PLUGIN_NAMESPACE,
+    }
+
+
+def make_node(kind: str, source: str, target: str, parameters: Parameters, name: str = "") -> onnx.NodeProto:
+    """One canonical node from the value `source` to the value `target`."""
+    return helper.make_node(kind, [source], [target], name=name, domain=DOMAIN, **attributes(parameters))
+
+
+def is_activation(node: onnx.NodeProto) -> bool:
+    """Whether `node` is a canonical node."""
+    return node.domain == DOMAIN and node.op_type in KINDS
+
+
+def activations(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
+    """The canonical nodes of a graph, in its order; subgraphs are not entered."""
+    return (node for node in graph.node if is_activation(node))
+
+
+def read_parameters(node: onnx.NodeProto) -> Parameters:
+    """The parameters of a canonical node.
+
+    Raises:
+        InputError: an attribute is missing, empty or not numeric.
+    """
+    found = {attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute}
+    try:
+        return Parameters(_floats(found["lambda"]), _floats(found["kappa"]), int(found.get("axis", 1)))
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(
+            f"node {node.name!r} ({DOMAIN}::{node.op_type}) with attributes {sorted(found)}",
+            "lambda and kappa as lists of floats",
+            f"Export the model again. ({error})",
+        ) from error
+
+
+def _floats(value: float | Sequence[float]) -> tuple[float, ...]:
+    values = tuple(float(v) for v in value) if isinstance(value, Sequence) else (float(value),)
+    if not values:
+        raise ValueError("an empty list")
+    return values

@@ -1,0 +1,1 @@
+"""One file a deployment target; `exporters.cli` is `apa-export`."""
