@@ -65,7 +65,7 @@ def replaced(path: Path, *, force: bool = False) -> Iterator[Path]:
 def _move(temporary: Path, path: Path) -> None:
     if temporary.is_dir() and path.is_dir():
         shutil.rmtree(path)
-    os.replace(temporary, path)
+    temporary.replace(path)
 
 
 def _remove(path: Path) -> None:
@@ -78,7 +78,7 @@ def _remove(path: Path) -> None:
 def sha256(path: Path) -> str:
     """Hex digest of a file, read in chunks."""
     digest = hashlib.sha256()
-    with open(path, "rb") as file:
+    with path.open("rb") as file:
         while chunk := file.read(_CHUNK):
             digest.update(chunk)
     return digest.hexdigest()
