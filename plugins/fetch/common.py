@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 
-class NotFetched(Exception):
+class FetchError(Exception):
     """A build input is not there and was not fetched; the text says why and what to do."""
 
 
@@ -35,9 +35,9 @@ def cache_folder() -> Path:
 
 
 def allowed(what: str) -> None:
-    """Raise `NotFetched` where the user forbade fetching."""
+    """Raise `FetchError` where the user forbade fetching."""
     if os.environ.get("APA_NO_FETCH", "0") not in ("", "0"):
-        raise NotFetched(f"{what} is not here and APA_NO_FETCH forbids fetching it")
+        raise FetchError(f"{what} is not here and APA_NO_FETCH forbids fetching it")
 
 
 def kept(name: str, make: Callable[[Path], None]) -> Path:
@@ -66,10 +66,10 @@ def _scratch(beside: Path) -> Iterator[Path]:
 
 
 def checked(path: Path, sha256: str) -> Path:
-    """`path` if its sha256 is the pinned one, else raise `NotFetched`."""
+    """`path` if its sha256 is the pinned one, else raise `FetchError`."""
     seen = hashlib.sha256(path.read_bytes()).hexdigest()
     if seen != sha256:
-        raise NotFetched(f"{path.name} has sha256 {seen}, the pinned one is {sha256}: it is not used")
+        raise FetchError(f"{path.name} has sha256 {seen}, the pinned one is {sha256}: it is not used")
     return path
 
 
@@ -96,7 +96,7 @@ def wheel(requirement: str, sha256: str | None, into: Path, *options: str) -> Pa
     )
     found = sorted(into.glob(requirement.split("==")[0].replace("-", "[-_]") + "-*.whl"))
     if not found:
-        raise NotFetched(f"pip downloaded no wheel for {requirement}")
+        raise FetchError(f"pip downloaded no wheel for {requirement}")
     return checked(found[0], sha256) if sha256 else found[0]
 
 
@@ -118,16 +118,16 @@ def _pip() -> list[str]:
         return [found]
     bundled = sorted(Path(sysconfig.get_path("stdlib")).glob("ensurepip/_bundled/pip-*.whl"))
     if not bundled:
-        raise NotFetched("no pip found to fetch with: install pip")
+        raise FetchError("no pip found to fetch with: install pip")
     return [sys.executable, f"{bundled[-1]}/pip"]
 
 
 def run(command: list[str], cwd: Path | None = None) -> str:
-    """Run a client, return its stdout; its failure is a `NotFetched` with what it said."""
+    """Run a client, return its stdout; its failure is a `FetchError` with what it said."""
     done = subprocess.run(command, capture_output=True, text=True, cwd=cwd)
     if done.returncode != 0:
         last = (done.stderr or done.stdout).strip().splitlines()[-1:]
-        raise NotFetched(f"{' '.join(command[:2])} failed ({done.returncode}): {' '.join(last)}")
+        raise FetchError(f"{' '.join(command[:2])} failed ({done.returncode}): {' '.join(last)}")
     return str(done.stdout)
 
 
@@ -135,7 +135,7 @@ def report(find: Callable[[], Path]) -> int:
     """Print what `find` returns on stdout and return 0; say why not and return 3 where it is not fetched."""
     try:
         print(find())
-    except NotFetched as error:
+    except FetchError as error:
         announce(str(error))
         return 3
     return 0

@@ -29,11 +29,11 @@ def find() -> Path:
     if present:
         return present
     if os.environ.get("ONNXRUNTIME_ROOT"):
-        raise common.NotFetched(f"no {HEADER} under ONNXRUNTIME_ROOT={os.environ['ONNXRUNTIME_ROOT']}. {DO}")
+        raise common.FetchError(f"no {HEADER} under ONNXRUNTIME_ROOT={os.environ['ONNXRUNTIME_ROOT']}. {DO}")
     try:
         return common.kept(f"{PACKAGE}-{VERSION}", _fetch) / "onnxruntime"
-    except common.NotFetched as error:
-        raise common.NotFetched(f"{error}. {DO}") from error
+    except common.FetchError as error:
+        raise common.FetchError(f"{error}. {DO}") from error
 
 
 def _present() -> Iterator[Path]:
@@ -61,7 +61,7 @@ def _fetch(folder: Path) -> None:
 
 def _downloaded(work: Path) -> Path:
     if not shutil.which("apt-get") or not shutil.which("dpkg-deb"):
-        raise common.NotFetched("no apt on this machine to fetch the ONNX Runtime headers with")
+        raise common.FetchError("no apt on this machine to fetch the ONNX Runtime headers with")
     for below in ("lists/partial", "cache/archives/partial"):
         (work / below).mkdir(parents=True)
     for empty in ("status", "sources.list"):
@@ -100,7 +100,7 @@ def _mirror() -> str:
         uri, component, kind = line.split()
         if component == "main" and kind == "Packages" and uri.rstrip("/").endswith("/debian"):
             return uri
-    raise common.NotFetched("the system's apt sources name no Debian mirror")
+    raise common.FetchError("the system's apt sources name no Debian mirror")
 
 
 if __name__ == "__main__":
