@@ -72,15 +72,22 @@ inline Coefficients<Real> coefficients(double lambda, double kappa) {
 }
 
 // v = log2(lambda) - kappa*log2(e)*z, rounded once (twice where the policy splits the slope).
+// The low half sees z bounded: where z is infinite it could only turn v = +-inf into NaN.
 template <class Math>
-APA_HOST_DEVICE typename Math::Real log2_ratio(typename Math::Real z, const Coefficients<typename Math::Real>& c) {
-  const auto v = Math::fma(z, c.slope, c.offset);
-  return Math::kSplitSlope ? Math::fma(z, c.slope_low, v) : v;
+APA_HOST_DEVICE typename Math::Real log2_ratio(typename Math::Real z,
+                                               const Coefficients<typename Math::Real>& c) {
+  using Real = typename Math::Real;
+  const Real v = Math::fma(z, c.slope, c.offset);
+  if (!Math::kSplitSlope) return v;
+  const Real below = z > Real(0x1p100) ? Real(0x1p100) : z;
+  const Real bounded = below < Real(-0x1p100) ? Real(-0x1p100) : below;
+  return Math::fma(bounded, c.slope_low, v);
 }
 
 // log2(1 + lambda * exp(-kappa*z)) >= 0; NaN for NaN; +inf where the gate is 0.
 template <class Math, Regime kRegime>
-APA_HOST_DEVICE typename Math::Real log2_denominator(typename Math::Real z, const Coefficients<typename Math::Real>& c) {
+APA_HOST_DEVICE typename Math::Real log2_denominator(typename Math::Real z,
+                                                     const Coefficients<typename Math::Real>& c) {
   using Real = typename Math::Real;
   if (kRegime == Regime::Small) return Math::log2_1p(Math::exp2_of_product(z, c.slope, c.slope_low) * c.lambda);
   const Real v = log2_ratio<Math>(z, c);
@@ -148,14 +155,16 @@ struct GuardedMath {
   }
 };
 
-// float64, from the C library: correct to a few ulp times max(1, |log2 APA(z)|).
+// float64, from the C library: correct to a few ulp times max(1, |log2 APA(z)|). The low halves are 0.
 struct DoubleMath {
   using Real = double;
-  static constexpr bool kSplitSlope = true;
+  static constexpr bool kSplitSlope = false;
   static inline double fma(double a, double b, double c) { return a * b + c; }
   static inline double exp2(double x) { return std::exp2(x); }
-  static inline double exp2_of_product(double a, double hi, double lo) { return std::exp2(a * hi + a * lo); }
-  static inline double times_exp2_of_product(double y, double a, double hi, double) { return y * std::exp2(a * hi); }
+  static inline double exp2_of_product(double a, double hi, double) { return std::exp2(a * hi); }
+  static inline double times_exp2_of_product(double y, double a, double hi, double) {
+    return y * std::exp2(a * hi);
+  }
   static inline double log2_1p(double x) { return std::log1p(x) * 1.4426950408889634074; }
 };
 

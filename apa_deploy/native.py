@@ -1,0 +1,46 @@
+"""Where the built native libraries lie: `apa_deploy/lib/`, filled when apa-deploy is installed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from .errors import MissingError
+
+FOLDER = Path(__file__).parent / "lib"
+_ORT, _TENSORRT = "libapa_ort.so", "libapa_trt.so"
+
+
+class LibraryError(MissingError):
+    """A native library is not built. `path` is where it would be."""
+
+    def __init__(self, path: Path, wanted: str, do: str) -> None:
+        super().__init__(f"{path} is not there", wanted, do)
+        self.path = path
+
+
+def ort_library() -> Path:
+    """The custom-operator library for ONNX Runtime's CPU provider.
+
+    For a plain session: `SessionOptions.register_custom_ops_library(str(ort_library()))`.
+
+    Raises:
+        LibraryError: it was not built; the message names the command that builds it.
+    """
+    return _present(_ORT, "the fused operators for ONNX Runtime", "a C++17 compiler")
+
+
+def trt_plugin_library() -> Path:
+    """The TensorRT plugin library, for `trtexec --dynamicPlugins=...` or `IPluginRegistry.load_library`.
+
+    Raises:
+        LibraryError: it was not built; the message names the command that builds it.
+    """
+    return _present(_TENSORRT, "the TensorRT plugin", "a C++17 compiler and nvcc")
+
+
+def _present(name: str, wanted: str, needs: str) -> Path:
+    path = FOLDER / name
+    if not path.is_file():
+        do = f"Install {needs} and, in a checkout of apa-deploy, run: pip install --no-deps ."
+        raise LibraryError(path, wanted, do)
+    return path

@@ -1,0 +1,74 @@
+"""Which ONNX Runtime providers a session gets, and whether the CPU library belongs to them: pure functions.
+
+The CPU library must not be registered beside a GPU provider: its operators run on the CPU only, so every
+activation would be bracketed by two copies. There the model's own function bodies run, or the TensorRT
+plugin, which TensorRT's provider takes by an option of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..errors import InputError
+
+CPU = "CPUExecutionProvider"
+CUDA = "CUDAExecutionProvider"
+TENSORRT = "TensorrtExecutionProvider"
+_GPU = (
+    TENSORRT,
+    "NvTensorRTRTXExecutionProvider",
+    CUDA,
+    "ROCMExecutionProvider",
+    "MIGraphXExecutionProvider",
+)
+
+Wanted = str | tuple[str, dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Choice:
+    """`providers`: (name, options) in order of preference. `cpu_library`: whether to register ours."""
+
+    providers: tuple[tuple[str, dict[str, str]], ...]
+    cpu_library: bool
+
+
+def chosen(wanted: Sequence[Wanted] | None, available: Sequence[str], trt_plugin: Path | None) -> Choice:
+    """The providers of a session.
+
+    Args:
+        wanted: provider names, or (name, options) pairs, in order; None: the CPU alone.
+        available: what the installed ONNX Runtime offers (`onnxruntime.get_available_providers()`).
+        trt_plugin: our TensorRT plugin library where it is built; TensorRT's provider is told to load it.
+
+    Raises:
+        InputError: a wanted provider is not available, or `wanted` is empty.
+    """
+    pairs = [_pair(provider) for provider in ((CPU,) if wanted is None else wanted)]
+    _check(pairs, available)
+    providers = tuple((name, _with_plugin(name, options, trt_plugin)) for name, options in pairs)
+    return Choice(providers, cpu_library=not any(name in _GPU for name, _ in providers))
+
+
+def _pair(provider: Wanted) -> tuple[str, dict[str, str]]:
+    name, options = (provider, {}) if isinstance(provider, str) else provider
+    return name, {key: str(value) for key, value in options.items()}
+
+
+def _check(pairs: list[tuple[str, dict[str, str]]], available: Sequence[str]) -> None:
+    missing = [name for name, _ in pairs if name not in available]
+    if missing or not pairs:
+        raise InputError(
+            f"provider {', '.join(missing)}" if missing else "an empty list of providers",
+            f"some of {', '.join(available)}",
+            "Name one of these, or install the ONNX Runtime package that carries it.",
+        )
+
+
+def _with_plugin(name: str, options: dict[str, str], plugin: Path | None) -> dict[str, str]:
+    if name != TENSORRT or plugin is None:
+        return options
+    return {"trt_extra_plugin_lib_paths": str(plugin), **options}

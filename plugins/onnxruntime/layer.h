@@ -1,0 +1,69 @@
+// One activation of a model, prepared once: parameters checked and folded, kernel chosen.
+#ifndef APA_LAYER_H
+#define APA_LAYER_H
+
+#include <cstddef>
+#include <memory>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+#include "geometry.h"
+#include "kernels.h"
+#include "tables.h"
+
+namespace apa {
+
+// What is wrong with a node, for the user to read: saw; wanted.
+struct Refusal : std::runtime_error {
+  using std::runtime_error::runtime_error;
+};
+
+enum class Element { Float32, Float16, Bfloat16, Float64 };
+
+struct Parameters {
+  std::vector<double> lambda, kappa;  // length 1 or C each
+  int64_t axis = 1;
+  size_t block = 1;  // > 1: the tensor lies in ONNX Runtime's NCHWc
+  size_t channels() const { return std::max(lambda.size(), kappa.size()); }
+};
+
+class Layer {
+ public:
+  // Throws Refusal for NaN, infinite or negative lambda, NaN or infinite kappa, lengths that disagree.
+  Layer(Kind kind, Element element, Parameters parameters, Choice choice);
+
+  // Throws Refusal where the axis does not lie in the rank or its length is not that of the parameters.
+  // A dimension <= 0 in a symbolic shape is unknown and passes.
+  void check_shape(const int64_t* dims, size_t rank) const;
+  Geometry geometry_of(const int64_t* dims, size_t rank) const;
+
+  // Computes elements [begin, end). x == y is allowed. No allocation; safe from any thread.
+  void run(const void* x, void* y, const Geometry& geometry, size_t begin, size_t end) const;
+
+  // The same for float32 pieces of one group: what fused operators are built from.
+  void row(const float* x, float* y, size_t n, size_t group) const;
+
+ private:
+  void prepare_rows(Choice choice);
+  void prepare_lanes();
+  size_t axis_of(size_t rank) const;
+  void piece(const float* x, float* y, size_t n, size_t group, size_t offset, size_t lanes) const;
+  template <class Small>
+  void run_small(const Small* x, Small* y, const Geometry& geometry, size_t begin, size_t end) const;
+  void run_double(const double* x, double* y, const Geometry& geometry, size_t begin, size_t end) const;
+
+  Kind kind_;
+  Element element_;
+  Parameters parameters_;
+  std::vector<Coefficients<float>> rows_;
+  std::vector<Coefficients<double>> double_rows_;
+  std::vector<std::unique_ptr<Table>> tables_;  // empty where the exact kernel runs
+  std::vector<float> lane_values_;              // six arrays of `lane_period_` a group
+  std::vector<int32_t> lane_regimes_;
+  size_t lane_period_ = 0;
+};
+
+}  // namespace apa
+
+#endif  // APA_LAYER_H

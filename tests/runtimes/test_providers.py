@@ -1,0 +1,43 @@
+"""apa_deploy.runtimes.providers: the choice, as a table."""
+
+from pathlib import Path
+
+import pytest
+
+from apa_deploy.errors import InputError
+from apa_deploy.runtimes.providers import CPU, CUDA, TENSORRT, chosen
+
+PLUGIN = Path("/lib/libapa_trt.so")
+EXTRA = {"trt_extra_plugin_lib_paths": str(PLUGIN)}
+GPU_PACKAGE = [TENSORRT, CUDA, CPU]
+
+CASES = [
+    # what, wanted, available, plugin, providers, our CPU library
+    ("nothing said: the CPU", None, [CPU], None, [(CPU, {})], True),
+    ("nothing said on a GPU package: still the CPU", None, GPU_PACKAGE, PLUGIN, [(CPU, {})], True),
+    ("CUDA: function bodies, no copies", [CUDA, CPU], GPU_PACKAGE, None, [(CUDA, {}), (CPU, {})], False),
+    ("TensorRT with the plugin", [TENSORRT, CPU], GPU_PACKAGE, PLUGIN, [(TENSORRT, EXTRA), (CPU, {})], False),
+    ("TensorRT without it", [TENSORRT], GPU_PACKAGE, None, [(TENSORRT, {})], False),
+    ("the user's own plugin path stays",
+     [(TENSORRT, {"trt_extra_plugin_lib_paths": "/mine.so"})], GPU_PACKAGE, PLUGIN,
+     [(TENSORRT, {"trt_extra_plugin_lib_paths": "/mine.so"})], False),
+    ("options become text",
+     [(CUDA, {"device_id": 1})], GPU_PACKAGE, None, [(CUDA, {"device_id": "1"})], False),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("wanted", "available", "plugin", "providers", "library"),
+    [c[1:] for c in CASES],
+    ids=[c[0] for c in CASES],
+)
+def test_choice(wanted, available, plugin, providers, library):
+    choice = chosen(wanted, available, plugin)
+    assert list(choice.providers) == providers
+    assert choice.cpu_library is library
+
+
+@pytest.mark.parametrize("wanted", [[CUDA], [], [CPU, "NoSuchProvider"]])
+def test_refuses_what_is_not_available(wanted):
+    with pytest.raises(InputError, match=CPU):
+        chosen(wanted, [CPU], None)

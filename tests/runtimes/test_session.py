@@ -1,0 +1,104 @@
+"""apa_deploy.Session on ONNX Runtime."""
+
+import threading
+
+import canonical_models as models
+import numpy as np
+import pytest
+
+import apa_deploy
+from apa_deploy.errors import InputError
+from apa_deploy.graph.node import Parameters
+from apa_deploy.native import LibraryError
+from apa_deploy.runtimes import onnxruntime as runner
+
+PARAMETERS = Parameters((0.5,), (1.2,))
+
+
+@pytest.fixture(autouse=True)
+def _library():
+    try:
+        apa_deploy.ort_library()
+    except LibraryError as error:
+        pytest.skip(str(error))
+
+
+@pytest.fixture
+def path(tmp_path):
+    return models.saved(models.one_node(PARAMETERS), tmp_path)
+
+
+def test_runs_and_names(path):
+    x = np.linspace(-6, 6, 1001, dtype=np.float32)
+    with apa_deploy.Session(path, threads=1) as session:
+        assert (session.input_names, session.output_names) == (("x",), ("y",))
+        y = session.run({"x": x})["y"]
+    # float32: 2e-7 of max(1, |y|) is the kernel's bound, and |y| <= 6
+    assert np.abs(y - models.truth("AGLU", x, 0.5, 1.2)).max() <= 6 * 2e-7
+
+
+@pytest.mark.parametrize("given", [{}, {"z": np.zeros(3, np.float32)}])
+def test_names_the_inputs_it_wants(path, given):
+    with apa_deploy.Session(path) as session, pytest.raises(InputError, match="wanted x"):
+        session.run(given)
+
+
+def test_refuses_a_wrong_dtype(path):
+    with apa_deploy.Session(path) as session, pytest.raises(InputError, match="float"):
+        session.run({"x": np.zeros(3, np.int64)})
+
+
+def test_closed_session_says_so(path):
+    session = apa_deploy.Session(path)
+    session.close()
+    session.close()
+    with pytest.raises(InputError, match="closed"):
+        session.run({"x": np.zeros(3, np.float32)})
+
+
+@pytest.mark.parametrize("name", ["none.onnx", "model.engine"])
+def test_refuses_what_it_cannot_open(tmp_path, name):
+    if name == "model.engine":
+        (tmp_path / name).write_bytes(b"engine")
+    with pytest.raises(InputError):
+        apa_deploy.Session(tmp_path / name)
+
+
+def test_unloadable_file_is_bad_input(tmp_path):
+    (tmp_path / "bad.onnx").write_bytes(b"not a model")
+    with pytest.raises(InputError, match=r"bad\.onnx"):
+        apa_deploy.Session(tmp_path / "bad.onnx")
+
+
+def test_threads_share_a_session(path):
+    wanted = models.truth("AGLU", np.linspace(-4, 4, 70000, dtype=np.float32), 0.5, 1.2)
+    wrong = []
+
+    def work(session, x):
+        for _ in range(20):
+            if np.abs(session.run({"x": x})["y"] - wanted).max() > 1e-6:
+                wrong.append(1)
+
+    with apa_deploy.Session(path, threads=2) as session:
+        x = np.linspace(-4, 4, 70000, dtype=np.float32)
+        threads = [threading.Thread(target=work, args=(session, x)) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert not wrong
+
+
+def test_missing_library_is_said_once(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("apa_deploy.native.FOLDER", tmp_path)
+    runner._cpu_library.cache_clear()
+    assert [runner._cpu_library(), runner._cpu_library()] == [None, None]
+    runner._cpu_library.cache_clear()
+    assert capsys.readouterr().err.count("function bodies run instead") == 1
+
+
+def test_missing_library_exits_3(tmp_path, monkeypatch):
+    monkeypatch.setattr("apa_deploy.native.FOLDER", tmp_path)
+    with pytest.raises(LibraryError, match="pip install") as caught:
+        apa_deploy.ort_library()
+    assert caught.value.exit_code == 3
