@@ -9,6 +9,9 @@ __version__ = "0.1.0"
 
 # Name -> module below this package. Imported on first use, because most of them pull in heavy packages.
 _LAZY = {
+    "Model": "model",
+    "load": "model",
+    "replace_activations": "replace",
     "Session": "runtimes.session",
     "ort_library": "native",
     "trt_plugin_library": "native",

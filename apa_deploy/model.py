@@ -1,0 +1,182 @@
+"""`load`: from a file of weights to a torch module that is ready to export."""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from . import architectures
+from .architectures.infer import norm_of
+from .architectures.spec import NORMS
+from .checkpoint import WEIGHTS, Checkpoint, read_checkpoint
+from .errors import InputError
+from .files import sha256
+from .replace import FLOORS
+
+Shape = tuple[int, int, int]
+_CIFAR_SIDE, _IMAGENET_SIDE = 32, 224
+
+
+@dataclass
+class Metadata:
+    """Where a model comes from: `source` file name and hash, architecture, weights, training arguments.
+
+    `output_names`: names of the network's outputs in order; None where only a run tells.
+    `square`: the network wants height = width. `notices`: what the user should know, one sentence each.
+    """
+
+    source: str
+    sha256: str
+    architecture: str
+    weights: str = "model"
+    arguments: dict[str, Any] = field(default_factory=dict)
+    output_names: tuple[str, ...] | None = None
+    square: bool = False
+    notices: tuple[str, ...] = ()
+
+
+@dataclass
+class Model:
+    """`module`: torch module, eval mode, float32. `input_shape`: (C, H, W), or None where the file says none."""
+
+    module: nn.Module
+    input_shape: Shape | None
+    metadata: Metadata
+
+
+def load(
+    path: str | Path,
+    *,
+    weights: str = "model",
+    arch: str | None = None,
+    classif_norm: str | None = None,
+    floor: str | None = None,
+    input_shape: Shape | None = None,
+    model: str | None = None,
+) -> Model:
+    """Load a checkpoint: upstream's `.pth` in every layout, mmdet's, a bare state dict, `.safetensors`.
+
+    Nothing in the file is executed. The architecture is inferred from keys and shapes.
+
+    Args:
+        path: the file.
+        weights: "model", or "ema" for averaged weights.
+        arch: the name that the network must turn out to have, e.g. "se_resnet50"; a check, not a choice.
+        classif_norm: upstream's head (linear, cosine, lr_cosine, norm, inv) where keys cannot tell.
+        floor: floor of the units' lambda ("relu+1e-8", "clamp 1e-4") where it is not the usual one.
+        input_shape: (C, H, W) of one input; default: from the training arguments, or the family's usual.
+        model: "package.module:factory", a callable without arguments that makes your own network.
+
+    Raises:
+        InputError: the file, the options, or how they fit together; see the subclasses.
+    """
+    path = Path(path)
+    _check_options(weights, classif_norm, floor)
+    checkpoint = read_checkpoint(path, weights)
+    loaded = _own(checkpoint, model) if model else _upstream(checkpoint, classif_norm, floor)
+    loaded.metadata.source, loaded.metadata.sha256 = path.name, sha256(path)
+    loaded.input_shape = input_shape or loaded.input_shape
+    _check_architecture(arch, loaded.metadata.architecture)
+    _check_input_shape(loaded)
+    return loaded
+
+
+def _own(checkpoint: Checkpoint, factory: str) -> Model:
+    module = architectures.filled(_made(factory), checkpoint.state, factory).float()
+    metadata = Metadata("", "", factory, checkpoint.weights, checkpoint.arguments, notices=checkpoint.notices)
+    return Model(module, None, metadata)
+
+
+def _made(factory: str) -> nn.Module:
+    module_name, _, name = factory.partition(":")
+    try:
+        made = getattr(importlib.import_module(module_name), name)()
+    except (ImportError, AttributeError, TypeError, ValueError) as error:
+        raise InputError(
+            f"--model {factory}: {error}",
+            "package.module:factory, importable and callable without arguments",
+            "Check the name, and that the package is on PYTHONPATH.",
+        ) from error
+    if not isinstance(made, nn.Module):
+        raise InputError(f"{factory}() gave a {type(made).__name__}", "a torch.nn.Module", "Return the network.")
+    return made
+
+
+def _upstream(checkpoint: Checkpoint, classif_norm: str | None, floor: str | None) -> Model:
+    state = _backbone(checkpoint.state)
+    norm = classif_norm or norm_of(checkpoint.arguments.get("classif_norm"))
+    if norm is None and "classif_norm" in checkpoint.arguments:
+        norm = "linear"
+    network, found = architectures.network_of(
+        state, classif_norm=norm, given_norm=classif_norm is not None, floor=floor
+    )
+    spec = found.spec
+    notices = (*checkpoint.notices, *found.notices, *_contradictions(checkpoint.arguments, spec))
+    metadata = Metadata(
+        source="",
+        sha256="",
+        architecture=f"mmdet {spec.name}" if spec.backbone else spec.name,
+        weights=checkpoint.weights,
+        arguments=checkpoint.arguments,
+        output_names=spec.output_names,
+        square=spec.cifar,
+        notices=notices,
+    )
+    return Model(network.float(), _usual_shape(spec, checkpoint.arguments), metadata)
+
+
+def _backbone(state: dict[str, Any]) -> dict[str, Any]:
+    """mmdet keeps its backbone among necks and heads: only those keys, without the prefix."""
+    backbone = {k.removeprefix("backbone."): v for k, v in state.items() if k.startswith("backbone.")}
+    return backbone or state
+
+
+def _usual_shape(spec: architectures.Spec, arguments: dict[str, Any]) -> Shape:
+    crop = arguments.get("val_crop_size")
+    side = crop if isinstance(crop, int) and crop > 0 else _IMAGENET_SIDE
+    side = _CIFAR_SIDE if spec.cifar else side
+    return spec.in_channels, side, side
+
+
+def _contradictions(arguments: dict[str, Any], spec: architectures.Spec) -> list[str]:
+    """Where the training arguments say one thing and the keys, which are trusted, another."""
+    if not arguments.get("use_gumbel_se") or spec.learned_units:
+        return []
+    return [
+        "the checkpoint was trained with --use_gumbel_se, but its keys hold no learned activation: upstream "
+        f"builds {spec.name} with plain ReLU whatever the flag says, and so does this export"
+    ]
+
+
+def _check_options(weights: str, classif_norm: str | None, floor: str | None) -> None:
+    for option, value, legal in (
+        ("weights", weights, WEIGHTS),
+        ("classif-norm", classif_norm, NORMS),
+        ("floor", floor, tuple(FLOORS)),
+    ):
+        if value is not None and value not in legal:
+            raise InputError(f"--{option} {value}", f"one of {', '.join(legal)}", "Choose one of these.")
+
+
+def _check_architecture(wanted: str | None, found: str) -> None:
+    if wanted is not None and wanted not in (found, found.removeprefix("mmdet ")):
+        raise InputError(
+            f"keys of {found}", f"--arch {wanted}", "Leave --arch out to take what the keys say, or check the file."
+        )
+
+
+def _check_input_shape(loaded: Model) -> None:
+    if loaded.input_shape is None:
+        return
+    _, height, width = loaded.input_shape
+    if loaded.metadata.square and (height != width or height % 4):
+        raise InputError(
+            f"input of {height}x{width} for {loaded.metadata.architecture}",
+            "height = width, a multiple of 4 (upstream's CIFAR networks pool by the width alone: taller input "
+            "silently loses rows, wider input fails)",
+            "Resize to a square, e.g. --input-shape 3x32x32.",
+        )
