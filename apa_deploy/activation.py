@@ -8,13 +8,13 @@ Source: Alexandridis, Deng, Nguyen, Luo, "Adaptive Parametric Activation", ECCV 
 
 What every function and module here answers, in any float type:
 
-| z               | APA, kappa > 0                  | AGLU, kappa > 0       | kappa < 0     | kappa = 0                      |
-| --------------- | ------------------------------- | --------------------- | ------------- | ------------------------------ |
-| NaN             | NaN                             | NaN                   | NaN           | NaN                            |
-| +inf            | 1                               | +inf                  | APA 0, AGLU NaN | NaN (0 * inf)                |
-| -inf            | 0                               | NaN (-inf * 0)        | APA 1, AGLU -inf | NaN                         |
-| +0, -0          | (1 + lambda)^(-1/lambda)        | +0, -0                | the same      | (1 + lambda)^(-1/lambda)       |
-| denormal        | as 0                            | z * APA(0), denormal  | the same      | the same                       |
+| z        | APA, kappa > 0           | AGLU, kappa > 0 | kappa < 0          | kappa = 0       |
+| -------- | ------------------------ | --------------- | ------------------ | --------------- |
+| NaN      | NaN                      | NaN             | NaN                | NaN             |
+| +inf     | 1                        | +inf            | APA 0, AGLU NaN    | NaN (0 * inf)   |
+| -inf     | 0                        | NaN (-inf * 0)  | APA 1, AGLU -inf   | NaN             |
+| +0, -0   | (1 + lambda)^(-1/lambda) | +0, -0          | as for kappa > 0   | as for kappa > 0 |
+| denormal | as for 0                 | z * APA(0)      | as for kappa > 0   | as for kappa > 0 |
 """
 
 from __future__ import annotations

@@ -19,9 +19,7 @@ class ArchiveError(InputError):
     """A torch file claims sizes that it does not have. `path`."""
 
     def __init__(self, path: Path, saw: str) -> None:
-        super().__init__(
-            f"{path.name}: {saw}", "a file as torch.save writes it", "Get the file from its maker again."
-        )
+        super().__init__(f"{path.name}: {saw}", "a file as torch.save writes it", "Get the file again.")
         self.path = path
 
 
@@ -42,9 +40,7 @@ def check_archive(path: Path) -> frozenset[int]:
         raise ArchiveError(path, f"a damaged zip archive ({error})") from error
     for member in members:
         if member.compress_type != zipfile.ZIP_STORED or member.compress_size != member.file_size:
-            raise ArchiveError(
-                path, f"member {member.filename!r} is compressed ({member.file_size} bytes unpacked)"
-            )
+            raise ArchiveError(path, f"member {member.filename!r} is compressed ({member.file_size} bytes)")
         if member.filename.endswith(".pkl") and member.file_size > _LARGEST_PICKLE:
             raise ArchiveError(path, f"a pickle of {member.file_size} bytes")
     if sum(member.file_size for member in members) > path.stat().st_size:

@@ -72,7 +72,7 @@ _STAND_INS: tuple[tuple[Any, str], ...] = (
     (_Inert, "numpy.dtype"),
     *((_Inert, f"numpy.dtypes.{kind}DType") for kind in ("Float64", "Float32", "Int64", "Int32", "Bool")),
 )
-_ALLOWED = (argparse.Namespace, *_STAND_INS)
+_ALLOWED: list[Any] = [argparse.Namespace, *_STAND_INS]
 
 
 def read_checkpoint(path: Path, weights: str = "model") -> Checkpoint:
@@ -102,7 +102,7 @@ def read_pickle(path: Path) -> Any:
     """
     sizes = check_archive(path)
     try:
-        with torch.serialization.safe_globals(list(_ALLOWED)):
+        with torch.serialization.safe_globals(_ALLOWED):
             content = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, AttributeError, TypeError) as error:
         raise _refusal(path, error) from error
@@ -132,7 +132,7 @@ def unsafe_globals(path: Path) -> tuple[str, ...]:
 
     try:
         if zipfile.is_zipfile(path):
-            with torch.serialization.safe_globals(list(_ALLOWED)):
+            with torch.serialization.safe_globals(_ALLOWED):
                 return tuple(torch.serialization.get_unsafe_globals_in_checkpoint(path))
         with path.open("rb") as file:
             operations = [(op.name, arg) for op, arg, _ in pickletools.genops(file)]
@@ -144,7 +144,8 @@ def unsafe_globals(path: Path) -> tuple[str, ...]:
 
 def _global_names(operations: list[tuple[str, Any]]) -> list[str]:
     """`module.name` of every GLOBAL and STACK_GLOBAL of a pickle."""
-    names, strings = [], []
+    names: list[str] = []
+    strings: list[str] = []
     for operation, argument in operations:
         if operation == "GLOBAL":
             names.append(str(argument).replace(" ", "."))

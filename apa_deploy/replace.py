@@ -153,7 +153,7 @@ class _Probe:
         for kind in (GATE, UNIT):
             for floor, apply in FLOORS.items():
                 probes = answers[:3] if floor == "none" else answers
-                if all(_close(y, REFERENCE[kind](_GRID, apply(np.float64(lam)), k)) for lam, k, y in probes):
+                if all(_close(y, REFERENCE[kind](_GRID, apply(np.asarray(lam)), k)) for lam, k, y in probes):
                     return kind, floor
         return None
 
@@ -192,8 +192,7 @@ class _Probe:
 
 def _channels(shape: tuple[int, ...]) -> list[int]:
     """Sizes of the axes after the first of a probe that broadcasts with a parameter of `shape`."""
-    padded = [1] * max(0, 3 - len(shape)) + list(shape if len(shape) <= 3 else shape[1:])
-    return padded
+    return [1] * max(0, 3 - len(shape)) + list(shape if len(shape) <= 3 else shape[1:])
 
 
 def _axis(shape: tuple[int, ...]) -> int:
