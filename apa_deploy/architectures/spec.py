@@ -7,8 +7,8 @@ from dataclasses import dataclass
 NORMS = ("linear", "cosine", "lr_cosine", "norm", "inv")
 GATES = ("none", "se", "cbam", "spatial")
 
-_BOTTLENECKS = {(3, 4, 6, 3): 50, (3, 4, 23, 3): 101, (3, 8, 36, 3): 152}
-_BASICS = {(2, 2, 2, 2): 18, (3, 4, 6, 3): 34}
+_BOTTLENECKS: dict[tuple[int, ...], int] = {(3, 4, 6, 3): 50, (3, 4, 23, 3): 101, (3, 8, 36, 3): 152}
+_BASICS: dict[tuple[int, ...], int] = {(2, 2, 2, 2): 18, (3, 4, 6, 3): 34}
 _PREFIX = {"none": "", "se": "se_", "cbam": "cb_", "spatial": "sp_"}
 
 

@@ -30,8 +30,8 @@ class Parameters:
 def attributes(parameters: Parameters) -> dict[str, Any]:
     """The attributes of a canonical node."""
     return {
-        "lambda": list(parameters.lambda_),
-        "kappa": list(parameters.kappa),
+        "lambda": [float(value) for value in parameters.lambda_],
+        "kappa": [float(value) for value in parameters.kappa],
         "axis": parameters.axis,
         "plugin_version": PLUGIN_VERSION,
         "plugin_namespace": PLUGIN_NAMESPACE,

@@ -1,0 +1,153 @@
+"""Replace each canonical node by standard operators, chosen by the size of its lambda.
+
+    lambda = 1 (to 1 ulp)   Sigmoid(kappa*z)
+    lambda <= 1e-7          Exp(-Exp(-kappa*z))                 the limit, exact to float32
+    else, form "anl"        t = ln(lambda) - kappa*z;  w = Exp(-|t|);  s = w/(2+w)
+                            Exp(Max(t,0)*(-1/lambda) + s*P(s^2))
+    else, form "softplus"   Exp(Softplus(t)*(-1/lambda))        for readers of the graph
+
+The unit is z times that. Constants are folded in float64. "anl" has no Softplus and no Log, whose accuracy
+differs between runtimes, and ends in an Add that feeds Exp, which is what lets TensorRT fuse the whole into
+the convolution before it. Half inputs are computed in float32 between two Casts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+from ..activation import Float64
+from ..errors import InputError
+from .functions import LIMIT_LAMBDA
+from .log1p_fit import log1p_coefficients
+from .node import DOMAIN, UNIT, Parameters, is_activation, read_parameters
+from .values import ranks_and_types
+
+FORMS = ("anl", "softplus")
+HALF_TYPES = (TensorProto.FLOAT16, TensorProto.BFLOAT16)
+
+
+def decomposed(model: onnx.ModelProto, form: str = "anl") -> onnx.ModelProto:
+    """`model` itself with standard operators only; values keep their names at each activation's ends.
+
+    Raises:
+        InputError: a per-channel node's input has no known rank, or `form` is none of FORMS.
+    """
+    if form not in FORMS:
+        raise InputError(f"--decomposition {form}", " or ".join(FORMS), "Choose one of these.")
+    known = ranks_and_types(model)
+    nodes: list[onnx.NodeProto] = []
+    for node in model.graph.node:
+        if is_activation(node):
+            rank, element = known.get(node.input[0], (None, TensorProto.FLOAT))
+            chain = _Chain(node, rank, element, form)
+            nodes += chain.nodes
+            model.graph.initializer.extend(chain.constants)
+        else:
+            nodes.append(node)
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
+    _forget_domain(model)
+    return model
+
+
+def _forget_domain(model: onnx.ModelProto) -> None:
+    functions = [f for f in model.functions if f.domain != DOMAIN]
+    imports = [entry for entry in model.opset_import if entry.domain != DOMAIN]
+    del model.functions[:]
+    del model.opset_import[:]
+    model.functions.extend(functions)
+    model.opset_import.extend(imports)
+
+
+class _Chain:
+    """The nodes that take the place of one canonical node."""
+
+    def __init__(self, node: onnx.NodeProto, rank: int | None, element: int, form: str) -> None:
+        self.nodes: list[onnx.NodeProto] = []
+        self.constants: list[onnx.TensorProto] = []
+        self._name = node.name or node.output[0]
+        self._parameters, self._rank, self._path = read_parameters(node), rank, node.name
+        half = element in HALF_TYPES
+        z = self._add("Cast", node.input[0], to=TensorProto.FLOAT) if half else node.input[0]
+        gate = self._gate(z, form)
+        result = self._add("Mul", z, gate) if node.op_type == UNIT else gate
+        if half:
+            result = self._add("Cast", result, to=element)
+        self.nodes[-1].output[0] = node.output[0]
+
+    def _gate(self, z: str, form: str) -> str:
+        p = self._parameters
+        lambda_, kappa = (np.asarray(v, dtype=np.float64) for v in (p.lambda_, p.kappa))
+        if (np.abs(lambda_ - 1) <= np.finfo(np.float32).eps).all():
+            return self._add("Sigmoid", self._scaled(z, kappa))
+        if (lambda_ <= LIMIT_LAMBDA).all():
+            growth = self._add("Exp", self._scaled(z, -kappa))
+            return self._add("Exp", self._add("Neg", growth))
+        return _FORMS[form](self, z, np.maximum(lambda_, LIMIT_LAMBDA), kappa)
+
+    def anl(self, z: str, lambda_: Float64, kappa: Float64) -> str:
+        rate = -1 / lambda_
+        t = self._add("Add", self._scaled(z, -kappa), self._constant("log_lambda", np.log(lambda_)))
+        w = self._add("Exp", self._add("Neg", self._add("Abs", t)))
+        s = self._add("Div", w, self._add("Add", w, self._constant("two", np.array([2.0]))))
+        series = self._horner(self._add("Mul", s, s), [c * rate for c in log1p_coefficients(4)])
+        positive = self._add("Max", t, self._constant("zero", np.array([0.0])))
+        head = self._add("Mul", positive, self._constant("rate", rate))
+        return self._add("Exp", self._add("Add", head, self._add("Mul", s, series)))
+
+    def softplus(self, z: str, lambda_: Float64, kappa: Float64) -> str:
+        t = self._add("Add", self._scaled(z, -kappa), self._constant("log_lambda", np.log(lambda_)))
+        scaled = self._add("Mul", self._add("Softplus", t), self._constant("rate", -1 / lambda_))
+        return self._add("Exp", scaled)
+
+    def _horner(self, u: str, ascending: Sequence[Float64]) -> str:
+        value = self._constant(f"c{len(ascending) - 1}", ascending[-1])
+        for i in range(len(ascending) - 2, -1, -1):
+            value = self._add("Add", self._add("Mul", value, u), self._constant(f"c{i}", ascending[i]))
+        return value
+
+    def _scaled(self, z: str, factor: Float64) -> str:
+        return z if (factor == 1).all() else self._add("Mul", z, self._constant("kappa", factor))
+
+    def _constant(self, name: str, values: Float64) -> str:
+        array = values.astype(np.float32).reshape(self._shape(values.size))
+        full = f"{self._name}/{name}"
+        self.constants.append(numpy_helper.from_array(array, full))
+        return full
+
+    def _shape(self, count: int) -> tuple[int, ...]:
+        if count == 1:
+            return ()
+        if self._rank is None:
+            raise InputError(
+                f"node {self._path!r} with {count} values along axis {self._parameters.axis}",
+                "an input of known rank",
+                "Run onnx.shape_inference on the model first.",
+            )
+        shape = [1] * self._rank
+        shape[self._parameters.axis] = count
+        return tuple(shape)
+
+    def _add(self, operator: str, *inputs: str, **attributes: Any) -> str:
+        output = f"{self._name}/{operator}_{len(self.nodes)}"
+        self.nodes.append(helper.make_node(operator, list(inputs), [output], name=output, **attributes))
+        return output
+
+
+_FORMS: dict[str, Callable[[_Chain, str, Float64, Float64], str]] = {
+    "anl": _Chain.anl,
+    "softplus": _Chain.softplus,
+}
+
+
+def decomposition_of(parameters: Parameters) -> str:
+    """Which form `decomposed` picks by default: "sigmoid", "limit" or "anl". For tables and passports."""
+    lambda_ = np.asarray(parameters.lambda_)
+    if (np.abs(lambda_ - 1) <= np.finfo(np.float32).eps).all():
+        return "sigmoid"
+    return "limit" if (lambda_ <= LIMIT_LAMBDA).all() else "anl"
