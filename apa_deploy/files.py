@@ -7,7 +7,7 @@ import hashlib
 import os
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -42,37 +42,44 @@ def refuse_existing(path: Path, *, force: bool) -> None:
 
 @contextmanager
 def replaced(path: Path, *, force: bool = False) -> Iterator[Path]:
-    """Yield a temporary file name beside `path`; on success it becomes `path`, else it is removed.
-
-    The temporary name keeps the suffix, because several writers choose the format by it.
-    The same holds for a folder: what was made under the temporary name replaces `path`.
+    """Yield a temporary file (or folder) name beside `path`; on success it becomes `path`, else it is removed.
 
     Raises:
         OutputError: `path` exists without `force`, or the file system refuses.
     """
-    refuse_existing(path, force=force)
-    temporary = path.with_name(f".{path.stem}.{secrets.token_hex(4)}{path.suffix}")
+    with staged([path], force=force) as folder:
+        yield folder / path.name
+
+
+@contextmanager
+def staged(paths: Sequence[Path], *, force: bool = False) -> Iterator[Path]:
+    """Yield a temporary folder beside `paths`; what was made there under their names moves to them together.
+
+    `paths` lie in one folder. On failure nothing of them is left, and what stood there before still stands.
+
+    Raises:
+        OutputError: one of `paths` exists without `force`, or the file system refuses.
+    """
+    for path in paths:
+        refuse_existing(path, force=force)
+    temporary = paths[0].parent / f".{paths[0].stem}.{secrets.token_hex(4)}.tmp"
     try:
+        temporary.mkdir()
         yield temporary
-        _move(temporary, path)
+        for path in paths:
+            if (temporary / path.name).exists():
+                _move(temporary / path.name, path)
     except OSError as error:
         advice = _OS_ADVICE.get(error.errno or 0, "check the folder and try again")
-        raise OutputError(path, os.strerror(error.errno or 0), f"To go on, {advice}.") from error
+        raise OutputError(paths[0], os.strerror(error.errno or 0), f"To go on, {advice}.") from error
     finally:
-        _remove(temporary)
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _move(temporary: Path, path: Path) -> None:
     if temporary.is_dir() and path.is_dir():
         shutil.rmtree(path)
     temporary.replace(path)
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir():
-        shutil.rmtree(path, ignore_errors=True)
-    else:
-        path.unlink(missing_ok=True)
 
 
 def sha256(path: Path) -> str:

@@ -23,15 +23,16 @@ _CIFAR_SIDE, _IMAGENET_SIDE = 32, 224
 
 @dataclass
 class Metadata:
-    """Where a model comes from: `source` file name and hash, architecture, weights, training arguments.
+    """Where a model comes from: `source` file name, hash, size; architecture, weights, training arguments.
 
     `output_names`: names of the network's outputs in order; None where only a run tells.
     `square`: the network wants height = width. `notices`: what the user should know, one sentence each.
     """
 
-    source: str
-    sha256: str
     architecture: str
+    source: str = ""
+    sha256: str = ""
+    bytes: int = 0
     weights: str = "model"
     arguments: dict[str, Any] = field(default_factory=dict)
     output_names: tuple[str, ...] | None = None
@@ -78,16 +79,25 @@ def load(
     _check_options(weights, classif_norm, floor)
     checkpoint = read_checkpoint(path, weights)
     loaded = _own(checkpoint, model) if model else _upstream(checkpoint, classif_norm, floor)
-    loaded.metadata.source, loaded.metadata.sha256 = path.name, sha256(path)
+    _record_source(loaded.metadata, path)
     loaded.input_shape = input_shape or loaded.input_shape
     _check_architecture(arch, loaded.metadata.architecture)
     _check_input_shape(loaded)
     return loaded
 
 
+def _record_source(metadata: Metadata, path: Path) -> None:
+    metadata.source, metadata.sha256, metadata.bytes = path.name, sha256(path), path.stat().st_size
+
+
 def _own(checkpoint: Checkpoint, factory: str) -> Model:
     module = architectures.filled(_made(factory), checkpoint.state, factory).float()
-    metadata = Metadata("", "", factory, checkpoint.weights, checkpoint.arguments, notices=checkpoint.notices)
+    metadata = Metadata(
+        architecture=factory,
+        weights=checkpoint.weights,
+        arguments=checkpoint.arguments,
+        notices=checkpoint.notices,
+    )
     return Model(module, None, metadata)
 
 
@@ -117,8 +127,6 @@ def _upstream(checkpoint: Checkpoint, classif_norm: str | None, floor: str | Non
     spec = found.spec
     notices = (*checkpoint.notices, *found.notices, *_contradictions(checkpoint.arguments, spec))
     metadata = Metadata(
-        source="",
-        sha256="",
         architecture=f"mmdet {spec.name}" if spec.backbone else spec.name,
         weights=checkpoint.weights,
         arguments=checkpoint.arguments,

@@ -12,10 +12,13 @@ import traceback
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from rich.console import Console
+
 from .. import __version__
 from ..errors import ApaError
 
 INTERRUPTED = 130
+_PIPED_WIDTH = 160
 
 
 def verb_parser(name: str, description: str) -> argparse.ArgumentParser:
@@ -52,6 +55,12 @@ def describe(error: BaseException) -> str:
         return str(error)
     first_line = (str(error).splitlines() or [""])[0]
     return f"unexpected {type(error).__name__}: {first_line}. Run again with --debug for the traceback."
+
+
+def wide_console() -> Console:
+    """Standard output; where it is no terminal, wide enough that tables keep one line a row."""
+    console = Console(highlight=False, soft_wrap=True, markup=False)
+    return console if console.is_terminal else Console(highlight=False, width=_PIPED_WIDTH, markup=False)
 
 
 def print_json(value: Any) -> None:

@@ -1,0 +1,104 @@
+"""The model gate: every output of the exported model against the float64 module.
+
+The limit, on the largest error relative to the largest |reference| of an output:
+
+    max(4 * error of torch float32, 32 * 2^-24)
+
+Torch float32 runs the same arithmetic in another order, so its error is one sample of what float32 makes
+unavoidable; over the few hundred roundings on a path, another order gives another sample, and a factor of 4
+covers the spread (the golden networks show 0.5 to 1.9). The second term covers outputs where torch happens
+to be nearly exact: 32 roundings of half an ulp, the depth of the smallest network here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from polygraphy.backend.base import BaseRunner
+from polygraphy.comparator import Comparator
+
+from .inputs import Feed
+from .report import OutputCheck
+from .runners import quiet_polygraphy
+
+FACTOR = 4.0
+FLOOR = 32 * 2.0**-24
+
+
+class Difference:
+    """One output of one iteration: reference and value; true where they can be compared at all."""
+
+    def __init__(self, reference: np.ndarray, value: np.ndarray) -> None:
+        self.reference, self.value = reference.astype(np.float64), value.astype(np.float64)
+
+    def __bool__(self) -> bool:
+        return self.reference.shape == self.value.shape and bool(np.isfinite(self.value).all())
+
+
+def check_outputs(
+    truth: BaseRunner, float32: BaseRunner, candidates: Sequence[BaseRunner], feeds: Sequence[Feed]
+) -> list[OutputCheck]:
+    """One check for each candidate and output; `truth` and `float32` run the torch module."""
+    runners = [truth, float32, *candidates]
+    with quiet_polygraphy():
+        results = Comparator.run(runners, data_loader=list(feeds))
+        pairs = [(0, i) for i in range(1, len(runners))]
+        accuracy = Comparator.compare_accuracy(results, compare_func=_differences, comparisons=pairs)[0]
+    baseline = _by_output(accuracy[(truth.name, float32.name)])
+    checks = []
+    for candidate in candidates:
+        for name, found in _by_output(accuracy[(truth.name, candidate.name)]).items():
+            checks.append(_check(candidate.name, name, found, _relative(baseline[name])))
+    return checks
+
+
+def _differences(reference: dict[str, np.ndarray], value: dict[str, np.ndarray]) -> dict[str, Difference]:
+    return {name: Difference(reference[name], value[name]) for name in reference}
+
+
+def _by_output(iterations: Sequence[dict[str, Difference]]) -> dict[str, list[Difference]]:
+    return {name: [iteration[name] for iteration in iterations] for name in iterations[0]}
+
+
+def _relative(found: Sequence[Difference]) -> float:
+    """Largest error over the iterations, each relative to its own largest |reference|."""
+    return max(float(np.abs(d.value - d.reference).max() / max(np.abs(d.reference).max(), 1e-300)) for d in found)
+
+
+def _check(runner: str, name: str, found: Sequence[Difference], torch_error: float) -> OutputCheck:
+    limit = max(FACTOR * torch_error, FLOOR)
+    samples = sum(len(d.reference) for d in found)
+    if not all(found):
+        return OutputCheck(
+            runner=runner, name=name, samples=samples, max_abs=float("inf"), max_rel=float("inf"), quantiles={},
+            cosine=0.0, top1_agreement=None, torch_float32_max_rel=torch_error, limit=limit, passed=False,
+        )  # fmt: skip
+    errors = np.concatenate([np.abs(d.value - d.reference).ravel() for d in found])
+    quantiles = {f"p{q}": float(np.quantile(errors, q / 100)) for q in (50, 90, 99)}
+    max_rel = _relative(found)
+    return OutputCheck(
+        runner=runner,
+        name=name,
+        samples=samples,
+        max_abs=float(errors.max()),
+        max_rel=max_rel,
+        quantiles=quantiles,
+        cosine=min(_cosine(d) for d in found),
+        top1_agreement=_top1(found),
+        torch_float32_max_rel=torch_error,
+        limit=limit,
+        passed=max_rel <= limit,
+    )
+
+
+def _cosine(d: Difference) -> float:
+    norms = np.linalg.norm(d.reference) * np.linalg.norm(d.value)
+    return float(np.vdot(d.reference, d.value) / norms) if norms else 1.0
+
+
+def _top1(found: Sequence[Difference]) -> float | None:
+    if any(d.reference.ndim != 2 or d.reference.shape[1] < 2 for d in found):
+        return None
+    same = [d.reference.argmax(1) == d.value.argmax(1) for d in found]
+    return float(np.concatenate(same).mean())

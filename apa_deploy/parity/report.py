@@ -1,0 +1,86 @@
+"""What a verification found, as data: the passport keeps it, `--json` prints it."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel
+
+from ..errors import GateError
+
+
+class OutputCheck(BaseModel):
+    """One output against float64. Errors relative to the largest |reference| of the output.
+
+    `quantiles`: absolute error at p50, p90, p99. `top1_agreement`: fraction of samples with the same
+    largest class; None for outputs that are no class scores.
+    """
+
+    runner: str
+    name: str
+    samples: int
+    max_abs: float
+    max_rel: float
+    quantiles: dict[str, float]
+    cosine: float
+    top1_agreement: float | None
+    torch_float32_max_rel: float
+    limit: float
+    passed: bool
+
+
+class ActivationCheck(BaseModel):
+    """One activation alone: its largest error against its float64 original, relative to max(1, |y|)."""
+
+    path: str
+    kind: str
+    max_error: float
+    limit: float
+    passed: bool
+
+
+class Blame(BaseModel):
+    """The first activation at fault: relative error of what enters and of what leaves it."""
+
+    path: str
+    entering: float
+    leaving: float
+
+
+class ParityReport(BaseModel):
+    """The verdict and everything it rests on."""
+
+    passed: bool
+    inputs: str
+    runtime: str
+    outputs: list[OutputCheck]
+    activations: list[ActivationCheck]
+    blame: Blame | None = None
+
+
+class ParityError(GateError):
+    """An exported model is not right. `report` says where."""
+
+    def __init__(self, report: ParityReport) -> None:
+        super().__init__(_saw(report), "parity with the float64 module", _advice(report))
+        self.report = report
+
+
+def _saw(report: ParityReport) -> str:
+    worst = [
+        f"{c.name} is {c.max_rel:.1e} off ({c.runner}, limit {c.limit:.1e})" for c in report.outputs if not c.passed
+    ]
+    wrong = [
+        f"{c.path} ({c.kind}) is {c.max_error:.1e} off (limit {c.limit:.1e})"
+        for c in report.activations
+        if not c.passed
+    ]
+    return "; ".join(worst + wrong[:3]) + (f" and {len(wrong) - 3} more activations" if len(wrong) > 3 else "")
+
+
+def _advice(report: ParityReport) -> str:
+    if report.blame is None:
+        return "No activation is at fault; the rest of the graph is. The file was not written."
+    b = report.blame
+    return (
+        f"The first activation at fault is {b.path}: the error is {b.entering:.1e} where it begins and "
+        f"{b.leaving:.1e} where it ends. The file was not written."
+    )

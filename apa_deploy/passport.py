@@ -1,0 +1,118 @@
+"""The passport: what was made from what, by which versions, and how it was judged. Schema version 1.
+
+It lies beside the artifact as OUT.passport.json. Unsigned: it proves that files belong together and are
+intact, not who made them.
+"""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from . import __version__
+from .errors import InputError
+from .files import sha256
+from .parity.report import ParityReport
+
+SCHEMA = 1
+_PACKAGES = ("torch", "onnx", "onnxscript", "onnxruntime", "polygraphy", "numpy")
+
+
+class FileRecord(BaseModel):
+    """A file by name (never by folder), content hash and size in bytes."""
+
+    name: str
+    sha256: str
+    bytes: int
+
+
+class ActivationRecord(BaseModel):
+    """A learned activation: module path, kind, floor, effective lambda and kappa, how it is decomposed."""
+
+    model_config = ConfigDict(populate_by_name=True)
+
+    path: str
+    kind: str
+    floor: str
+    lambda_: list[float] = Field(alias="lambda")
+    kappa: list[float]
+    form: str
+
+
+class Passport(BaseModel):
+    """Everything that is known about an artifact."""
+
+    schema_version: Literal[1] = 1
+    tool: str = f"apa-deploy {__version__}"
+    created: str
+    format: str
+    options: dict[str, Any]
+    architecture: str
+    weights: str
+    input_shape: tuple[int, int, int]
+    output_names: list[str]
+    inputs: list[FileRecord]
+    outputs: list[FileRecord]
+    versions: dict[str, str]
+    activations: list[ActivationRecord]
+    notices: list[str] = []
+    parity: ParityReport | None = None
+
+
+class PassportError(InputError):
+    """A passport cannot be read. `path`."""
+
+    def __init__(self, path: Path, saw: str) -> None:
+        super().__init__(f"{path}: {saw}", f"a passport of schema version {SCHEMA}", "Export the model again.")
+        self.path = path
+
+
+def passport_path(artifact: Path) -> Path:
+    """Where the passport of `artifact` lies."""
+    return artifact.with_name(artifact.name + ".passport.json")
+
+
+def file_record(path: Path) -> FileRecord:
+    """The record of a file as it is now."""
+    return FileRecord(name=path.name, sha256=sha256(path), bytes=path.stat().st_size)
+
+
+def now() -> str:
+    """The time of now in UTC, ISO 8601, to the second."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def versions(packages: Iterable[str] = _PACKAGES) -> dict[str, str]:
+    """Versions of Python, the platform and the packages that shape an artifact."""
+    found = {"python": platform.python_version(), "platform": f"{platform.system()} {platform.machine()}"}
+    for package in packages:
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            found[package] = "absent"
+    return found
+
+
+def dump(passport: Passport) -> str:
+    """The passport as JSON text."""
+    return passport.model_dump_json(indent=2, by_alias=True) + "\n"
+
+
+def read_passport(path: Path) -> Passport:
+    """The passport at `path`.
+
+    Raises:
+        PassportError: it is absent, damaged or of another schema version.
+    """
+    try:
+        return Passport.model_validate_json(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise PassportError(path, error.strerror or "unreadable") from error
+    except (ValidationError, UnicodeDecodeError) as error:
+        raise PassportError(path, str(error).splitlines()[0]) from error

@@ -1,0 +1,181 @@
+"""`--format onnx` and `onnx-custom`: canonical ONNX, decomposed or with function bodies; judged; recorded."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import onnx
+from torch import nn
+
+from apa_deploy.errors import InputError
+from apa_deploy.files import staged
+from apa_deploy.graph.decompose import FORMS, decomposed, decomposition_of
+from apa_deploy.graph.functions import with_functions
+from apa_deploy.graph.node import DOMAIN, KINDS, Parameters
+from apa_deploy.model import Metadata, Model, Shape
+from apa_deploy.parity.inputs import Feed, seeded_feeds, user_feeds
+from apa_deploy.parity.operator_gate import Site
+from apa_deploy.parity.report import ParityError, ParityReport
+from apa_deploy.parity.verify import verify
+from apa_deploy.passport import (
+    ActivationRecord,
+    FileRecord,
+    Passport,
+    dump,
+    file_record,
+    now,
+    passport_path,
+    versions,
+)
+from apa_deploy.progress import notice, step
+from apa_deploy.replace import Found
+
+from .canonical import INPUT, OPSETS, Canonical, TraceOptions, canonical, provenance, sites
+from .onnx_file import data_path, write_onnx
+
+FORMATS = ("onnx", "onnx-custom")
+
+
+@dataclass(frozen=True)
+class OnnxOptions:
+    """What `apa-export` may be told. `batch` None: dynamic. `decomposition`: one of decompose.FORMS."""
+
+    format: str = "onnx"
+    opset: int = 18
+    batch: int | None = None
+    decomposition: str = "anl"
+    verify: bool = True
+    inputs: Path | None = None
+    force: bool = False
+
+
+def export_onnx(model: Model, out: Path, options: OnnxOptions) -> Passport:
+    """Write `out` and its passport, unless a gate fails: then nothing is written.
+
+    Raises:
+        ParityError: the exported model is not right; its `report` says where.
+        InputError: options, network or output path cannot be used.
+    """
+    shape = _input_shape(model)
+    _check(options)
+    for text in model.metadata.notices:
+        notice(text)
+    with staged([out, data_path(out), passport_path(out)], force=options.force) as folder:
+        with step("Tracing the network"):
+            traced = canonical(model, TraceOptions(shape, options.opset, options.batch))
+        _say_what_was_found(traced)
+        places = sites_of(traced, model.module)
+        proto = _in_format(traced, options)
+        provenance(proto, _facts(model.metadata, traced))
+        written = write_onnx(proto, folder / out.name)
+        report = _judged(folder / out.name, model, traced, places, shape, options) if options.verify else None
+        passport = _passport(model, traced, shape, options, [file_record(p) for p in written], report)
+        passport_path(folder / out.name).write_text(dump(passport), encoding="utf-8")
+    return passport
+
+
+def _input_shape(model: Model) -> Shape:
+    if model.input_shape is None:
+        raise InputError("a network without a known input size", "--input-shape CxHxW", "Give it, e.g. 3x224x224.")
+    return model.input_shape
+
+
+def _check(options: OnnxOptions) -> None:
+    if options.opset not in OPSETS:
+        raise InputError(f"--opset {options.opset}", "18 to 23", "Leave --opset out for 18.")
+    if options.decomposition not in FORMS:
+        raise InputError(f"--decomposition {options.decomposition}", " or ".join(FORMS), "Choose one of these.")
+    if options.batch is not None and options.batch < 1:
+        raise InputError(f"--batch {options.batch}", "a positive size", "Leave --batch out for a dynamic one.")
+
+
+def _say_what_was_found(traced: Canonical) -> None:
+    if not traced.replacements.found:
+        notice("the network has no learned activation; it is exported all the same")
+    for refused in traced.replacements.refused:
+        notice(f"{refused.path} was left as it is: {refused.reason}")
+
+
+def sites_of(traced: Canonical, module: nn.Module) -> list[Site]:
+    """Where each activation stands in the canonical graph, beside the original torch module."""
+    nodes = {node.name: node for node in traced.proto.graph.node if node.domain == DOMAIN and node.op_type in KINDS}
+    found = {f.path: f for f in traced.replacements.found}
+    places = []
+    for name, (source, target) in sites(traced.proto).items():
+        path = name.split("#")[0]
+        one = found.get(path)
+        channels = max(len(one.lambda_), len(one.kappa)) if one else 1
+        axis = one.axis if one else 1
+        places.append(Site(name, nodes[name].op_type, source, target, module.get_submodule(path), channels, axis))
+    return places
+
+
+def _in_format(traced: Canonical, options: OnnxOptions) -> onnx.ModelProto:
+    proto = onnx.ModelProto()
+    proto.CopyFrom(traced.proto)
+    if options.format == "onnx-custom":
+        return with_functions(proto)
+    return decomposed(proto, options.decomposition)
+
+
+def _facts(metadata: Metadata, traced: Canonical) -> dict[str, object]:
+    return {
+        "source": metadata.source,
+        "source_sha256": metadata.sha256,
+        "architecture": metadata.architecture,
+        "versions": versions(),
+        "activations": {f.path: {"lambda": f.lambda_, "kappa": f.kappa} for f in traced.replacements.found},
+    }
+
+
+def _judged(
+    path: Path, model: Model, traced: Canonical, places: list[Site], shape: Shape, options: OnnxOptions
+) -> ParityReport:
+    feeds, said = _feeds(shape, options)
+    with step("Verifying against the float64 module"):
+        report = verify(path, model.module, places, feeds, traced.output_names, inputs=said)
+    if not report.passed:
+        raise ParityError(report)
+    return report
+
+
+def _feeds(shape: Shape, options: OnnxOptions) -> tuple[list[Feed], str]:
+    if options.inputs:
+        return user_feeds(options.inputs, INPUT), options.inputs.name
+    return seeded_feeds(INPUT, shape, options.batch or 2), "seeded"
+
+
+def _passport(
+    model: Model,
+    traced: Canonical,
+    shape: Shape,
+    options: OnnxOptions,
+    outputs: list[FileRecord],
+    report: ParityReport | None,
+) -> Passport:
+    metadata = model.metadata
+    chosen = {k: v.name if isinstance(v, Path) else v for k, v in asdict(options).items() if k != "force"}
+    return Passport(
+        created=now(),
+        format=options.format,
+        options=chosen,
+        architecture=metadata.architecture,
+        weights=metadata.weights,
+        input_shape=shape,
+        output_names=list(traced.output_names),
+        inputs=[FileRecord(name=metadata.source, sha256=metadata.sha256, bytes=metadata.bytes)],
+        outputs=outputs,
+        versions=versions(),
+        activations=[activation_record(f) for f in traced.replacements.found],
+        notices=list(metadata.notices),
+        parity=report,
+    )
+
+
+def activation_record(found: Found) -> ActivationRecord:
+    """What the passport keeps of one activation."""
+    values: dict[str, Any] = {"lambda": list(found.lambda_), "kappa": list(found.kappa)}
+    form = decomposition_of(Parameters(found.lambda_, found.kappa, found.axis))
+    return ActivationRecord(path=found.path, kind=found.kind, floor=found.floor, form=form, **values)
