@@ -15,6 +15,7 @@ from apa_deploy.graph.decompose import FORMS, decomposed, decomposition_of
 from apa_deploy.graph.functions import with_functions
 from apa_deploy.graph.node import DOMAIN, KINDS, Parameters
 from apa_deploy.model import Metadata, Model, Shape
+from apa_deploy.native import LibraryError, ort_library
 from apa_deploy.parity.inputs import Feed, seeded_feeds, user_feeds
 from apa_deploy.parity.operator_gate import Site
 from apa_deploy.parity.report import ParityError, ParityReport
@@ -135,10 +136,26 @@ def _judged(
 ) -> ParityReport:
     feeds, said = _feeds(shape, options)
     with step("Verifying against the float64 module"):
-        report = verify(path, model.module, places, feeds, traced.output_names, inputs=said)
+        report = verify(
+            path,
+            model.module,
+            places,
+            feeds,
+            traced.output_names,
+            inputs=said,
+            library=_library() if options.format == "onnx-custom" else None,
+        )
     if not report.passed:
         raise ParityError(report)
     return report
+
+
+def _library() -> Path | None:
+    """The fused operators, judged beside the function bodies where they are built."""
+    try:
+        return ort_library()
+    except LibraryError:
+        return None
 
 
 def _feeds(shape: Shape, options: OnnxOptions) -> tuple[list[Feed], str]:

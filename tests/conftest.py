@@ -1,0 +1,73 @@
+"""Golden fixtures: a committed set, and the whole set where it lies beside the repository."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+
+COMMITTED = Path(__file__).parent / "golden"
+BESIDE = Path(__file__).parents[2] / "shared" / "golden"
+
+_spec = importlib.util.spec_from_file_location("make_checkpoint", COMMITTED / "make_checkpoint.py")
+make_checkpoint = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(make_checkpoint)
+
+
+def _golden_files() -> dict[str, Path]:
+    files = {path.stem: path for path in sorted(BESIDE.glob("*.json"))} if BESIDE.is_dir() else {}
+    return files | {path.stem: path for path in sorted(COMMITTED.glob("*.json"))}
+
+
+GOLDEN = _golden_files()
+
+
+class Golden:
+    """One fixture of upstream's code: its checkpoint in any layout, its input, its float64 outputs."""
+
+    def __init__(self, path: Path) -> None:
+        self.spec = json.loads(path.read_text())
+        self.name = self.spec["id"]
+        self.arrays = np.load(path.with_suffix(".npz"))
+        self.stages_only = "outputs_note" in self.spec
+
+    def save(self, path: Path, layout: str = "upstream") -> Path:
+        torch.save(make_checkpoint.checkpoint(self.spec, layout), path)
+        return path
+
+    def input(self) -> torch.Tensor:
+        return torch.from_numpy(make_checkpoint.input_array(self.spec))
+
+    def worst_relative_error(self, outputs) -> float:
+        """Largest max|a-b| / max|b| over the outputs (of a backbone: over the stored statistics)."""
+        outputs = [np.asarray(o) for o in (outputs if isinstance(outputs, list | tuple) else [outputs])]
+        pairs = []
+        for i, y in enumerate(outputs):
+            if self.stages_only:
+                pairs += [(y.mean((2, 3)), f"out{i}_mean_f64"), (y[:, :8, :4, :4], f"out{i}_corner_f64")]
+            else:
+                pairs.append((y, f"out{i}_f64"))
+        return max(np.abs(y - self.arrays[k]).max() / np.abs(self.arrays[k]).max() for y, k in pairs)
+
+
+@pytest.fixture(params=GOLDEN)
+def golden(request) -> Golden:
+    return Golden(GOLDEN[request.param])
+
+
+@pytest.fixture(scope="session")
+def golden_arrays():
+    return {path.stem: np.load(path) for path in COMMITTED.glob("*.npz")}
+
+
+@pytest.fixture
+def cifar_checkpoint(tmp_path) -> Path:
+    """A small checkpoint of upstream's: se_resnet32 with AGLU, APA and a cosine head."""
+    return Golden(GOLDEN["cifar_se_resnet32_gumbel_cosine"]).save(tmp_path / "model.pth")

@@ -1,0 +1,152 @@
+"""apa_deploy.graph functions and decompose: right in ONNX Runtime and OpenVINO for every lambda."""
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from onnx import TensorProto, helper
+
+from apa_deploy.activation import REFERENCE
+from apa_deploy.errors import InputError
+from apa_deploy.graph.decompose import decomposed, decomposition_of
+from apa_deploy.graph.functions import with_functions
+from apa_deploy.graph.log1p_fit import log1p_coefficients
+from apa_deploy.graph.node import KINDS, Parameters, make_node
+
+LAMBDAS = (0.0, 1e-8, 1e-7, 2e-7, 1e-6, 1e-4, 1e-3, 0.1, 0.5, 1.0, 2.0, 10.0, 100.0)
+KAPPAS = (1.0, -0.7, 0.0, 3.0)
+Z = np.concatenate([np.linspace(-12, 12, 2001), np.linspace(-90, 90, 901)]).astype(np.float32)
+# Derived in apa_deploy.parity.operator_gate.
+LIMIT = 2e-6
+
+
+def model(kind, parameters, shape=("N",), element=TensorProto.FLOAT, opset=18):
+    x, y = (helper.make_tensor_value_info(name, element, shape) for name in "xy")
+    graph = helper.make_graph([make_node(kind, "x", "y", parameters, "act")], "g", [x], [y])
+    domains = [helper.make_opsetid("", opset), helper.make_opsetid("com.apa", 1)]
+    return helper.make_model(graph, opset_imports=domains, ir_version=helper.find_min_ir_version_for(domains, True))
+
+
+FORMS = {
+    "body": with_functions,
+    "anl": decomposed,
+    "softplus": lambda m: decomposed(m, "softplus"),
+}
+
+
+def run(proto, x):
+    onnx.checker.check_model(proto, full_check=True)
+    return onnxruntime.InferenceSession(proto.SerializeToString(), providers=["CPUExecutionProvider"]).run(
+        None, {"x": x}
+    )[0]
+
+
+def error(y, kind, z, lam, kappa):
+    wanted = REFERENCE[kind](z.astype(np.float64), np.float64(np.float32(lam)), np.float64(np.float32(kappa)))
+    return (np.abs(y - wanted) / np.maximum(1, np.abs(wanted))).max()
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("lam", LAMBDAS)
+def test_onnxruntime(form, kind, lam):
+    for kappa in KAPPAS:
+        y = run(FORMS[form](model(kind, Parameters((lam,), (kappa,)))), Z)
+        assert error(y, kind, Z, lam, kappa) <= LIMIT, kappa
+
+
+@pytest.mark.parametrize("lam", LAMBDAS)
+def test_anl_in_openvino(lam):
+    openvino = pytest.importorskip("openvino")
+    core = openvino.Core()
+    for kind in KINDS:
+        proto = decomposed(model(kind, Parameters((lam,), (1.1,))))
+        compiled = core.compile_model(
+            core.read_model(proto.SerializeToString()), "CPU", {"INFERENCE_PRECISION_HINT": "f32"}
+        )
+        assert error(compiled({"x": Z})[0], kind, Z, lam, 1.1) <= LIMIT
+
+
+@pytest.mark.parametrize("form", ["body", "anl"])
+@pytest.mark.parametrize(
+    ("shape", "axis"), [((2, 3, 4, 5), 1), ((2, 3), 1), ((2, 4, 3), -1), ((3,), 0), ((2, 3, 2, 2, 2), 1)]
+)
+def test_per_channel_at_any_rank(form, shape, axis):
+    """Tiny, unit and ordinary lambda side by side, each with its own kappa."""
+    lam, kappa = (1e-8, 1.0, 0.4), (1.0, -0.5, 2.0)
+    x = np.random.default_rng(0).standard_normal(shape).astype(np.float32) * 4
+    y = run(FORMS[form](model("AGLU", Parameters(lam, kappa, axis), shape)), x)
+    for c in range(3):
+        z = np.take(x, c, axis)
+        assert error(np.take(y, c, axis), "AGLU", z, lam[c], kappa[c]) <= LIMIT
+
+
+@pytest.mark.parametrize("form", ["body", "anl"])
+@pytest.mark.parametrize("lam", [0.0, 1e-8, 1e-5, 0.5, 1.0])
+def test_half_is_computed_in_float32(form, lam):
+    """fp16 turns 1/lambda to infinity below 1.5e-5; between two casts it does not."""
+    x = Z.astype(np.float16)
+    y = run(FORMS[form](model("AGLU", Parameters((lam,), (1.0,)), element=TensorProto.FLOAT16)), x)
+    assert y.dtype == np.float16
+    # half an ulp of the result, plus what float32 adds
+    assert error(y.astype(np.float64), "AGLU", x, lam, 1.0) <= 2.0**-11 + LIMIT
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_special_values(form):
+    x = np.array([np.nan, np.inf, -np.inf, 0.0, -0.0, 1e-40], dtype=np.float32)
+    for lam in (1e-8, 0.5, 1.0):
+        y = run(FORMS[form](model("AGLU", Parameters((lam,), (1.0,)))), x)
+        np.testing.assert_array_equal(np.isnan(y), [True, False, True, False, False, False])
+        assert y[1] == np.inf
+        assert np.signbit(y[4])
+
+
+@pytest.mark.parametrize("opset", range(18, 24))
+def test_every_opset(opset):
+    for form in FORMS.values():
+        y = run(form(model("APA", Parameters((0.5,), (1.0,)), opset=opset)), Z)
+        assert error(y, "APA", Z, 0.5, 1.0) <= LIMIT
+
+
+def test_empty_and_scalar_inputs():
+    parameters = Parameters((0.5,), (1.0,))
+    assert run(with_functions(model("AGLU", parameters, (0, 3))), np.zeros((0, 3), np.float32)).shape == (0, 3)
+    y = run(with_functions(model("AGLU", parameters, ())), np.array(1.5, np.float32))
+    assert error(y, "AGLU", np.float32(1.5), 0.5, 1.0) <= LIMIT
+
+
+@pytest.mark.parametrize(
+    ("lam", "wanted"),
+    [((0.0,), "limit"), ((1e-8,), "limit"), ((1.0,), "sigmoid"), ((0.4,), "anl"), ((1e-8, 0.4), "anl")],
+)
+def test_form_by_the_size_of_lambda(lam, wanted):
+    assert decomposition_of(Parameters(lam, (1.0,))) == wanted
+    operators = {
+        n.op_type for n in decomposed(model("APA", Parameters(lam, (2.0,)), (1, len(lam), 2, 2))).graph.node
+    }
+    marks = {"limit": {"Exp", "Neg", "Mul"}, "sigmoid": {"Sigmoid", "Mul"}}
+    assert operators == marks.get(wanted, operators)
+    assert not operators & {"Softplus", "Log", "Where", "Pow"}
+
+
+def test_only_standard_operators_are_left():
+    proto = decomposed(with_functions(model("AGLU", Parameters((0.5,), (1.0,)))))
+    assert not proto.functions
+    assert [entry.domain for entry in proto.opset_import] == [""]
+
+
+def test_per_channel_without_a_rank_is_refused():
+    proto = model("AGLU", Parameters((0.1, 0.2), (1.0,)))
+    for value in (*proto.graph.input, *proto.graph.output):
+        value.type.tensor_type.ClearField("shape")
+    with pytest.raises(InputError, match="known rank"):
+        decomposed(proto)
+
+
+def test_log1p_polynomial():
+    w = np.linspace(1e-9, 1, 100001)
+    s = w / (2 + w)
+    p = sum(c * s ** (2 * i) for i, c in enumerate(log1p_coefficients(4)))
+    # the relative minimax error of four coefficients on [0, 1/9]
+    assert np.abs(s * p / np.log1p(w) - 1).max() <= 1.66e-7
