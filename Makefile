@@ -1,0 +1,21 @@
+# Each target starts from nothing: it makes .venv, installs, and does the work.
+VENV := .venv
+export ORT_DISABLE_TELEMETRY := 1
+
+.PHONY: demo test check install clean
+
+demo: install
+	$(VENV)/bin/python examples/digits/demo.py
+
+test: check
+
+check: install
+	tools/check $(VENV)
+
+install: $(VENV)/.installed
+
+$(VENV)/.installed: pyproject.toml constraints.txt CMakeLists.txt $(wildcard plugins/*/*.cc plugins/*/*.cu plugins/*/*.h plugins/*/*/*)
+	tools/install $(VENV)
+
+clean:
+	rm -rf $(VENV) build apa_deploy/lib

@@ -1,0 +1,103 @@
+"""The whole way on real input: a trained checkpoint comes out as verified ONNX, twice, and labels digits.
+
+    make demo
+"""
+
+from __future__ import annotations
+
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from rich.table import Table
+
+import apa_deploy
+from apa_deploy.cli.common import wide_console
+from apa_deploy.passport import Passport
+from exporters.onnx import FORMATS, OnnxOptions, export_onnx
+
+HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE))
+from data import Split, held_out
+
+OUT = Path("out")
+ROUNDS = 30
+Labels = Callable[[np.ndarray], np.ndarray]
+
+
+def main() -> None:
+    OUT.mkdir(exist_ok=True)
+    console = wide_console()
+    model = apa_deploy.load(HERE / "digits.pth")
+    console.print(f"digits.pth: {model.metadata.architecture}, trained on the long-tailed digits")
+    passports = {format: _export(model, format) for format in FORMATS}
+    console.print(_activations(passports["onnx"]))
+    console.print(_results(model, passports))
+    console.print(f"written to {OUT}/: each model, and beside it the passport that proves it")
+
+
+def _export(model: apa_deploy.Model, format: str) -> Passport:
+    print(f"--- apa-export digits.pth --format {format}", flush=True)
+    return export_onnx(model, _path(format), OnnxOptions(format=format, force=True))
+
+
+def _path(format: str) -> Path:
+    return OUT / f"digits.{format}.onnx"
+
+
+def _activations(passport: Passport) -> Table:
+    table = Table("activation", "kind", "lambda", "kappa", "decomposed as", title="what training made of lambda and kappa")
+    for record in passport.activations:
+        table.add_row(record.path, record.kind, f"{record.lambda_[0]:.3g}", f"{record.kappa[0]:.3f}", record.form)
+    return table
+
+
+def _results(model: apa_deploy.Model, passports: dict[str, Passport]) -> Table:
+    """Accuracy on the held-out digits and time of a batch of 8, the runtimes taking turns."""
+    split = held_out()
+    runs: dict[str, Labels] = {"PyTorch": _torch(model)}
+    runs |= {f"ONNX Runtime, {format}": _onnx(_path(format)) for format in FORMATS}
+    errors = ["-"] + [f"{passports[format].parity.outputs[0].max_rel:.1e}" for format in FORMATS]
+    times = _interleaved(runs, split.images[:8].numpy())
+    table = Table("runtime", "held-out accuracy", "error to float64", "batch of 8, median", "p90", title="results")
+    for (name, run), error in zip(runs.items(), errors, strict=True):
+        median, p90 = statistics.median(times[name]), statistics.quantiles(times[name], n=10)[-1]
+        table.add_row(name, f"{_accuracy(run, split):.2%}", error, f"{median:.2f} ms", f"{p90:.2f} ms")
+    return table
+
+
+def _torch(model: apa_deploy.Model) -> Labels:
+    def run(images: np.ndarray) -> np.ndarray:
+        with torch.inference_mode():
+            return model.module(torch.from_numpy(images)).numpy()
+
+    return run
+
+
+def _onnx(path: Path) -> Labels:
+    session = apa_deploy.Session(path)
+    return lambda images: session.run({"input": images})["logits"]
+
+
+def _accuracy(run: Labels, split: Split) -> float:
+    return float((run(split.images.numpy()).argmax(1) == split.labels.numpy()).mean())
+
+
+def _interleaved(runs: dict[str, Labels], images: np.ndarray) -> dict[str, list[float]]:
+    """Milliseconds of each call; a few to warm up, then one of each in turn."""
+    times: dict[str, list[float]] = {name: [] for name in runs}
+    for round_ in range(ROUNDS + 3):
+        for name, run in runs.items():
+            start = time.perf_counter()
+            run(images)
+            if round_ >= 3:
+                times[name].append((time.perf_counter() - start) * 1e3)
+    return times
+
+
+if __name__ == "__main__":
+    main()
