@@ -32,6 +32,7 @@ from apa_deploy.passport import (
 )
 from apa_deploy.progress import notice, step
 from apa_deploy.replace import Found
+from apa_deploy.runtimes.packages import conflict, installed_packages
 
 from .canonical import INPUT, OPSETS, Canonical, TraceOptions, canonical, provenance, sites
 from .onnx_file import data_path, write_onnx
@@ -61,8 +62,9 @@ def export_onnx(model: Model, out: Path, options: OnnxOptions) -> Passport:
     """
     shape = _input_shape(model)
     _check(options)
-    for text in model.metadata.notices:
-        notice(text)
+    for text in (*model.metadata.notices, conflict(installed_packages())):
+        if text:
+            notice(text)
     with staged([out, data_path(out), passport_path(out)], force=options.force) as folder:
         with step("Tracing the network"):
             traced = canonical(model, TraceOptions(shape, options.opset, options.batch))

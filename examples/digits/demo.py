@@ -1,6 +1,6 @@
 """The whole way on real input: a trained checkpoint comes out as verified ONNX, twice, and labels digits.
 
-    make demo
+make demo
 """
 
 from __future__ import annotations
@@ -20,9 +20,10 @@ from apa_deploy.cli.common import wide_console
 from apa_deploy.passport import Passport
 from exporters.onnx import FORMATS, OnnxOptions, export_onnx
 
-HERE = Path(__file__).parent
-sys.path.insert(0, str(HERE))
+sys.path.insert(0, str(Path(__file__).parent))
 from data import Split, held_out
+
+HERE = Path(__file__).parent
 
 OUT = Path("out")
 ROUNDS = 30
@@ -50,7 +51,9 @@ def _path(format: str) -> Path:
 
 
 def _activations(passport: Passport) -> Table:
-    table = Table("activation", "kind", "lambda", "kappa", "decomposed as", title="what training made of lambda and kappa")
+    table = Table(
+        "activation", "kind", "lambda", "kappa", "decomposed as", title="what training made of lambda and kappa"
+    )
     for record in passport.activations:
         table.add_row(record.path, record.kind, f"{record.lambda_[0]:.3g}", f"{record.kappa[0]:.3f}", record.form)
     return table

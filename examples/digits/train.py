@@ -1,6 +1,6 @@
 """Train se_resnet32 with AGLU and APA on the long-tailed digits; write a checkpoint in upstream's format.
 
-    python examples/digits/train.py examples/digits/digits.pth      (about ten minutes on two cores)
+python examples/digits/train.py examples/digits/digits.pth      (about ten minutes on two cores)
 """
 
 from __future__ import annotations
@@ -90,7 +90,9 @@ def train(epochs: int, rate: float = 0.1, batch: int = 32) -> ResNet:
             loss.backward()
             optimizer.step()
             schedule.step()
-        print(f"epoch {epoch + 1}/{epochs}: held-out accuracy {accuracy(network.eval(), held_out()):.2%}", flush=True)
+        print(
+            f"epoch {epoch + 1}/{epochs}: held-out accuracy {accuracy(network.eval(), held_out()):.2%}", flush=True
+        )
     return network.eval()
 
 
