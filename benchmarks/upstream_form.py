@@ -42,7 +42,7 @@ class UpstreamForm(Learned):
 
 
 def se_resnet50(seed: int = 0) -> ResNet:
-    """Random weights that keep the signal alive; a third of the units at the floor of lambda, as training leaves them."""
+    """Random weights that keep the signal alive; a third of the units at the floor, as training leaves them."""
     torch.manual_seed(seed)
     network = ResNet(SE_RESNET50).eval()
     for name, module in network.named_modules():
