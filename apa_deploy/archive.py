@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from .errors import InputError
@@ -29,7 +30,7 @@ def check_archive(path: Path) -> frozenset[int]:
     Raises:
         ArchiveError: a member is compressed, members overlap, or the pickle is absurdly large.
     """
-    if not zipfile.is_zipfile(path):
+    if not is_zip(path):
         if path.stat().st_size > _LARGEST_PICKLE and not _starts_a_pickle(path):
             raise ArchiveError(path, "neither a zip archive nor a pickle")
         return frozenset()
@@ -48,6 +49,18 @@ def check_archive(path: Path) -> frozenset[int]:
     return frozenset(member.file_size for member in members)
 
 
+def is_zip(path: Path) -> bool:
+    """Whether the file ends as a zip archive does.
+
+    Raises:
+        ArchiveError: it does, but damaged.
+    """
+    try:
+        return zipfile.is_zipfile(path)
+    except zipfile.BadZipFile as error:
+        raise ArchiveError(path, f"a damaged zip archive ({error})") from error
+
+
 def check_storages(path: Path, content: Any, sizes: frozenset[int]) -> None:
     """Refuse tensors that reach beyond what the file stores for them.
 
@@ -55,6 +68,8 @@ def check_storages(path: Path, content: Any, sizes: frozenset[int]) -> None:
         ArchiveError: a tensor has more elements than its storage, or a storage than its member of the archive.
     """
     for tensor in _tensors(content):
+        if tensor.layout != torch.strided or tensor.is_quantized or tensor.is_meta:
+            raise ArchiveError(path, f"a tensor of layout {tensor.layout}, on {tensor.device}")
         storage = tensor.untyped_storage().nbytes()
         if sizes and storage not in sizes:
             raise ArchiveError(path, f"a tensor storage of {storage} bytes that the file does not hold")

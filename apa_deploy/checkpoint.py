@@ -7,9 +7,10 @@ leaves in a checkpoint. A stand-in keeps nothing and does nothing.
 
 from __future__ import annotations
 
+import _compat_pickle
 import argparse
 import pickle
-import zipfile
+import pickletools
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,10 +19,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .archive import check_archive, check_storages
+from .archive import check_archive, check_storages, is_zip
 from .errors import InputError
 
 WEIGHTS = ("model", "ema")
+_PICKLE = b"\x80"
 _PREFIXES = ("module.", "_orig_mod.")
 _NESTED = {"ema": ("model_ema", "ema_state_dict"), "model": ("model", "state_dict")}
 
@@ -128,18 +130,31 @@ def _refusal(path: Path, error: Exception) -> CheckpointError:
 
 def unsafe_globals(path: Path) -> tuple[str, ...]:
     """Names that a pickle asks for beyond what is allowed, without loading it."""
-    import pickletools
-
     try:
-        if zipfile.is_zipfile(path):
+        if is_zip(path):
             with torch.serialization.safe_globals(_ALLOWED):
                 return tuple(torch.serialization.get_unsafe_globals_in_checkpoint(path))
-        with path.open("rb") as file:
-            operations = [(op.name, arg) for op, arg, _ in pickletools.genops(file)]
+        operations = _operations(path)
     except (ValueError, RuntimeError, pickle.UnpicklingError, IndexError, EOFError, TypeError, KeyError):
         return ()
     known = {name for _, name in _STAND_INS} | {"argparse.Namespace"}
-    return tuple(name for name in dict.fromkeys(_global_names(operations)) if name not in known)
+    return tuple(name for name in dict.fromkeys(map(_modern, _global_names(operations))) if name not in known)
+
+
+def _operations(path: Path) -> list[tuple[str, Any]]:
+    """The operations of every pickle at the head of a file: torch's old format has several, then raw data."""
+    found: list[tuple[str, Any]] = []
+    with path.open("rb") as file:
+        while file.peek(1)[:1] == _PICKLE:
+            found += [(operation.name, argument) for operation, argument, _ in pickletools.genops(file)]
+    return found
+
+
+def _modern(name: str) -> str:
+    """The name of today for one that pickle protocol 2 spells as Python 2 did."""
+    module, _, attribute = name.rpartition(".")
+    module, attribute = _compat_pickle.NAME_MAPPING.get((module, attribute), (module, attribute))
+    return f"{_compat_pickle.IMPORT_MAPPING.get(module, module)}.{attribute}"
 
 
 def _global_names(operations: list[tuple[str, Any]]) -> list[str]:
@@ -229,19 +244,26 @@ def _checked(path: Path, checkpoint: Checkpoint) -> Checkpoint:
     for key, value in checkpoint.state.items():
         if value.is_floating_point() and not bool(torch.isfinite(value).all()):
             raise CheckpointError(
-                path, f"{key} holds NaN or infinity", "finite weights", "Take an earlier epoch's checkpoint."
+                path, f"{key[:60]} holds NaN or infinity", "finite weights", "Take an earlier epoch's checkpoint."
             )
     return checkpoint
 
 
+def _names(keys: list[Any]) -> str:
+    """A few keys, whatever they are: a key may be a tuple of tuples, whose text would fill the memory."""
+    return ", ".join(key[:60] if isinstance(key, str) else type(key).__name__ for key in keys[:8])
+
+
 def _no_ema(path: Path, keys: list[Any]) -> CheckpointError:
-    return CheckpointError(path, f"no averaged weights among {keys[:8]}", "model_ema", "Leave --weights ema out.")
+    return CheckpointError(
+        path, f"no averaged weights among {_names(keys)}", "model_ema", "Leave --weights ema out."
+    )
 
 
 def _no_weights(path: Path, keys: list[Any]) -> CheckpointError:
     return CheckpointError(
         path,
-        f"no weights among {keys[:8]}",
+        f"no weights among {_names(keys)}",
         "a state dict, or one under 'model' or 'state_dict'",
         "Check the file.",
     )

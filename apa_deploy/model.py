@@ -18,7 +18,7 @@ from .files import sha256
 from .replace import FLOORS
 
 Shape = tuple[int, int, int]
-_CIFAR_SIDE, _IMAGENET_SIDE = 32, 224
+_CIFAR_SIDE, _IMAGENET_SIDE, _LARGEST_SIDE = 32, 224, 2048
 
 
 @dataclass
@@ -145,7 +145,7 @@ def _backbone(state: dict[str, Any]) -> dict[str, Any]:
 
 def _usual_shape(spec: architectures.Spec, arguments: dict[str, Any]) -> Shape:
     crop = arguments.get("val_crop_size")
-    side = crop if isinstance(crop, int) and crop > 0 else _IMAGENET_SIDE
+    side = crop if isinstance(crop, int) and 0 < crop <= _LARGEST_SIDE else _IMAGENET_SIDE
     side = _CIFAR_SIDE if spec.cifar else side
     return spec.in_channels, side, side
 

@@ -6,7 +6,8 @@ import difflib
 from collections.abc import Iterable
 from typing import TypeVar
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from ..errors import InputError
 from .infer import Inferred, State, inferred
@@ -22,10 +23,10 @@ class KeysError(InputError):
     """A state dict does not fit its network. `missing`, `unexpected`, `misshaped`: keys."""
 
     def __init__(self, name: str, missing: list[str], unexpected: list[str], misshaped: list[str]) -> None:
-        nearest = {key: _nearest(key, missing) for key in unexpected}
+        nearest = {key: _nearest(key, missing) for key in unexpected[:8]}
         parts = [
             f"missing: {_listed(missing)}" if missing else "",
-            f"unexpected: {_listed(_with_match(k, nearest[k]) for k in unexpected)}" if unexpected else "",
+            f"unexpected: {_listed(_with_match(k, nearest.get(k, '')) for k in unexpected)}" if unexpected else "",
             f"of another shape: {_listed(misshaped)}" if misshaped else "",
         ]
         do = "Give the network's own constructor with --model package.module:factory, or check the file."
@@ -36,38 +37,53 @@ class KeysError(InputError):
 def network_of(
     state: State, *, classif_norm: str | None, given_norm: bool, floor: str | None
 ) -> tuple[ResNet, Inferred]:
-    """The network of `state`, filled, in eval mode.
+    """The network of `state`, filled, in eval mode; it takes the tensors of `state` as its own.
 
     Raises:
         ArchitectureError: the keys fit no known network.
         KeysError: keys are missing, unexpected or of another shape.
     """
     found = inferred(state, classif_norm, floor, given_norm)
-    return filled(ResNet(found.spec), state, found.spec.name), found
+    with torch.device("meta"):  # shapes come from a stranger's file: allocate nothing by them
+        network = ResNet(found.spec)
+    return filled(network, state, found.spec.name, assign=True), found
 
 
-def filled(module: M, state: State, name: str) -> M:
+def filled(module: M, state: State, name: str, assign: bool = False) -> M:
     """`module` in eval mode with the values of `state`, every key used and none missing.
+
+    Args:
+        assign: take the tensors of `state` instead of copying their values.
 
     Raises:
         KeysError: see `network_of`.
     """
     own = module.state_dict()
-    missing = [key for key in own if key not in state and not key.endswith("num_batches_tracked")]
+    counters = {key: torch.zeros((), dtype=torch.long) for key in own if key.endswith("num_batches_tracked")}
+    state = {**counters, **state}
+    missing = [key for key in own if key not in state]
     unexpected = [key for key in state if key not in own]
-    misshaped = [
-        f"{key} {tuple(state[key].shape)}, wanted {tuple(own[key].shape)}"
+    unfit = [
+        f"{key} {_described(state[key])}, wanted {_described(own[key])}"
         for key in own
-        if key in state and state[key].shape != own[key].shape
+        if key in state and not _fits(state[key], own[key])
     ]
-    if missing or unexpected or misshaped:
-        raise KeysError(name, missing, unexpected, misshaped)
-    module.load_state_dict(state, strict=False)
-    return module.eval()
+    if missing or unexpected or unfit:
+        raise KeysError(name, missing, unexpected, unfit)
+    module.load_state_dict(state, assign=assign)
+    return module.eval().requires_grad_(False)
+
+
+def _fits(value: Tensor, wanted: Tensor) -> bool:
+    return value.shape == wanted.shape and value.is_floating_point() == wanted.is_floating_point()
+
+
+def _described(tensor: Tensor) -> str:
+    return f"{str(tensor.dtype).removeprefix('torch.')}{list(tensor.shape)}"
 
 
 def _nearest(key: str, names: list[str]) -> str:
-    return next(iter(difflib.get_close_matches(key, names, n=1, cutoff=0.6)), "")
+    return next(iter(difflib.get_close_matches(key[:120], names, n=1, cutoff=0.6)), "")
 
 
 def _with_match(key: str, match: str) -> str:
@@ -75,5 +91,5 @@ def _with_match(key: str, match: str) -> str:
 
 
 def _listed(keys: Iterable[str], most: int = 8) -> str:
-    every = list(keys)
+    every = [key[:120] for key in keys]
     return ", ".join(every[:most]) + (f" and {len(every) - most} more" if len(every) > most else "")

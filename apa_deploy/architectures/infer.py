@@ -8,7 +8,7 @@ arguments, then options, decide those; arguments never overrule keys.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -55,7 +55,7 @@ def inferred(state: State, classif_norm: str | None, floor: str | None, given_no
         cifar=reader.cifar,
         bottleneck=reader.bottleneck,
         depths=reader.depths,
-        in_channels=state["conv1.weight"].shape[1],
+        in_channels=reader.stem[1],
         widths=reader.widths(),
         groups=reader.groups(),
         base_width=reader.base_width(),
@@ -76,11 +76,12 @@ class _Reader:
     def __init__(self, state: State) -> None:
         self.state = state
         stem = state.get("conv1.weight")
-        if stem is None or "layer1.0.conv1.weight" not in state or stem.ndim != 4:
+        if stem is None or "layer1.0.conv1.weight" not in state:
             raise ArchitectureError(f"a state dict of {len(state)} keys ({_some(state)})", list(state)[:8])
-        if stem.shape[-1] not in (3, 7):
-            raise ArchitectureError(f"conv1.weight of shape {tuple(stem.shape)}", ["conv1.weight"])
-        self.cifar = stem.shape[-1] == 3
+        self.stem = self._shape("conv1.weight", 4)
+        if self.stem[-1] not in (3, 7):
+            raise ArchitectureError(f"conv1.weight of shape {self.stem}", ["conv1.weight"])
+        self.cifar = self.stem[-1] == 3
         self.bottleneck = "layer1.0.conv3.weight" in state
         self.depths = self._depths()
 
@@ -89,35 +90,38 @@ class _Reader:
         return any(pattern.search(key) for key in self.state)
 
     def _depths(self) -> tuple[int, ...]:
-        blocks: dict[int, int] = {}
+        blocks: dict[int, set[int]] = {}
         for key in self.state:
-            if match := re.match(r"layer(\d+)\.(\d+)\.", key):
-                stage, block = int(match[1]), int(match[2])
-                blocks[stage] = max(blocks.get(stage, 0), block + 1)
-        if sorted(blocks) != list(range(1, len(blocks) + 1)):
-            raise ArchitectureError(f"stages {sorted(blocks)}", [])
-        return tuple(blocks[i] for i in sorted(blocks))
+            if match := re.match(r"layer(\d{1,4})\.(\d{1,4})\.", key):
+                blocks.setdefault(int(match[1]), set()).add(int(match[2]))
+        if not _counts_from(1, blocks) or not all(_counts_from(0, stage) for stage in blocks.values()):
+            raise ArchitectureError("stages or blocks with gaps in their numbers", [])
+        return tuple(len(blocks[i]) for i in sorted(blocks))
 
-    def _shape(self, key: str) -> tuple[int, ...]:
+    def _shape(self, key: str, rank: int) -> tuple[int, ...]:
+        """The shape of a weight, of `rank` and without empty axes."""
         if key not in self.state:
             raise ArchitectureError(f"no key {key}", list(self.state)[:8])
-        return tuple(self.state[key].shape)
+        shape = tuple(self.state[key].shape)
+        if len(shape) != rank or 0 in shape:
+            raise ArchitectureError(f"{key} of shape {shape}", [key])
+        return shape
 
     def widths(self) -> tuple[int, ...]:
         """Planes of each stage: the output channels of its first block, without the expansion."""
         last, expansion = (3, 4) if self.bottleneck else (2, 1)
         stages = range(1, len(self.depths) + 1)
-        return tuple(self._shape(f"layer{i}.0.conv{last}.weight")[0] // expansion for i in stages)
+        return tuple(self._shape(f"layer{i}.0.conv{last}.weight", 4)[0] // expansion for i in stages)
 
     def groups(self) -> int:
-        shape = self._shape("layer1.0.conv2.weight")
+        shape = self._shape("layer1.0.conv2.weight", 4)
         return shape[0] // shape[1] if self.bottleneck else 1
 
     def base_width(self) -> int:
         """Of 64 planes: width = planes * base_width / 64 * groups."""
         if not self.bottleneck:
             return 64
-        return self._shape("layer1.0.conv2.weight")[0] * 64 // (self.widths()[0] * self.groups())
+        return self._shape("layer1.0.conv2.weight", 4)[0] * 64 // (self.widths()[0] * self.groups())
 
     def gate(self) -> str:
         if self.has("se", r"\.excitation\.0\.weight"):
@@ -129,13 +133,14 @@ class _Reader:
     def reduction(self) -> int:
         for key in ("se.excitation.0.weight", "cbam.ChannelGate.mlp.1.weight", "cb.ChannelGate.mlp.1.weight"):
             weight = self.state.get(f"layer1.0.{key}")
-            if weight is not None and weight.ndim == 2 and weight.shape[0]:
-                return weight.shape[1] // weight.shape[0]
+            if weight is not None:
+                weight_shape = self._shape(f"layer1.0.{key}", 2)
+                return max(1, weight_shape[1] // weight_shape[0])
         return 4 if self.cifar else 16
 
     def contrastive(self) -> int:
-        weight = self.state.get("contrastive.contrast_expand.weight")
-        return 0 if weight is None else weight.shape[0]
+        key = "contrastive.contrast_expand.weight"
+        return self._shape(key, 2)[0] if key in self.state else 0
 
     def heads(self, classif_norm: str | None, given: bool) -> tuple[tuple[Head, ...], list[str]]:
         stem = "linear" if self.cifar else "fc"
@@ -146,7 +151,7 @@ class _Reader:
         return heads, notices[:1]
 
     def _head(self, name: str, features: int, norm: str | None, given: bool, notices: list[str]) -> Head:
-        weight = self._shape(f"{name}.weight")
+        weight = self._shape(f"{name}.weight", 2)
         legal = self._legal_norms(name, weight, features)
         if not legal:
             raise ArchitectureError(f"{name}.weight of shape {weight} after {features} features", [name])
@@ -170,7 +175,7 @@ class _Reader:
             return ["lr_cosine"]
         if f"{name}.bias" not in self.state:
             return ["cosine"] if weight[1] == features else []
-        classes = self.state[f"{name}.bias"].shape[0]
+        (classes,) = self._shape(f"{name}.bias", 1)
         legal = []
         if weight == (classes, features):
             legal = ["linear"] if self.cifar else ["linear", "inv"]
@@ -184,6 +189,10 @@ def norm_of(argument: Any) -> str | None:
     return str(argument) if argument in NORMS else None
 
 
+def _counts_from(first: int, numbers: Collection[int]) -> bool:
+    return sorted(numbers) == list(range(first, first + len(numbers)))
+
+
 def _some(state: State) -> str:
-    keys = list(state)
-    return ", ".join(keys[:3]) + (", ..." if len(keys) > 3 else "")
+    keys = [key[:60] for key in list(state)[:4]]
+    return ", ".join(keys[:3]) + (", ..." if len(state) > 3 else "")
