@@ -22,7 +22,11 @@ std::vector<double> Node::floats(const char* name) const {
 
 int64_t Node::integer(const char* name, int64_t otherwise) const {
   int64_t value = otherwise;
-  return failed(api_->KernelInfoGetAttribute_int64(info_, name, &value)) ? otherwise : value;
+  if (!failed(api_->KernelInfoGetAttribute_int64(info_, name, &value))) return value;
+  float real = 0;
+  if (!failed(api_->KernelInfoGetAttribute_float(info_, name, &real)))
+    throw Refusal(std::string(name) + " is " + std::to_string(real) + "; wanted an attribute that is an integer");
+  return otherwise;
 }
 
 std::string Node::name() const {
@@ -54,7 +58,7 @@ Parameters Node::parameters() const {
   p.lambda = floats("lambda");
   p.kappa = floats("kappa");
   p.axis = integer("axis", 1);
-  p.block = static_cast<size_t>(integer("block", 1));
+  p.block = integer("block", 1);
   return p;
 }
 

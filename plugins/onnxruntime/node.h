@@ -17,7 +17,7 @@ class Node {
   Node(const OrtApi* api, const OrtKernelInfo* info, const char* operation)
       : api_(api), info_(info), operation_(operation) {}
 
-  // Throws Refusal: the attribute is absent or no list of floats.
+  // Throws Refusal: the attribute is absent or no list of floats; or present, but no integer.
   std::vector<double> floats(const char* name) const;
   int64_t integer(const char* name, int64_t otherwise) const;
   // The input's shape as far as the model states it, -1 where it does not; empty where it states nothing.
