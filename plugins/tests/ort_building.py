@@ -1,6 +1,6 @@
 """Compile C++ for the tests, and the library itself where it is not built or not up to date.
 
-Skips where the machine has no compiler; whatever else goes wrong fails the test, with what was printed.
+Tests skip where `compiler()` is None; whatever else goes wrong fails them, with what was printed.
 """
 
 from __future__ import annotations
@@ -13,22 +13,18 @@ import subprocess
 from functools import cache
 from pathlib import Path
 
-import pytest
-
 from apa_deploy import native
 
 ROOT = Path(__file__).resolve().parents[2]
 TESTS, INCLUDE, ORT = ROOT / "plugins/tests", ROOT / "plugins/include", ROOT / "plugins/onnxruntime"
 BUILD = ROOT / "build/ort-tests"
+NO_COMPILER = "no C++ compiler on this machine: install one (Debian: apt install g++)"
 STRICT = ("-std=c++17", "-Wall", "-Wextra", "-Werror")
 
 
-def compiler() -> str:
+def compiler() -> str | None:
     """The C++ compiler, as CMake would choose it."""
-    found = os.environ.get("CXX") or shutil.which("c++") or shutil.which("g++") or shutil.which("clang++")
-    if not found:
-        pytest.skip("no C++ compiler on this machine: install one (Debian: apt install g++)")
-    return found
+    return os.environ.get("CXX") or shutil.which("c++") or shutil.which("g++") or shutil.which("clang++")
 
 
 def kernel_flags() -> list[str]:
@@ -41,7 +37,7 @@ def kernel_flags() -> list[str]:
 
 def compiled(output: Path, *arguments: str | Path) -> Path:
     """Compile to `output`: a program, an object (-c) or a shared library (-shared), as the arguments say."""
-    command = [compiler(), *STRICT, *map(str, arguments), "-o", str(output)]
+    command = [compiler() or "c++", *STRICT, *map(str, arguments), "-o", str(output)]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, f"{' '.join(command)}\n{done.stderr}"
     return output
@@ -49,12 +45,14 @@ def compiled(output: Path, *arguments: str | Path) -> Path:
 
 @cache
 def library() -> Path:
-    """libapa_ort.so: brought up to date where apa_deploy is imported from this checkout, else the installed."""
+    """libapa_ort.so: that of the installed package, or of this checkout, where it is brought up to date.
+
+    Raises:
+        LibraryError: it was not built, and there is nothing to build it with.
+    """
     cmake = shutil.which("cmake")
-    if ROOT not in native.FOLDER.parents or (cmake is None and (native.FOLDER / "libapa_ort.so").is_file()):
+    if ROOT not in native.FOLDER.parents or not (cmake and compiler()):
         return native.ort_library()
-    assert cmake, "cmake builds the library: install the package (pip install -e .) or cmake"
-    compiler()
     BUILD.mkdir(parents=True, exist_ok=True)
     with (BUILD / "lock").open("w") as lock:  # several test processes share the folder
         fcntl.flock(lock, fcntl.LOCK_EX)
