@@ -96,7 +96,9 @@ struct VectorMath {
     g = g * m + 4.809020758e-01f;
     g = g * m + -7.213484645e-01f;
     g = g * m + 1.442695022e+00f;
-    const float value = g * m + static_cast<float>(static_cast<int32_t>(e)) * 0x1p-23f;
+    // The exponent by a shift, not by a second product: of a sum of two products a compiler may fuse
+    // either, and a result would depend on whether it lies in a vector or in the rest behind it.
+    const float value = g * m + static_cast<float>(static_cast<int32_t>(e) >> 23);
     return u == u ? value : u;
   }
 
