@@ -31,8 +31,9 @@ class OnnxRunner:
 
     def run(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         session = self._session
+        arrays = {name: np.asarray(value) for name, value in inputs.items()}
         try:
-            values = session.run(self.output_names, dict(inputs))
+            values = session.run(self.output_names, arrays)
         except Exception as error:
             raise _refusal(error, "inputs of the model's shapes and dtypes") from error
         return dict(zip(self.output_names, values, strict=True))

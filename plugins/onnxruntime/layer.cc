@@ -12,7 +12,7 @@ constexpr size_t kBuffer = 512;
 constexpr size_t kFullLanes = 64;
 
 void check_values(const char* name, const std::vector<double>& values, bool non_negative) {
-  if (values.empty()) throw Refusal(std::string(name) + " is empty; wanted 1 value or one a channel");
+  if (values.empty()) throw Refusal(std::string(name) + " holds no float; wanted 1, or one a channel");
   for (size_t i = 0; i < values.size(); i++) {
     if (std::isfinite(values[i]) && !(non_negative && values[i] < 0)) continue;
     throw Refusal(std::string(name) + "[" + std::to_string(i) + "] is " + std::to_string(values[i]) +

@@ -29,13 +29,22 @@ int64_t Node::integer(const char* name, int64_t otherwise) const {
   return otherwise;
 }
 
-std::string Node::name() const {
+template <class Read>
+std::string Node::text(Read read) const {
   size_t size = 0;
-  failed(api_->KernelInfo_GetNodeName(info_, nullptr, &size));
+  failed(read(nullptr, &size));  // only asks for the size
   std::string text(size, '\0');
-  if (size == 0 || failed(api_->KernelInfo_GetNodeName(info_, &text[0], &size))) text.clear();
+  if (size == 0 || failed(read(&text[0], &size))) text.clear();
   while (!text.empty() && text.back() == '\0') text.pop_back();
-  return "node '" + text + "' (com.apa::" + operation_ + ")";
+  return text;
+}
+
+std::string Node::name() const {
+  const std::string name = text([&](char* to, size_t* n) { return api_->KernelInfo_GetNodeName(info_, to, n); });
+  if (!name.empty()) return "node '" + name + "' (com.apa::" + operation_ + ")";
+  const std::string output =
+      text([&](char* to, size_t* n) { return api_->KernelInfo_GetOutputName(info_, 0, to, n); });
+  return "the nameless node that makes '" + output + "' (com.apa::" + operation_ + ")";
 }
 
 std::vector<int64_t> Node::input_shape(size_t index) const {

@@ -28,6 +28,8 @@ class Node {
 
  private:
   bool failed(OrtStatus* status) const;
+  template <class Read>
+  std::string text(Read read) const;
   const OrtApi* api_;
   const OrtKernelInfo* info_;
   const char* operation_;

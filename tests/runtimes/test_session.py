@@ -15,12 +15,7 @@ from apa_deploy.runtimes import onnxruntime as runner
 PARAMETERS = Parameters((0.5,), (1.2,))
 
 
-@pytest.fixture(autouse=True)
-def _library():
-    try:
-        apa_deploy.ort_library()
-    except LibraryError as error:
-        pytest.skip(str(error))
+pytestmark = pytest.mark.usefixtures("library")
 
 
 @pytest.fixture
