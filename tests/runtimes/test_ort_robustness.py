@@ -35,9 +35,7 @@ def host(tmp_path_factory):
         pytest.skip(building.NO_COMPILER)
     runtime = next(Path(onnxruntime.__file__).parent.glob("capi/libonnxruntime.so.*"), None)
     if runtime is None:
-        pytest.skip(
-            f"onnxruntime {onnxruntime.__version__} has no libonnxruntime.so of its own"
-        )
+        pytest.skip(f"onnxruntime {onnxruntime.__version__} has no libonnxruntime.so of its own")
     folder, programs = tmp_path_factory.mktemp("host"), {}
 
     def call(flags, *arguments):
