@@ -58,8 +58,8 @@ def measured(program: Path, lambda_: float, kappa: float, stride: int, threads: 
 def bound(lambda_: float, fused: bool) -> float:
     """`b` of the contract above `apa::gate`: the error is at most b * (2 + |log2 APA|) ulp."""
     if lambda_ < 0.25:
-        return (1.8 if lambda_ < 2**-100 else 2.5) if fused else 4.0
-    return 2.0 if fused else 2.5
+        return (2.0 if lambda_ < 2**-100 else 3.0) if fused else 5.0
+    return 2.5 if fused else 3.0
 
 
 def broken(found: dict[str, Any], fused: bool) -> Iterator[str]:

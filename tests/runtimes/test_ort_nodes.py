@@ -84,8 +84,8 @@ SHAPES = [
     (40000,),
     (5, 70000),
 ]
-# The kernel's relative bound where APA > 1e-3: 2.5 * (2 + 10) ulp = 30; float16 adds half a last place.
-TYPES = {np.float32: 30 * 2**-23, np.float16: 2**-10, np.float64: 1e-14}
+# The kernel's relative bound where APA > 1e-3: 3 * (2 + 10) ulp = 36; float16 adds half a last place.
+TYPES = {np.float32: 36 * 2**-23, np.float16: 2**-10, np.float64: 1e-14}
 
 
 @pytest.mark.parametrize("dtype", TYPES)

@@ -103,12 +103,12 @@ APA_HOST_DEVICE typename Math::Real log2_denominator(typename Math::Real z,
 // device (ex2.approx 2 ulp, lg2.approx 2^-22).
 // Error, relative, with VectorMath: at most b * (2 + |log2 APA(z)|) ulp down to the last subnormal, where
 //     lambda            b, with an fma   b, without
-//     [0, 2^-100)                  1.8          4
-//     [2^-100, 1/4)                2.5          4
-//     [1/4, inf)                   2            2.5
+//     [0, 2^-100)                  2            5
+//     [2^-100, 1/4)                3            5
+//     [1/4, inf)                   2.5          3
 // The rounding of log2 APA(z) is multiplied by its size: no flat bound in ulp exists in single-float
-// arithmetic. At APA = 0.1, 1e-3, 1e-7 that is at most 13, 30, 63 ulp; docs/onnxruntime.md has the largest
-// seen over all floats: 9, 20, 45.
+// arithmetic. At APA = 0.1, 1e-3, 1e-7 that is at most 16, 36, 76 ulp; docs/onnxruntime.md has the largest
+// seen over all floats: 9, 20, 57. (The primitives' own bounds, added up, would allow twice as much.)
 template <class Math, Regime kRegime>
 APA_HOST_DEVICE typename Math::Real gate(typename Math::Real z, const Coefficients<typename Math::Real>& c) {
   using Real = typename Math::Real;
