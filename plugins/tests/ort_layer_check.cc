@@ -1,9 +1,12 @@
 // Layers and kernels of the CPU library, free of ONNX Runtime: shapes, types, tails, alignment, threads,
 // refusals. Exits 1 where one is wrong. With a file name, writes what the float32 kernels give for fixed
 // inputs, so that builds for several instruction sets can be compared.
+#include <sys/mman.h>
+
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <initializer_list>
 #include <limits>
 #include <string>
 #include <thread>
@@ -227,6 +230,28 @@ void shapes() {
     }
 }
 
+// --- Sizes beyond 32 bits: address space without memory behind it, but for the end that is computed.
+
+void long_tensors() {
+  const size_t inner = (size_t{1} << 32) + 100, n = 2 * inner, count = 150;
+  const int64_t dims[] = {1, 2, static_cast<int64_t>(inner)};
+  const Layer layer(Kind::Gate, Element::Float16, {{1}, {1, -1}});
+  const Geometry geometry = layer.geometry_of(dims, 3);
+  void* memory = mmap(nullptr, n * 2, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (memory == MAP_FAILED) return std::printf("no address space for long tensors\n"), void(check::failures++);
+  Half* x = static_cast<Half*>(memory);
+  for (size_t i = n - count; i < n; i++) x[i] = narrowed_half(1);
+  for (size_t i = inner - count; i < inner + count; i++) x[i] = narrowed_half(1);
+  layer.run(x, x, geometry, inner - count, inner + count);  // across the border of the channels
+  layer.run(x, x, geometry, n - count, n);
+  const double up = 1 / (1 + std::exp(-1.0)), down = 1 - up;
+  for (size_t i : {inner - count, inner - 1, inner, inner + count - 1, n - count, n - 1}) {
+    const double wanted = i < inner ? up : down;
+    check::that(std::abs(read(x[i]) - wanted) < 1e-3, "beyond 2^32", static_cast<double>(i), 0, 0, read(x[i]), wanted);
+  }
+  munmap(memory, n * 2);
+}
+
 // --- Refusals.
 
 struct Refused {
@@ -309,6 +334,7 @@ int main(int argc, char** argv) {
   if (argc == 2) return dump(argv[1]);
   placements();
   shapes();
+  long_tensors();
   refusals();
   threads();
   std::printf("%d failures\n", check::failures);
