@@ -79,11 +79,7 @@ def _session(ort: Any, path: Path, options: Any, choice: Choice) -> Any:
 
 def _refusal(error: Exception, wanted: str) -> InputError:
     text = _text(error)
-    do = (
-        _NO_BODY
-        if "com.apa" in text and "not a registered" in text
-        else "Check the file and what is given to it."
-    )
+    do = _NO_BODY if "com.apa" in text and "not a registered" in text else "Check the file and what is given to it."
     return InputError(f"ONNX Runtime says: {text}", wanted, do)
 
 

@@ -30,9 +30,7 @@ def refused(path: Path, library: str) -> bool:
 def right(path: Path, library: str) -> bool:
     case = np.load(path.with_suffix(".npz"))
     y = session(path, library).run(None, {"x": case["x"]})[0]
-    return y.dtype == case["x"].dtype and bool(
-        np.all(np.abs(y.astype(np.float64) - case["y"]) <= case["error"])
-    )
+    return y.dtype == case["x"].dtype and bool(np.all(np.abs(y.astype(np.float64) - case["y"]) <= case["error"]))
 
 
 def main(folder: str, library: str) -> int:

@@ -22,9 +22,7 @@ from platformdirs import user_cache_path
 from apa_deploy.graph.node import Parameters
 
 # The oldest with a wheel for the running Python (1.17 was built for numpy 1), one between, the pinned one.
-OLDEST = (
-    ("onnxruntime==1.17.3", "numpy<2") if sys.version_info < (3, 13) else ("onnxruntime==1.20.1", "numpy")
-)
+OLDEST = ("onnxruntime==1.17.3", "numpy<2") if sys.version_info < (3, 13) else ("onnxruntime==1.20.1", "numpy")
 VERSIONS = [
     OLDEST,
     ("onnxruntime==1.22.1", "numpy"),
@@ -67,9 +65,7 @@ def cases(tmp_path_factory):
     for name, kind, dtype, error in CASES:
         x = X.astype(dtype)
         onnx_type = onnx.helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
-        onnx.save(
-            models.one_node(Parameters(LAMBDAS, KAPPAS), kind, onnx_type, X.shape), folder / f"{name}.onnx"
-        )
+        onnx.save(models.one_node(Parameters(LAMBDAS, KAPPAS), kind, onnx_type, X.shape), folder / f"{name}.onnx")
         channels = [models.truth(kind, x[:, c], LAMBDAS[c], KAPPAS[c]) for c in range(3)]
         y = np.stack(channels, axis=1)
         np.savez(folder / f"{name}.npz", x=x, y=y, error=error * np.maximum(1, np.abs(y)))
