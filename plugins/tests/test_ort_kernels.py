@@ -13,7 +13,10 @@ import pytest
 sys.path.insert(0, str(building.ROOT / "benchmarks"))
 import float32_exhaustive as sweep
 
-pytestmark = pytest.mark.skipif(building.compiler() is None, reason=building.NO_COMPILER)
+pytestmark = [
+    pytest.mark.skipif(building.compiler() is None, reason=building.NO_COMPILER),
+    pytest.mark.xdist_group("ort-kernels"),  # what is compiled once serves them all
+]
 
 SETS = building.instruction_sets()
 SOURCES = [building.TESTS / "ort_layer_check.cc", building.ORT / "layer.cc", building.ORT / "exact.cc"]
