@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 
+import maths_fit
 import ort_building as building
 import pytest
 
@@ -30,6 +31,14 @@ def test_contracts_under_sanitizers(tmp_path):
     flags = [*SANITIZED, f"-I{building.INCLUDE}"]
     done = _ran(building.compiled(tmp_path / "check", *flags, building.TESTS / "maths_check.cc"))
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("polynomial", maths_fit.POLYNOMIALS, ids=lambda p: p.name)
+def test_polynomials_are_as_good_as_they_say_and_as_a_fit_gets(polynomial):
+    found = maths_fit.relative_error(polynomial, maths_fit.standing(polynomial))
+    best = maths_fit.relative_error(polynomial, maths_fit.fitted(polynomial))
+    assert found <= polynomial.error
+    assert found <= 1.25 * best  # rounding the coefficients moves either by about so much
 
 
 MATH, VECTOR, NUMBER = "math.h", "vector_math.h", "number.h"

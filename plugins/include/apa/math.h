@@ -136,7 +136,7 @@ APA_HOST_DEVICE typename Math::Real unit(typename Math::Real z, const Coefficien
   return c.regime == Regime::Small ? unit<Math, Regime::Small>(z, c) : unit<Math, Regime::Large>(z, c);
 }
 
-// log2(1+x)/x on [0, 1/4], minimax: relative error 2^-26.7 (plugins/tests/fit_polynomials.py).
+// log2(1+x)/x on [0, 1/4], minimax: relative error 2^-25.9 (plugins/tests/maths_fit.py).
 APA_HOST_DEVICE float log2_1p_over_x(float x) {
   float q = -1.332305819e-01f;
   q = q * x + 2.621509731e-01f;
