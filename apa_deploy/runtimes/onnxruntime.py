@@ -17,6 +17,7 @@ from .providers import Choice, Wanted, chosen
 
 _VERSIONS = ">=1.17"
 _ADD = "pip install 'onnxruntime>=1.17'"
+_NO_BODY = "Build libapa_ort.so (pip install .), or export the model again, with function bodies."
 
 
 class OnnxRunner:
@@ -31,8 +32,9 @@ class OnnxRunner:
 
     def run(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         session = self._session
+        arrays = {name: np.asarray(value) for name, value in inputs.items()}
         try:
-            values = session.run(self.output_names, dict(inputs))
+            values = session.run(self.output_names, arrays)
         except Exception as error:
             raise _refusal(error, "inputs of the model's shapes and dtypes") from error
         return dict(zip(self.output_names, values, strict=True))
@@ -47,9 +49,24 @@ def session_options(ort: Any, threads: int | None, library: bool) -> Any:
     options.log_severity_level = 4  # what fails is raised; ONNX Runtime would print it as well
     if threads is not None:
         options.intra_op_num_threads = threads
-    if library and (path := _cpu_library()):
-        options.register_custom_ops_library(str(path))
+    if library:
+        _register(options)
     return options
+
+
+def _register(options: Any) -> None:
+    """Register our operators; where that is not possible say so once, for the model runs all the same."""
+    try:
+        options.register_custom_ops_library(str(ort_library()))
+    except LibraryError as error:
+        _fall_back(str(error))
+    except Exception as error:  # noqa: BLE001 - ONNX Runtime's errors have no other base in common
+        _fall_back(f"{_text(error)}. Install apa-deploy again: pip install --force-reinstall --no-deps .")
+
+
+@cache
+def _fall_back(reason: str) -> None:
+    print(f"apa-deploy: {reason} The model's function bodies run instead.", file=sys.stderr)
 
 
 def _session(ort: Any, path: Path, options: Any, choice: Choice) -> Any:
@@ -61,18 +78,13 @@ def _session(ort: Any, path: Path, options: Any, choice: Choice) -> Any:
 
 
 def _refusal(error: Exception, wanted: str) -> InputError:
-    text = str(error).removeprefix("[ONNXRuntimeError] : ").strip()
-    return InputError(f"ONNX Runtime says: {text}", wanted, "Check the file and what is given to it.")
+    text = _text(error)
+    do = _NO_BODY if "com.apa" in text and "not a registered" in text else "Check the file and what is given to it."
+    return InputError(f"ONNX Runtime says: {text}", wanted, do)
 
 
-@cache
-def _cpu_library() -> Path | None:
-    """Our library, or None where it is not built: that is said once, for the model runs all the same."""
-    try:
-        return ort_library()
-    except LibraryError as error:
-        print(f"apa-deploy: {error} The model's function bodies run instead.", file=sys.stderr)
-        return None
+def _text(error: Exception) -> str:
+    return str(error).removeprefix("[ONNXRuntimeError] : ").strip()
 
 
 def _plugin() -> Path | None:

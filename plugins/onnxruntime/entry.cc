@@ -3,10 +3,9 @@
 
 #include <algorithm>
 #include <cstdio>
-#include <cstdlib>
-#include <cstring>
 #include <memory>
 #include <mutex>
+#include <vector>
 
 #include "operators.h"
 
@@ -15,8 +14,6 @@ namespace {
 
 constexpr char kDomain[] = "com.apa";
 constexpr char kRegistered[] = "com.apa.registered";
-constexpr char kKernelEntry[] = "com.apa.kernel";
-constexpr char kKernelVariable[] = "APA_KERNEL";
 constexpr unsigned kOldest = 17;  // KernelContext_ParallelFor and InferOutputShapeFn came with it
 
 struct Api {
@@ -33,76 +30,48 @@ Api negotiated(const OrtApiBase* base) {
   return {base->GetApi(version), version};
 }
 
-// The operators of one kernel choice in their domain. ONNX Runtime keeps pointers to both for as long as
-// a session lives, so they are never freed: one set a choice and process.
+// The operators in their domain. ONNX Runtime keeps pointers to both for as long as a session lives, so
+// they are never freed: one set a runtime, of which a process may hold several.
 struct Operators {
+  const OrtApi* api = nullptr;
   OrtCustomOpDomain* domain = nullptr;
   std::unique_ptr<Operator> all[8];
 
-  OrtStatus* make(const Api& a, Choice choice) {
-    OrtStatus* status = a.api->CreateCustomOpDomain(kDomain, &domain);
+  OrtStatus* make(const Api& a) {
+    api = a.api;
+    OrtStatus* status = api->CreateCustomOpDomain(kDomain, &domain);
     size_t i = 0;
     for (Kind kind : {Kind::Gate, Kind::Unit})
       for (Element element : {Element::Float32, Element::Float16, Element::Bfloat16, Element::Float64}) {
         if (status) return status;
-        all[i] = std::make_unique<Operator>(a.api, a.version, kind, element, choice);
-        status = a.api->CustomOpDomain_Add(domain, all[i++].get());
+        all[i] = std::make_unique<Operator>(api, a.version, kind, element);
+        status = api->CustomOpDomain_Add(domain, all[i++].get());
       }
     return status;
   }
 };
 
-OrtStatus* domain_for(const Api& a, Choice choice, OrtCustomOpDomain** domain) {
+OrtStatus* domain_for(const Api& a, OrtCustomOpDomain** domain) {
   static std::mutex mutex;
-  static Operators* made[4];
+  static auto* made = new std::vector<std::unique_ptr<Operators>>;  // outlives static destruction
   const std::lock_guard<std::mutex> lock(mutex);
-  Operators*& slot = made[static_cast<size_t>(choice)];
-  if (!slot) {
+  auto known = std::find_if(made->begin(), made->end(), [&](const auto& one) { return one->api == a.api; });
+  if (known == made->end()) {
     auto fresh = std::make_unique<Operators>();
-    if (OrtStatus* status = fresh->make(a, choice)) return status;
-    slot = fresh.release();
+    if (OrtStatus* status = fresh->make(a)) return status;
+    known = made->insert(made->end(), std::move(fresh));
   }
-  *domain = slot->domain;
+  *domain = (*known)->domain;
   return nullptr;
 }
 
-bool choice_of(const char* text, Choice* choice) {
-  const struct { const char* name; Choice choice; } names[] = {
-      {"", Choice::Auto}, {"auto", Choice::Auto}, {"exact", Choice::Exact}, {"acc", Choice::Acc}, {"pw", Choice::Pw}};
-  for (const auto& n : names)
-    if (std::strcmp(n.name, text) == 0) {
-      *choice = n.choice;
-      return true;
-    }
-  return false;
-}
-
-OrtStatus* read_entry(const OrtApi* api, OrtSessionOptions* options, const char* key, char* value, size_t size) {
-  int present = 0;
-  value[0] = '\0';
-  if (OrtStatus* status = api->HasSessionConfigEntry(options, key, &present)) return status;
-  return present ? api->GetSessionConfigEntry(options, key, value, &size) : nullptr;
-}
-
-// The session's entry "com.apa.kernel" if it was set before the library was registered, else $APA_KERNEL.
-OrtStatus* chosen(const OrtApi* api, OrtSessionOptions* options, Choice* choice) {
-  char text[32];
-  if (OrtStatus* status = read_entry(api, options, kKernelEntry, text, sizeof text)) return status;
-  const char* variable = std::getenv(kKernelVariable);
-  const char* said = text[0] || !variable ? text : variable;
-  if (choice_of(said, choice)) return nullptr;
-  return api->CreateStatus(ORT_INVALID_ARGUMENT, "com.apa: the kernel (APA_KERNEL or com.apa.kernel) is none of "
-                                                 "auto, exact, acc, pw");
-}
-
+// A second registration with the same options would be refused by ONNX Runtime: the first is enough.
 OrtStatus* register_once(const Api& a, OrtSessionOptions* options) {
-  char seen[8];
-  if (OrtStatus* status = read_entry(a.api, options, kRegistered, seen, sizeof seen)) return status;
-  if (seen[0]) return nullptr;
-  Choice choice = Choice::Auto;
+  int present = 0;
+  if (OrtStatus* status = a.api->HasSessionConfigEntry(options, kRegistered, &present)) return status;
+  if (present) return nullptr;
   OrtCustomOpDomain* domain = nullptr;
-  if (OrtStatus* status = chosen(a.api, options, &choice)) return status;
-  if (OrtStatus* status = domain_for(a, choice, &domain)) return status;
+  if (OrtStatus* status = domain_for(a, &domain)) return status;
   if (OrtStatus* status = a.api->AddCustomOpDomain(options, domain)) return status;
   return a.api->AddSessionConfigEntry(options, kRegistered, "1");
 }

@@ -12,7 +12,7 @@ constexpr size_t kBuffer = 512;
 constexpr size_t kFullLanes = 64;
 
 void check_values(const char* name, const std::vector<double>& values, bool non_negative) {
-  if (values.empty()) throw Refusal(std::string(name) + " is empty; wanted 1 value or one a channel");
+  if (values.empty()) throw Refusal(std::string(name) + " holds no float; wanted 1, or one a channel");
   for (size_t i = 0; i < values.size(); i++) {
     if (std::isfinite(values[i]) && !(non_negative && values[i] < 0)) continue;
     throw Refusal(std::string(name) + "[" + std::to_string(i) + "] is " + std::to_string(values[i]) +
@@ -27,8 +27,9 @@ void check(const Parameters& p) {
   if (a != b && a != 1 && b != 1)
     throw Refusal("lambda has " + std::to_string(a) + " values and kappa " + std::to_string(b) +
                   "; wanted the same length, or length 1");
-  if (p.block > 1 && p.channels() > 1 && p.channels() % p.block != 0)
-    throw Refusal(std::to_string(p.channels()) + " channels are not a multiple of the block " +
+  if (p.block < 1) throw Refusal("block is " + std::to_string(p.block) + "; wanted 1 or more");
+  if (p.channels() > 1 && p.channels() % static_cast<size_t>(p.block) != 0)
+    throw Refusal(std::to_string(p.channels()) + " channels; wanted a multiple of the block, " +
                   std::to_string(p.block));
 }
 
@@ -36,27 +37,25 @@ double pick(const std::vector<double>& values, size_t i) { return values[values.
 
 }  // namespace
 
-Layer::Layer(Kind kind, Element element, Parameters parameters, Choice choice)
+Layer::Layer(Kind kind, Element element, Parameters parameters)
     : kind_(kind), element_(element), parameters_(std::move(parameters)) {
   check(parameters_);
-  prepare_rows(choice);
+  prepare_rows();
   if (parameters_.channels() > 1 && element_ != Element::Float64) prepare_lanes();
 }
 
-void Layer::prepare_rows(Choice choice) {
-  const Precision precision = element_ == Element::Float32 ? Precision::Single : Precision::Half;
+void Layer::prepare_rows() {
   for (size_t i = 0; i < parameters_.channels(); i++) {
     const double lambda = pick(parameters_.lambda, i), kappa = pick(parameters_.kappa, i);
     rows_.push_back(coefficients<float>(lambda, kappa));
     double_rows_.push_back(coefficients<double>(lambda, kappa));
-    if (element_ != Element::Float64) tables_.push_back(fitted(kind_, precision, lambda, kappa, choice));
   }
 }
 
 // Group g of an NCHWc tensor holds channels [g*block, (g+1)*block); without blocks one group holds all.
 void Layer::prepare_lanes() {
   const size_t channels = parameters_.channels();
-  const size_t lanes = parameters_.block > 1 ? parameters_.block : channels;
+  const size_t lanes = parameters_.block > 1 ? static_cast<size_t>(parameters_.block) : channels;
   lane_period_ = lanes * ((kFullLanes + lanes - 1) / lanes);
   const size_t groups = channels / lanes;
   lane_values_.resize(groups * 6 * lane_period_);
@@ -91,16 +90,12 @@ void Layer::check_shape(const int64_t* dims, size_t rank) const {
 
 Geometry Layer::geometry_of(const int64_t* dims, size_t rank) const {
   const size_t channels = parameters_.channels();
-  return geometry(dims, rank, channels == 1 ? 0 : axis_of(rank), channels, parameters_.block);
-}
-
-void Layer::row(const float* x, float* y, size_t n, size_t group) const {
-  if (tables_[group]) return tables_[group]->run(x, y, n);
-  exact_row(kind_, x, y, n, rows_[group]);
+  return geometry(dims, rank, channels == 1 ? 0 : axis_of(rank), channels,
+                  static_cast<size_t>(parameters_.block));
 }
 
 void Layer::piece(const float* x, float* y, size_t n, size_t group, size_t offset, size_t lanes) const {
-  if (lanes == 1) return row(x, y, n, group);
+  if (lanes == 1) return exact_row(kind_, x, y, n, rows_[group]);
   const float* values = &lane_values_[group * 6 * lane_period_];
   for (size_t done = 0; done < n;) {
     const size_t phase = (offset + done) % lane_period_;

@@ -1,16 +1,14 @@
-// One activation of a model, prepared once: parameters checked and folded, kernel chosen.
+// One activation of a model, prepared once: parameters checked and folded.
 #ifndef APA_LAYER_H
 #define APA_LAYER_H
 
 #include <cstddef>
-#include <memory>
 #include <stdexcept>
 #include <string>
 #include <vector>
 
 #include "geometry.h"
 #include "kernels.h"
-#include "tables.h"
 
 namespace apa {
 
@@ -24,14 +22,14 @@ enum class Element { Float32, Float16, Bfloat16, Float64 };
 struct Parameters {
   std::vector<double> lambda, kappa;  // length 1 or C each
   int64_t axis = 1;
-  size_t block = 1;  // > 1: the tensor lies in ONNX Runtime's NCHWc
+  int64_t block = 1;  // > 1: the tensor lies in ONNX Runtime's NCHWc, in blocks of so many channels
   size_t channels() const { return std::max(lambda.size(), kappa.size()); }
 };
 
 class Layer {
  public:
   // Throws Refusal for NaN, infinite or negative lambda, NaN or infinite kappa, lengths that disagree.
-  Layer(Kind kind, Element element, Parameters parameters, Choice choice);
+  Layer(Kind kind, Element element, Parameters parameters);
 
   // Throws Refusal where the axis does not lie in the rank or its length is not that of the parameters.
   // A dimension <= 0 in a symbolic shape is unknown and passes.
@@ -41,11 +39,8 @@ class Layer {
   // Computes elements [begin, end). x == y is allowed. No allocation; safe from any thread.
   void run(const void* x, void* y, const Geometry& geometry, size_t begin, size_t end) const;
 
-  // The same for float32 pieces of one group: what fused operators are built from.
-  void row(const float* x, float* y, size_t n, size_t group) const;
-
  private:
-  void prepare_rows(Choice choice);
+  void prepare_rows();
   void prepare_lanes();
   size_t axis_of(size_t rank) const;
   void piece(const float* x, float* y, size_t n, size_t group, size_t offset, size_t lanes) const;
@@ -58,8 +53,7 @@ class Layer {
   Parameters parameters_;
   std::vector<Coefficients<float>> rows_;
   std::vector<Coefficients<double>> double_rows_;
-  std::vector<std::unique_ptr<Table>> tables_;  // empty where the exact kernel runs
-  std::vector<float> lane_values_;              // six arrays of `lane_period_` a group
+  std::vector<float> lane_values_;  // six arrays of `lane_period_` a group
   std::vector<int32_t> lane_regimes_;
   size_t lane_period_ = 0;
 };

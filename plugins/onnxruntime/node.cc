@@ -22,16 +22,29 @@ std::vector<double> Node::floats(const char* name) const {
 
 int64_t Node::integer(const char* name, int64_t otherwise) const {
   int64_t value = otherwise;
-  return failed(api_->KernelInfoGetAttribute_int64(info_, name, &value)) ? otherwise : value;
+  if (!failed(api_->KernelInfoGetAttribute_int64(info_, name, &value))) return value;
+  float real = 0;
+  if (!failed(api_->KernelInfoGetAttribute_float(info_, name, &real)))
+    throw Refusal(std::string(name) + " is " + std::to_string(real) + "; wanted an attribute that is an integer");
+  return otherwise;
+}
+
+template <class Read>
+std::string Node::text(Read read) const {
+  size_t size = 0;
+  failed(read(nullptr, &size));  // only asks for the size
+  std::string text(size, '\0');
+  if (size == 0 || failed(read(&text[0], &size))) text.clear();
+  while (!text.empty() && text.back() == '\0') text.pop_back();
+  return text;
 }
 
 std::string Node::name() const {
-  size_t size = 0;
-  failed(api_->KernelInfo_GetNodeName(info_, nullptr, &size));
-  std::string text(size, '\0');
-  if (size == 0 || failed(api_->KernelInfo_GetNodeName(info_, &text[0], &size))) text.clear();
-  while (!text.empty() && text.back() == '\0') text.pop_back();
-  return "node '" + text + "' (com.apa::" + operation_ + ")";
+  const std::string name = text([&](char* to, size_t* n) { return api_->KernelInfo_GetNodeName(info_, to, n); });
+  if (!name.empty()) return "node '" + name + "' (com.apa::" + operation_ + ")";
+  const std::string output =
+      text([&](char* to, size_t* n) { return api_->KernelInfo_GetOutputName(info_, 0, to, n); });
+  return "the nameless node that makes '" + output + "' (com.apa::" + operation_ + ")";
 }
 
 std::vector<int64_t> Node::input_shape(size_t index) const {
@@ -54,7 +67,7 @@ Parameters Node::parameters() const {
   p.lambda = floats("lambda");
   p.kappa = floats("kappa");
   p.axis = integer("axis", 1);
-  p.block = static_cast<size_t>(integer("block", 1));
+  p.block = integer("block", 1);
   return p;
 }
 

@@ -17,7 +17,7 @@ class Node {
   Node(const OrtApi* api, const OrtKernelInfo* info, const char* operation)
       : api_(api), info_(info), operation_(operation) {}
 
-  // Throws Refusal: the attribute is absent or no list of floats.
+  // Throws Refusal: the attribute is absent or no list of floats; or present, but no integer.
   std::vector<double> floats(const char* name) const;
   int64_t integer(const char* name, int64_t otherwise) const;
   // The input's shape as far as the model states it, -1 where it does not; empty where it states nothing.
@@ -28,6 +28,8 @@ class Node {
 
  private:
   bool failed(OrtStatus* status) const;
+  template <class Read>
+  std::string text(Read read) const;
   const OrtApi* api_;
   const OrtKernelInfo* info_;
   const char* operation_;

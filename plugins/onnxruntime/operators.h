@@ -10,11 +10,10 @@ namespace apa {
 
 // One operator for one type. ONNX Runtime keeps the address: objects live as long as the library.
 struct Operator : OrtCustomOp {
-  Operator(const OrtApi* api, uint32_t version, Kind kind, Element element, Choice choice);
+  Operator(const OrtApi* api, uint32_t version, Kind kind, Element element);
   const OrtApi* api;
   Kind kind;
   Element element;
-  Choice choice;
 };
 
 }  // namespace apa

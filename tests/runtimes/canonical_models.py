@@ -33,7 +33,8 @@ def saved(model: onnx.ModelProto, folder: Path) -> Path:
 
 def truth(kind: str, x: np.ndarray, lambda_: np.ndarray | float, kappa: np.ndarray | float) -> np.ndarray:
     """The activation of `x` in float64, from the parameters as float32 (which is what a node stores)."""
-    z = x.astype(np.float64)
+    with np.errstate(invalid="ignore"):  # signalling NaN
+        z = x.astype(np.float64)
     lam, k = (np.float64(np.float32(v)) for v in (lambda_, kappa))
     positive = np.where(lam > 0, lam, 1)
     with np.errstate(all="ignore"):

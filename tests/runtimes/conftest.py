@@ -1,6 +1,19 @@
-"""Makes `canonical_models` importable: tests are imported by file, not as a package."""
+"""Makes `canonical_models` and plugins/tests' `ort_building` importable, and builds the library."""
 
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parent))
+import pytest
+
+HERE = Path(__file__).resolve().parent
+sys.path[:0] = [str(HERE), str(HERE.parents[1] / "plugins/tests")]
+
+import ort_building as building  # noqa: E402
+
+
+@pytest.fixture(scope="session")
+def library():
+    """libapa_ort.so, built from this checkout where the package is imported from it."""
+    if building.compiler() is None and not (building.native.FOLDER / "libapa_ort.so").is_file():
+        pytest.skip(building.NO_COMPILER)
+    return building.library()

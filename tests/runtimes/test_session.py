@@ -5,6 +5,7 @@ import threading
 import canonical_models as models
 import numpy as np
 import pytest
+from onnx import helper
 
 import apa_deploy
 from apa_deploy.errors import InputError
@@ -15,12 +16,7 @@ from apa_deploy.runtimes import onnxruntime as runner
 PARAMETERS = Parameters((0.5,), (1.2,))
 
 
-@pytest.fixture(autouse=True)
-def _library():
-    try:
-        apa_deploy.ort_library()
-    except LibraryError as error:
-        pytest.skip(str(error))
+pytestmark = pytest.mark.usefixtures("library")
 
 
 @pytest.fixture
@@ -89,12 +85,36 @@ def test_threads_share_a_session(path):
     assert not wrong
 
 
-def test_missing_library_is_said_once(tmp_path, monkeypatch, capsys):
+@pytest.fixture
+def with_body(tmp_path):
+    """The model with a function in it, deliberately Neg: its output says that the function has run."""
+    model = models.one_node(PARAMETERS)
+    names = [attribute.name for attribute in model.graph.node[0].attribute]
+    body, domains = [helper.make_node("Neg", ["x"], ["y"])], [helper.make_opsetid("", 18)]
+    model.functions.append(helper.make_function("com.apa", "AGLU", ["x"], ["y"], body, domains, names))
+    runner._fall_back.cache_clear()
+    yield models.saved(model, tmp_path)
+    runner._fall_back.cache_clear()
+
+
+@pytest.mark.parametrize(("built", "says"), [(False, "is not there"), (True, "file too short")])
+def test_without_a_library_that_loads_it_says_so_once_and_runs(
+    with_body, tmp_path, monkeypatch, capsys, built, says
+):
     monkeypatch.setattr("apa_deploy.native.FOLDER", tmp_path)
-    runner._cpu_library.cache_clear()
-    assert [runner._cpu_library(), runner._cpu_library()] == [None, None]
-    runner._cpu_library.cache_clear()
-    assert capsys.readouterr().err.count("function bodies run instead") == 1
+    if built:
+        (tmp_path / "libapa_ort.so").write_text("no library")
+    for _ in range(2):
+        with apa_deploy.Session(with_body) as session:
+            assert session.run({"x": np.float32([1, 2])})["y"].tolist() == [-1, -2]
+    said = capsys.readouterr().err
+    assert said.count("function bodies run instead") == 1 and says in said
+
+
+def test_without_library_and_body_it_says_what_to_do(path, tmp_path, monkeypatch):
+    monkeypatch.setattr("apa_deploy.native.FOLDER", tmp_path / "empty")
+    with pytest.raises(InputError, match=r"libapa_ort\.so"):
+        apa_deploy.Session(path)
 
 
 def test_missing_library_exits_3(tmp_path, monkeypatch):

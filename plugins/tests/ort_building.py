@@ -1,0 +1,80 @@
+"""Compile C++ for the tests, and the library itself where it is not built or not up to date.
+
+Tests skip where `compiler()` is None; whatever else goes wrong fails them, with what was printed.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import re
+import shutil
+import subprocess
+from functools import cache
+from pathlib import Path
+
+from apa_deploy import native
+
+ROOT = Path(__file__).resolve().parents[2]
+TESTS, INCLUDE, ORT = ROOT / "plugins/tests", ROOT / "plugins/include", ROOT / "plugins/onnxruntime"
+BUILD = ROOT / "build/ort-tests"
+NO_COMPILER = "no C++ compiler on this machine: install one (Debian: apt install g++)"
+STRICT = ("-std=c++17", "-Wall", "-Wextra", "-Werror")
+
+
+def compiler() -> str | None:
+    """The C++ compiler, as CMake would choose it."""
+    return os.environ.get("CXX") or shutil.which("c++") or shutil.which("g++") or shutil.which("clang++")
+
+
+def kernel_flags() -> list[str]:
+    """The flags that the library's kernels are built with, read from its CMakeLists.txt."""
+    text = (ORT / "CMakeLists.txt").read_text()
+    found = re.search(r"set\(APA_KERNEL_FLAGS ([^)]*)\)", text)
+    assert found, "APA_KERNEL_FLAGS is no longer set in plugins/onnxruntime/CMakeLists.txt"
+    return found[1].split()
+
+
+def compiled(output: Path, *arguments: str | Path) -> Path:
+    """Compile to `output`: a program, an object (-c) or a shared library (-shared), as the arguments say."""
+    command = [compiler() or "c++", *STRICT, *map(str, arguments), "-o", str(output)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, f"{' '.join(command)}\n{done.stderr}"
+    return output
+
+
+@cache
+def library() -> Path:
+    """libapa_ort.so: that of the installed package, or of this checkout, where it is brought up to date.
+
+    Raises:
+        LibraryError: it was not built, and there is nothing to build it with.
+    """
+    cmake = shutil.which("cmake")
+    if ROOT not in native.FOLDER.parents or not (cmake and compiler()):
+        return native.ort_library()
+    BUILD.mkdir(parents=True, exist_ok=True)
+    with (BUILD / "lock").open("w") as lock:  # several test processes share the folder
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        for step in (["-S", ROOT, "-B", BUILD, "-DAPA_PARTS=onnxruntime"], ["--build", BUILD]):
+            done = subprocess.run([cmake, *map(str, step)], capture_output=True, text=True)
+            assert done.returncode == 0, done.stdout + done.stderr
+    return native.ort_library()
+
+
+def instruction_sets() -> list[str]:
+    """The generations of this processor that the library has code for, oldest first; [""] off x86-64."""
+    if os.uname().machine != "x86_64":
+        return [""]
+    flags = set(Path("/proc/cpuinfo").read_text().split())
+    wanted = {
+        "x86-64": set(),
+        "x86-64-v3": {"avx2", "fma", "bmi2", "f16c"},
+        "x86-64-v4": {"avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl"},
+    }
+    return [name for name, needs in wanted.items() if needs <= flags]
+
+
+def for_instructions(name: str) -> list[str]:
+    """The compiler's flags for one of `instruction_sets()`, as the library's own clones have them."""
+    return [f"-march={name}", "-mprefer-vector-width=512"] if name else []

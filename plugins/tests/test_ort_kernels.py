@@ -1,0 +1,114 @@
+"""The CPU library's kernels and layers, without ONNX Runtime: exact for every type, shape and place."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import ort_building as building
+import pytest
+
+sys.path.insert(0, str(building.ROOT / "benchmarks"))
+import float32_exhaustive as sweep
+
+pytestmark = [
+    pytest.mark.skipif(building.compiler() is None, reason=building.NO_COMPILER),
+    pytest.mark.xdist_group("ort-kernels"),  # what is compiled once serves them all
+]
+
+SETS = building.instruction_sets()
+SOURCES = [building.TESTS / "ort_layer_check.cc", building.ORT / "layer.cc", building.ORT / "exact.cc"]
+INCLUDE = [f"-I{building.INCLUDE}", f"-I{building.ORT}", "-DAPA_CLONES=", "-pthread"]
+
+
+@pytest.fixture(scope="module")
+def check(tmp_path_factory):
+    """ort_layer_check.cc for an instruction set, compiled once."""
+    folder, made = tmp_path_factory.mktemp("check"), {}
+
+    def program(instructions):
+        if instructions not in made:
+            flags = [*building.kernel_flags(), *building.for_instructions(instructions), *INCLUDE]
+            made[instructions] = building.compiled(folder / f"check{instructions}", *flags, *SOURCES)
+        return made[instructions]
+
+    return program
+
+
+def _passes(*command):
+    done = subprocess.run([str(part) for part in command], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("instructions", SETS)
+def test_shapes_types_tails_alignment_threads_refusals(check, instructions):
+    _passes(check(instructions))
+
+
+@pytest.mark.parametrize("sanitizer", ["address,undefined", "thread"])
+def test_the_same_under_sanitizers(tmp_path, sanitizer):
+    flags = ["-O1", "-g", f"-fsanitize={sanitizer}", "-fno-sanitize-recover=all", *INCLUDE]
+    _passes(building.compiled(tmp_path / "check", *flags, *SOURCES))
+
+
+def test_instruction_sets_agree(check, tmp_path):
+    """Bit for bit where both fuse products and sums, else within the sum of the two contracts' bounds."""
+    values = {}
+    for name in SETS:
+        _passes(check(name), tmp_path / name)
+        values[name] = np.fromfile(tmp_path / name, np.float32).reshape(-1, 2, 200001)  # lambda, kind, input
+    *others, newest = SETS
+    for name in others:
+        if name != "x86-64":
+            assert np.array_equal(values[name].view(np.int32), values[newest].view(np.int32)), name
+            continue
+        got, wanted = values[name].astype(np.float64), values[newest].astype(np.float64)
+        depth = 2 - np.log2(np.maximum(wanted[:, :1], 2.0**-149))
+        ulp = np.maximum(np.spacing(np.abs(values[newest])), np.float32(2.0**-149))
+        # 5 without an fma, 3 with one; a value and its neighbour may lie in binades apart: twice the ulp.
+        assert (np.abs(got - wanted) <= 2 * (5 + 3) * depth * ulp).all()
+
+
+# A prime stride: every exponent of both signs is met at 2^23 / 4001, about 2,100, mantissas all over it.
+STRIDE = 4001
+LAMBDAS = (0.0, 1e-30, 1e-8, 1e-4, 0.01, 0.2, 0.25, 0.5, 1.0, 3.0, 100.0, 1e6)
+KAPPAS = (1.1, -0.7, 0.0, 30.0)
+
+
+@pytest.fixture(scope="module")
+def program(tmp_path_factory):
+    made = {}
+
+    def of(instructions):
+        if instructions not in made:
+            made[instructions] = sweep.sweep_program(tmp_path_factory.mktemp("sweep"), instructions)
+        return made[instructions]
+
+    return of
+
+
+@pytest.mark.parametrize("instructions", SETS)
+@pytest.mark.parametrize("lambda_", LAMBDAS)
+def test_float32_keeps_the_bound_of_its_lambda(program, instructions, lambda_):
+    for kappa in KAPPAS:
+        found = sweep.measured(program(instructions), lambda_, kappa, STRIDE)
+        assert not list(sweep.broken(found, fused=instructions != "x86-64")), kappa
+
+
+CROSS, EMULATOR = shutil.which("aarch64-linux-gnu-g++"), shutil.which("qemu-aarch64")
+
+
+@pytest.mark.skipif(not (CROSS and EMULATOR), reason="needs g++-aarch64-linux-gnu and qemu-user")
+def test_aarch64_keeps_the_contracts_and_gives_the_same_bits(check, monkeypatch, tmp_path):
+    monkeypatch.setenv("CXX", str(CROSS))
+    flags = [*building.kernel_flags(), *INCLUDE, "-static"]
+    maths = building.compiled(tmp_path / "maths", *flags, building.TESTS / "maths_check.cc")
+    layers = building.compiled(tmp_path / "layers", *flags, *SOURCES)
+    for command in ([maths], [layers], [layers, tmp_path / "aarch64"]):
+        _passes(EMULATOR, *command)
+    if SETS[-1] in ("x86-64-v3", "x86-64-v4"):
+        monkeypatch.undo()
+        _passes(check(SETS[-1]), tmp_path / "here")
+        assert (tmp_path / "here").read_bytes() == (tmp_path / "aarch64").read_bytes()

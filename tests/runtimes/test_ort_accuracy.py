@@ -1,0 +1,69 @@
+"""float16 and bfloat16 in ONNX Runtime: for all 65,536 inputs within 1 ulp of the correctly rounded."""
+
+from __future__ import annotations
+
+import itertools
+
+import canonical_models as models
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper
+
+import apa_deploy
+from apa_deploy.graph.node import Parameters, make_node
+
+LAMBDAS = (0.0, 1e-8, 1e-4, 0.01, 0.2, 0.5, 1.0, 3.0, 100.0)
+KAPPAS = (1.0, -0.7, 0.0, 0.05, 12.0)
+PAIRS = list(itertools.product(LAMBDAS, KAPPAS))
+EVERY = np.arange(65536, dtype=np.uint16)
+
+# name: (ONNX type, significant bits, exponent of the smallest subnormal, exponent past the largest number)
+TYPES = {"float16": (TensorProto.FLOAT16, 11, -24, 16), "bfloat16": (TensorProto.BFLOAT16, 8, -133, 128)}
+
+
+def _model(kind: str, dtype: int) -> onnx.ModelProto:
+    """x (float32) -> Cast -> one node a pair -> Cast back. NumPy has no bfloat16; the Casts are exact."""
+    nodes = [helper.make_node("Cast", ["x"], ["small"], to=dtype)]
+    outputs = []
+    for i, (lambda_, kappa) in enumerate(PAIRS):
+        nodes.append(make_node(kind, "small", f"y{i}", Parameters((lambda_,), (kappa,)), f"act{i}"))
+        nodes.append(helper.make_node("Cast", [f"y{i}"], [f"z{i}"], to=TensorProto.FLOAT))
+        outputs.append(helper.make_tensor_value_info(f"z{i}", TensorProto.FLOAT, ["N"]))
+    x = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N"])
+    domains = [helper.make_opsetid("", 18), helper.make_opsetid("com.apa", 1)]
+    graph = helper.make_graph(nodes, "g", [x], outputs)
+    return helper.make_model(graph, opset_imports=domains, ir_version=8)
+
+
+def _inputs(name: str) -> np.ndarray:
+    if name == "float16":
+        return EVERY.view(np.float16).astype(np.float32)
+    return (EVERY.astype(np.uint32) << 16).view(np.float32)
+
+
+def _rank(value: np.ndarray, bits: int, bottom: int, top: int) -> np.ndarray:
+    """The number of the type nearest to each value, ties to even, counted from 0: neighbours differ by 1."""
+    magnitude = np.minimum(np.abs(value), 2.0**top)
+    quantum = np.maximum(np.frexp(magnitude)[1] - bits, bottom)
+    rounded = np.rint(np.ldexp(magnitude, -quantum))
+    # Below a quantum of 2^bottom the count is the value itself; each binade above adds 2^(bits-1).
+    return np.sign(value) * (rounded + (quantum - bottom) * 2.0 ** (bits - 1))
+
+
+@pytest.mark.parametrize("kind", ["APA", "AGLU"])
+@pytest.mark.parametrize("name", TYPES)
+def test_every_input_is_within_one_ulp(library, tmp_path, name, kind):
+    dtype, *shape = TYPES[name]
+    x = _inputs(name)
+    with apa_deploy.Session(models.saved(_model(kind, dtype), tmp_path)) as session:
+        outputs = session.run({"x": x})
+    subnormals = 0
+    for i, (lambda_, kappa) in enumerate(PAIRS):
+        got, wanted = outputs[f"z{i}"].astype(np.float64), models.truth(kind, x, lambda_, kappa)
+        nan = np.isnan(wanted)
+        assert np.array_equal(np.isnan(got), nan), (lambda_, kappa)
+        ulps = np.abs(_rank(got[~nan], *shape) - _rank(wanted[~nan], *shape))
+        assert ulps.max() <= 1, (lambda_, kappa, x[~nan][ulps.argmax()])
+        subnormals += np.count_nonzero((got != 0) & (np.abs(got) < 2.0 ** (shape[1] + shape[0] - 1)))
+    assert subnormals > 100  # subnormal results exist, so they were not flushed
