@@ -38,15 +38,53 @@ class Metadata:
     output_names: tuple[str, ...] | None = None
     square: bool = False
     notices: tuple[str, ...] = ()
+    labels: list[str] | None = None
+
+
+@dataclass(frozen=True)
+class InputSpec:
+    """One input: `image` (C, H, W), whether channels come last, `dtype` (float32, or uint8 pixels)."""
+
+    image: Shape
+    channels_last: bool = False
+    dtype: str = "float32"
+
+    @property
+    def shape(self) -> Shape:
+        """Shape of a sample as it is given."""
+        channels, height, width = self.image
+        return (height, width, channels) if self.channels_last else self.image
+
+    @property
+    def axes(self) -> dict[int, str]:
+        """Axes that may be dynamic, by name."""
+        first = 1 if self.channels_last else 2
+        return {0: "batch", first: "height", first + 1: "width"}
 
 
 @dataclass
 class Model:
-    """`module`: torch module, eval mode, float32. `input_shape`: (C, H, W), or None where the file says none."""
+    """`module`: torch module, eval mode, float32. `input_shape`: (C, H, W), or None where the file says none.
+
+    `pixels`: nhwc or nchw where the module takes uint8 pixels in that layout; None: float32 (N, C, H, W).
+    """
 
     module: nn.Module
     input_shape: Shape | None
     metadata: Metadata
+    pixels: str | None = None
+
+    @property
+    def input(self) -> InputSpec:
+        """What one call takes.
+
+        Raises:
+            InputError: the input's size is not known.
+        """
+        if self.input_shape is None:
+            wanted = "--input-shape CxHxW"
+            raise InputError("a network without a known input size", wanted, "Give it, e.g. 3x224x224.")
+        return InputSpec(self.input_shape, self.pixels == "nhwc", "uint8" if self.pixels else "float32")
 
 
 def load(

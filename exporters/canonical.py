@@ -25,11 +25,11 @@ from torch import Tensor, nn
 from apa_deploy.errors import InputError
 from apa_deploy.graph.narrow import narrowed
 from apa_deploy.graph.node import activations, is_activation
-from apa_deploy.model import Model, Shape
+from apa_deploy.model import InputSpec, Model
+from apa_deploy.parity.inputs import INPUT, seeded_feeds
 from apa_deploy.replace import Replacements, replace_activations
 
 OPSETS = range(18, 24)
-INPUT = "input"
 _LOWEST_IR = 8  # the first with model-local functions
 _SCOPES = "pkg.torch.onnx.name_scopes"
 
@@ -46,9 +46,8 @@ class ExportError(InputError):
 
 @dataclass(frozen=True)
 class TraceOptions:
-    """`batch`: fixed size, or None for a dynamic one. `input_shape`: (C, H, W)."""
+    """`batch`: fixed size, or None for a dynamic one."""
 
-    input_shape: Shape
     opset: int = 18
     batch: int | None = None
 
@@ -74,11 +73,11 @@ def canonical(model: Model, options: TraceOptions) -> Canonical:
         raise InputError(f"--opset {options.opset}", "18 to 23", "Leave --opset out for 18.")
     module = copy.deepcopy(model.module).double().eval().requires_grad_(False)
     replacements = replace_activations(module)
-    example = _example(options)
+    example = _example(model.input, options)
     names = _output_names(model, module, example)
-    proto = _traced(module, example, names, options)
+    proto = _traced(module, example, names, options, model.input)
     _name_after_modules(proto)
-    _name_dimensions(proto)
+    _name_dimensions(proto, model.input)
     _strip_metadata(proto)
     proto.ir_version = lowest_ir_version(proto)
     return Canonical(narrowed(proto), module, replacements, names)
@@ -89,10 +88,11 @@ def lowest_ir_version(proto: onnx.ModelProto) -> int:
     return max(_LOWEST_IR, helper.find_min_ir_version_for(list(proto.opset_import), ignore_unknown=True))
 
 
-def _example(options: TraceOptions) -> Tensor:
+def _example(spec: InputSpec, options: TraceOptions) -> Tensor:
     """Two samples where the batch is dynamic: torch.export takes a size of 1 for a constant."""
-    generator = torch.Generator().manual_seed(0)
-    return torch.randn(options.batch or 2, *options.input_shape, dtype=torch.float64, generator=generator)
+    feed = seeded_feeds(INPUT, spec, options.batch or 2)[0][INPUT]
+    example = torch.from_numpy(feed)
+    return example.double() if example.is_floating_point() else example
 
 
 def _output_names(model: Model, module: nn.Module, example: Tensor) -> tuple[str, ...]:
@@ -111,10 +111,11 @@ def _output_names(model: Model, module: nn.Module, example: Tensor) -> tuple[str
     return ("logits",) if count == 1 else tuple(f"output_{i}" for i in range(count))
 
 
-def _traced(module: nn.Module, example: Tensor, names: Sequence[str], options: TraceOptions) -> onnx.ModelProto:
+def _traced(
+    module: nn.Module, example: Tensor, names: Sequence[str], options: TraceOptions, spec: InputSpec
+) -> onnx.ModelProto:
     """Height and width are dynamic where the network allows, the batch unless it is fixed."""
-    auto = torch.export.Dim.AUTO
-    dynamic = {2: auto, 3: auto} | ({} if options.batch else {0: auto})
+    dynamic = {axis: torch.export.Dim.AUTO for axis in spec.axes if axis or not options.batch}
     with _quiet():
         try:
             program = torch.onnx.export(
@@ -164,11 +165,10 @@ def _module_path(node: onnx.NodeProto) -> str:
     return names[-2] if len(names) > 1 else ""
 
 
-def _name_dimensions(proto: onnx.ModelProto) -> None:
+def _name_dimensions(proto: onnx.ModelProto, spec: InputSpec) -> None:
     """Call torch's symbols batch, height and width, wherever they stand."""
     dims = proto.graph.input[0].type.tensor_type.shape.dim
-    labels = {0: "batch", 2: "height", 3: "width"}
-    names = {dims[i].dim_param: label for i, label in labels.items() if i < len(dims) and dims[i].dim_param}
+    names = {dims[axis].dim_param: label for axis, label in spec.axes.items() if dims[axis].dim_param}
     if not names:
         return
     pattern = re.compile(r"\b(" + "|".join(map(re.escape, names)) + r")\b")

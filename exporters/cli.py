@@ -13,6 +13,9 @@ from rich.table import Table
 from apa_deploy.architectures.spec import NORMS
 from apa_deploy.checkpoint import WEIGHTS
 from apa_deploy.cli.common import run_verb, verb_parser, wide_console
+from apa_deploy.deployment import Deployment, deployed
+from apa_deploy.deployment.iif import VARIANTS
+from apa_deploy.deployment.pixels import CHANNELS, LAYOUTS, RECIPES
 from apa_deploy.errors import InputError
 from apa_deploy.graph.decompose import FORMS
 from apa_deploy.model import Shape, load
@@ -38,6 +41,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--force", action="store_true", help="replace existing files")
     _add_loading(parser.add_argument_group("loading"))
     _add_graph(parser.add_argument_group("graph"))
+    _add_deployment(parser.add_argument_group("baked into the graph"))
     _add_verification(parser.add_argument_group("verification"))
     return parser
 
@@ -55,6 +59,29 @@ def _add_graph(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--batch", type=int, metavar="N", help="fixed batch size (default: dynamic)")
     group.add_argument("--opset", type=int, default=18, help="18 (default) to 23")
     group.add_argument("--decomposition", choices=FORMS, default="anl", help="form of ordinary activations")
+
+
+def _add_deployment(group: argparse._ArgumentGroup) -> None:
+    names = ", ".join(RECIPES)
+    group.add_argument("--preprocess", metavar="NAME|FILE", help=f"uint8 pixels in: {names}, or a JSON file")
+    group.add_argument("--input-layout", choices=LAYOUTS, default="nhwc", help="of the pixels (default: nhwc)")
+    group.add_argument("--input-channels", choices=CHANNELS, help="order of the pixels' channels")
+    group.add_argument("--iif", metavar="VARIANT", help=f"add IIF constants to the logits: {', '.join(VARIANTS)}")
+    group.add_argument("--class-counts", type=Path, metavar="FILE", help="training images a class, for --iif")
+    group.add_argument("--softmax", action="store_true", help="probabilities instead of logits")
+    group.add_argument("--labels", type=Path, metavar="FILE", help="class names, into the metadata")
+
+
+def _deployment(options: argparse.Namespace) -> Deployment:
+    return Deployment(
+        preprocess=options.preprocess,
+        layout=options.input_layout,
+        channels=options.input_channels,
+        iif=options.iif,
+        counts=options.class_counts,
+        softmax=options.softmax,
+        labels=options.labels,
+    )
 
 
 def _add_verification(group: argparse._ArgumentGroup) -> None:
@@ -93,7 +120,7 @@ def _export(options: argparse.Namespace) -> int:
         force=options.force,
     )
     try:
-        passport = export_onnx(model, output, chosen)
+        passport = export_onnx(deployed(model, _deployment(options)), output, chosen)
     except ParityError as error:
         if options.json:
             print(error.report.model_dump_json(indent=2))

@@ -14,9 +14,9 @@ from apa_deploy.files import staged
 from apa_deploy.graph.decompose import FORMS, decomposed, decomposition_of
 from apa_deploy.graph.functions import with_functions
 from apa_deploy.graph.node import DOMAIN, KINDS, Parameters
-from apa_deploy.model import Metadata, Model, Shape
+from apa_deploy.model import InputSpec, Metadata, Model
 from apa_deploy.native import LibraryError, ort_library
-from apa_deploy.parity.inputs import Feed, seeded_feeds, user_feeds
+from apa_deploy.parity.inputs import INPUT, Feed, seeded_feeds, user_feeds
 from apa_deploy.parity.operator_gate import Site
 from apa_deploy.parity.report import ParityError, ParityReport
 from apa_deploy.parity.verify import verify
@@ -34,7 +34,7 @@ from apa_deploy.progress import notice, step
 from apa_deploy.replace import Found
 from apa_deploy.runtimes.packages import conflict, installed_packages
 
-from .canonical import INPUT, OPSETS, Canonical, TraceOptions, canonical, provenance, sites
+from .canonical import OPSETS, Canonical, TraceOptions, canonical, provenance, sites
 from .onnx_file import data_path, write_onnx
 
 FORMATS = ("onnx", "onnx-custom")
@@ -60,29 +60,23 @@ def export_onnx(model: Model, out: Path, options: OnnxOptions) -> Passport:
         ParityError: the exported model is not right; its `report` says where.
         InputError: options, network or output path cannot be used.
     """
-    shape = _input_shape(model)
+    spec = model.input
     _check(options)
     for text in (*model.metadata.notices, conflict(installed_packages())):
         if text:
             notice(text)
     with staged([out, data_path(out), passport_path(out)], force=options.force) as folder:
         with step("Tracing the network"):
-            traced = canonical(model, TraceOptions(shape, options.opset, options.batch))
+            traced = canonical(model, TraceOptions(options.opset, options.batch))
         _say_what_was_found(traced)
         places = sites_of(traced, model.module)
         proto = _in_format(traced, options)
         provenance(proto, _facts(model.metadata, traced))
         written = write_onnx(proto, folder / out.name)
-        report = _judged(folder / out.name, model, traced, places, shape, options) if options.verify else None
-        passport = _passport(model, traced, shape, options, [file_record(p) for p in written], report)
+        report = _judged(folder / out.name, model, traced, places, options) if options.verify else None
+        passport = _passport(model, traced, spec, options, [file_record(p) for p in written], report)
         passport_path(folder / out.name).write_text(dump(passport), encoding="utf-8")
     return passport
-
-
-def _input_shape(model: Model) -> Shape:
-    if model.input_shape is None:
-        raise InputError("a network without a known input size", "--input-shape CxHxW", "Give it, e.g. 3x224x224.")
-    return model.input_shape
 
 
 def _check(options: OnnxOptions) -> None:
@@ -130,13 +124,12 @@ def _facts(metadata: Metadata, traced: Canonical) -> dict[str, object]:
         "architecture": metadata.architecture,
         "versions": versions(),
         "activations": {f.path: {"lambda": f.lambda_, "kappa": f.kappa} for f in traced.replacements.found},
+        **({"labels": metadata.labels} if metadata.labels else {}),
     }
 
 
-def _judged(
-    path: Path, model: Model, traced: Canonical, places: list[Site], shape: Shape, options: OnnxOptions
-) -> ParityReport:
-    feeds, said = _feeds(shape, options)
+def _judged(path: Path, model: Model, traced: Canonical, places: list[Site], options: OnnxOptions) -> ParityReport:
+    feeds, said = _feeds(model.input, options)
     with step("Verifying against the float64 module"):
         report = verify(
             path,
@@ -160,16 +153,16 @@ def _library() -> Path | None:
         return None
 
 
-def _feeds(shape: Shape, options: OnnxOptions) -> tuple[list[Feed], str]:
+def _feeds(spec: InputSpec, options: OnnxOptions) -> tuple[list[Feed], str]:
     if options.inputs:
-        return user_feeds(options.inputs, INPUT), options.inputs.name
-    return seeded_feeds(INPUT, shape, options.batch or 2), "seeded"
+        return user_feeds(options.inputs, INPUT, spec), options.inputs.name
+    return seeded_feeds(INPUT, spec, options.batch or 2), "seeded"
 
 
 def _passport(
     model: Model,
     traced: Canonical,
-    shape: Shape,
+    spec: InputSpec,
     options: OnnxOptions,
     outputs: list[FileRecord],
     report: ParityReport | None,
@@ -182,7 +175,7 @@ def _passport(
         options=chosen,
         architecture=metadata.architecture,
         weights=metadata.weights,
-        input_shape=shape,
+        input_shape=spec.image,
         output_names=list(traced.output_names),
         inputs=[FileRecord(name=metadata.source, sha256=metadata.sha256, bytes=metadata.bytes)],
         outputs=outputs,

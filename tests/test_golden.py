@@ -25,9 +25,9 @@ def test_loads(golden, layout, tmp_path):
 
 
 def test_exports(golden, tmp_path):
-    model = apa_deploy.load(golden.save(tmp_path / "model.pth"))
     x = golden.input().numpy()
-    traced = canonical(model, TraceOptions(x.shape[1:]))
+    model = apa_deploy.load(golden.save(tmp_path / "model.pth"), input_shape=x.shape[1:])
+    traced = canonical(model, TraceOptions())
     learned = sum("lambda_param" in key for key in model.module.state_dict())
     assert sum(node.domain == "com.apa" for node in traced.proto.graph.node) == learned
     for form in (with_functions, decomposed):

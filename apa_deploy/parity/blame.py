@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from .inputs import Feed
 from .operator_gate import Site
 from .report import Blame
-from .runners import cpu_session
+from .runners import cast_floats, cpu_session
 
 # An activation is at fault when it makes the error at least this much larger, and larger than float32
 # rounding over a deep network explains (the golden networks stay below 3e-6 anywhere inside).
@@ -44,7 +44,7 @@ def _reference_values(
     paths = {site.path.split("#")[0] for site in sites}
     hooks = [truth.get_submodule(p).register_forward_hook(_recorder(calls[p])) for p in paths]
     with torch.inference_mode():
-        truth(*(torch.from_numpy(array).double() for array in feed.values()))
+        truth(*(cast_floats(array, torch.float64) for array in feed.values()))
     for hook in hooks:
         hook.remove()
     return {site.path: calls[_path(site)][_use(site)] for site in sites}

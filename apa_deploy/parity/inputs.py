@@ -7,18 +7,26 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import InputError
-from ..model import Shape
+from ..model import InputSpec, Shape
 
 Feed = dict[str, np.ndarray]
+INPUT = "input"
 # Natural contrast, strong contrast that drives units deep into both tails, and a faint image.
 _CONTRASTS = (1.0, 4.0, 0.1)
 _BLOCK = 8  # pixels of equal coarse structure: convolutions average pure noise away
 
 
-def seeded_feeds(name: str, shape: Shape, batch: int = 2, seed: int = 0) -> list[Feed]:
-    """Three batches of float32 images of shape (batch, C, H, W): noise, blocks and an offset, per contrast."""
+def seeded_feeds(name: str, spec: InputSpec, batch: int = 2, seed: int = 0) -> list[Feed]:
+    """Three batches of images as `spec` says: noise, blocks and an offset, per contrast."""
     generator = np.random.default_rng(seed)
-    return [{name: (c * _image(generator, shape, batch)).astype(np.float32)} for c in _CONTRASTS]
+    return [{name: _as_given(c * _image(generator, spec.image, batch), spec)} for c in _CONTRASTS]
+
+
+def _as_given(images: np.ndarray, spec: InputSpec) -> np.ndarray:
+    """Normalised images (N, C, H, W) in the layout and type that the graph takes."""
+    if spec.dtype == "uint8":
+        images = np.clip(np.rint(128 + 64 * images), 0, 255)
+    return np.ascontiguousarray(images.transpose(0, 2, 3, 1) if spec.channels_last else images).astype(spec.dtype)
 
 
 def _image(generator: np.random.Generator, shape: Shape, batch: int) -> np.ndarray:
@@ -30,8 +38,8 @@ def _image(generator: np.random.Generator, shape: Shape, batch: int) -> np.ndarr
     return 0.5 * generator.standard_normal((batch, *shape)) + blocks + offset
 
 
-def user_feeds(path: Path, name: str) -> list[Feed]:
-    """The array `name` of an .npz file, shape (N, C, H, W), as one feed.
+def user_feeds(path: Path, name: str, spec: InputSpec) -> list[Feed]:
+    """The array `name` of an .npz file, a batch of what `spec` says, as one feed.
 
     Raises:
         InputError: the file is unreadable or holds no such array of finite numbers.
@@ -52,4 +60,6 @@ def user_feeds(path: Path, name: str) -> list[Feed]:
     ):
         saw = f"{path}: {name} of shape {array.shape} and type {array.dtype}"
         raise InputError(saw, "finite numbers of shape (N, C, H, W)", "Check how the file was made.")
-    return [{name: array.astype(np.float32)}]
+    if spec.dtype == "uint8" and array.dtype != np.uint8:
+        raise InputError(f"{path}: {name} of type {array.dtype}", "uint8 pixels", "Save the pixels themselves.")
+    return [{name: array.astype(spec.dtype)}]

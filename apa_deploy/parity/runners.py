@@ -20,7 +20,7 @@ from .inputs import Feed
 
 
 class TorchRunner(BaseRunner):
-    """A torch module as a Polygraphy runner; inputs are cast to `dtype`, outputs keep theirs."""
+    """A torch module as a Polygraphy runner; floating inputs are cast to `dtype`."""
 
     def __init__(
         self, module: nn.Module, feed: Feed, outputs: Sequence[str], dtype: torch.dtype, name: str
@@ -37,10 +37,16 @@ class TorchRunner(BaseRunner):
     def infer_impl(self, feed_dict: Feed) -> dict[str, np.ndarray]:
         start = time.perf_counter()
         with torch.inference_mode():
-            values = self._module(*(torch.from_numpy(array).to(self._dtype) for array in feed_dict.values()))
+            values = self._module(*(cast_floats(array, self._dtype) for array in feed_dict.values()))
         self.inference_time = time.perf_counter() - start
         values = (values,) if isinstance(values, torch.Tensor) else values
         return {name: value.numpy() for name, value in zip(self._outputs, values, strict=True)}
+
+
+def cast_floats(array: np.ndarray, dtype: torch.dtype) -> torch.Tensor:
+    """`array` as a tensor, in `dtype` if it is floating: pixels stay pixels."""
+    tensor = torch.from_numpy(array)
+    return tensor.to(dtype) if tensor.is_floating_point() else tensor
 
 
 def onnxruntime_runner(path: Path, name: str, library: Path | None = None) -> OnnxrtRunner:

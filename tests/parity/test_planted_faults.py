@@ -7,11 +7,11 @@ import torch
 
 from apa_deploy.graph.functions import with_functions
 from apa_deploy.graph.node import Parameters, activations, attributes, read_parameters
-from apa_deploy.model import Metadata, Model
-from apa_deploy.parity.inputs import seeded_feeds
+from apa_deploy.model import InputSpec, Metadata, Model
+from apa_deploy.parity.inputs import INPUT, seeded_feeds
 from apa_deploy.parity.report import ParityError
 from apa_deploy.parity.verify import verify
-from exporters.canonical import INPUT, TraceOptions, canonical
+from exporters.canonical import TraceOptions, canonical
 from exporters.onnx import sites_of
 from tests.networks import RawActivation, tiny_net
 
@@ -21,7 +21,7 @@ SHAPE = (3, 16, 16)
 @pytest.fixture(scope="module")
 def exported():
     model = Model(tiny_net(), SHAPE, Metadata("tiny"))
-    traced = canonical(model, TraceOptions(SHAPE))
+    traced = canonical(model, TraceOptions())
     return model.module, traced, sites_of(traced, model.module)
 
 
@@ -31,7 +31,9 @@ def judged(exported, tmp_path, plant):
     proto.CopyFrom(traced.proto)
     plant({node.name: node for node in activations(proto.graph)}, proto)
     onnx.save(with_functions(proto), tmp_path / "model.onnx")
-    return verify(tmp_path / "model.onnx", module, places, seeded_feeds(INPUT, SHAPE), traced.output_names)
+    return verify(
+        tmp_path / "model.onnx", module, places, seeded_feeds(INPUT, InputSpec(SHAPE)), traced.output_names
+    )
 
 
 def changed(node, lambda_=None, kappa=None):
@@ -104,7 +106,7 @@ def test_shared_module_is_judged_at_each_use(tmp_path):
 
     torch.manual_seed(0)
     model = Model(Twice().eval(), SHAPE, Metadata("twice"))
-    traced = canonical(model, TraceOptions(SHAPE))
+    traced = canonical(model, TraceOptions())
     places = sites_of(traced, model.module)
     assert [site.path for site in places] == ["act", "act#2"]
     report = judged((model.module, traced, places), tmp_path, lambda n, _: changed(n["act#2"], lambda_=0.31))

@@ -1,0 +1,122 @@
+"""What a deployer bakes into the graph around the network: pixels in, adjusted scores out.
+
+uint8 pixels -> preprocess -> network -> + IIF constants -> softmax
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import Tensor, nn
+
+from ..architectures import Spec
+from ..errors import InputError
+from ..model import Model
+from .counts import LONG_TAILED, class_counts, labels_of
+from .iif import constants
+from .pixels import Pixels, pixels_of
+
+__all__ = ["Deployment", "deployed"]
+
+
+@dataclass(frozen=True)
+class Deployment:
+    """The options of `apa-export`; the default changes nothing.
+
+    `preprocess`: imagenet, cifar, mmdet, or a JSON file. `layout`: nhwc or nchw. `channels`: rgb or bgr, the
+    order in which the caller's pixels come. `iif`: a variant of iif.VARIANTS, with `counts`, a file.
+    """
+
+    preprocess: str | None = None
+    layout: str = "nhwc"
+    channels: str | None = None
+    iif: str | None = None
+    counts: Path | None = None
+    softmax: bool = False
+    labels: Path | None = None
+
+
+def deployed(model: Model, options: Deployment) -> Model:
+    """`model` with the options around its network; the network itself stays as it is.
+
+    Raises:
+        InputError: an option is unusable, or does not fit the network's outputs.
+    """
+    classes = _classes(model)
+    pixels = pixels_of(options.preprocess, options.layout, options.channels) if options.preprocess else None
+    offsets = constants(options.iif, _counts(options, classes)) if options.iif else None
+    metadata = dataclasses.replace(model.metadata)
+    if options.labels:
+        metadata.labels = labels_of(options.labels, classes)
+        metadata.notices += _label_order(metadata.arguments.get("dset_name"))
+    if not (pixels or offsets is not None or options.softmax):
+        return dataclasses.replace(model, metadata=metadata)
+    if (offsets is not None or options.softmax) and _is_backbone(model):
+        saw = f"--iif or --softmax for the backbone {metadata.architecture}"
+        raise InputError(saw, "a network that answers with class scores", "Leave it out.")
+    if options.softmax and metadata.output_names:
+        names = ("probabilities" if name.startswith("logits") else name for name in metadata.output_names)
+        metadata.output_names = tuple(_numbered(list(names)))
+    module = Deployed(model.module, pixels, offsets, options.softmax).eval()
+    layout = options.layout if pixels else None
+    return dataclasses.replace(model, module=module, metadata=metadata, pixels=layout)
+
+
+class Deployed(nn.Module):
+    """A network between its pre- and post-processing; heads are treated alike."""
+
+    offsets: Tensor | None
+
+    def __init__(self, network: nn.Module, pixels: Pixels | None, offsets: Tensor | None, softmax: bool) -> None:
+        super().__init__()
+        self.network, self.pixels, self.softmax = network, pixels, softmax
+        self.register_buffer("offsets", offsets)
+
+    def forward(self, x: Tensor) -> Tensor | tuple[Tensor, ...]:
+        y = self.network(self.pixels(x) if self.pixels else x)
+        if isinstance(y, Tensor):
+            return self._scores(y)
+        classes = y[0].shape[-1]  # contrastive features beside the logits stay as they are
+        return tuple(self._scores(one) if one.shape[-1] == classes else one for one in y)
+
+    def _scores(self, y: Tensor) -> Tensor:
+        if self.offsets is not None:
+            if y.shape[-1] != self.offsets.shape[-1]:
+                raise ValueError(f"{y.shape[-1]} logits and {self.offsets.shape[-1]} class counts")
+            y = y + self.offsets
+        return y.softmax(dim=1) if self.softmax else y
+
+
+def _classes(model: Model) -> int | None:
+    """How many classes the network tells apart; None where only a run would tell."""
+    spec = getattr(model.module, "spec", None)
+    return spec.heads[0].classes if isinstance(spec, Spec) and spec.heads else None
+
+
+def _is_backbone(model: Model) -> bool:
+    spec = getattr(model.module, "spec", None)
+    return isinstance(spec, Spec) and spec.backbone
+
+
+def _counts(options: Deployment, classes: int | None) -> list[int]:
+    if options.counts is None:
+        raise InputError(
+            "--iif without --class-counts", "the training images of each class", "Give a file of counts."
+        )
+    return class_counts(options.counts, classes)
+
+
+def _label_order(dataset: object) -> tuple[str, ...]:
+    if dataset not in LONG_TAILED:
+        return ()
+    return (
+        f"{dataset} training renumbers classes by descending frequency, and the map is not in the checkpoint: "
+        "labels must be in that order, not in the dataset's; tied classes cannot be told apart afterwards",
+    )
+
+
+def _numbered(names: list[str]) -> list[str]:
+    """Names made unique: two heads become probabilities1 and probabilities2."""
+    return [f"{name}{i + 1}" if names.count(name) > 1 else name for i, name in enumerate(names)]
