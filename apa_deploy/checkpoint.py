@@ -93,7 +93,7 @@ def read_checkpoint(path: Path, weights: str = "model") -> Checkpoint:
     if path.suffix == ".safetensors":
         return _checked(path, _read_safetensors(path))
     content = read_pickle(path)
-    return _checked(path, _organised(path, content, weights))
+    return organised(path, content, weights)
 
 
 def read_pickle(path: Path) -> Any:
@@ -196,7 +196,16 @@ def _read_safetensors(path: Path) -> Checkpoint:
     return Checkpoint(_stripped(state), arguments)
 
 
-def _organised(path: Path, content: Any, weights: str) -> Checkpoint:
+def organised(path: Path, content: Any, weights: str) -> Checkpoint:
+    """The weights in what a file holds.
+
+    Raises:
+        CheckpointError: there are none, or they are not finite.
+    """
+    return _checked(path, _found(path, content, weights))
+
+
+def _found(path: Path, content: Any, weights: str) -> Checkpoint:
     if not isinstance(content, Mapping):
         raise CheckpointError(
             path, f"a {type(content).__name__}", "a dict of tensors", "Save model.state_dict() with torch.save."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,10 +13,11 @@ from torch import nn
 from . import architectures
 from .architectures.infer import norm_of
 from .architectures.spec import NORMS
-from .checkpoint import WEIGHTS, Checkpoint, read_checkpoint
+from .checkpoint import WEIGHTS, Checkpoint, organised, read_checkpoint
 from .errors import InputError
 from .files import sha256
 from .replace import FLOORS
+from .trusted import NOTICE, read_trusted, ready
 
 Shape = tuple[int, int, int]
 _CIFAR_SIDE, _IMAGENET_SIDE, _LARGEST_SIDE = 32, 224, 2048
@@ -96,6 +98,7 @@ def load(
     floor: str | None = None,
     input_shape: Shape | None = None,
     model: str | None = None,
+    trust_pickle: bool = False,
 ) -> Model:
     """Load a checkpoint: upstream's `.pth` in every layout, mmdet's, a bare state dict, `.safetensors`.
 
@@ -109,19 +112,40 @@ def load(
         floor: floor of the units' lambda ("relu+1e-8", "clamp 1e-4") where it is not the usual one.
         input_shape: (C, H, W) of one input; default: from the training arguments, or the family's usual.
         model: "package.module:factory", a callable without arguments that makes your own network.
+        trust_pickle: run the code that the file holds: pickled modules, Ultralytics' .pt, torch.export's .pt2.
 
     Raises:
         InputError: the file, the options, or how they fit together; see the subclasses.
     """
     path = Path(path)
     _check_options(weights, classif_norm, floor)
-    checkpoint = read_checkpoint(path, weights)
-    loaded = _own(checkpoint, model) if model else _upstream(checkpoint, classif_norm, floor)
+    loaded = _trusted(path, weights) if trust_pickle else None
+    if loaded is None:
+        checkpoint = _checkpoint(path, weights, trust_pickle)
+        loaded = _own(checkpoint, model) if model else _upstream(checkpoint, classif_norm, floor)
     _record_source(loaded.metadata, path)
     loaded.input_shape = input_shape or loaded.input_shape
     _check_architecture(arch, loaded.metadata.architecture)
     _check_input_shape(loaded)
     return loaded
+
+
+def _trusted(path: Path, weights: str) -> Model | None:
+    """The pickled module in a file, or None where it holds none."""
+    if not path.is_file():
+        return None
+    module = read_trusted(path, weights)
+    if not isinstance(module, nn.Module):
+        return None
+    metadata = Metadata(type(module).__name__, weights=weights, notices=(NOTICE,))
+    return Model(ready(module), None, metadata)
+
+
+def _checkpoint(path: Path, weights: str, trust_pickle: bool) -> Checkpoint:
+    if not (trust_pickle and path.is_file()) or path.suffix == ".safetensors":
+        return read_checkpoint(path, weights)
+    checkpoint = organised(path, read_trusted(path, weights), weights)
+    return dataclasses.replace(checkpoint, notices=(NOTICE, *checkpoint.notices))
 
 
 def _record_source(metadata: Metadata, path: Path) -> None:
@@ -163,7 +187,7 @@ def _upstream(checkpoint: Checkpoint, classif_norm: str | None, floor: str | Non
         state, classif_norm=norm, given_norm=classif_norm is not None, floor=floor
     )
     spec = found.spec
-    notices = (*checkpoint.notices, *found.notices, *_contradictions(checkpoint.arguments, spec))
+    notices = (*checkpoint.notices, *found.notices, *_assumptions(checkpoint.arguments, spec))
     metadata = Metadata(
         architecture=f"mmdet {spec.name}" if spec.backbone else spec.name,
         weights=checkpoint.weights,
@@ -188,14 +212,20 @@ def _usual_shape(spec: architectures.Spec, arguments: dict[str, Any]) -> Shape:
     return spec.in_channels, side, side
 
 
-def _contradictions(arguments: dict[str, Any], spec: architectures.Spec) -> list[str]:
-    """Where the training arguments say one thing and the keys, which are trusted, another."""
-    if not arguments.get("use_gumbel_se") or spec.learned_units:
-        return []
-    return [
-        "the checkpoint was trained with --use_gumbel_se, but its keys hold no learned activation: upstream "
-        f"builds {spec.name} with plain ReLU whatever the flag says, and so does this export"
-    ]
+def _assumptions(arguments: dict[str, Any], spec: architectures.Spec) -> list[str]:
+    """What is read from the keys against the training arguments, or without their help."""
+    found = []
+    if arguments.get("use_gumbel_se") and not spec.learned_units:
+        found.append(
+            "the checkpoint was trained with --use_gumbel_se, but its keys hold no learned activation: upstream "
+            f"builds {spec.name} with plain ReLU whatever the flag says, and so does this export"
+        )
+    if spec.backbone and spec.learned_units:
+        found.append(
+            f"no classifier among the keys: taken for mmdet's backbone, whose units floor lambda by "
+            f"{spec.unit_floor!r}; --floor chooses another"
+        )
+    return found
 
 
 def _check_options(weights: str, classif_norm: str | None, floor: str | None) -> None:

@@ -71,7 +71,7 @@ def canonical(model: Model, options: TraceOptions) -> Canonical:
     """
     if options.opset not in OPSETS:
         raise InputError(f"--opset {options.opset}", "18 to 23", "Leave --opset out for 18.")
-    module = copy.deepcopy(model.module).double().eval().requires_grad_(False)
+    module = copy.deepcopy(model.module).double().requires_grad_(False)
     replacements = replace_activations(module)
     example = _example(model.input, options)
     names = _output_names(model, module, example)

@@ -51,6 +51,7 @@ def _add_loading(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--arch", help="name that the network must turn out to have, e.g. se_resnet50")
     group.add_argument("--classif-norm", choices=NORMS, help="upstream's head, where the keys cannot tell")
     group.add_argument("--floor", choices=list(FLOORS), help="floor of the units' lambda, where it is unusual")
+    group.add_argument("--trust-pickle", action="store_true", help="run the code in MODEL: pickled modules, .pt2")
     group.add_argument("--model", metavar="PKG.MOD:FACTORY", help="callable that makes your own network")
 
 
@@ -109,6 +110,7 @@ def _export(options: argparse.Namespace) -> int:
         floor=options.floor,
         input_shape=options.input_shape,
         model=options.model,
+        trust_pickle=options.trust_pickle,
     )
     chosen = OnnxOptions(
         format=options.format,

@@ -59,7 +59,8 @@ def deployed(model: Model, options: Deployment) -> Model:
     if options.softmax and metadata.output_names:
         names = ("probabilities" if name.startswith("logits") else name for name in metadata.output_names)
         metadata.output_names = tuple(_numbered(list(names)))
-    module = Deployed(model.module, pixels, offsets, options.softmax).eval()
+    module = Deployed(model.module, pixels, offsets, options.softmax)
+    module.training = False
     layout = options.layout if pixels else None
     return dataclasses.replace(model, module=module, metadata=metadata, pixels=layout)
 
