@@ -123,7 +123,10 @@ def _facts(metadata: Metadata, traced: Canonical) -> dict[str, object]:
         "source_sha256": metadata.sha256,
         "architecture": metadata.architecture,
         "versions": versions(),
-        "activations": {f.path: {"lambda": f.lambda_, "kappa": f.kappa} for f in traced.replacements.found},
+        "activations": {
+            f.path: {"kind": f.kind, "floor": f.floor, "lambda": f.lambda_, "kappa": f.kappa}
+            for f in traced.replacements.found
+        },
         **({"labels": metadata.labels} if metadata.labels else {}),
     }
 

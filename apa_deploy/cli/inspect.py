@@ -1,0 +1,63 @@
+"""`apa-inspect`: what a checkpoint or an ONNX file learned, activation by activation."""
+
+from __future__ import annotations
+
+import argparse
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.table import Table
+
+from ..inspection import Inspected, inspected
+from ..inspection_page import HEADERS, save_page, save_plot, table_rows
+from .common import print_json, run_verb, verb_parser, wide_console
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point of `apa-inspect`; returns the exit code."""
+    return run_verb(_parser(), _inspect, argv)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = verb_parser("apa-inspect", __doc__ or "")
+    parser.add_argument("file", metavar="MODEL", type=Path, help="checkpoint or .onnx")
+    parser.add_argument("--plot", metavar="PNG", type=Path, help="draw the learned curves")
+    parser.add_argument("--html", metavar="FILE", type=Path, help="write table and curves as one page")
+    parser.add_argument("--force", action="store_true", help="replace existing files")
+    parser.add_argument("--trust-pickle", action="store_true", help="run the code in MODEL")
+    return parser
+
+
+def _inspect(options: argparse.Namespace) -> int:
+    records = inspected(options.file, options.trust_pickle)
+    if options.plot:
+        save_plot(records, options.plot, options.force)
+    if options.html:
+        save_page(records, f"Activations of {options.file.name}", options.html, options.force)
+    if options.json:
+        print_json([_as_json(record) for record in records])
+    else:
+        _print_table(records, options.file.name)
+    return 0
+
+
+def _print_table(records: list[Inspected], name: str) -> None:
+    table = Table(*HEADERS, title=f"{name}: {len(records)} learned activations")
+    for row in table_rows(records):
+        table.add_row(*row)
+    wide_console().print(table)
+
+
+def _as_json(record: Inspected) -> dict[str, Any]:
+    return {
+        "path": record.path,
+        "kind": record.kind,
+        "floor": record.floor,
+        "lambda": list(record.parameters.lambda_),
+        "kappa": list(record.parameters.kappa),
+        "form": record.form,
+        # JSON has no NaN: null
+        "half_errors": {k: None if math.isnan(v) else v for k, v in record.half_errors.items()},
+    }

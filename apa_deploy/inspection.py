@@ -1,0 +1,126 @@
+"""What a model learned: every activation, its regime, and what half precision would do to it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import onnx
+import torch
+from google.protobuf.message import DecodeError
+from torch import Tensor
+
+from .activation import MODULES, REFERENCE, effective_parameters
+from .errors import InputError
+from .graph.decompose import decomposition_of
+from .graph.node import UNIT, Parameters, activations, read_parameters
+from .model import load
+from .replace import replace_activations
+
+# The span in which the activations of trained networks work; beyond it they are flat or linear.
+SPAN = 12.0
+_Z = torch.linspace(-SPAN, SPAN, 4097, dtype=torch.float64)
+
+
+@dataclass(frozen=True)
+class Inspected:
+    """One activation. `floor` and `path` as the file tells them; `form`: how an export decomposes it."""
+
+    path: str
+    kind: str
+    floor: str
+    parameters: Parameters
+    form: str
+
+    @property
+    def half_errors(self) -> dict[str, float]:
+        """Largest absolute error for z within +-12: of the usual formula computed in the half type throughout
+        (NaN where it gives any), and of ours, which computes in float32 and rounds once."""
+        return _half_errors(self.kind, self.parameters)
+
+
+def inspected(path: Path, trust_pickle: bool = False) -> list[Inspected]:
+    """The activations of a checkpoint, or of an ONNX file with `com.apa` nodes or our metadata.
+
+    Raises:
+        InputError: the file cannot be read as either.
+    """
+    if path.suffix == ".onnx":
+        return _of_onnx(path)
+    found = replace_activations(load(path, trust_pickle=trust_pickle).module).found
+    return [_record(f.path, f.kind, f.floor, Parameters(f.lambda_, f.kappa, f.axis)) for f in found]
+
+
+def curve(kind: str, parameters: Parameters, channel: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """z and the activation of z, float64, for a plot."""
+    lambda_, kappa = (v[min(channel, len(v) - 1)] for v in (parameters.lambda_, parameters.kappa))
+    z = _Z.numpy()[::16]
+    return z, REFERENCE[kind](z, lambda_, kappa)
+
+
+def _record(path: str, kind: str, floor: str, parameters: Parameters) -> Inspected:
+    return Inspected(path, kind, floor, parameters, decomposition_of(parameters))
+
+
+def _of_onnx(path: Path) -> list[Inspected]:
+    try:
+        model = onnx.load(path, load_external_data=False)
+    except (OSError, ValueError, TypeError, DecodeError) as error:
+        raise InputError(f"{path.name}: {error}", "an ONNX model", "Check the file.") from error
+    if not model.graph.node:
+        raise InputError(f"{path.name}: no graph", "an ONNX model", "Check the file.")
+    nodes = [_record(n.name, n.op_type, "-", read_parameters(n)) for n in activations(model.graph)]
+    return nodes or _of_metadata(model)
+
+
+def _of_metadata(model: onnx.ModelProto) -> list[Inspected]:
+    """A decomposed file of ours: its activations are in the metadata."""
+    recorded = next((p.value for p in model.metadata_props if p.key == "apa.activations"), "{}")
+    try:
+        entries = json.loads(recorded).items()
+        return [
+            _record(path, e["kind"], e["floor"], effective_parameters(e["lambda"], e["kappa"]))
+            for path, e in entries
+        ]
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        saw = f"metadata apa.activations that is damaged ({error})"
+        raise InputError(saw, "what apa-export writes", "Export the model again.") from error
+
+
+@cache
+def _half_errors(kind: str, parameters: Parameters) -> dict[str, float]:
+    errors = {}
+    for name, dtype in (("fp16", torch.float16), ("bf16", torch.bfloat16)):
+        errors[f"{name} throughout"] = _worst(kind, parameters, dtype, _throughout)
+        errors[f"{name} here"] = _worst(kind, parameters, dtype, _here)
+    return errors
+
+
+Evaluate = Callable[[str, Tensor, float, float], Tensor]
+
+
+def _worst(kind: str, parameters: Parameters, dtype: torch.dtype, evaluate: Evaluate) -> float:
+    """Over the channels: NaN if any is."""
+    count = max(len(parameters.lambda_), len(parameters.kappa))
+    z = _Z.to(dtype)
+    errors = []
+    for i in range(count):
+        lambda_, kappa = (v[i if len(v) > 1 else 0] for v in (parameters.lambda_, parameters.kappa))
+        wanted = REFERENCE[kind](z.double().numpy(), lambda_, kappa)
+        errors.append(float(np.abs(evaluate(kind, z, lambda_, kappa).double().numpy() - wanted).max()))
+    return float(np.max(errors))
+
+
+def _here(kind: str, z: Tensor, lambda_: float, kappa: float) -> Tensor:
+    return MODULES[kind](lambda_, kappa)(z)
+
+
+def _throughout(kind: str, z: Tensor, lambda_: float, kappa: float) -> Tensor:
+    """exp((1/lambda) * -softplus(ln(lambda) - kappa*z)), every step rounded to the half type."""
+    lam, k = torch.tensor(lambda_, dtype=z.dtype), torch.tensor(kappa, dtype=z.dtype)
+    gate = torch.exp((1 / lam) * -torch.nn.functional.softplus(lam.log() - k * z))
+    return z * gate if kind == UNIT else gate
