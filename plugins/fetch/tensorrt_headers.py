@@ -28,8 +28,8 @@ def find() -> Path:
     present = next(_present(), None)
     if present:
         return present
-    if os.environ.get("TENSORRT_ROOT"):
-        raise common.FetchError(f"no {HEADER} >= 10.7 under TENSORRT_ROOT={os.environ['TENSORRT_ROOT']}. {DO}")
+    if root := os.environ.get("TENSORRT_ROOT"):
+        raise common.FetchError(f"no {HEADER} >= 10.7 under TENSORRT_ROOT={root}. {DO}")
     try:
         return common.kept(REQUIREMENT.replace("==", "-"), _fetch) / INSIDE
     except common.FetchError as error:
@@ -41,7 +41,8 @@ def _present() -> Iterator[Path]:
     if root:
         bases = [Path(root) / below for below in ("include", "", "include/tensorrt")]
     else:
-        bases = [Path("/usr/include") / below for below in (f"{platform.machine()}-linux-gnu", "", "tensorrt")]
+        multiarch = f"{platform.machine()}-linux-gnu"
+        bases = [Path("/usr/include") / below for below in (multiarch, "", "tensorrt")]
     return (base for base in bases if (base / HEADER).is_file() and (base / PLUGIN_HEADER).is_file())
 
 
