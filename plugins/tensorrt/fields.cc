@@ -19,13 +19,19 @@ constexpr int32_t kMostChannels = 1 << 24;  // far above any network; keeps ever
   throw FieldError(std::string("field '") + field.name + "' " + saw + "; wanted " + wanted);
 }
 
+// Copied, not read in place: a field's data need not be aligned.
+template <class Stored>
+Stored value_at(const PluginField& field, size_t i) {
+  Stored stored;
+  std::memcpy(&stored, static_cast<const char*>(field.data) + i * sizeof(Stored), sizeof(Stored));
+  return stored;
+}
+
 template <class Stored>
 std::vector<float> converted(const PluginField& field) {
   std::vector<float> values(static_cast<size_t>(field.length));
   for (size_t i = 0; i < values.size(); i++) {
-    Stored stored;  // copied, not read in place: a field's data need not be aligned
-    std::memcpy(&stored, static_cast<const char*>(field.data) + i * sizeof(Stored), sizeof(Stored));
-    const double value = static_cast<double>(stored);
+    const double value = static_cast<double>(value_at<Stored>(field, i));
     const bool fits = std::abs(value) <= static_cast<double>(std::numeric_limits<float>::max());
     if (!fits) refuse(field, "holds " + std::to_string(value), "finite float32 values");
     values[i] = static_cast<float>(value);
@@ -54,9 +60,9 @@ int32_t axis_of(const PluginField& field) {
   check_length(field, 1);
   int64_t axis = 0;
   if (field.type == PluginFieldType::kINT32) {
-    axis = *static_cast<const int32_t*>(field.data);
+    axis = value_at<int32_t>(field, 0);
   } else if (field.type == PluginFieldType::kINT64) {
-    std::memcpy(&axis, field.data, sizeof axis);
+    axis = value_at<int64_t>(field, 0);
   } else {
     refuse(field, "has field type " + std::to_string(static_cast<int>(field.type)), "one INT32");
   }

@@ -13,7 +13,8 @@ template <class... Wanted, class... Given>
 cudaError_t launch(void (*kernel)(Wanted...), int64_t blocks, cudaStream_t, Given... given) {
   if (blocks < 1 || blocks > INT32_MAX) return cudaErrorInvalidConfiguration;
   const bool synchronises = reinterpret_cast<void*>(kernel) == reinterpret_cast<void*>(apply_table);
-  cuda_cpu::run_grid(static_cast<unsigned>(blocks), kThreads, synchronises, [&] { kernel(given...); });
+  const auto body = [&] { kernel(given...); };  // by reference: a launch must not allocate
+  cuda_cpu::run_grid(static_cast<unsigned>(blocks), kThreads, synchronises, std::ref(body));
   return cudaSuccess;
 }
 
