@@ -6,6 +6,7 @@ skip where one cannot be had, with the reason; whatever else goes wrong fails th
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import subprocess
@@ -16,6 +17,9 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+
+from apa_deploy import native
+from apa_deploy.native import LibraryError
 
 ROOT = Path(__file__).resolve().parents[2]
 TESTS, INCLUDE, TENSORRT = ROOT / "plugins/tests", ROOT / "plugins/include", ROOT / "plugins/tensorrt"
@@ -96,3 +100,30 @@ def ran(program: Path, *arguments: str | Path) -> str:
     done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, f"exit {done.returncode}\n{done.stdout}\n{done.stderr}"
     return done.stdout
+
+
+@cache
+def library() -> Path:
+    """libapa_trt.so: that of the installed package, or of this checkout, where it is brought up to date."""
+    cmake = shutil.which("cmake")
+    if ROOT not in native.FOLDER.parents or not cmake:
+        return _there()
+    compiler()
+    build = ROOT / "build/trt-tests"
+    build.mkdir(parents=True, exist_ok=True)
+    configure = ["-S", ROOT, "-B", build, "-DAPA_PARTS=tensorrt"]
+    with (build / "lock").open("w") as lock:  # several test processes share the folder
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        for step in (configure, ["--build", build]):
+            done = subprocess.run([cmake, *map(str, step)], capture_output=True, text=True)
+            assert done.returncode == 0, done.stdout + done.stderr
+            if "libapa_trt.so is not built" in done.stderr:
+                pytest.skip(done.stderr.strip().splitlines()[0])
+    return _there()
+
+
+def _there() -> Path:
+    try:
+        return native.trt_plugin_library()
+    except LibraryError as error:
+        pytest.skip(str(error))
