@@ -1,7 +1,11 @@
-"""Print the path of nvcc; with the argument `headers`, the folder that holds cuda_runtime.h.
+"""Print where a part of the CUDA toolkit is: nvcc, or what the argument names.
+
+    nvcc.py             nvcc, the compiler
+    nvcc.py headers     the folder that holds cuda_runtime.h
+    nvcc.py cuobjdump   cuobjdump, which disassembles what nvcc made
 
 Looked for in $CUDACXX, then PATH, then fetched: NVIDIA's own wheels on the Python package index, pinned,
-laid into one toolkit folder (300 MB; the headers alone 30 MB).
+laid into one toolkit folder (300 MB; the headers alone 30 MB, cuobjdump 15 MB).
 """
 
 from __future__ import annotations
@@ -52,8 +56,24 @@ TOOLKIT = {
             "aarch64": "c4376a291d72d22a315d9d2f69bdae8f8cd83a627f75bad395cee49a0fe65dc1",
         },
     ),
+    "nvidia-cuda-cuobjdump": (
+        "13.2.78",
+        {
+            "x86_64": "394087411405b846bf43aa52ca2ff603bbe18b3b8a1257cda0903e23c17bdbf3",
+            "aarch64": "c985f2ac62cc6b41cb3c612c4b8d117f4c30ff5c1a2f9e23ca3350e0090a85b6",
+        },
+    ),
+    "nvidia-cuda-nvdisasm": (
+        "13.2.78",
+        {
+            "x86_64": "b4ebcd3c5046bf8039ac52675b9dbefd843600969649ecaab0a42b0713a61dae",
+            "aarch64": "c338282695eca43de237929c5e3963d8d04f61d578d40f01bd04aca2bc29c233",
+        },
+    ),
 }
-HEADERS = ("nvidia-cuda-crt", "nvidia-cuda-runtime", "nvidia-cuda-cccl")
+COMPILER = ("nvidia-cuda-crt", "nvidia-cuda-runtime", "nvidia-cuda-cccl", "nvidia-cuda-nvcc", "nvidia-nvvm")
+HEADERS = COMPILER[:3]
+DISASSEMBLER = ("nvidia-cuda-cuobjdump", "nvidia-cuda-nvdisasm")
 INSIDE = "nvidia/cu13"
 DO = "Install the CUDA toolkit >= 12.8 and set CUDACXX to its nvcc, then build again."
 
@@ -64,7 +84,7 @@ def find() -> Path:
     if given and not shutil.which(given):
         raise common.FetchError(f"CUDACXX={given} is not a program. {DO}")
     found = shutil.which(given or "nvcc")
-    return Path(found) if found else _toolkit("nvcc", tuple(TOOLKIT)) / "bin/nvcc"
+    return Path(found) if found else _toolkit("nvcc", COMPILER) / "bin/nvcc"
 
 
 def headers() -> Path:
@@ -76,6 +96,14 @@ def headers() -> Path:
     return _toolkit("headers", HEADERS) / "include"
 
 
+def cuobjdump() -> Path:
+    """The disassembler; it calls nvdisasm, which lies beside it."""
+    found = shutil.which("cuobjdump")
+    if found and shutil.which("nvdisasm"):
+        return Path(found)
+    return _toolkit("disassembler", DISASSEMBLER) / "bin/cuobjdump"
+
+
 def _root_of(nvcc: str) -> Path:
     """The toolkit's folder, from nvcc itself: what PATH names may be a wrapper."""
     said = subprocess.run([nvcc, "--dryrun", "-x", "cu", "-c", os.devnull], capture_output=True, text=True)
@@ -85,12 +113,13 @@ def _root_of(nvcc: str) -> Path:
 
 def _toolkit(what: str, names: tuple[str, ...]) -> Path:
     machine = platform.machine()
-    version = TOOLKIT["nvidia-cuda-nvcc"][0]
+    version = TOOLKIT[names[-1]][0]
 
     def lay(folder: Path) -> None:
         for name in names:
             _lay_wheel(name, machine, folder)
-        (folder / INSIDE / "lib64").symlink_to("lib")  # where nvcc looks for libcudart_static.a
+        if (folder / INSIDE / "lib").is_dir():
+            (folder / INSIDE / "lib64").symlink_to("lib")  # where nvcc looks for libcudart_static.a
 
     try:
         return common.kept(f"cuda-{what}-{version}-{machine}", lay) / INSIDE
@@ -111,5 +140,7 @@ def _lay_wheel(name: str, machine: str, folder: Path) -> None:
                 program.chmod(0o755)
 
 
+PARTS = {"nvcc": find, "headers": headers, "cuobjdump": cuobjdump}
+
 if __name__ == "__main__":
-    sys.exit(common.report(headers if sys.argv[1:] == ["headers"] else find))
+    sys.exit(common.report(PARTS[sys.argv[1] if len(sys.argv) > 1 else "nvcc"]))
