@@ -84,18 +84,15 @@ def _shown(kernel: sass.Kernel) -> bool:
     return kernel.function == "apply_table" or (scalar and kernel.element in ("half", "float"))
 
 
-def main(library: str) -> None:
-    """Print the table."""
-    kernels = [kernel for kernel in sass.kernels_of(Path(library)) if _shown(kernel)]
-    print(
+def table(kernels: list[sass.Kernel]) -> list[str]:
+    """The Markdown table, a line a GPU and kernel."""
+    head = (
         "| GPU | type | kernel | memory allows (elements/ns) | arithmetic allows | binds | of memory rate |"
     )
-    print("| --- | --- | --- | --- | --- | --- | --- |")
-    for gpu in GPUS:
-        for kernel in sorted(kernels, key=lambda k: (list(BYTES).index(k.element), k.name)):
-            if kernel.architecture == gpu.architecture:
-                print(row(kernel, gpu))
+    shown = sorted(filter(_shown, kernels), key=lambda k: (list(BYTES).index(k.element), k.name))
+    rows = [row(k, gpu) for gpu in GPUS for k in shown if k.architecture == gpu.architecture]
+    return [head, "| --- | --- | --- | --- | --- | --- | --- |", *rows]
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    print("\n".join(table(sass.kernels_of(Path(sys.argv[1])))))

@@ -47,9 +47,10 @@ inline Window skipped{INT64_MAX, INT64_MAX};  // by default every block runs
 // One thread of a block that synchronises: a fibre, which gives way at __syncthreads.
 struct Fibre {
   ucontext_t context{};
-  std::vector<char> stack = std::vector<char>(1 << 16);
+  std::vector<char> stack = std::vector<char>(1 << 15);
   bool done = false;
 };
+inline std::vector<Fibre> fibres;  // kept from one launch to the next: their stacks cost more than they run
 inline ucontext_t scheduler;
 inline Fibre* current = nullptr;
 inline const std::function<void()>* body = nullptr;
@@ -71,7 +72,8 @@ inline void start(Fibre& fibre) {
 }
 
 // Every thread of a block as far as the next __syncthreads, again and again.
-inline void run_block_of_fibres(std::vector<Fibre>& fibres) {
+inline void run_block_of_fibres() {
+  fibres.resize(block_size.x);
   for (Fibre& fibre : fibres) start(fibre);
   for (bool busy = true; busy;) {
     busy = false;
@@ -94,11 +96,10 @@ inline void run_grid(unsigned blocks, unsigned threads, bool synchronises, const
   grid_size = dim3(blocks);
   block_size = dim3(threads);
   body = &kernel;
-  std::vector<Fibre> fibres(synchronises ? threads : 0);
   for (block.x = 0; block.x < blocks; block.x++) {
     if (!skipped.holds(block.x)) continue;
     if (synchronises) {
-      run_block_of_fibres(fibres);
+      run_block_of_fibres();
     } else {
       run_block();
     }

@@ -77,16 +77,16 @@ class Programs:
 
     def __init__(self, folder: Path, *flags: str) -> None:
         self.folder, self.flags = folder, flags
-        self._objects: dict[str, Path] = {}
+        self.objects: dict[str, Path] = {}
 
     def program(self, *names: str) -> Path:
         """The program linked from these sources: of this folder, or of plugins/tensorrt."""
         target = self.folder / names[0].removesuffix(".cc")
         if not target.exists():
-            missing = [name for name in names if name not in self._objects]
+            missing = [name for name in names if name not in self.objects]
             with ThreadPoolExecutor(max_workers=2) as pool:
-                self._objects.update(zip(missing, pool.map(self._compiled, missing), strict=True))
-            linked([self._objects[name] for name in names], target, *self.flags)
+                self.objects.update(zip(missing, pool.map(self._compiled, missing), strict=True))
+            linked([self.objects[name] for name in names], target, *self.flags)
         return target
 
     def _compiled(self, name: str) -> Path:

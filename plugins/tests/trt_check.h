@@ -4,6 +4,7 @@
 
 #include <cstdarg>
 #include <cstdio>
+#include <cstdlib>
 #include <cstring>
 
 namespace check {
@@ -21,6 +22,7 @@ __attribute__((format(printf, 2, 3))) inline bool expect(bool good, const char* 
     std::printf("\n");
     va_end(arguments);
   }
+  if (std::getenv("STOP_AT_FIRST")) std::exit(1);
   return false;
 }
 

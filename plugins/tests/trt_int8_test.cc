@@ -25,12 +25,13 @@ double exact_step(Kind kind, int8_t q, double lambda, double kappa, Scales s) {
   return edge ? std::nan("") : std::fmin(127, std::fmax(-128, std::nearbyint(steps)));
 }
 
+// Kappa of both signs: a negative one reaches -128, where the clamp must hold.
 apa::Parameters parameters(int64_t channels, int32_t axis) {
   apa::Parameters p;
   p.axis = axis;
   for (int64_t c = 0; c < channels; c++) {
     p.lambda.push_back(0.1f * static_cast<float>(c % 5));
-    p.kappa.push_back(0.4f + 0.2f * static_cast<float>(c % 7));
+    p.kappa.push_back((c % 2 ? 0.4f : -0.4f) + 0.2f * static_cast<float>(c % 3));
   }
   return p;
 }

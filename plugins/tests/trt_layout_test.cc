@@ -169,6 +169,7 @@ void zero_elements() {
         const apa::Layout layout = apa::layout_of(dims, *apa::format_of(format.format), axis);
         apa::Job job{};
         job.layout = layout;
+        job.per_channel = true;
         check::expect(layout.count == 0 && apa::run(job, nullptr, nullptr, nullptr) == cudaSuccess,
                       "%s: zero elements", Tensor{format, dims}.name().c_str());
       }

@@ -194,15 +194,15 @@ void failing_memory() {
 
 }  // namespace
 
-// The program's own, so that it can fail.
-void* operator new(size_t bytes) {
+// The program's own, so that it can fail. Not inlined, or the compiler takes malloc and delete for a mismatch.
+__attribute__((noinline)) void* operator new(size_t bytes) {
   if (allowed_allocations == 0) throw std::bad_alloc();
   if (allowed_allocations > 0) allowed_allocations--;
   if (void* memory = std::malloc(bytes)) return memory;
   throw std::bad_alloc();
 }
-void operator delete(void* memory) noexcept { std::free(memory); }
-void operator delete(void* memory, size_t) noexcept { std::free(memory); }
+__attribute__((noinline)) void operator delete(void* memory) noexcept { std::free(memory); }
+__attribute__((noinline)) void operator delete(void* memory, size_t) noexcept { std::free(memory); }
 
 int main(int argc, char** argv) {
   const check::Suite suites[] = {{"values", values},       {"quantised", quantised},

@@ -7,9 +7,11 @@
 
 #include <algorithm>
 #include <cstdlib>
-#include <memory>
+#include <cstring>
 #include <string>
 #include <vector>
+
+#include "trt_check.h"
 
 namespace tensors {
 
@@ -88,24 +90,41 @@ struct Tensor {
   }
 };
 
-// Memory of exactly so many elements, aligned to 256 bytes or `shift` elements past that: whatever is read or
-// written beside it, AddressSanitizer sees.
+// Memory of exactly so many elements, aligned to 256 bytes or `shift` elements past that. AddressSanitizer sees
+// whatever is read or written beside it; without, a guard behind it sees what is written.
 template <class T>
 class Buffer {
  public:
   explicit Buffer(int64_t count, int64_t shift = 0)
-      : memory_(aligned(static_cast<size_t>(count + shift) * sizeof(T)), std::free), shift_(shift) {}
-  T* data() { return static_cast<T*>(memory_.get()) + shift_; }
+      : bytes_(static_cast<size_t>(count + shift) * sizeof(T)), memory_(aligned(bytes_ + kGuard)), shift_(shift) {
+    std::memset(memory_ + bytes_, kGuardByte, kGuard);
+  }
+  ~Buffer() {
+    const bool intact = std::all_of(memory_ + bytes_, memory_ + bytes_ + kGuard, [](auto b) { return b == kGuardByte; });
+    check::expect(intact, "written beyond the end of %zu bytes", bytes_);
+    std::free(memory_);
+  }
+  Buffer(const Buffer&) = delete;
+  Buffer& operator=(const Buffer&) = delete;
+  T* data() { return reinterpret_cast<T*>(memory_) + shift_; }
   T& operator[](int64_t i) { return data()[i]; }
 
  private:
+#if defined(__SANITIZE_ADDRESS__)
+  static constexpr size_t kGuard = 0;
+#else
+  static constexpr size_t kGuard = 64;
+#endif
+  static constexpr unsigned char kGuardByte = 0xA5;
+
   // Not aligned_alloc: it may want a size that is a multiple of the alignment.
-  static void* aligned(size_t bytes) {
+  static unsigned char* aligned(size_t bytes) {
     void* memory = nullptr;
-    return posix_memalign(&memory, 256, bytes) == 0 ? memory : nullptr;
+    return posix_memalign(&memory, 256, bytes) == 0 ? static_cast<unsigned char*>(memory) : nullptr;
   }
 
-  std::unique_ptr<void, void (*)(void*)> memory_;
+  size_t bytes_;
+  unsigned char* memory_;
   int64_t shift_;
 };
 
