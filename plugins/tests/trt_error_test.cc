@@ -54,16 +54,22 @@ std::vector<T> ran(Kind kind, float lambda, float kappa, const std::vector<T>& x
   return y;
 }
 
+// The largest error of a sweep in units of its tolerance, for the documentation.
+double worst = 0;
+
 template <class T>
 void compare(const char* type, Kind kind, float lambda, float kappa, const std::vector<T>& x,
              const std::vector<double>& exact) {
   const std::vector<T> y = ran(kind, lambda, kappa, x);
   for (size_t i = 0; i < x.size(); i++) {
-    const double got = reference::value(y[i]);
-    if (reference::close<T>(got, exact[i], reference::value(x[i]))) continue;
+    const double got = reference::value(y[i]), z = reference::value(x[i]);
+    if (reference::close<T>(got, exact[i], z)) {
+      worst = std::fmax(worst, reference::share_of_tolerance<T>(got, exact[i], z));
+      continue;
+    }
     check::expect(false, "%s %s lambda %g kappa %g mode %d: f(%.9g) = %.9g, exactly %.9g", type,
                   kind == Kind::Gate ? "APA" : "AGLU", lambda, kappa, static_cast<int>(cuda_errors::mode),
-                  reference::value(x[i]), got, exact[i]);
+                  z, got, exact[i]);
     return;
   }
   check::expect(true, "all close");
@@ -87,6 +93,8 @@ void sweep(const char* type, const std::vector<T>& x) {
     }
   }
   cuda_errors::mode = Mode::None;
+  std::printf("%s: worst error %.3f of the tolerance\n", type, worst);
+  worst = 0;
 }
 
 void float32() { sweep("float32", floats()); }

@@ -69,12 +69,19 @@ double tolerance(double exact, double flushed) {
 template <>
 inline double tolerance<float>(double exact, double) { return 1.5e-6 * std::fmax(1.0, std::fabs(exact)); }
 
+// The error over the tolerance; 0 where the exact value is not finite.
+template <class T>
+double share_of_tolerance(double got, double exact, double z) {
+  if (!std::isfinite(exact)) return 0;
+  return std::fabs(got - exact) / tolerance<T>(exact, std::fmax(1.0, std::fabs(z)) * 0x1p-126);
+}
+
 // Whether `got` is the exact activation of `z`, as far as the type T goes.
 template <class T>
 bool close(double got, double exact, double z) {
   if (std::isnan(exact)) return std::isnan(got);
   if (std::isinf(exact)) return got == exact;
-  return std::fabs(got - exact) <= tolerance<T>(exact, std::fmax(1.0, std::fabs(z)) * 0x1p-126);
+  return share_of_tolerance<T>(got, exact, z) <= 1;
 }
 
 }  // namespace reference
