@@ -1,8 +1,8 @@
 """Print the folder that holds NvInferRuntime.h.
 
 Looked for in $TENSORRT_ROOT, then the system's include folders, then fetched: the pinned wheel kernel-lens,
-which ships the public headers of TensorRT 10.14. Only its headers are unpacked. The interfaces that the
-plugin uses are the same from TensorRT 10.7 to 11.4 (docs/tensorrt-plugin.md).
+which ships the public headers of TensorRT 10.14. Only its headers are unpacked. A library built with them
+loads into other releases as well (docs/tensorrt-plugin.md).
 """
 
 from __future__ import annotations

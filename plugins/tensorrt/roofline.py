@@ -86,9 +86,7 @@ def _shown(kernel: sass.Kernel) -> bool:
 
 def table(kernels: list[sass.Kernel]) -> list[str]:
     """The Markdown table, a line a GPU and kernel."""
-    head = (
-        "| GPU | type | kernel | memory allows (elements/ns) | arithmetic allows | binds | of memory rate |"
-    )
+    head = "| GPU | type | kernel | memory allows (elements/ns) | arithmetic allows | binds | of memory rate |"
     shown = sorted(filter(_shown, kernels), key=lambda k: (list(BYTES).index(k.element), k.name))
     rows = [row(k, gpu) for gpu in GPUS for k in shown if k.architecture == gpu.architecture]
     return [head, "| --- | --- | --- | --- | --- | --- | --- |", *rows]

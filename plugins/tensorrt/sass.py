@@ -67,9 +67,7 @@ class Kernel:
         for end, jump in enumerate(self.instructions):
             target = re.match(r"(?:\S+, )?`?\(?(0x[0-9a-f]+)", jump.operands)
             if jump.is_a("BRA") and target and int(target[1], 16) < jump.address:
-                loops.append(
-                    tuple(i for i in self.instructions[: end + 1] if i.address >= int(target[1], 16))
-                )
+                loops.append(tuple(i for i in self.instructions[: end + 1] if i.address >= int(target[1], 16)))
         return max(loops, key=lambda loop: (count(loop, "STG", width="128"), -len(loop)), default=())
 
 
@@ -80,9 +78,7 @@ def count(instructions: tuple[Instruction, ...], *names: str, width: str = "") -
 
 def kernels_of(library: Path) -> list[Kernel]:
     """Every kernel of a library, for every architecture it holds machine code for."""
-    cuobjdump = subprocess.run(
-        [sys.executable, NVCC, "cuobjdump"], stdout=subprocess.PIPE, text=True, check=True
-    )
+    cuobjdump = subprocess.run([sys.executable, NVCC, "cuobjdump"], stdout=subprocess.PIPE, text=True, check=True)
     program = cuobjdump.stdout.strip()
     resources = _sections(_printed(program, "-res-usage", str(library)))
     code = _sections(_printed(program, "-sass", str(library)))

@@ -49,17 +49,13 @@ def test_every_kernel_is_there_for_every_architecture(kernels):
 
 def test_newer_gpus_find_ptx():
     cuobjdump = building.fetched("nvcc.py", "cuobjdump")
-    done = subprocess.run(
-        [cuobjdump, "-lptx", building.library()], capture_output=True, text=True, check=True
-    )
+    done = subprocess.run([cuobjdump, "-lptx", building.library()], capture_output=True, text=True, check=True)
     assert "sm_90.ptx" in done.stdout
 
 
 def test_nothing_spills(kernels):
     spilling = [
-        _named(k)
-        for k in kernels
-        if k.stack or k.local or k.count("LDL", "STL", "LD", "ST") or not k.registers
+        _named(k) for k in kernels if k.stack or k.local or k.count("LDL", "STL", "LD", "ST") or not k.registers
     ]
     assert not spilling
 
