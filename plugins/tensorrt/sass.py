@@ -8,7 +8,6 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
-from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -97,11 +96,9 @@ def _printed(*command: str) -> str:
 
 def _sections(text: str) -> dict[int, str]:
     """cuobjdump's output by architecture."""
-    found: Counter[int] = Counter()
     sections: dict[int, str] = {}
     for part in re.split(r"Fatbin elf code:\n=+\n", text)[1:]:
         architecture = int(re.findall(r"arch = sm_(\d+)", part)[0])
-        found[architecture] += 1
         sections[architecture] = sections.get(architecture, "") + part
     return sections
 
