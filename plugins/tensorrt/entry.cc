@@ -1,0 +1,46 @@
+// What TensorRT looks up in the library: the creators. Nothing throws across this boundary.
+#include <exception>
+
+#include "fields.h"
+#include "log.h"
+#include "plugin.h"
+
+namespace apa {
+namespace {
+
+using namespace nvinfer1;
+
+class Creator final : public IPluginCreatorV3One {
+ public:
+  explicit Creator(Kind kind) : kind_(kind) {}
+
+  IPluginV3* createPlugin(const char* name, const PluginFieldCollection* fields,
+                          TensorRTPhase) noexcept override {
+    try {
+      return new Plugin(kind_, parameters_of(fields), name ? name : "");
+    } catch (const std::exception& error) {
+      complain(name_of(kind_), name, "%s", error.what());
+      return nullptr;
+    }
+  }
+  const PluginFieldCollection* getFieldNames() noexcept override { return &announced_fields(); }
+  const char* getPluginName() const noexcept override { return name_of(kind_); }
+  const char* getPluginVersion() const noexcept override { return kVersion; }
+  const char* getPluginNamespace() const noexcept override { return kNamespace; }
+
+ private:
+  const Kind kind_;
+};
+
+}  // namespace
+}  // namespace apa
+
+// Required by TensorRT's loader. What it hands over is not used: see log.h.
+extern "C" void setLoggerFinder(nvinfer1::ILoggerFinder*) {}
+
+extern "C" nvinfer1::IPluginCreatorInterface* const* getCreators(int32_t& count) {
+  static apa::Creator unit(apa::Kind::Unit), gate(apa::Kind::Gate);
+  static nvinfer1::IPluginCreatorInterface* const creators[] = {&unit, &gate};
+  count = 2;
+  return creators;
+}

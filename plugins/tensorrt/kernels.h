@@ -1,0 +1,31 @@
+// Runs one activation on a device. Nothing here allocates or synchronises.
+#ifndef APA_TENSORRT_KERNELS_H
+#define APA_TENSORRT_KERNELS_H
+
+#include <cuda_runtime_api.h>
+
+#include "activation.h"
+#include "layout.h"
+
+namespace apa {
+
+// Everything a launch needs that does not change from one launch to the next.
+struct Job {
+  Kind kind;
+  Element element;
+  bool per_channel;
+  Layout layout;
+  int32_t processors;         // of the device: the grid is sized to it
+  Coefficients<float> scalar;  // where not per_channel and not Int8
+  ByteTable table;             // where not per_channel and Int8
+  const void* device_table;    // where per_channel: Channel[], or ByteTable[] for Int8; 16-byte aligned
+};
+
+// y = activation(x) on `stream`. x and y hold layout.count elements and do not overlap, or are the same.
+// Fastest where both are aligned to 16 bytes, right for any alignment of the element type.
+// Padding that the gate would fill with gate(0) is cleared; the unit keeps a zero there a zero.
+cudaError_t run(const Job& job, const void* x, void* y, cudaStream_t stream);
+
+}  // namespace apa
+
+#endif  // APA_TENSORRT_KERNELS_H

@@ -1,0 +1,90 @@
+// What an execution context asks of the plugin. Everything that allocates happens in onShapeChange.
+#include <exception>
+
+#include "fields.h"
+#include "formats.h"
+#include "log.h"
+#include "plugin.h"
+
+namespace apa {
+namespace {
+
+using namespace nvinfer1;
+
+cudaError_t count_processors(int32_t& count) {
+  int device = 0;
+  const cudaError_t error = cudaGetDevice(&device);
+  return error == cudaSuccess ? cudaDeviceGetAttribute(&count, cudaDevAttrMultiProcessorCount, device) : error;
+}
+
+}  // namespace
+
+Layout Plugin::layout(const PluginTensorDesc& tensor) const {
+  const std::vector<int64_t> dims(tensor.dims.d, tensor.dims.d + tensor.dims.nbDims);
+  if (dims.empty()) return {1, {1, 1, 1}, {1, 1, 1, 1}};  // a scalar
+  return layout_of(dims, *format_of(tensor.format), per_channel() ? axis(tensor.dims.nbDims) : 0);
+}
+
+// The constants a kernel reads: in its arguments where they fit, else in memory on the device.
+cudaError_t Plugin::fill(float scale_in, float scale_out) {
+  const bool quantised = job_.element == Element::Int8;
+  if (per_channel() && quantised) {
+    return device_table_.hold(byte_tables(kind_, parameters_, scale_in, scale_out));
+  }
+  if (per_channel()) return device_table_.hold(channels_of(parameters_));
+  const double lambda = parameters_.lambda_of(0), kappa = parameters_.kappa_of(0);
+  job_.scalar = coefficients<float>(lambda, kappa);
+  if (quantised) job_.table = byte_table(kind_, lambda, kappa, scale_in, scale_out);
+  return cudaSuccess;
+}
+
+int32_t Plugin::prepare(const PluginTensorDesc& in, const PluginTensorDesc& out) {
+  if (const int32_t bad = check(in, out)) return bad;
+  job_.kind = kind_;
+  job_.element = *element_of(in.type);
+  job_.per_channel = per_channel();
+  job_.layout = layout(in);
+  cudaError_t error = count_processors(job_.processors);
+  if (error == cudaSuccess) error = fill(in.scale, out.scale);
+  job_.device_table = device_table_.data();
+  prepared_ = error == cudaSuccess;
+  if (!prepared_) complain(name_of(kind_), layer_.c_str(), "cannot be prepared: %s", cudaGetErrorString(error));
+  return error;
+}
+
+int32_t Plugin::onShapeChange(const PluginTensorDesc* in, int32_t inputs, const PluginTensorDesc* out,
+                              int32_t outputs) noexcept {
+  prepared_ = false;
+  if (!in || !out || inputs != 1 || outputs != 1) return -1;
+  try {
+    return prepare(in[0], out[0]);
+  } catch (const std::exception& error) {
+    return complain(name_of(kind_), layer_.c_str(), "cannot be prepared: %s", error.what());
+  }
+}
+
+int32_t Plugin::enqueue(const PluginTensorDesc*, const PluginTensorDesc*, const void* const* sources,
+                        void* const* targets, void*, cudaStream_t stream) noexcept {
+  const char *name = name_of(kind_), *layer = layer_.c_str();
+  if (!prepared_) return complain(name, layer, "enqueue before onShapeChange");
+  if (job_.layout.count == 0) return 0;
+  if (!sources || !targets || !sources[0] || !targets[0]) return complain(name, layer, "enqueue without memory");
+  const cudaError_t error = run(job_, sources[0], targets[0], stream);
+  if (error != cudaSuccess) complain(name, layer, "launch failed: %s", cudaGetErrorString(error));
+  return error;
+}
+
+IPluginV3* Plugin::attachToContext(IPluginResourceContext*) noexcept { return clone(); }
+
+const PluginFieldCollection* Plugin::getFieldsToSerialize() noexcept {
+  try {
+    fields_ = fields_of(parameters_);
+  } catch (const std::exception& error) {
+    complain(name_of(kind_), layer_.c_str(), "cannot be serialised: %s", error.what());
+    return nullptr;
+  }
+  collection_ = {static_cast<int32_t>(fields_.size()), fields_.data()};
+  return &collection_;
+}
+
+}  // namespace apa

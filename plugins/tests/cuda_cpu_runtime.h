@@ -1,0 +1,18 @@
+// Control over the stand-in for the CUDA runtime (cuda_cpu_runtime.cc).
+#ifndef CUDA_CPU_RUNTIME_H
+#define CUDA_CPU_RUNTIME_H
+
+#include <cuda_runtime_api.h>
+
+namespace cuda_cpu {
+
+struct Calls {
+  int device = 0, allocations = 0, frees = 0, copies = 0;
+  int failing_allocation = 0, failing_copy = 0;  // which call fails, counted from 1; 0: none
+};
+extern Calls calls;
+extern cudaError_t failing;  // what cudaGetDevice answers
+
+}  // namespace cuda_cpu
+
+#endif  // CUDA_CPU_RUNTIME_H

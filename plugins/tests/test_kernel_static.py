@@ -1,0 +1,111 @@
+"""What nvcc made of the kernels, for every architecture: read from the machine code, without a GPU."""
+
+import subprocess
+import sys
+
+import pytest
+import trt_building as building
+
+sys.path.insert(0, str(building.TENSORRT))
+import roofline
+import sass
+
+ARCHITECTURES = (75, 80, 86, 89, 90, 100, 120)
+# Kernels a library of one architecture holds: scalar 3 types x 2 kinds x 2 regimes, lanes and spans 3 x 2,
+# table and spans of int8, clearing for 3 sizes and both half types.
+KERNELS = {"apply_scalar": 12, "apply_lanes": 6, "apply_spans": 7, "apply_table": 1, "clear_padding": 4}
+# 64 registers leave room for 1024 threads on a processor, all that the smallest here (sm_75) holds.
+MOST_REGISTERS = 64
+# Two exponentials and one logarithm an element; a per-channel kernel has both regimes' paths, of which a
+# channel takes one.
+MUFU_AN_ELEMENT = 3
+PATHS = {"apply_scalar": 1, "apply_lanes": 2, "apply_spans": 2}
+
+
+@pytest.fixture(scope="module")
+def kernels():
+    building.fetched("nvcc.py", "cuobjdump")
+    return sass.kernels_of(building.library())
+
+
+def _elements(kernel):
+    """Elements that one lap of the main loop writes."""
+    bytes_written = 16 * sass.count(kernel.main_loop(), "STG", width="128")
+    return bytes_written // roofline.BYTES[kernel.element]
+
+
+def _named(kernel):
+    return f"sm_{kernel.architecture} {kernel.name}"
+
+
+def test_every_kernel_is_there_for_every_architecture(kernels):
+    wanted = {(a, function): n for a in ARCHITECTURES for function, n in KERNELS.items()}
+    seen = {}
+    for kernel in kernels:
+        at = (kernel.architecture, kernel.function)
+        seen[at] = seen.get(at, 0) + 1
+    assert seen == wanted
+
+
+def test_newer_gpus_find_ptx():
+    cuobjdump = building.fetched("nvcc.py", "cuobjdump")
+    done = subprocess.run([cuobjdump, "-lptx", building.library()], capture_output=True, text=True, check=True)
+    assert "sm_90.ptx" in done.stdout
+
+
+def test_nothing_spills(kernels):
+    spilling = [
+        _named(k) for k in kernels if k.stack or k.local or k.count("LDL", "STL", "LD", "ST") or not k.registers
+    ]
+    assert not spilling
+
+
+def test_registers(kernels):
+    assert not {_named(k): k.registers for k in kernels if k.registers > MOST_REGISTERS}
+
+
+def test_main_loops_move_16_bytes_at_a_time(kernels):
+    def narrow(kernel):
+        loop = kernel.main_loop()
+        loads, stores = sass.count(loop, "LDG", width="128"), sass.count(loop, "STG", width="128")
+        return not stores or loads < stores or stores != sass.count(loop, "STG")
+
+    assert not [_named(k) for k in kernels if k.function != "clear_padding" and narrow(k)]
+
+
+def test_scalar_kernels_keep_two_packs_in_flight(kernels):
+    scalar = [k for k in kernels if k.function == "apply_scalar"]
+    assert not [_named(k) for k in scalar if sass.count(k.main_loop(), "LDG", width="128") != 2]
+
+
+def test_special_functions_an_element(kernels):
+    def most(kernel):
+        return MUFU_AN_ELEMENT * PATHS[kernel.function] * _elements(kernel)
+
+    tested = [k for k in kernels if k.function in PATHS and k.element != "int8"]
+    assert tested
+    assert not {_named(k): most(k) for k in tested if not 0 < sass.count(k.main_loop(), "MUFU") <= most(k)}
+
+
+def test_the_approximations_are_the_hardware_s(kernels):
+    """ex2.approx and lg2.approx, and no slow path: nothing else of MUFU in a main loop."""
+    wrong = [
+        (_named(k), i.operation)
+        for k in kernels
+        if k.function in PATHS and k.element != "int8"
+        for i in k.main_loop()
+        if i.is_a("MUFU") and i.operation not in ("MUFU.EX2", "MUFU.LG2")
+    ]
+    assert not wrong
+
+
+def test_int8_scalars_are_looked_up_in_shared_memory(kernels):
+    tables = [k for k in kernels if k.function == "apply_table"]
+    wrong = [_named(k) for k in tables if sass.count(k.main_loop(), "LDS") != _elements(k) or k.shared < 256]
+    assert not wrong
+
+
+def test_the_roofline_has_a_row_a_gpu_and_kernel(kernels):
+    rows = roofline.table(kernels)[2:]
+    assert len(rows) == 5 * len(roofline.GPUS)
+    assert all(row.count("|") == 8 for row in rows)

@@ -1,0 +1,87 @@
+"""Every method of the plugin, driven from C++ where TensorRT stands.
+
+Compiled for the CPU under two sanitizers, and as the library that nvcc built.
+"""
+
+import os
+from pathlib import Path
+
+import pytest
+import trt_building as building
+
+PLUGIN = (
+    "trt_kernels_cpu.cc",
+    "cuda_cpu_runtime.cc",
+    "activation.cc",
+    "device_memory.cc",
+    "entry.cc",
+    "fields.cc",
+    "formats.cc",
+    "layout.cc",
+    "log.cc",
+    "plugin.cc",
+    "plugin_runtime.cc",
+)
+CREATOR = [
+    ("trt_creator_test.cc", suite)
+    for suite in ("creators", "accepted", "refused", "null_arguments", "unaligned_data")
+]
+BUILD = [
+    ("trt_build_test.cc", suite)
+    for suite in (
+        "capabilities",
+        "output_types",
+        "output_shapes",
+        "formats",
+        "disagreeing_formats",
+        "configurations",
+        "timing_cache",
+        "metadata",
+    )
+]
+RUNTIME = [
+    ("trt_runtime_test.cc", suite)
+    for suite in ("values", "quantised", "shapes", "memory", "misuse", "failing_device", "failing_memory")
+]
+
+
+@pytest.fixture(scope="module")
+def programs(tmp_path_factory):
+    return building.Programs(tmp_path_factory.mktemp("plugin"), *building.SANITIZED)
+
+
+@pytest.fixture(scope="module")
+def with_library(tmp_path_factory):
+    """A function: the program of one test source, linked to the built library."""
+    folder, library = tmp_path_factory.mktemp("library"), building.library()
+
+    def program(source):
+        target = folder / source.removesuffix(".cc")
+        if not target.exists():
+            compiled = building.compiled(building.TESTS / source, folder / f"{source}.o")
+            building.linked([compiled, library], target, f"-Wl,-rpath,{library.parent}", "-ldl")
+        return target
+
+    return program
+
+
+@pytest.mark.parametrize(("source", "suite"), CREATOR + BUILD + RUNTIME)
+def test_sources(programs, source, suite):
+    building.ran(programs.program(source, *PLUGIN), suite)
+
+
+@pytest.mark.parametrize(("source", "suite"), CREATOR + BUILD)
+def test_library(with_library, source, suite):
+    building.ran(with_library(source), suite)
+
+
+def test_library_without_a_device(with_library):
+    if Path("/dev/nvidiactl").exists():
+        pytest.skip("this machine has a GPU")
+    building.ran(with_library("trt_device_test.cc"), "no_device")
+
+
+def test_library_leaves_memory(tmp_path):
+    compiled = building.compiled(building.TESTS / "trt_unload_test.cc", tmp_path / "unload.o")
+    program = building.linked([compiled], tmp_path / "unload", "-ldl")
+    building.ran(program, os.fspath(building.library()))

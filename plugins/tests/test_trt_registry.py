@@ -1,0 +1,84 @@
+"""The built library in the real plugin registries of TensorRT 11, TensorRT 10 and TensorRT for RTX.
+
+None needs a GPU. Each runs in a child process.
+"""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+
+import pytest
+import trt_building as building
+
+# The oldest lean runtime of TensorRT 10 whose libraries lie on the package index themselves.
+OLDER = ("10.15.1.29",)
+BOTH = [["AGLU", "1", "apa"], ["APA", "1", "apa"]]
+
+
+def _installed(module):
+    if subprocess.run([sys.executable, "-c", f"import {module}"], capture_output=True).returncode:
+        pytest.skip(f"{module} is not installed: pip install {module.replace('_', '-')}-cu13")
+    return module, None
+
+
+def _lean(version, folder):
+    """An older lean runtime, in a folder of its own that comes before the environment's."""
+    names = [f"tensorrt-lean-cu13-{part}=={version}" for part in ("libs", "bindings")]
+    command = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--target", str(folder), *names]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        pytest.skip(f"tensorrt-lean-cu13 {version} cannot be had: {done.stderr.strip().splitlines()[-1]}")
+    return "tensorrt_lean_bindings", folder
+
+
+@pytest.fixture(scope="module", params=["lean", "rtx", *OLDER])
+def seen(request, tmp_path_factory):
+    """What a registry did with the library."""
+    folder = tmp_path_factory.mktemp("registry")
+    if request.param in OLDER:
+        module, path = _lean(request.param, folder / "site")
+    else:
+        module, path = _installed(f"tensorrt_{request.param}")
+    library = building.library()
+    copy = shutil.copy(library, folder / "libcopy_of_apa_trt.so")
+    environment = {**os.environ, **({"PYTHONPATH": str(path)} if path else {})}
+    command = [sys.executable, str(building.TESTS / "trt_registry_child.py"), module, str(library), str(copy)]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120)
+    assert done.returncode == 0, f"exit {done.returncode}\n{done.stdout}\n{done.stderr}"
+    found = json.loads(done.stdout.splitlines()[-1])
+    assert request.param not in OLDER or found["version"] == request.param
+    return {**found, "said": done.stderr}
+
+
+FACTS = [
+    ("before", []),
+    ("loaded", True),
+    ("creators", BOTH),
+    ("loaded twice", False),
+    ("creators with copy", BOTH),
+    ("missing loaded", False),
+    ("found", ["AGLU/1/apa", "APA/1/apa"]),
+    ("after", []),
+    ("mapped after", False),
+    ("loaded again", True),
+    ("creators again", BOTH),
+]
+
+
+@pytest.mark.parametrize(("fact", "wanted"), FACTS)
+def test_registry(seen, fact, wanted):
+    assert seen[fact] == wanted
+
+
+def test_creators_take_good_fields_and_refuse_bad_ones(seen):
+    wrong = {case: made for case, made in seen["created"].items() if made != (" good " in case)}
+    assert not wrong
+    assert len(seen["created"]) == 56
+
+
+def test_refusals_are_said(seen):
+    refused = sum(not made for made in seen["created"].values())
+    lines = [line for line in seen["said"].splitlines() if line.startswith("[apa]")]
+    assert len(lines) == refused

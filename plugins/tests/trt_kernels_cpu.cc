@@ -1,0 +1,21 @@
+// The plugin's kernels, compiled for the CPU.
+#include "cuda_cpu.h"
+
+#include "cuda_errors.h"
+#include "kernels.cu"  // the product's own source
+
+namespace apa {
+
+float Approximate::exp2(float x) { return cuda_errors::exp2(x); }
+float Approximate::log2(float x) { return cuda_errors::log2(x); }
+
+template <class... Wanted, class... Given>
+cudaError_t launch(void (*kernel)(Wanted...), int64_t blocks, cudaStream_t, Given... given) {
+  if (blocks < 1 || blocks > INT32_MAX) return cudaErrorInvalidConfiguration;
+  const bool synchronises = reinterpret_cast<void*>(kernel) == reinterpret_cast<void*>(apply_table);
+  const auto body = [&] { kernel(given...); };  // by reference: a launch must not allocate
+  cuda_cpu::run_grid(static_cast<unsigned>(blocks), kThreads, synchronises, std::ref(body));
+  return cudaSuccess;
+}
+
+}  // namespace apa
