@@ -14,6 +14,7 @@ from pathlib import Path
 from .errors import InputError
 
 _CHUNK = 1 << 20
+_ANY_WRITE = 0o222
 
 _OS_ADVICE = {
     errno.ENOSPC: "free some space or choose another folder with -o",
@@ -35,9 +36,11 @@ class OutputError(InputError):
 
 
 def refuse_existing(path: Path, *, force: bool) -> None:
-    """Raise `OutputError` if `path` exists and `force` is not given: call it before long work."""
+    """Raise `OutputError` if `path` exists and `force` is not given, or is read-only: call it before long work."""
     if path.exists() and not force:
         raise OutputError(path, "exists already", "Pass --force to replace it.")
+    if path.exists() and not path.stat().st_mode & _ANY_WRITE:
+        raise OutputError(path, "is read-only", "Make it writable, or choose another name with -o.")
 
 
 @contextmanager
@@ -60,10 +63,10 @@ def staged(paths: Sequence[Path], *, force: bool = False) -> Iterator[Path]:
     Raises:
         OutputError: one of `paths` exists without `force`, or the file system refuses.
     """
-    for path in paths:
-        refuse_existing(path, force=force)
     temporary = paths[0].parent / f".{paths[0].stem}.{secrets.token_hex(4)}.tmp"
     try:
+        for path in paths:
+            refuse_existing(path, force=force)
         temporary.mkdir()
         yield temporary
         for path in paths:

@@ -1,0 +1,60 @@
+"""`apa-export` as a program: Ctrl-C, a file-size limit, and names with spaces and letters of any language."""
+
+import os
+import resource
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+def started(folder, *arguments, **options):
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
+    command = [sys.executable, "-m", "exporters.cli", *map(str, arguments)]
+    return subprocess.Popen(
+        command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options
+    )
+
+
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_interrupted(cifar_checkpoint):
+    folder = cifar_checkpoint.parent
+    program = started(folder, cifar_checkpoint)
+    for line in program.stderr:
+        if "Tracing" in line:
+            break
+    program.send_signal(signal.SIGINT)
+    _, said = program.communicate(timeout=120)
+    assert program.returncode == 130
+    assert "nothing was left half-written" in said
+    assert "Traceback" not in said
+    assert names(folder) == ["model.pth"]
+
+
+def test_file_size_limit(cifar_checkpoint):
+    folder, limit = cifar_checkpoint.parent, 100_000
+    program = started(
+        folder, cifar_checkpoint, preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+    )
+    _, said = program.communicate(timeout=300)
+    assert program.returncode == 2
+    assert "ulimit -f" in said
+    assert names(folder) == ["model.pth"]
+
+
+@pytest.mark.parametrize("name", ["two words", "Zürich", "模型"])
+def test_any_path(name, cifar_checkpoint, tmp_path):
+    folder = tmp_path / name
+    folder.mkdir()
+    checkpoint = cifar_checkpoint.rename(folder / f"{name}.pth")
+    program = started(folder, checkpoint, "--no-verify")
+    _, said = program.communicate(timeout=300)
+    assert program.returncode == 0, said
+    assert names(folder) == sorted([f"{name}.pth", f"{name}.onnx", f"{name}.onnx.passport.json"])

@@ -1,0 +1,70 @@
+"""Property: any small network with learned activations exports in both formats and passes its gates."""
+
+import tempfile
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from apa_deploy.model import Metadata, Model
+from exporters.onnx import FORMATS, OnnxOptions, export_onnx
+from tests.networks import RawActivation
+
+raw_lambda = st.sampled_from([-2.0, 0.0, 1e-6, 3e-4, 0.05, 0.7, 1.0, 1.9, 8.0]) | st.floats(-1, 4, width=32)
+kappa = st.floats(-2, 2, width=32)
+floor = st.sampled_from(["relu+1e-8", "clamp 1e-4"])
+kind = st.sampled_from(["AGLU", "APA"])
+
+
+@st.composite
+def activation(draw, channels):
+    shape = draw(st.sampled_from([(1,), (1, channels, 1, 1), (channels, 1, 1)]))
+    module = RawActivation(kind=draw(kind), floor=draw(floor), shape=shape)
+    count = module.lambda_param.numel()
+    for parameter, values in ((module.lambda_param, raw_lambda), (module.kappa_param, kappa)):
+        chosen = draw(st.lists(values, min_size=count, max_size=count))
+        parameter.data.copy_(torch.tensor(chosen).reshape(shape))
+    return module
+
+
+@st.composite
+def network(draw):
+    """One to four blocks of a convolution, perhaps a norm, an activation, perhaps a residual; then a pool."""
+    torch.manual_seed(draw(st.integers(0, 2**16)))
+    blocks, channels = [], 3
+    for _ in range(draw(st.integers(1, 4))):
+        wide = draw(st.sampled_from([3, 4, 8]))
+        layers = [nn.Conv2d(channels, wide, draw(st.sampled_from([1, 3])), padding="same")]
+        layers += [nn.BatchNorm2d(wide)] if draw(st.booleans()) else []
+        blocks.append(
+            Residual(nn.Sequential(*layers, draw(activation(wide))), wide == channels and draw(st.booleans()))
+        )
+        channels = wide
+    return nn.Sequential(*blocks, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, 4)).eval()
+
+
+class Residual(nn.Module):
+    def __init__(self, inner, add):
+        super().__init__()
+        self.inner, self.add = inner, add
+
+    def forward(self, x):
+        return x + self.inner(x) if self.add else self.inner(x)
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_exports_and_passes(format):
+    @settings(max_examples=8, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+    @given(network())
+    def check(net):
+        model = Model(net, (3, 8, 8), Metadata("random"))
+        learned = sum(isinstance(m, RawActivation) for m in net.modules())
+        with tempfile.TemporaryDirectory() as folder:
+            passport = export_onnx(model, Path(folder) / "m.onnx", OnnxOptions(format=format))
+        assert passport.parity.passed
+        assert len(passport.activations) == len({c.path for c in passport.parity.activations}) == learned
+
+    check()
