@@ -77,9 +77,7 @@ class YoloLike(nn.Module):
         self.stem = nn.Sequential(ConvUnit(3, w, 3, 2), ConvUnit(w, 2 * w, 3, 2), Split(2 * w, 2 * w, 1))
         self.stage3 = nn.Sequential(ConvUnit(2 * w, 4 * w, 3, 2), Split(4 * w, 4 * w, 2))
         self.stage4 = nn.Sequential(ConvUnit(4 * w, 8 * w, 3, 2), Split(8 * w, 8 * w, 2))
-        self.stage5 = nn.Sequential(
-            ConvUnit(8 * w, 16 * w, 3, 2), Split(16 * w, 16 * w, 1), PyramidPool(16 * w)
-        )
+        self.stage5 = nn.Sequential(ConvUnit(8 * w, 16 * w, 3, 2), Split(16 * w, 16 * w, 1), PyramidPool(16 * w))
         self.up = nn.Upsample(scale_factor=2, mode="nearest")
         self.up4, self.up3 = Split(24 * w, 8 * w, 1, False), Split(12 * w, 4 * w, 1, False)
         self.down3, self.down4 = ConvUnit(4 * w, 4 * w, 3, 2), ConvUnit(8 * w, 8 * w, 3, 2)

@@ -18,6 +18,7 @@ from apa_deploy.deployment.iif import VARIANTS
 from apa_deploy.deployment.pixels import CHANNELS, LAYOUTS, RECIPES
 from apa_deploy.errors import InputError
 from apa_deploy.graph.decompose import FORMS
+from apa_deploy.graph.precision import PRECISIONS
 from apa_deploy.model import Shape, load
 from apa_deploy.parity.report import ParityError
 from apa_deploy.passport import Passport, dump
@@ -59,6 +60,8 @@ def _add_graph(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--batch", type=int, metavar="N", help="fixed batch size (default: dynamic)")
     group.add_argument("--opset", type=int, default=18, help="18 (default) to 23")
     group.add_argument("--decomposition", choices=FORMS, default="anl", help="form of ordinary activations")
+    group.add_argument("--precision", choices=PRECISIONS, default="fp32", help="of the graph (default: fp32)")
+    group.add_argument("--half-io", action="store_true", help="inputs and outputs in that precision too")
 
 
 def _add_deployment(group: argparse._ArgumentGroup) -> None:
@@ -115,6 +118,8 @@ def _export(options: argparse.Namespace) -> int:
         opset=options.opset,
         batch=options.batch,
         decomposition=options.decomposition,
+        precision=options.precision,
+        half_io=options.half_io,
         verify=not options.no_verify,
         inputs=options.inputs,
         force=options.force,

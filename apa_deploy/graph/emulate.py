@@ -1,4 +1,4 @@
-"""A half graph -> a float32 graph that computes the same: every value is rounded to the half type where it is stored.
+"""A half graph -> a float32 graph that computes the same: each value is rounded where it is stored.
 
     Conv(half) -> y      becomes      Conv(float32) -> Cast(to half) -> Cast(to float32) -> y
 

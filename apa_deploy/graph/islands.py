@@ -18,18 +18,21 @@ from .functions import standard_opset
 from .node import is_activation
 
 # Sums over many terms and functions that leave the range of fp16 in the middle; each is whole in itself.
-_WHOLE = frozenset(
-    "LayerNormalization RMSNormalization GroupNormalization InstanceNormalization BatchNormalization "
-    "LpNormalization MeanVarianceNormalization Softmax LogSoftmax GlobalAveragePool GlobalLpPool".split()
-)
-# The same, but what follows belongs to the same formula: |x| -> 1 + |x| -> x / (1 + |x|).
-_BEGINS = frozenset(
-    "ReduceL1 ReduceL2 ReduceSum ReduceSumSquare ReduceMean ReduceProd ReduceLogSum ReduceLogSumExp CumSum "
-    "Exp Log Pow Sqrt Reciprocal Softplus".split()
-)
-_GOES_ON = frozenset("Add Sub Mul Div Neg Abs Max Min Clip Expand Unsqueeze Squeeze Sqrt Exp Log Pow".split())
+_WHOLE = {
+    "LayerNormalization", "RMSNormalization", "GroupNormalization", "InstanceNormalization", "BatchNormalization",
+    "LpNormalization", "MeanVarianceNormalization", "Softmax", "LogSoftmax", "GlobalAveragePool", "GlobalLpPool",
+}  # fmt: skip
+# The same, but what follows belongs to the same formula: |x| -> 1 + |x| -> x / (1 + |x|). In a float32 graph a
+# Cast makes floats of integers: pixels, whose normalisation is a formula too.
+_BEGINS = {
+    "Cast", "ReduceL1", "ReduceL2", "ReduceSum", "ReduceSumSquare", "ReduceMean", "ReduceProd", "ReduceLogSum",
+    "ReduceLogSumExp", "CumSum", "Exp", "Log", "Pow", "Sqrt", "Reciprocal", "Softplus",
+}  # fmt: skip
+_GOES_ON = {
+    "Add", "Sub", "Mul", "Div", "Neg", "Abs", "Max", "Min", "Clip", "Expand", "Unsqueeze", "Squeeze",
+}  # fmt: skip
 
-_TYPE_NAME = {
+_TYPE_NAME: dict[int, str] = {
     TensorProto.FLOAT: "tensor(float)",
     TensorProto.FLOAT16: "tensor(float16)",
     TensorProto.BFLOAT16: "tensor(bfloat16)",

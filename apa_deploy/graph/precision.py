@@ -47,11 +47,18 @@ def in_precision(model: onnx.ModelProto, precision: str, *, half_io: bool = Fals
     Raises:
         PrecisionError: a weight overflows the type, or the graph has control flow.
     """
-    if precision not in PRECISIONS:
-        raise InputError(f"--precision {precision}", " or ".join(PRECISIONS), "Choose one of these.")
+    check_precision(precision, half_io)
     if precision != "fp32":
         _Conversion(model, precision, half_io).run(islands(model, HALF_ELEMENT[precision]))
     return model
+
+
+def check_precision(precision: str, half_io: bool) -> None:
+    """Refuse what `in_precision` cannot do, before long work."""
+    if precision not in PRECISIONS:
+        raise InputError(f"--precision {precision}", " or ".join(PRECISIONS), "Choose one of these.")
+    if half_io and precision == "fp32":
+        raise InputError("--half-io with --precision fp32", "fp16 or bf16", "Give --precision as well.")
 
 
 class _Conversion:
@@ -145,7 +152,9 @@ class _Conversion:
             rounded = exact.astype(NUMPY_TYPE[self._precision])
         if not np.isfinite(rounded.astype(np.float32)[np.isfinite(exact)]).all():
             saw = f"a weight of {np.abs(exact).max():.3g}, which {self._precision} cannot hold"
-            raise PrecisionError(self._precision, tensor.name, saw, "at most 65504", "Use --precision bf16 or fp32.")
+            raise PrecisionError(
+                self._precision, tensor.name, saw, "at most 65504", "Use --precision bf16 or fp32."
+            )
         return numpy_helper.from_array(rounded, name)
 
     def _refuse_control_flow(self, node: onnx.NodeProto) -> None:

@@ -77,10 +77,11 @@ def _relative(found: Sequence[Difference]) -> float:
 
 
 def _check(
-    runner: str, name: str, found: Sequence[Difference], errors: Sequence[float], floor: float
+    runner: str, name: str, found: Sequence[Difference], baselines: Sequence[float], floor: float
 ) -> OutputCheck:
-    """`errors`: of torch float32, and for half types of storing alone; the last makes the limit."""
-    limit, torch_error, stored = max(FACTOR * errors[-1], floor), errors[0], (*errors, None)[1]
+    """`baselines`: errors of torch float32, and for half types of storing alone; the last makes the limit."""
+    limit, torch_error = max(FACTOR * baselines[-1], floor), baselines[0]
+    stored = baselines[1] if len(baselines) > 1 else None
     samples = sum(len(d.reference) for d in found)
     if not all(found):
         return OutputCheck(

@@ -1,4 +1,4 @@
-"""A Polygraphy runner over ONNX Runtime that takes float32 feeds whatever the file's inputs are."""
+"""A Polygraphy runner over ONNX Runtime that takes float32 feeds where the file wants half ones."""
 
 from __future__ import annotations
 
@@ -12,8 +12,6 @@ from polygraphy.common import TensorMetadata
 
 from ..graph.precision import NUMPY_TYPE
 from .inputs import Feed
-
-_TYPES = {"tensor(float)": np.dtype(np.float32), "tensor(float16)": np.dtype(np.float16)}
 
 
 class SessionRunner(BaseRunner):
@@ -30,7 +28,7 @@ class SessionRunner(BaseRunner):
     ) -> None:
         super().__init__(name=name)
         self._path, self._library, self._optimise = path, library, optimise
-        self._rounding = NUMPY_TYPE[inputs]
+        self._inputs = inputs
 
     def activate_impl(self) -> None:
         self._session = quiet_session(self._path, self._library, self._optimise)
@@ -41,16 +39,23 @@ class SessionRunner(BaseRunner):
     def get_input_metadata_impl(self) -> TensorMetadata:
         metadata = TensorMetadata()
         for value in self._session.get_inputs():
-            metadata.add(value.name, dtype=np.float32, shape=[d if isinstance(d, int) else -1 for d in value.shape])
+            shape = [d if isinstance(d, int) else -1 for d in value.shape]
+            metadata.add(value.name, dtype=np.uint8 if value.type == "tensor(uint8)" else np.float32, shape=shape)
         return metadata
 
     def infer_impl(self, feed_dict: Feed) -> dict[str, np.ndarray]:
-        wanted = {value.name: _TYPES[value.type] for value in self._session.get_inputs()}
-        feed = {name: array.astype(self._rounding).astype(wanted[name]) for name, array in feed_dict.items()}
+        types = {value.name: value.type for value in self._session.get_inputs()}
+        feed = {name: self._as_wanted(array, types[name]) for name, array in feed_dict.items()}
         start = time.perf_counter()
         values = self._session.run(None, feed)
         self.inference_time = time.perf_counter() - start
         return {out.name: value for out, value in zip(self._session.get_outputs(), values, strict=True)}
+
+    def _as_wanted(self, array: np.ndarray, wanted: str) -> np.ndarray:
+        if wanted == "tensor(uint8)":
+            return array
+        rounded = array.astype(NUMPY_TYPE[self._inputs])
+        return rounded.astype(np.float16 if wanted == "tensor(float16)" else np.float32)
 
 
 def quiet_session(path: Path, library: Path | None = None, optimise: bool = True) -> Any:
