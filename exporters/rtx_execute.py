@@ -24,7 +24,7 @@ def main(engine: str, feeds: str, outputs: str) -> None:
         for i, feed in enumerate(numbered(feeds)):
             values = runner.infer(feed, copy_outputs_to_host=True)
             found |= {f"{i}/{name}": np.asarray(value).astype(np.float32) for name, value in values.items()}
-    np.savez(outputs, **found)
+    np.savez(outputs, allow_pickle=False, **found)
 
 
 def numbered(path: str) -> list[dict[str, np.ndarray]]:
@@ -32,9 +32,7 @@ def numbered(path: str) -> list[dict[str, np.ndarray]]:
     with np.load(path, allow_pickle=False) as file:
         arrays = {key: file[key] for key in file.files}
     count = 1 + max(int(key.split("/")[0]) for key in arrays)
-    return [
-        {k.split("/", 1)[1]: v for k, v in arrays.items() if k.startswith(f"{i}/")} for i in range(count)
-    ]
+    return [{k.split("/", 1)[1]: v for k, v in arrays.items() if k.startswith(f"{i}/")} for i in range(count)]
 
 
 if __name__ == "__main__":

@@ -23,7 +23,8 @@ _LAST_LINES, _LINE = 8, 200
 class Job:
     """What the child builds. `capabilities`: names such as SM86, none for a portable engine.
 
-    `tf32`: whether float32 products may be rounded to 10 bits. `batches`: least, usual and largest batch, for a model with a dynamic one; `sample_shape`: the other axes.
+    `batches`: least, usual and largest batch, for a model with a dynamic one; `sample_shape`: the other axes.
+    `tf32`: whether float32 products may be rounded to 10 bits first.
     """
 
     model: str

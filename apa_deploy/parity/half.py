@@ -44,7 +44,7 @@ from .session_runner import SessionRunner
 from .storage import stored_in
 
 # Roundings of one layer; and of a few layers, which is what an innocent activation may show.
-_ONE_LAYER = 4
+ONE_LAYER = 4
 _NOTICEABLE = 32
 
 
@@ -107,7 +107,7 @@ def _model_gate(
         candidates,
         feeds,
         stored=TorchRunner(stored, feeds[0], names, torch.float64, f"torch float64, stored in {precision}"),
-        floor=_ONE_LAYER * UNIT_ROUNDOFF[precision],
+        floor=ONE_LAYER * UNIT_ROUNDOFF[precision],
     )
 
 
