@@ -45,6 +45,24 @@ class ActivationRecord(BaseModel):
     form: str
 
 
+class EngineBuild(BaseModel):
+    """How an engine was built. `model`: the ONNX file it was built from, judged by `Passport.parity`.
+
+    `capabilities`: empty for a portable engine; `batches`: least, usual, largest; `launches`: kernels by type;
+    `executed`: whether it ran on the machine that built it; `note`: why not, or where.
+    """
+
+    builder: str
+    model: FileRecord
+    capabilities: list[str]
+    batches: tuple[int, int, int]
+    seconds: float
+    peak_memory_bytes: int
+    launches: dict[str, int]
+    executed: bool
+    note: str
+
+
 class Passport(BaseModel):
     """Everything that is known about an artifact."""
 
@@ -63,6 +81,7 @@ class Passport(BaseModel):
     activations: list[ActivationRecord]
     notices: list[str] = []
     parity: ParityReport | None = None
+    build: EngineBuild | None = None
 
 
 class PassportError(InputError):

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from rich.console import Console
 from rich.table import Table
 
 from apa_deploy.architectures.spec import NORMS
@@ -18,14 +19,17 @@ from apa_deploy.deployment.iif import VARIANTS
 from apa_deploy.deployment.pixels import CHANNELS, LAYOUTS, RECIPES
 from apa_deploy.errors import InputError
 from apa_deploy.graph.decompose import FORMS
-from apa_deploy.model import Shape, load
+from apa_deploy.graph.precision import PRECISIONS
+from apa_deploy.model import Model, Shape, load
 from apa_deploy.parity.report import ParityError
-from apa_deploy.passport import Passport, dump
+from apa_deploy.passport import EngineBuild, Passport, dump
 from apa_deploy.replace import FLOORS
 
 from .onnx import FORMATS, OnnxOptions, export_onnx
+from .tensorrt_rtx import BATCHES, RtxOptions, export_rtx
+from .tensorrt_rtx import FORMAT as RTX
 
-_SUFFIX = {"onnx": ".onnx", "onnx-custom": ".custom.onnx"}
+_SUFFIX = {"onnx": ".onnx", "onnx-custom": ".custom.onnx", RTX: ".engine"}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -36,12 +40,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = verb_parser("apa-export", __doc__ or "")
     parser.add_argument("checkpoint", metavar="MODEL", type=Path, help="checkpoint: .pth, .pt or .safetensors")
-    parser.add_argument("--format", choices=FORMATS, default="onnx", help="what to make (default: onnx)")
+    parser.add_argument("--format", choices=(*FORMATS, RTX), default="onnx", help="what to make (default: onnx)")
     parser.add_argument("-o", "--output", type=Path, help="file to write (default: MODEL's name, here)")
     parser.add_argument("--force", action="store_true", help="replace existing files")
     _add_loading(parser.add_argument_group("loading"))
     _add_graph(parser.add_argument_group("graph"))
     _add_deployment(parser.add_argument_group("baked into the graph"))
+    _add_engine(parser.add_argument_group(f"engine ({RTX})"))
     _add_verification(parser.add_argument_group("verification"))
     return parser
 
@@ -57,9 +62,20 @@ def _add_loading(group: argparse._ArgumentGroup) -> None:
 
 def _add_graph(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--input-shape", metavar="CxHxW", type=_shape, help="e.g. 3x224x224")
-    group.add_argument("--batch", type=int, metavar="N", help="fixed batch size (default: dynamic)")
+    group.add_argument(
+        "--batch", type=_batch, metavar="N|MIN:OPT:MAX", help="fixed batch (default: dynamic; engines 1:8:32)"
+    )
     group.add_argument("--opset", type=int, default=18, help="18 (default) to 23")
     group.add_argument("--decomposition", choices=FORMS, default="anl", help="form of ordinary activations")
+    group.add_argument("--precision", choices=PRECISIONS, default="fp32", help="of the graph (default: fp32)")
+    group.add_argument("--half-io", action="store_true", help="inputs and outputs in that precision too")
+
+
+def _add_engine(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--compute-capability", metavar="8.6,8.9", type=_capabilities, default=(), help="(default: 8.0 and later)"
+    )
+    group.add_argument("--strip-weights", action="store_true", help="leave the weights out; needs a GPU")
 
 
 def _add_deployment(group: argparse._ArgumentGroup) -> None:
@@ -97,10 +113,26 @@ def _shape(text: str) -> Shape:
     return int(match[1]), int(match[2]), int(match[3])
 
 
+def _batch(text: str) -> int | tuple[int, int, int]:
+    match = re.fullmatch(r"(\d+)(?::(\d+):(\d+))?", text)
+    if not match:
+        raise argparse.ArgumentTypeError(f"{text!r}: wanted a size, or MIN:OPT:MAX for an engine, e.g. 1:8:32")
+    return (int(match[1]), int(match[2]), int(match[3])) if match[2] else int(match[1])
+
+
+def _capabilities(text: str) -> tuple[str, ...]:
+    found = tuple(text.split(","))
+    if not all(re.fullmatch(r"\d+\.\d", one) for one in found):
+        raise argparse.ArgumentTypeError(f"{text!r}: wanted e.g. 8.6,8.9,12.0")
+    return found
+
+
 def _export(options: argparse.Namespace) -> int:
     output = options.output or Path(options.checkpoint.stem + _SUFFIX[options.format])
-    if output.suffix != ".onnx":
-        raise InputError(f"-o {output}", "a name that ends in .onnx", "Runtimes choose their reader by it.")
+    suffix = Path("x" + _SUFFIX[options.format]).suffix
+    if output.suffix != suffix:
+        raise InputError(f"-o {output}", f"a name that ends in {suffix}", "Runtimes choose their reader by it.")
+    _check_engine_options(options)
     sys.path.insert(0, "")  # --model finds packages of the current folder, as `python -m` does
     model = load(
         options.checkpoint,
@@ -112,17 +144,8 @@ def _export(options: argparse.Namespace) -> int:
         model=options.model,
         trust_pickle=options.trust_pickle,
     )
-    chosen = OnnxOptions(
-        format=options.format,
-        opset=options.opset,
-        batch=options.batch,
-        decomposition=options.decomposition,
-        verify=not options.no_verify,
-        inputs=options.inputs,
-        force=options.force,
-    )
     try:
-        passport = export_onnx(deployed(model, _deployment(options)), output, chosen)
+        passport = _made(deployed(model, _deployment(options)), output, options)
     except ParityError as error:
         if options.json:
             print(error.report.model_dump_json(indent=2))
@@ -134,6 +157,44 @@ def _export(options: argparse.Namespace) -> int:
     return 0
 
 
+def _made(model: Model, output: Path, options: argparse.Namespace) -> Passport:
+    graph = OnnxOptions(
+        format=options.format,
+        opset=options.opset,
+        batch=None if options.format == RTX else options.batch,
+        decomposition=options.decomposition,
+        precision=options.precision,
+        half_io=options.half_io,
+        verify=not options.no_verify,
+        inputs=options.inputs,
+        force=options.force,
+    )
+    return (
+        export_onnx(model, output, graph)
+        if options.format != RTX
+        else export_rtx(model, output, _rtx(graph, options))
+    )
+
+
+def _rtx(graph: OnnxOptions, options: argparse.Namespace) -> RtxOptions:
+    batch = options.batch or BATCHES
+    batches = (batch, batch, batch) if isinstance(batch, int) else batch
+    return RtxOptions(graph, batches, options.compute_capability, options.strip_weights)
+
+
+def _check_engine_options(options: argparse.Namespace) -> None:
+    """Options that only an engine has."""
+    if options.format == RTX:
+        return
+    for name, given in (
+        ("--batch MIN:OPT:MAX", isinstance(options.batch, tuple)),
+        ("--compute-capability", bool(options.compute_capability)),
+        ("--strip-weights", options.strip_weights),
+    ):
+        if given:
+            raise InputError(f"{name} with --format {options.format}", f"--format {RTX}", "Leave it out.")
+
+
 def summarise(passport: Passport, output: Path) -> None:
     """Print what was made and how it was judged, for people."""
     console = wide_console()
@@ -141,15 +202,18 @@ def summarise(passport: Passport, output: Path) -> None:
     forms = [record.form for record in passport.activations]
     counts = ", ".join(f"{forms.count(form)} {form}" for form in dict.fromkeys(forms)) or "none"
     console.print(f"{output}: {passport.architecture}, {size:.1f} MB, {len(forms)} activations ({counts})")
+    if passport.build:
+        _summarise_build(console, passport.build)
     if passport.parity is None:
         console.print("not verified (--no-verify)")
         return
-    table = Table(
-        "output", "runtime", "max error", "torch float32's", "limit", "cosine", "top-1", title="parity, relative"
-    )
+    least = "stored in the type" if passport.parity.outputs[0].stored_max_rel else "torch float32's"
+    table = Table("output", "runtime", "max error", least, "limit", "cosine", "top-1", title="parity, relative")
     for check in passport.parity.outputs:
         top1 = "-" if check.top1_agreement is None else f"{check.top1_agreement:.0%}"
-        figures = (f"{v:.1e}" for v in (check.max_rel, check.torch_float32_max_rel, check.limit))
+        figures = (
+            f"{v:.1e}" for v in (check.max_rel, check.stored_max_rel or check.torch_float32_max_rel, check.limit)
+        )
         table.add_row(check.name, check.runner, *figures, f"{check.cosine:.9f}", top1)
     console.print(table)
     if passport.parity.activations:
@@ -158,6 +222,15 @@ def summarise(passport: Passport, output: Path) -> None:
             f"each activation alone: at most {worst.max_error:.1e} off ({worst.path}), limit {worst.limit:.0e}"
         )
     console.print("verified against the float64 module")
+
+
+def _summarise_build(console: Console, build: EngineBuild) -> None:
+    target = f"compute capability {', '.join(build.capabilities) or '8.0 and later'}"
+    console.print(
+        f"{build.builder}, {target}, batch {':'.join(map(str, build.batches))}: {build.seconds:.1f} s, peak memory "
+        f"{build.peak_memory_bytes / 1e6:.0f} MB, {sum(build.launches.values())} kernel launches"
+    )
+    console.print(build.note)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +16,10 @@ from apa_deploy.files import staged
 from apa_deploy.graph.decompose import FORMS, decomposed, decomposition_of
 from apa_deploy.graph.functions import with_functions
 from apa_deploy.graph.node import DOMAIN, KINDS, Parameters
+from apa_deploy.graph.precision import LOWEST_OPSET, check_precision, in_precision
 from apa_deploy.model import InputSpec, Metadata, Model
 from apa_deploy.native import LibraryError, ort_library
+from apa_deploy.parity.half import verify_half
 from apa_deploy.parity.inputs import INPUT, Feed, seeded_feeds, user_feeds
 from apa_deploy.parity.operator_gate import Site
 from apa_deploy.parity.report import ParityError, ParityReport
@@ -42,12 +46,17 @@ FORMATS = ("onnx", "onnx-custom")
 
 @dataclass(frozen=True)
 class OnnxOptions:
-    """What `apa-export` may be told. `batch` None: dynamic. `decomposition`: one of decompose.FORMS."""
+    """What `apa-export` may be told. `batch` None: dynamic. `decomposition`: one of decompose.FORMS.
+
+    `precision`: one of precision.PRECISIONS; `half_io`: whether inputs and outputs have that type too.
+    """
 
     format: str = "onnx"
     opset: int = 18
     batch: int | None = None
     decomposition: str = "anl"
+    precision: str = "fp32"
+    half_io: bool = False
     verify: bool = True
     inputs: Path | None = None
     force: bool = False
@@ -67,7 +76,7 @@ def export_onnx(model: Model, out: Path, options: OnnxOptions) -> Passport:
             notice(text)
     with staged([out, data_path(out), passport_path(out)], force=options.force) as folder:
         with step("Tracing the network"):
-            traced = canonical(model, TraceOptions(options.opset, options.batch))
+            traced = canonical(model, TraceOptions(_opset(options), options.batch))
         _say_what_was_found(traced)
         places = sites_of(traced, model.module)
         proto = _in_format(traced, options)
@@ -86,6 +95,15 @@ def _check(options: OnnxOptions) -> None:
         raise InputError(f"--decomposition {options.decomposition}", " or ".join(FORMS), "Choose one of these.")
     if options.batch is not None and options.batch < 1:
         raise InputError(f"--batch {options.batch}", "a positive size", "Leave --batch out for a dynamic one.")
+    check_precision(options.precision, options.half_io)
+
+
+def _opset(options: OnnxOptions) -> int:
+    """The opset asked for, or the lowest that has the precision."""
+    lowest = LOWEST_OPSET[options.precision]
+    if options.opset < lowest:
+        notice(f"opset {lowest} instead of {options.opset}: the first that has {options.precision} convolutions")
+    return max(options.opset, lowest)
 
 
 def _say_what_was_found(traced: Canonical) -> None:
@@ -112,6 +130,7 @@ def sites_of(traced: Canonical, module: nn.Module) -> list[Site]:
 def _in_format(traced: Canonical, options: OnnxOptions) -> onnx.ModelProto:
     proto = onnx.ModelProto()
     proto.CopyFrom(traced.proto)
+    in_precision(proto, options.precision, half_io=options.half_io)
     if options.format == "onnx-custom":
         return with_functions(proto)
     return decomposed(proto, options.decomposition)
@@ -134,7 +153,7 @@ def _facts(metadata: Metadata, traced: Canonical) -> dict[str, object]:
 def _judged(path: Path, model: Model, traced: Canonical, places: list[Site], options: OnnxOptions) -> ParityReport:
     feeds, said = _feeds(model.input, options)
     with step("Verifying against the float64 module"):
-        report = verify(
+        report = _gate(options.precision)(
             path,
             model.module,
             places,
@@ -146,6 +165,10 @@ def _judged(path: Path, model: Model, traced: Canonical, places: list[Site], opt
     if not report.passed:
         raise ParityError(report)
     return report
+
+
+def _gate(precision: str) -> Callable[..., ParityReport]:
+    return verify if precision == "fp32" else partial(verify_half, precision=precision)
 
 
 def _library() -> Path | None:

@@ -23,7 +23,12 @@ _NOTICEABLE = 1e-5
 
 
 def first_fault(
-    path: Path, truth: nn.Module, sites: Sequence[Site], feed: Feed, library: Path | None
+    path: Path,
+    truth: nn.Module,
+    sites: Sequence[Site],
+    feed: Feed,
+    library: Path | None,
+    noticeable: float = _NOTICEABLE,
 ) -> Blame | None:
     """The first site, in the order of the graph, whose output is worse than its input explains."""
     reference = _reference_values(truth, sites, feed)
@@ -31,7 +36,7 @@ def first_fault(
     for site in sites:
         entering = _error(exported[site.source], reference[site.path][0])
         leaving = _error(exported[site.target], reference[site.path][1])
-        if leaving > _NOTICEABLE and leaving > _GROWTH * entering:
+        if leaving > noticeable and leaving > _GROWTH * entering:
             return Blame(path=site.path, entering=entering, leaving=leaving)
     return None
 

@@ -37,19 +37,29 @@ class Difference:
 
 
 def check_outputs(
-    truth: BaseRunner, float32: BaseRunner, candidates: Sequence[BaseRunner], feeds: Sequence[Feed]
+    truth: BaseRunner,
+    float32: BaseRunner,
+    candidates: Sequence[BaseRunner],
+    feeds: Sequence[Feed],
+    *,
+    stored: BaseRunner | None = None,
+    floor: float = FLOOR,
 ) -> list[OutputCheck]:
-    """One check for each candidate and output; `truth` and `float32` run the torch module."""
-    runners = [truth, float32, *candidates]
+    """One check for each candidate and output; `truth` and `float32` run the torch module.
+
+    `stored`: for half types, the module whose error the limit rests on instead of float32's.
+    """
+    baselines = [float32, stored] if stored else [float32]
+    runners = [truth, *baselines, *candidates]
     with quiet_polygraphy():
         results = Comparator.run(runners, data_loader=list(feeds))
         pairs = [(0, i) for i in range(1, len(runners))]
         accuracy = Comparator.compare_accuracy(results, compare_func=_differences, comparisons=pairs)[0]
-    baseline = _by_output(accuracy[(truth.name, float32.name)])
+    errors = [_by_output(accuracy[(truth.name, baseline.name)]) for baseline in baselines]
     checks = []
     for candidate in candidates:
         for name, found in _by_output(accuracy[(truth.name, candidate.name)]).items():
-            checks.append(_check(candidate.name, name, found, _relative(baseline[name])))
+            checks.append(_check(candidate.name, name, found, [_relative(e[name]) for e in errors], floor))
     return checks
 
 
@@ -66,13 +76,18 @@ def _relative(found: Sequence[Difference]) -> float:
     return max(float(np.abs(d.value - d.reference).max() / max(np.abs(d.reference).max(), 1e-300)) for d in found)
 
 
-def _check(runner: str, name: str, found: Sequence[Difference], torch_error: float) -> OutputCheck:
-    limit = max(FACTOR * torch_error, FLOOR)
+def _check(
+    runner: str, name: str, found: Sequence[Difference], baselines: Sequence[float], floor: float
+) -> OutputCheck:
+    """`baselines`: errors of torch float32, and for half types of storing alone; the last makes the limit."""
+    limit, torch_error = max(FACTOR * baselines[-1], floor), baselines[0]
+    stored = baselines[1] if len(baselines) > 1 else None
     samples = sum(len(d.reference) for d in found)
     if not all(found):
         return OutputCheck(
             runner=runner, name=name, samples=samples, max_abs=float("inf"), max_rel=float("inf"), quantiles={},
-            cosine=0.0, top1_agreement=None, torch_float32_max_rel=torch_error, limit=limit, passed=False,
+            cosine=0.0, top1_agreement=None, torch_float32_max_rel=torch_error, stored_max_rel=stored,
+            limit=limit, passed=False,
         )  # fmt: skip
     errors = np.concatenate([np.abs(d.value - d.reference).ravel() for d in found])
     quantiles = {f"p{q}": float(np.quantile(errors, q / 100)) for q in (50, 90, 99)}
@@ -87,6 +102,7 @@ def _check(runner: str, name: str, found: Sequence[Difference], torch_error: flo
         cosine=min(_cosine(d) for d in found),
         top1_agreement=_top1(found),
         torch_float32_max_rel=torch_error,
+        stored_max_rel=stored,
         limit=limit,
         passed=max_rel <= limit,
     )

@@ -55,12 +55,12 @@ def check_activations(path: Path, sites: Sequence[Site], library: Path | None = 
     ranks = ranks_and_types(model)
     small, inputs, outputs = isolated(model, [(site.source, site.target) for site in sites])
     session = cpu_session(small.SerializeToString(), library)
-    grids = [_grid(site, ranks[site.source][0] or 4) for site in sites]
+    grids = [grid_of(site, ranks[site.source][0] or 4) for site in sites]
     values = session.run(outputs, dict(zip(inputs, grids, strict=True)))
-    return [_check(site, z, y) for site, z, y in zip(sites, grids, values, strict=True)]
+    return [check_site(site, z, y, LIMIT) for site, z, y in zip(sites, grids, values, strict=True)]
 
 
-def _grid(site: Site, rank: int) -> np.ndarray:
+def grid_of(site: Site, rank: int) -> np.ndarray:
     """z of shape (len(_GRID), 1, ..., C, ..., 1); a rank below 2 leaves no room for channels."""
     shape = [1] * rank
     if site.channels > 1:
@@ -68,10 +68,11 @@ def _grid(site: Site, rank: int) -> np.ndarray:
     return np.broadcast_to(_GRID.reshape(-1, *[1] * (rank - 1)), (len(_GRID), *shape[1:])).copy()
 
 
-def _check(site: Site, z: np.ndarray, y: np.ndarray) -> ActivationCheck:
+def check_site(site: Site, z: np.ndarray, y: np.ndarray, limit: float) -> ActivationCheck:
+    """The site's values `y` on the grid `z`, against its float64 original."""
     with torch.inference_mode():
         wanted = site.original(torch.from_numpy(z).double()).numpy()
     with np.errstate(invalid="ignore"):
         error = np.abs(y - wanted) / np.maximum(1, np.abs(wanted))
     worst = float(np.where(np.isfinite(error), error, np.inf).max())
-    return ActivationCheck(path=site.path, kind=site.kind, max_error=worst, limit=LIMIT, passed=worst <= LIMIT)
+    return ActivationCheck(path=site.path, kind=site.kind, max_error=worst, limit=limit, passed=worst <= limit)

@@ -11,7 +11,8 @@ class OutputCheck(BaseModel):
     """One output against float64. Errors relative to the largest |reference| of the output.
 
     `quantiles`: absolute error at p50, p90, p99. `top1_agreement`: fraction of samples with the same
-    largest class; None for outputs that are no class scores.
+    largest class; None for outputs that are no class scores. `stored_max_rel`: for half types, the error of
+    float64 arithmetic that stores every value in the type.
     """
 
     runner: str
@@ -23,6 +24,7 @@ class OutputCheck(BaseModel):
     cosine: float
     top1_agreement: float | None
     torch_float32_max_rel: float
+    stored_max_rel: float | None = None
     limit: float
     passed: bool
 

@@ -1,0 +1,71 @@
+"""A Polygraphy runner over ONNX Runtime that takes float32 feeds where the file wants half ones."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from polygraphy.backend.base import BaseRunner
+from polygraphy.common import TensorMetadata
+
+from ..graph.precision import NUMPY_TYPE
+from .inputs import Feed
+
+
+class SessionRunner(BaseRunner):
+    """The file at `path` on the CPU provider.
+
+    Args:
+        library: custom operators to register.
+        optimise: whether ONNX Runtime may rewrite the graph.
+        inputs: the type whose values the inputs are rounded to first; a half input is rounded in any case.
+    """
+
+    def __init__(
+        self, path: Path, name: str, library: Path | None = None, *, optimise: bool = True, inputs: str = "fp32"
+    ) -> None:
+        super().__init__(name=name)
+        self._path, self._library, self._optimise = path, library, optimise
+        self._inputs = inputs
+
+    def activate_impl(self) -> None:
+        self._session = quiet_session(self._path, self._library, self._optimise)
+
+    def deactivate_impl(self) -> None:
+        del self._session
+
+    def get_input_metadata_impl(self) -> TensorMetadata:
+        metadata = TensorMetadata()
+        for value in self._session.get_inputs():
+            shape = [d if isinstance(d, int) else -1 for d in value.shape]
+            metadata.add(value.name, dtype=np.uint8 if value.type == "tensor(uint8)" else np.float32, shape=shape)
+        return metadata
+
+    def infer_impl(self, feed_dict: Feed) -> dict[str, np.ndarray]:
+        types = {value.name: value.type for value in self._session.get_inputs()}
+        feed = {name: self._as_wanted(array, types[name]) for name, array in feed_dict.items()}
+        start = time.perf_counter()
+        values = self._session.run(None, feed)
+        self.inference_time = time.perf_counter() - start
+        return {out.name: value for out, value in zip(self._session.get_outputs(), values, strict=True)}
+
+    def _as_wanted(self, array: np.ndarray, wanted: str) -> np.ndarray:
+        if wanted == "tensor(uint8)":
+            return array
+        rounded = array.astype(NUMPY_TYPE[self._inputs])
+        return rounded.astype(np.float16 if wanted == "tensor(float16)" else np.float32)
+
+
+def quiet_session(path: Path, library: Path | None = None, optimise: bool = True) -> Any:
+    """An ONNX Runtime session on the CPU, from a file whose weights may lie beside it."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    if not optimise:
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    if library:
+        options.register_custom_ops_library(str(library))
+    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
