@@ -25,6 +25,7 @@ Answer = tuple[int, Headers, bytes]
 
 _JSON = {"content-type": "application/json"}
 _OPEN = ("live", "ready")  # probes carry no token
+_PROBES = "/v2/health/"  # asked every few seconds: those that succeed are not logged
 _GONE = 499  # in the log only: nobody is there to be told
 
 
@@ -137,7 +138,7 @@ class HttpApp:
     def _record(self, call: Call, status: int, start: float) -> None:
         self._service.answered += 1
         self._service.codes["http", str(status)] += 1
-        if self._options.log_requests:
+        if self._options.log_requests and not (status == 200 and call.path.startswith(_PROBES)):
             ms = round((time.perf_counter() - start) * 1e3, 3)
             fields = {
                 "protocol": "http",

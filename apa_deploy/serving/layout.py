@@ -66,7 +66,7 @@ def scan(source: Path, defaults: ModelConfig) -> dict[str, Entry]:
 
 
 def fingerprint(artifact: Path, config: Path | None) -> Fingerprint:
-    """Identity of the files of one version: the artifact, what is named after it (weights, passport), the config."""
+    """Identity of one version's files: the artifact, what is named after it (weights, passport), the config."""
     files = sorted(path for path in artifact.parent.iterdir() if path.name.startswith(artifact.name))
     return tuple(_identity(path) for path in [*files, *([config] if config else [])])
 

@@ -56,8 +56,8 @@ def read_config(path: Path | None, defaults: ModelConfig) -> ModelConfig:
 
 def versions_to_serve(config: ModelConfig, present: Sequence[int]) -> list[int]:
     """Those of `present` that the version policy chooses; without one, the latest."""
-    policy = config.message.version_policy if config.message is not None else None
-    choice = policy.WhichOneof("policy_choice") if policy is not None else None
+    policy: Any = (config.message or model_config_pb2.ModelConfig()).version_policy
+    choice = policy.WhichOneof("policy_choice")
     if choice == "all":
         return sorted(present)
     if choice == "specific":

@@ -112,9 +112,10 @@ def signature_from_onnx(model: onnx.ModelProto, max_batch: int) -> Signature:
 
 def _open_batch(values: Sequence[Any]) -> bool:
     """Whether every value has an open first dimension, and those that are named bear one name."""
-    firsts = [next(iter(value.type.tensor_type.shape.dim), None) for value in values]
-    is_open = [first is not None and not first.HasField("dim_value") for first in firsts]
-    return all(is_open) and len({first.dim_param for first in firsts} - {""}) <= 1
+    shapes = [value.type.tensor_type.shape.dim for value in values]
+    if not all(len(shape) and not shape[0].HasField("dim_value") for shape in shapes):
+        return False
+    return len({shape[0].dim_param for shape in shapes} - {""}) <= 1
 
 
 def _spec(value: Any) -> TensorSpec:
