@@ -55,6 +55,7 @@ class Batcher:
         self._idle = self._instances = instances
         self._threads = ThreadPoolExecutor(instances, thread_name_prefix="apa-instance")
         self._timer: asyncio.TimerHandle | None = None
+        self._due = False
         self._empty = asyncio.Event()
         self._empty.set()
 
@@ -82,7 +83,7 @@ class Batcher:
         shape = tuple(array.shape[1:] for array in inputs.values()) if self._max_batch else ()
         self._waiting.append(Waiting(inputs, rows, shape, future, time.perf_counter_ns()))
         self._empty.clear()
-        self._start_what_can()
+        self._start_soon()
         return future
 
     async def drained(self) -> None:
@@ -93,7 +94,14 @@ class Batcher:
         """Free the threads; call it when drained."""
         self._threads.shutdown(wait=False)
 
+    def _start_soon(self) -> None:
+        """Start after what the event loop has at hand: requests that arrived together run together."""
+        if self._idle and not self._due:
+            self._due = True
+            asyncio.get_running_loop().call_soon(self._start_what_can)
+
     def _start_what_can(self) -> None:
+        self._due = False
         while self._idle and self._waiting:
             batch, complete = self._head()
             if not batch:
@@ -139,14 +147,14 @@ class Batcher:
             self._statistics.queue.add(now - waiting.arrived)
         work = [(waiting.inputs, waiting.rows) for waiting in batch]
         running = asyncio.get_running_loop().run_in_executor(self._threads, execute, self._run, work)
-        running.add_done_callback(lambda done: self._finish(batch, done))
+        running.add_done_callback(lambda done: self._finish(batch, done.result()))
 
-    def _finish(self, batch: Sequence[Waiting], done: asyncio.Future[list[Executed]]) -> None:
+    def _finish(self, batch: Sequence[Waiting], done: list[Executed]) -> None:
         self._idle += 1
-        for executed in done.result():
+        for executed in done:
             if not isinstance(executed.results[0], Exception):
                 self._statistics.executed(executed.rows, len(executed.results), executed.times)
-        results = [result for executed in done.result() for result in executed.results]
+        results = [result for executed in done for result in executed.results]
         for waiting, result in zip(batch, results, strict=True):
             if waiting.future.done():  # cancelled while it ran
                 continue
@@ -154,7 +162,7 @@ class Batcher:
                 waiting.future.set_exception(result)
             else:
                 waiting.future.set_result(result)
-        self._start_what_can()
+        self._start_soon()
 
     def _forget_abandoned(self) -> None:
         self._waiting = deque(waiting for waiting in self._waiting if not waiting.future.done())

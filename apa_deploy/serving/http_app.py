@@ -26,6 +26,7 @@ Answer = tuple[int, Headers, bytes]
 _JSON = {"content-type": "application/json"}
 _OPEN = ("live", "ready")  # probes carry no token
 _PROBES = "/v2/health/"  # asked every few seconds: those that succeed are not logged
+_ONE_PACKET = 1400  # bytes; compressing what fits one saves nothing
 _GONE = 499  # in the log only: nobody is there to be told
 
 
@@ -113,7 +114,7 @@ class HttpApp:
             )
             body, headers = encode(reply)
         coding = accepted(call.headers.get("accept-encoding"))
-        if coding:
+        if coding and len(body) > _ONE_PACKET:
             return 200, headers | {"content-encoding": coding}, compressed(body, coding)
         return 200, headers, body
 

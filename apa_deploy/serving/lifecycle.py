@@ -7,6 +7,7 @@ import contextlib
 import logging
 import signal
 import socket
+import sys
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -29,6 +30,10 @@ from .service import Service
 _BACKLOG = 1024
 _KEEP_ALIVE = 75  # seconds; longer than the minute for which load balancers keep idle connections
 _LOST = 1
+
+# Seconds for which the event loop may keep the interpreter's lock from an instance that has finished: with Python's
+# own 5 ms, an instance would stand idle that long after each execution while the loop is busy.
+_SWITCH = 0.0005
 
 
 class QuietServer(uvicorn.Server):
@@ -120,6 +125,7 @@ class Running:
             interface="asgi3",
             http=GuardedProtocol,
             ws="none",
+            proxy_headers=False,
             lifespan="off",
             log_config=None,
             access_log=False,
@@ -158,6 +164,7 @@ async def run(options: ServeOptions) -> int:
     Raises:
         ApaError: the server cannot start.
     """
+    sys.setswitchinterval(_SWITCH)
     log = JsonLog()
     running = Running(options, log)
     _forward_library_logs(log)

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import logging
-import queue
 import sys
 import threading
 import time
+from collections import deque
 from typing import Any, TextIO
 
 _BACKLOG = 10_000  # lines; beyond, they are dropped and counted, for memory must not grow with a stuck reader
+_GATHER = 0.02  # seconds; waking the writer for every line would cost more than the line
 
 
 class JsonLog:
@@ -19,8 +19,9 @@ class JsonLog:
 
     def __init__(self, stream: TextIO | None = None) -> None:
         self._stream = stream or sys.stderr
-        self._lines: queue.Queue[dict[str, Any] | None] = queue.Queue(_BACKLOG)
+        self._lines: deque[dict[str, Any]] = deque()
         self._dropped = 0
+        self._some, self._closing = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._write, name="apa-log", daemon=True)
         self._thread.start()
 
@@ -38,26 +39,35 @@ class JsonLog:
 
     def close(self) -> None:
         """Write what waits, and stop."""
-        with contextlib.suppress(queue.Full):
-            self._lines.put(None, timeout=1)
+        self._closing.set()
+        self._some.set()
         self._thread.join(timeout=5)
 
     def _put(self, level: str, event: str, fields: dict[str, Any]) -> None:
-        try:
-            self._lines.put_nowait({"time": time.time(), "level": level, "event": event, **fields})
-        except queue.Full:
+        if len(self._lines) >= _BACKLOG:
             self._dropped += 1
+            return
+        self._lines.append({"time": time.time(), "level": level, "event": event, **fields})
+        if not self._some.is_set():
+            self._some.set()
 
     def _write(self) -> None:
-        while (fields := self._lines.get()) is not None:
-            dropped, self._dropped = self._dropped, 0
-            if dropped:
-                fields["dropped_before"] = dropped
+        while not (self._closing.is_set() and not self._lines):
+            self._some.wait()
+            self._closing.wait(_GATHER)
+            self._some.clear()
             try:
-                self._stream.write(json.dumps(fields | {"time": _iso(fields["time"])}) + "\n")
+                self._stream.write("".join(self._taken()))
                 self._stream.flush()
             except (OSError, ValueError):  # nobody reads any more: serving goes on
                 return
+
+    def _taken(self) -> list[str]:
+        lines = [_line(self._lines.popleft()) for _ in range(len(self._lines))]
+        dropped, self._dropped = self._dropped, 0
+        if dropped:
+            lines.append(_line({"time": time.time(), "level": "warning", "event": "dropped", "lines": dropped}))
+        return lines
 
 
 class Forward(logging.Handler):
@@ -69,6 +79,10 @@ class Forward(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         self._log.warning("library", logger=record.name, message=record.getMessage())
+
+
+def _line(fields: dict[str, Any]) -> str:
+    return json.dumps(fields | {"time": _iso(fields["time"])}) + "\n"
 
 
 def _iso(seconds: float) -> str:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import secrets
 from dataclasses import dataclass, field
 
 import numpy as np
 
+_PROCESS, _numbers = secrets.token_hex(4), itertools.count(1)
 _SAFE_ID = re.compile(r"[\x21-\x7e]{1,128}")  # printable and short: it goes into headers and log lines
 
 
@@ -47,4 +49,4 @@ def trace_id(*candidates: str | None) -> str:
     for candidate in candidates:
         if candidate and _SAFE_ID.fullmatch(candidate):
             return candidate
-    return secrets.token_hex(8)
+    return f"{_PROCESS}-{next(_numbers):x}"
