@@ -8,11 +8,14 @@ from typing import Any
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 MAX_HEAD = 64 * 1024  # bytes of request line and headers
-HEAD_SECONDS = 10.0
 
 
 class GuardedProtocol(HttpToolsProtocol):
-    """Closes a connection whose next head is too large, or begun and not complete in time."""
+    """Closes a connection whose next head is too large, or begun and not complete after `head_seconds`."""
+
+    def __init__(self, *arguments: Any, head_seconds: float, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._head_seconds = head_seconds
 
     def connection_made(self, transport: Any) -> None:
         self._began = False
@@ -46,7 +49,7 @@ class GuardedProtocol(HttpToolsProtocol):
     def _expect_head(self) -> None:
         self._stop_timer()
         self._head_bytes = 0
-        self._head_timer = self.loop.call_later(HEAD_SECONDS, self._too_slow)
+        self._head_timer = self.loop.call_later(self._head_seconds, self._too_slow)
 
     def _stop_timer(self) -> None:
         if self._head_timer is not None:

@@ -10,6 +10,7 @@ import socket
 import sys
 import time
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import grpc  # type: ignore[import-untyped]
@@ -123,7 +124,7 @@ class Running:
         config = uvicorn.Config(
             app,
             interface="asgi3",
-            http=GuardedProtocol,
+            http=partial(GuardedProtocol, head_seconds=self.options.read_timeout),  # type: ignore[arg-type]
             ws="none",
             proxy_headers=False,
             lifespan="off",

@@ -99,4 +99,3 @@ def _saved(path: Path, graph: onnx.GraphProto) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     onnx.save(model, path)
     return path
-

@@ -113,5 +113,3 @@ def assert_same(got: dict[str, np.ndarray], wanted: dict[str, np.ndarray]) -> No
 def _sizes(shape: list[Any], rows: int) -> list[int]:
     dims = [int(n) for n in shape]
     return [rows if at == 0 and n == -1 else OPEN_DIMENSION if n == -1 else n for at, n in enumerate(dims)]
-
-

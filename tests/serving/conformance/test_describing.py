@@ -3,7 +3,14 @@
 import pytest
 from endpoint import CLIENTS
 
-CORE = {"model_repository", "model_configuration", "binary_tensor_data", "parameters", "statistics", "classification"}
+CORE = {
+    "model_repository",
+    "model_configuration",
+    "binary_tensor_data",
+    "parameters",
+    "statistics",
+    "classification",
+}
 
 
 @pytest.fixture(params=CLIENTS)
