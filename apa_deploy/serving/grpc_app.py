@@ -11,11 +11,12 @@ from typing import Any, NoReturn
 
 import grpc  # type: ignore[import-untyped]
 from google.protobuf.json_format import ParseDict
+from google.protobuf.message import DecodeError
+from google.protobuf.message_factory import GetMessageClass
 from tritonclient.grpc import service_pb2 as pb
-from tritonclient.grpc import service_pb2_grpc as stubs
 
 from .access import check_token
-from .errors import ServingError, UnsupportedError
+from .errors import RequestError, ServingError, UnsupportedError
 from .grpc_codec import decode, encode, values
 from .log import JsonLog
 from .request import trace_id
@@ -33,6 +34,7 @@ def operation(method: Handler) -> Handler:
         self.service.accepted += 1
         try:
             self.check_token(context)
+            _check_decoded(request)
             reply = await method(self, request, context)
             code = "OK"
             return reply
@@ -57,8 +59,8 @@ async def refuse(context: Any, error: ServingError) -> NoReturn:
     raise AssertionError("abort returned")
 
 
-class GrpcApp(stubs.GRPCInferenceServiceServicer):
-    """The inference service. What it leaves out answers UNIMPLEMENTED."""
+class GrpcApp:
+    """The inference service: a method for each of its calls. A request is a message, or `DecodeError`."""
 
     def __init__(self, service: Service, log: JsonLog) -> None:
         self.service, self.log = service, log
@@ -143,11 +145,12 @@ class GrpcApp(stubs.GRPCInferenceServiceServicer):
         start, code = time.perf_counter(), "OK"
         self.service.accepted += 1
         try:
+            _check_decoded(request)
             return pb.ModelStreamInferResponse(infer_response=await self._inferred(request))
         except ServingError as error:
             code = error.grpc
             reply = pb.ModelStreamInferResponse(error_message=str(error))
-            reply.infer_response.id = request.id
+            reply.infer_response.id = getattr(request, "id", "")
             return reply
         finally:
             self.record("ModelStreamInfer", request, code, start)
@@ -182,6 +185,37 @@ def grpc_server(app: GrpcApp, credentials: Any, address: str) -> tuple[Any, int]
         ),
         maximum_concurrent_rpcs=options.max_connections,
     )
-    stubs.add_GRPCInferenceServiceServicer_to_server(app, server)
+    server.add_generic_rpc_handlers((_handlers(app),))
     bound = server.add_secure_port(address, credentials) if credentials else server.add_insecure_port(address)
     return server, bound
+
+
+def _handlers(app: GrpcApp) -> Any:
+    """Handlers of every call of the service, from its descriptor."""
+    service = pb.DESCRIPTOR.services_by_name["GRPCInferenceService"]
+    handlers = {method.name: _handler(method, getattr(app, method.name)) for method in service.methods}
+    return grpc.method_handlers_generic_handler(service.full_name, handlers)
+
+
+def _handler(method: Any, behaviour: Any) -> Any:
+    streams = method.client_streaming
+    make = grpc.stream_stream_rpc_method_handler if streams else grpc.unary_unary_rpc_method_handler
+    response = GetMessageClass(method.output_type)
+    return make(behaviour, _decoder(GetMessageClass(method.input_type)), response.SerializeToString)
+
+
+def _decoder(message: Any) -> Callable[[bytes], Any]:
+    """grpc answers UNKNOWN to what a decoder raises; so the error is handed on, and refused as malformed."""
+
+    def decode_or_error(data: bytes) -> Any:
+        try:
+            return message.FromString(data)
+        except DecodeError as error:
+            return error
+
+    return decode_or_error
+
+
+def _check_decoded(request: Any) -> None:
+    if isinstance(request, DecodeError):
+        raise RequestError(f"a message that cannot be read ({request})", "one of the protocol", "Mend the message.")

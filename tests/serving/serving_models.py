@@ -25,8 +25,8 @@ def small_model(path: Path, *, kappa: float = 1.0, dtype: int = TensorProto.FLOA
     return _saved(path, helper.make_graph(nodes, "small", values[:1], values[1:]))
 
 
-def slow_model(path: Path, size: int = 512, steps: int = 24, copies: int = 64) -> Path:
-    """x (N, 4) -> y (N, 4): an activation, then matrix products that take tens of milliseconds a row."""
+def slow_model(path: Path, size: int = 512, steps: int = 240, copies: int = 64) -> Path:
+    """x (N, 4) -> y (N, 4): an activation, then matrix products that take some 100 milliseconds a row."""
     x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, ("N", FEATURES)) for name in "xy")
     constants = {
         "widen": np.eye(FEATURES, size, dtype=np.float32),
