@@ -73,7 +73,7 @@ class GrpcApp:
 
     def record(self, rpc: str, request: Any, code: str, start: float) -> None:
         """Count and log the end of a call."""
-        self.service.answered += 1
+        self.service.answered += not (code == "CANCELLED" and self.service.cutting)
         self.service.codes["grpc", code] += 1
         if self.service.options.log_requests:
             ms = round((time.perf_counter() - start) * 1e3, 3)

@@ -106,6 +106,7 @@ class HttpApp:
         return 200, _JSON, b""
 
     async def _infer(self, call: Call, wanted: Target) -> Answer:
+        self._service.registry.get(wanted.model, wanted.version)  # a body for no model need not be read
         with self._service.budget.share() as share:
             request = decode(await self._body(call, share), call.headers.get(HEADER_LENGTH))
             call.id = trace_id(call.headers.get("x-request-id"), request.id, call.id)

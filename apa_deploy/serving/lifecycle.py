@@ -31,6 +31,7 @@ from .service import Service
 _BACKLOG = 1024
 _KEEP_ALIVE = 75  # seconds; longer than the minute for which load balancers keep idle connections
 _LOST = 1
+_MARGIN = 5  # seconds by which the protocols' own limits lie behind ours, which counts what is lost
 
 # Seconds for which the event loop may keep the interpreter's lock from an instance that has finished: with Python's
 # own 5 ms, an instance would stand idle that long after each execution while the loop is busy.
@@ -109,13 +110,13 @@ class Running:
             "http_port": await self._serve_http(app, options.http_port),
             "metrics_port": await self._serve_http(metrics, options.metrics_port),
         }
+        address = _address(options.host, options.grpc_port)
         try:
-            address = _address(options.host, options.grpc_port)
             self.grpc, ports["grpc_port"] = grpc_server(
                 GrpcApp(self.service, self.log), _credentials(options), address
             )
         except RuntimeError as error:
-            raise _port_error(options.grpc_port, str(error)) from error
+            raise _port_error(address, str(error)) from error
         await self.grpc.start()
         return ports
 
@@ -134,7 +135,7 @@ class Running:
             backlog=_BACKLOG,
             limit_concurrency=self.options.max_connections,
             timeout_keep_alive=_KEEP_ALIVE,
-            timeout_graceful_shutdown=max(1, round(self.options.drain_timeout)),
+            timeout_graceful_shutdown=round(self.options.drain_timeout + _MARGIN),
             ssl_certfile=self.options.tls_cert,
             ssl_keyfile=self.options.tls_key,
         )
@@ -147,8 +148,15 @@ class Running:
         return int(bound.getsockname()[1])
 
     async def _close_fronts(self) -> None:
-        """Both protocols finish what they have; new connections and calls are refused."""
-        await asyncio.gather(self.grpc.stop(self.options.drain_timeout), *(task for _, task in self.http))
+        """Both protocols finish what they have, in the time they are given; new requests are refused."""
+        limit = self.options.drain_timeout
+        closing = asyncio.gather(self.grpc.stop(limit + _MARGIN), *(task for _, task in self.http))
+        await asyncio.wait((closing,), timeout=limit)
+        if not closing.done():
+            self.service.cutting = True
+            for server, _ in self.http:
+                server.force_exit = True
+            await self.grpc.stop(0)
 
     async def _unless_forced(self, work: Any) -> None:
         task, forced = asyncio.ensure_future(work), asyncio.ensure_future(self.force.wait())
@@ -210,7 +218,7 @@ def _bound_socket(host: str, port: int) -> socket.socket:
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         bound.bind((host.strip("[]"), port))
     except (OSError, OverflowError) as error:
-        raise _port_error(port, str(error)) from error
+        raise _port_error(_address(host, port), str(error)) from error
     return bound
 
 
@@ -218,8 +226,8 @@ def _address(host: str, port: int) -> str:
     return f"[{host}]:{port}" if ":" in host and not host.startswith("[") else f"{host}:{port}"
 
 
-def _port_error(port: int, saw: str) -> ApaError:
-    return InputError(f"port {port}: {saw}", "a free port", "Choose another one; 0 takes any.")
+def _port_error(address: str, saw: str) -> ApaError:
+    return InputError(f"{address}: {saw}", "an address and a free port", "Choose another one; port 0 takes any.")
 
 
 def _credentials(options: ServeOptions) -> Any:

@@ -42,6 +42,7 @@ class Service:
         self.registry, self.options = registry, options
         self.budget = Budget(options.max_pending)
         self.started = self.draining = False
+        self.cutting = False  # the time to drain is up: calls are being cut off
         self.accepted = self.answered = 0
         self.codes: Counter[tuple[str, str]] = Counter()
 

@@ -13,9 +13,9 @@ from tritonclient.grpc import service_pb2 as pb
 COUNT = 10_000
 CONNECTIONS = 8
 
-# A server that kept the shortest of these requests (100 bytes, and at least 500 of Python objects around it) would
-# grow by 6 MB over the second half of the requests; allocators alone grow by less than that.
-GROWTH = 6_000_000
+# A server that kept the 5,000 requests of the second half, each 100 bytes and at least 400 of Python objects around
+# it, would grow by 2.5 MB.
+GROWTH = 2_500_000
 
 
 async def answer(reader: asyncio.StreamReader) -> tuple[int, bool]:
