@@ -16,7 +16,7 @@ from google.protobuf.message_factory import GetMessageClass
 from tritonclient.grpc import service_pb2 as pb
 
 from .access import check_token
-from .errors import RequestError, ServingError, UnsupportedError
+from .errors import RequestError, ServingError, UnavailableError, UnsupportedError
 from .grpc_codec import decode, encode, values
 from .log import JsonLog
 from .request import trace_id
@@ -34,6 +34,7 @@ def operation(method: Handler) -> Handler:
         self.service.accepted += 1
         try:
             self.check_token(context)
+            self.check_open()
             _check_decoded(request)
             reply = await method(self, request, context)
             code = "OK"
@@ -70,6 +71,14 @@ class GrpcApp:
         if self.service.options.token is not None:
             metadata = dict(context.invocation_metadata() or ())
             check_token(metadata.get("authorization"), self.service.options.token)
+
+    def check_open(self) -> None:
+        """Raise `UnavailableError`, which clients take as an advice to go elsewhere, once the server closes.
+
+        HTTP says the same by closing the connection after an answer; gRPC has no such word for one call.
+        """
+        if self.service.closing.is_set():
+            raise UnavailableError("a server that is closing", "another one", "Try again elsewhere.")
 
     def record(self, rpc: str, request: Any, code: str, start: float) -> None:
         """Count and log the end of a call."""
@@ -136,9 +145,10 @@ class GrpcApp:
         """Each request is answered in turn; a refusal is a message, so that the stream goes on."""
         try:
             self.check_token(context)
+            self.check_open()
         except ServingError as error:
             await refuse(context, error)
-        async for request in requests:
+        async for request in _until(self.service.closing, requests):
             yield await self._streamed(request)
 
     async def _streamed(self, request: Any) -> Any:
@@ -188,6 +198,21 @@ def grpc_server(app: GrpcApp, credentials: Any, address: str) -> tuple[Any, int]
     server.add_generic_rpc_handlers((_handlers(app),))
     bound = server.add_secure_port(address, credentials) if credentials else server.add_insecure_port(address)
     return server, bound
+
+
+async def _until(closing: asyncio.Event, requests: AsyncIterator[Any]) -> AsyncIterator[Any]:
+    """The requests of a stream; it ends when the server closes, for an idle one would hold up the drain."""
+    closes = asyncio.ensure_future(closing.wait())
+    try:
+        while not closing.is_set():
+            following = asyncio.ensure_future(anext(requests, None))
+            await asyncio.wait((following, closes), return_when=asyncio.FIRST_COMPLETED)
+            if not following.done() or (request := following.result()) is None:
+                following.cancel()
+                return
+            yield request
+    finally:
+        closes.cancel()
 
 
 def _handlers(app: GrpcApp) -> Any:

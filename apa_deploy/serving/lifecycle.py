@@ -31,6 +31,7 @@ from .service import Service
 _BACKLOG = 1024
 _KEEP_ALIVE = 75  # seconds; longer than the minute for which load balancers keep idle connections
 _LOST = 1
+_QUIET, _QUIET_AT_MOST = 0.1, 1.0  # seconds without a request, at the end of which connections close
 _MARGIN = 5  # seconds by which the protocols' own limits lie behind ours, which counts what is lost
 
 # Seconds for which the event loop may keep the interpreter's lock from an instance that has finished: with Python's
@@ -40,6 +41,11 @@ _SWITCH = 0.0005
 
 class QuietServer(uvicorn.Server):
     """uvicorn without its signal handling: the signals are ours."""
+
+    def stop_listening(self) -> None:
+        """Take no new connections; those that are open go on."""
+        for server in self.servers:
+            server.close()
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -83,8 +89,7 @@ class Running:
         self.service.draining = True
         self.log.info("draining", seconds=self.options.drain_timeout)
         await self._unless_forced(asyncio.sleep(self.options.drain_delay))
-        for server, _ in self.http:
-            server.should_exit = True
+        await self._unless_forced(self._quiet())
         await self._unless_forced(self._close_fronts())
         lost = self.service.accepted - self.service.answered
         with contextlib.suppress(TimeoutError):
@@ -147,8 +152,25 @@ class Running:
             await asyncio.sleep(0.005)
         return int(bound.getsockname()[1])
 
+    async def _quiet(self) -> None:
+        """Turn clients away until none asks any more.
+
+        A request that is on its way when a connection closes is lost to its client without our knowing. So the
+        connections stay open until they are quiet, or for a second.
+        """
+        self.service.closing.set()
+        for server, _ in self.http:
+            server.stop_listening()
+        for _ in range(round(_QUIET_AT_MOST / _QUIET)):
+            before = self.service.accepted
+            await asyncio.sleep(_QUIET)
+            if self.service.accepted == before:
+                return
+
     async def _close_fronts(self) -> None:
-        """Both protocols finish what they have, in the time they are given; new requests are refused."""
+        """Both protocols finish what they have, in the time they are given."""
+        for server, _ in self.http:
+            server.should_exit = True
         limit = self.options.drain_timeout
         closing = asyncio.gather(self.grpc.stop(limit + _MARGIN), *(task for _, task in self.http))
         await asyncio.wait((closing,), timeout=limit)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
@@ -42,6 +43,7 @@ class Service:
         self.registry, self.options = registry, options
         self.budget = Budget(options.max_pending)
         self.started = self.draining = False
+        self.closing = asyncio.Event()  # nothing new is taken any more
         self.cutting = False  # the time to drain is up: calls are being cut off
         self.accepted = self.answered = 0
         self.codes: Counter[tuple[str, str]] = Counter()
