@@ -3,9 +3,9 @@
     python benchmarks/serving.py [--triton VENV] [--rounds 5] [--seconds 2] [--json]
 
 Two models: `tiny` (two activations on four numbers) shows the cost of the protocols alone, `network` (SE-ResNet50,
-65 activations, 64x64) that of a network. Both servers: one instance, one thread, batches up to 8, no delay, the fused
-operator where it is built. They take turns within each round, so that whatever else the machine does meets both; the
-client, tritonclient's asyncio one, is this process. VENV: see benchmarks/tritonserver.py.
+65 activations, 64x64) that of a network. Both servers: one instance, one thread, batches up to 8, no delay, the
+fused operator where it is built. They take turns within each round, so that whatever else the machine does meets
+both; the client, tritonclient's asyncio one, is this process. VENV: see benchmarks/tritonserver.py.
 """
 
 from __future__ import annotations

@@ -97,8 +97,8 @@ class TritonServer:
         version = self._ask("import sys; print('%d.%d' % sys.version_info[:2])")
         folder = self._folder / "backends" / "python"
         folder.mkdir(parents=True)
-        parts = installed / "backends" / "python"
-        for part in (*parts.iterdir(), installed / "python_backend_stubs" / version / "triton_python_backend_stub"):
+        parts = [part for part in (installed / "backends" / "python").iterdir() if part.is_file()]
+        for part in (*parts, installed / "python_backend_stubs" / version / "triton_python_backend_stub"):
             shutil.copy2(part, folder)
         libraries = self._folder / "nvidia_pytriton.libs"  # the backend looks for them beside its own folder
         libraries.symlink_to(installed.parents[1] / "nvidia_pytriton.libs")

@@ -81,10 +81,11 @@ def test_an_idle_server_stops_with_0(tmp_path, number):
 def test_an_idle_stream_does_not_hold_up_the_drain(tmp_path):
     small_model(tmp_path / "act.onnx")
     with ServerProcess(tmp_path, "--drain-timeout", 600) as server:
-        with tritonclient.grpc.InferenceServerClient(server.grpc) as client:
-            client.start_stream(lambda result, error: None)
-            tensor = tritonclient.grpc.InferInput("x", [1, 4], "FP32")
-            tensor.set_data_from_numpy(np.ones((1, 4), np.float32))
-            client.async_stream_infer("act", [tensor], request_id="streamed")
-            server.wait_for("request", request_id="streamed")
-            assert server.stop() == 0  # the helper waits a tenth of the drain's limit
+        client = tritonclient.grpc.InferenceServerClient(server.grpc)
+        client.start_stream(lambda result, error: None)
+        tensor = tritonclient.grpc.InferInput("x", [1, 4], "FP32")
+        tensor.set_data_from_numpy(np.ones((1, 4), np.float32))
+        client.async_stream_infer("act", [tensor], request_id="streamed")
+        server.wait_for("request", request_id="streamed")
+        assert server.stop() == 0  # the helper waits a tenth of the drain's limit
+        client.close()
