@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from ..require import require
@@ -103,17 +103,7 @@ def _serve(given: argparse.Namespace) -> int:
         keep_going=given.keep_going,
         log_requests=not given.no_request_log,
     )
-    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        return runner.run(run(options))
-
-
-def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
-    """uvloop's where it is installed: HTTP is a third faster on it."""
-    try:
-        import uvloop
-    except ImportError:
-        return None
-    return uvloop.new_event_loop
+    return asyncio.run(run(options))
 
 
 _DISTRIBUTIONS = {"grpc": "grpcio", "prometheus_client": "prometheus-client"}

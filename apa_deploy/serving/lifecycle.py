@@ -7,7 +7,6 @@ import contextlib
 import logging
 import signal
 import socket
-import sys
 import time
 from collections.abc import Iterator
 from functools import partial
@@ -33,10 +32,6 @@ _KEEP_ALIVE = 75  # seconds; longer than the minute for which load balancers kee
 _LOST = 1
 _QUIET, _QUIET_AT_MOST = 0.1, 1.0  # seconds without a request, at the end of which connections close
 _MARGIN = 5  # seconds by which the protocols' own limits lie behind ours, which counts what is lost
-
-# Seconds for which the event loop may keep the interpreter's lock from an instance that has finished: with Python's
-# own 5 ms, an instance would stand idle that long after each execution while the loop is busy.
-_SWITCH = 0.0005
 
 
 class QuietServer(uvicorn.Server):
@@ -195,7 +190,6 @@ async def run(options: ServeOptions) -> int:
     Raises:
         ApaError: the server cannot start.
     """
-    sys.setswitchinterval(_SWITCH)
     log = JsonLog()
     running = Running(options, log)
     _forward_library_logs(log)
