@@ -1,0 +1,113 @@
+"""`apa-serve`: serve exported models over the Open Inference Protocol v2, HTTP and gRPC."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from ..require import require
+from .common import run_verb, verb_parser
+
+_TOKEN = "APA_SERVE_TOKEN"
+_EXTRA = "pip install 'apa-deploy[serve]'"
+_MIB = 1 << 20
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point of `apa-serve`; returns the exit code."""
+    return run_verb(_parser(), _serve, argv)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = verb_parser("apa-serve", __doc__ or "")
+    parser.add_argument("source", metavar="MODEL_OR_DIR", type=Path, help="an .onnx file or a model repository")
+    parser.add_argument("--http-port", type=int, default=8000, metavar="N", help="default 8000; 0: any free port")
+    parser.add_argument("--grpc-port", type=int, default=8001, metavar="N", help="default 8001")
+    parser.add_argument("--metrics-port", type=int, default=8002, metavar="N", help="default 8002")
+    parser.add_argument("--keep-going", action="store_true", help="start with the models that load")
+    parser.add_argument("--no-request-log", action="store_true", help="log events only, not every request")
+    _add_execution(parser.add_argument_group("execution"))
+    _add_limits(parser.add_argument_group("limits"))
+    _add_access(parser.add_argument_group("access"))
+    _add_lifecycle(parser.add_argument_group("lifecycle"))
+    return parser
+
+
+def _add_execution(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--max-batch", type=int, default=32, metavar="N", help="rows that run together; 0: each alone"
+    )
+    group.add_argument("--batch-delay-ms", type=float, default=0.0, metavar="MS", help="wait this long for others")
+    group.add_argument("--instances", type=int, default=1, metavar="N", help="executions at once, a model")
+    group.add_argument("--threads", type=int, metavar="N", help="of the runtime (default: the cores but one)")
+    group.add_argument("--provider", action="append", metavar="NAME", help="ONNX Runtime provider; repeatable")
+
+
+def _add_limits(group: argparse._ArgumentGroup) -> None:
+    group.add_argument("--queue", type=int, default=256, metavar="N", help="requests that may wait, a model")
+    group.add_argument("--request-timeout", type=float, default=60.0, metavar="S", help="for the answer")
+    group.add_argument("--read-timeout", type=float, default=30.0, metavar="S", help="for a body to arrive")
+    group.add_argument("--max-request-mib", type=float, default=64, metavar="MIB", help="size of one request")
+    group.add_argument("--max-pending-mib", type=float, default=1024, metavar="MIB", help="size of all at once")
+    group.add_argument("--max-connections", type=int, default=1024, metavar="N", help="each protocol")
+
+
+def _add_access(group: argparse._ArgumentGroup) -> None:
+    group.add_argument("--host", default="127.0.0.1", help="any but a loopback address needs a token")
+    group.add_argument("--token-file", type=Path, metavar="FILE", help=f"bearer token (or set {_TOKEN})")
+    group.add_argument("--insecure", action="store_true", help="serve the network without a token")
+    group.add_argument("--tls-cert", type=Path, metavar="PEM")
+    group.add_argument("--tls-key", type=Path, metavar="PEM")
+
+
+def _add_lifecycle(group: argparse._ArgumentGroup) -> None:
+    group.add_argument("--reload-interval", type=float, default=2.0, metavar="S", help="look at files; 0: never")
+    group.add_argument("--drain-delay", type=float, default=0.0, metavar="S", help="open but not ready, on SIGTERM")
+    group.add_argument("--drain-timeout", type=float, default=30.0, metavar="S", help="for accepted requests")
+
+
+def _serve(given: argparse.Namespace) -> int:
+    for module in ("uvicorn", "httptools", "grpc", "prometheus_client", "tritonclient"):
+        require(module, add=_EXTRA, distribution=_DISTRIBUTIONS.get(module, ""))
+    from ..serving.access import read_token
+    from ..serving.lifecycle import run
+    from ..serving.options import ServeOptions, default_threads
+
+    options = ServeOptions(
+        source=given.source,
+        host=given.host,
+        http_port=given.http_port,
+        grpc_port=given.grpc_port,
+        metrics_port=given.metrics_port,
+        max_batch=given.max_batch,
+        batch_delay=given.batch_delay_ms / 1e3,
+        instances=given.instances,
+        threads=default_threads(given.instances) if given.threads is None else given.threads,
+        providers=given.provider,
+        queue=given.queue,
+        request_timeout=given.request_timeout,
+        read_timeout=given.read_timeout,
+        max_request=round(given.max_request_mib * _MIB),
+        max_pending=round(given.max_pending_mib * _MIB),
+        max_connections=given.max_connections,
+        reload_interval=given.reload_interval,
+        drain_delay=given.drain_delay,
+        drain_timeout=given.drain_timeout,
+        token=read_token(given.token_file, os.environ.get(_TOKEN)),
+        insecure=given.insecure,
+        tls_cert=given.tls_cert,
+        tls_key=given.tls_key,
+        keep_going=given.keep_going,
+        log_requests=not given.no_request_log,
+    )
+    return asyncio.run(run(options))
+
+
+_DISTRIBUTIONS = {"grpc": "grpcio", "prometheus_client": "prometheus-client"}
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

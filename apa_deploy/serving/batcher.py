@@ -1,0 +1,177 @@
+"""Dynamic batching: requests wait in one bounded queue and run together, as many rows as fit.
+
+A free instance takes what waits. Where that is less than a full batch, it waits for more until the oldest request
+has waited for the delay; with a delay of 0, batches form only while every instance is busy. Only requests of equal
+shape behind the batch axis run together. Everything but the execution itself happens on the event loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+
+from .errors import OverloadedError
+from .execution import Executed, execute
+from .statistics import Statistics
+
+Arrays = Mapping[str, np.ndarray]
+Run = Callable[[Arrays], dict[str, np.ndarray]]
+
+
+@dataclass(slots=True, eq=False)
+class Waiting:
+    """A request in the queue. `arrived`: nanoseconds of the performance counter."""
+
+    inputs: Arrays
+    rows: int
+    shape: tuple[tuple[int, ...], ...]
+    future: asyncio.Future[dict[str, np.ndarray]]
+    arrived: int
+
+
+class Batcher:
+    """The queue before one model.
+
+    Args:
+        run: executes arrays; called on at most `instances` threads at once.
+        max_batch: rows an execution takes; 0: each request runs alone.
+        delay: seconds for which a request may wait for others.
+        limit: requests that may wait.
+        statistics: where executions are counted.
+    """
+
+    def __init__(
+        self, run: Run, *, max_batch: int, delay: float, instances: int, limit: int, statistics: Statistics
+    ) -> None:
+        self._run, self._max_batch, self._delay = run, max_batch, delay
+        self.limit, self._statistics = limit, statistics
+        self._waiting: deque[Waiting] = deque()
+        self._idle = self._instances = instances
+        self._threads = ThreadPoolExecutor(instances, thread_name_prefix="apa-instance")
+        self._timer: asyncio.TimerHandle | None = None
+        self._due = False
+        self._empty = asyncio.Event()
+        self._empty.set()
+
+    @property
+    def waiting(self) -> int:
+        """Requests in the queue."""
+        return len(self._waiting)
+
+    @property
+    def executing(self) -> int:
+        """Instances at work."""
+        return self._instances - self._idle
+
+    def submit(self, inputs: Arrays, rows: int) -> asyncio.Future[dict[str, np.ndarray]]:
+        """Queue a request that fits the model; cancelling the future takes it out again.
+
+        Raises:
+            OverloadedError: the queue is full.
+        """
+        if len(self._waiting) >= self.limit:
+            self._forget_abandoned()
+        if len(self._waiting) >= self.limit:
+            raise OverloadedError(f"a queue of {self.limit} requests", "a free place", self._seconds_to_drain())
+        future = asyncio.get_running_loop().create_future()
+        shape = tuple(array.shape[1:] for array in inputs.values()) if self._max_batch else ()
+        self._waiting.append(Waiting(inputs, rows, shape, future, time.perf_counter_ns()))
+        self._empty.clear()
+        self._start_soon()
+        return future
+
+    async def drained(self) -> None:
+        """Return when nothing waits and nothing runs."""
+        await self._empty.wait()
+
+    def close(self) -> None:
+        """Free the threads; call it when drained."""
+        self._threads.shutdown(wait=False)
+
+    def _start_soon(self) -> None:
+        """Start after what the event loop has at hand: requests that arrived together run together."""
+        if self._idle and not self._due:
+            self._due = True
+            asyncio.get_running_loop().call_soon(self._start_what_can)
+
+    def _start_what_can(self) -> None:
+        self._due = False
+        while self._idle and self._waiting:
+            batch, complete = self._head()
+            if not batch:
+                continue
+            age = (time.perf_counter_ns() - batch[0].arrived) / 1e9
+            if not complete and age < self._delay:
+                self._look_again(self._delay - age)
+                return
+            for _ in batch:
+                self._waiting.popleft()
+            self._start(batch)
+        if not self._waiting and self._idle == self._instances:
+            self._empty.set()
+
+    def _head(self) -> tuple[list[Waiting], bool]:
+        """The requests at the head that fit together, and whether no later one could join them."""
+        while self._waiting and self._waiting[0].future.done():  # cancelled while it waited
+            self._waiting.popleft()
+        batch: list[Waiting] = []
+        rows = 0
+        for waiting in self._waiting:
+            if batch and (waiting.shape != batch[0].shape or rows + waiting.rows > self._max_batch):
+                return batch, True
+            batch.append(waiting)
+            rows += waiting.rows
+        return batch, rows >= self._max_batch
+
+    def _look_again(self, seconds: float) -> None:
+        if self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(seconds, self._timer_rang)
+
+    def _timer_rang(self) -> None:
+        self._timer = None
+        self._start_what_can()
+
+    def _start(self, batch: Sequence[Waiting]) -> None:
+        batch = [waiting for waiting in batch if not waiting.future.done()]
+        if not batch:
+            return
+        self._idle -= 1
+        now = time.perf_counter_ns()
+        for waiting in batch:
+            self._statistics.queue.add(now - waiting.arrived)
+        work = [(waiting.inputs, waiting.rows) for waiting in batch]
+        running = asyncio.get_running_loop().run_in_executor(self._threads, execute, self._run, work)
+        running.add_done_callback(lambda done: self._finish(batch, done.result()))
+
+    def _finish(self, batch: Sequence[Waiting], done: list[Executed]) -> None:
+        self._idle += 1
+        for executed in done:
+            if not isinstance(executed.results[0], Exception):
+                self._statistics.executed(executed.rows, len(executed.results), executed.times)
+        results = [result for executed in done for result in executed.results]
+        for waiting, result in zip(batch, results, strict=True):
+            if waiting.future.done():  # cancelled while it ran
+                continue
+            if isinstance(result, Exception):
+                waiting.future.set_exception(result)
+            else:
+                waiting.future.set_result(result)
+        self._start_soon()
+
+    def _forget_abandoned(self) -> None:
+        self._waiting = deque(waiting for waiting in self._waiting if not waiting.future.done())
+
+    def _seconds_to_drain(self) -> int:
+        """Whole seconds until the queue should be empty, by the executions so far; from 1 to 60."""
+        requests = self._statistics.phases.compute_infer
+        if not requests.count:
+            return 1
+        mean = requests.ns / requests.count / 1e9
+        executions = len(self._waiting) * self._statistics.executions / requests.count
+        return max(1, min(60, round(mean * executions / self._instances)))

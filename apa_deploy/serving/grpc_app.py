@@ -1,0 +1,246 @@
+"""The protocol over gRPC: the published messages around a `Service`."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import traceback
+from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import wraps
+from typing import Any, NoReturn
+
+import grpc  # type: ignore[import-untyped]
+from google.protobuf.json_format import ParseDict
+from google.protobuf.message import DecodeError
+from google.protobuf.message_factory import GetMessageClass
+from tritonclient.grpc import service_pb2 as pb
+
+from .access import check_token
+from .errors import RequestError, ServingError, UnavailableError, UnsupportedError
+from .grpc_codec import decode, encode, values
+from .log import JsonLog
+from .request import trace_id
+from .service import Service
+
+Handler = Callable[["GrpcApp", Any, Any], Awaitable[Any]]
+
+
+def operation(method: Handler) -> Handler:
+    """A unary call: token checked, refusals turned into status codes, one line in the log."""
+
+    @wraps(method)
+    async def call(self: GrpcApp, request: Any, context: Any) -> Any:
+        start, code = time.perf_counter(), "CANCELLED"
+        self.service.accepted += 1
+        try:
+            self.check_token(context)
+            self.check_open()
+            _check_decoded(request)
+            reply = await method(self, request, context)
+            code = "OK"
+            return reply
+        except ServingError as error:
+            code = error.grpc
+            await refuse(context, error)
+        except asyncio.CancelledError:
+            raise
+        except Exception:  # noqa: BLE001  a fault of ours is an answer, not the end of the server
+            code = "INTERNAL"
+            self.log.error("fault", rpc=method.__name__, trace=traceback.format_exc())
+            await context.abort(grpc.StatusCode.INTERNAL, "internal error; the log says more")
+        finally:
+            self.record(method.__name__, request, code, start)
+
+    return call
+
+
+async def refuse(context: Any, error: ServingError) -> NoReturn:
+    """End a call with the status of `error`."""
+    await context.abort(grpc.StatusCode[error.grpc], str(error), trailing_metadata=tuple(error.headers.items()))
+    raise AssertionError("abort returned")
+
+
+class GrpcApp:
+    """The inference service: a method for each of its calls. A request is a message, or `DecodeError`."""
+
+    def __init__(self, service: Service, log: JsonLog) -> None:
+        self.service, self.log = service, log
+
+    def check_token(self, context: Any) -> None:
+        """Raise `UnauthorizedError` unless the call carries the server's token."""
+        if self.service.options.token is not None:
+            metadata = dict(context.invocation_metadata() or ())
+            check_token(metadata.get("authorization"), self.service.options.token)
+
+    def check_open(self) -> None:
+        """Raise `UnavailableError`, which clients take as an advice to go elsewhere, once the server closes.
+
+        HTTP says the same by closing the connection after an answer; gRPC has no such word for one call.
+        """
+        if self.service.closing.is_set():
+            raise UnavailableError("a server that is closing", "another one", "Try again elsewhere.")
+
+    def record(self, rpc: str, request: Any, code: str, start: float) -> None:
+        """Count and log the end of a call."""
+        self.service.answered += not (code == "CANCELLED" and self.service.cutting)
+        self.service.codes["grpc", code] += 1
+        if self.service.options.log_requests:
+            ms = round((time.perf_counter() - start) * 1e3, 3)
+            model = getattr(request, "model_name", "") or getattr(request, "name", "")
+            fields = {"protocol": "grpc", "rpc": rpc, "model": model[:80], "status": code, "ms": ms}
+            self.log.info("request", request_id=trace_id(getattr(request, "id", "")), **fields)
+
+    # Probes carry no token.
+
+    async def ServerLive(self, request: Any, context: Any) -> Any:  # noqa: N802
+        return pb.ServerLiveResponse(live=True)
+
+    async def ServerReady(self, request: Any, context: Any) -> Any:  # noqa: N802
+        return pb.ServerReadyResponse(ready=self.service.ready)
+
+    @operation
+    async def ModelReady(self, request: Any, context: Any) -> Any:  # noqa: N802
+        try:
+            ready = self.service.model_ready(request.name, request.version)
+        except ServingError:
+            ready = False
+        return pb.ModelReadyResponse(ready=ready)
+
+    @operation
+    async def ServerMetadata(self, request: Any, context: Any) -> Any:  # noqa: N802
+        return ParseDict(self.service.server_metadata(), pb.ServerMetadataResponse())
+
+    @operation
+    async def ModelMetadata(self, request: Any, context: Any) -> Any:  # noqa: N802
+        return ParseDict(self.service.model_metadata(request.name, request.version), pb.ModelMetadataResponse())
+
+    @operation
+    async def ModelConfig(self, request: Any, context: Any) -> Any:  # noqa: N802
+        document = {"config": self.service.model_config(request.name, request.version)}
+        return ParseDict(document, pb.ModelConfigResponse())
+
+    @operation
+    async def ModelStatistics(self, request: Any, context: Any) -> Any:  # noqa: N802
+        return ParseDict(self.service.statistics(request.name, request.version), pb.ModelStatisticsResponse())
+
+    @operation
+    async def RepositoryIndex(self, request: Any, context: Any) -> Any:  # noqa: N802
+        return ParseDict({"models": self.service.index(ready=request.ready)}, pb.RepositoryIndexResponse())
+
+    @operation
+    async def RepositoryModelLoad(self, request: Any, context: Any) -> Any:  # noqa: N802
+        await self.service.load(request.model_name, values(request.parameters))
+        return pb.RepositoryModelLoadResponse()
+
+    @operation
+    async def RepositoryModelUnload(self, request: Any, context: Any) -> Any:  # noqa: N802
+        await self.service.unload(request.model_name, values(request.parameters))
+        return pb.RepositoryModelUnloadResponse()
+
+    @operation
+    async def ModelInfer(self, request: Any, context: Any) -> Any:  # noqa: N802
+        return await self._inferred(request)
+
+    async def ModelStreamInfer(self, requests: AsyncIterator[Any], context: Any) -> AsyncIterator[Any]:  # noqa: N802
+        """Each request is answered in turn; a refusal is a message, so that the stream goes on."""
+        try:
+            self.check_token(context)
+            self.check_open()
+        except ServingError as error:
+            await refuse(context, error)
+        async for request in _until(self.service.closing, requests):
+            yield await self._streamed(request)
+
+    async def _streamed(self, request: Any) -> Any:
+        start, code = time.perf_counter(), "OK"
+        self.service.accepted += 1
+        try:
+            _check_decoded(request)
+            return pb.ModelStreamInferResponse(infer_response=await self._inferred(request))
+        except ServingError as error:
+            code = error.grpc
+            reply = pb.ModelStreamInferResponse(error_message=str(error))
+            reply.infer_response.id = getattr(request, "id", "")
+            return reply
+        finally:
+            self.record("ModelStreamInfer", request, code, start)
+
+    async def _inferred(self, request: Any) -> Any:
+        with self.service.budget.share() as share:
+            decoded = decode(request)
+            share.take(decoded.bytes)
+            return encode(await self.service.infer(request.model_name, request.model_version, decoded))
+
+    @operation
+    async def _unsupported(self, request: Any, context: Any) -> Any:
+        raise UnsupportedError(type(request).__name__, "an operation of the core protocol", "See docs/serving.md.")
+
+    SystemSharedMemoryStatus = SystemSharedMemoryRegister = SystemSharedMemoryUnregister = _unsupported
+    CudaSharedMemoryStatus = CudaSharedMemoryRegister = CudaSharedMemoryUnregister = _unsupported
+    TraceSetting = LogSettings = _unsupported
+
+
+def grpc_server(app: GrpcApp, credentials: Any, address: str) -> tuple[Any, int]:
+    """A server of `app` bound to `address`, and its port.
+
+    Raises:
+        RuntimeError: the address cannot be bound.
+    """
+    options = app.service.options
+    server = grpc.aio.server(
+        options=(
+            ("grpc.max_receive_message_length", options.max_request),
+            ("grpc.max_send_message_length", -1),
+            ("grpc.so_reuseport", 0),
+        ),
+        maximum_concurrent_rpcs=options.max_connections,
+    )
+    server.add_generic_rpc_handlers((_handlers(app),))
+    bound = server.add_secure_port(address, credentials) if credentials else server.add_insecure_port(address)
+    return server, bound
+
+
+async def _until(closing: asyncio.Event, requests: AsyncIterator[Any]) -> AsyncIterator[Any]:
+    """The requests of a stream; it ends when the server closes, for an idle one would hold up the drain."""
+    closes = asyncio.ensure_future(closing.wait())
+    try:
+        while not closing.is_set():
+            following = asyncio.ensure_future(anext(requests, None))
+            await asyncio.wait((following, closes), return_when=asyncio.FIRST_COMPLETED)
+            if not following.done() or (request := following.result()) is None:
+                following.cancel()
+                return
+            yield request
+    finally:
+        closes.cancel()
+
+
+def _handlers(app: GrpcApp) -> Any:
+    """Handlers of every call of the service, from its descriptor."""
+    service = pb.DESCRIPTOR.services_by_name["GRPCInferenceService"]
+    handlers = {method.name: _handler(method, getattr(app, method.name)) for method in service.methods}
+    return grpc.method_handlers_generic_handler(service.full_name, handlers)
+
+
+def _handler(method: Any, behaviour: Any) -> Any:
+    streams = method.client_streaming
+    make = grpc.stream_stream_rpc_method_handler if streams else grpc.unary_unary_rpc_method_handler
+    response = GetMessageClass(method.output_type)
+    return make(behaviour, _decoder(GetMessageClass(method.input_type)), response.SerializeToString)
+
+
+def _decoder(message: Any) -> Callable[[bytes], Any]:
+    """grpc answers UNKNOWN to what a decoder raises; so the error is handed on, and refused as malformed."""
+
+    def decode_or_error(data: bytes) -> Any:
+        try:
+            return message.FromString(data)
+        except DecodeError as error:
+            return error
+
+    return decode_or_error
+
+
+def _check_decoded(request: Any) -> None:
+    if isinstance(request, DecodeError):
+        raise RequestError(f"a message that cannot be read ({request})", "one of the protocol", "Mend the message.")

@@ -1,0 +1,110 @@
+"""The protobuf messages of an inference to and from `InferRequest` and `InferReply`."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from tritonclient.grpc import service_pb2 as pb
+
+from . import parameters as params
+from .datatypes import BYTES, Datatype, by_name, of_array
+from .errors import RequestError
+from .request import InferReply, InferRequest, WantedOutput
+from .tensors import array_from_bytes, bytes_from_array, checked_shape
+
+# Where the typed contents of a datatype lie; FP16 has none and travels raw.
+_CONTENTS = {
+    "BOOL": "bool_contents",
+    "UINT8": "uint_contents",
+    "UINT16": "uint_contents",
+    "UINT32": "uint_contents",
+    "UINT64": "uint64_contents",
+    "INT8": "int_contents",
+    "INT16": "int_contents",
+    "INT32": "int_contents",
+    "INT64": "int64_contents",
+    "FP32": "fp32_contents",
+    "FP64": "fp64_contents",
+    "BYTES": "bytes_contents",
+}
+
+
+def decode(message: pb.ModelInferRequest) -> InferRequest:
+    """The request in `message`.
+
+    Raises:
+        RequestError: it is malformed, or sizes do not add up.
+    """
+    parameters = values(message.parameters)
+    params.refuse_unsupported(parameters)
+    return InferRequest(
+        inputs=_inputs(message),
+        outputs=[_wanted(output) for output in message.outputs] or None,
+        id=message.id,
+        timeout=params.seconds(parameters),
+        binary=True,
+        bytes=message.ByteSize(),
+    )
+
+
+def encode(reply: InferReply) -> pb.ModelInferResponse:
+    """The message of a reply; every output as raw contents."""
+    message = pb.ModelInferResponse(model_name=reply.model, model_version=reply.version, id=reply.id)
+    for wanted, array in reply.outputs:
+        message.outputs.add(name=wanted.name, datatype=of_array(array).name, shape=array.shape)
+        message.raw_output_contents.append(bytes_from_array(array))
+    return message
+
+
+def values(parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """Parameters as plain values; one without a value is left out."""
+    if not parameters:
+        return {}
+    chosen = {name: parameter.WhichOneof("parameter_choice") for name, parameter in parameters.items()}
+    return {name: getattr(parameters[name], choice) for name, choice in chosen.items() if choice}
+
+
+def _inputs(message: pb.ModelInferRequest) -> dict[str, np.ndarray]:
+    raw = message.raw_input_contents
+    if raw and len(raw) != len(message.inputs):
+        raise RequestError(f"{len(raw)} raw contents", f"{len(message.inputs)}, one an input", "Mend the message.")
+    found: dict[str, np.ndarray] = {}
+    for at, tensor in enumerate(message.inputs):
+        if tensor.name in found:
+            raise RequestError(f"input {tensor.name!r} twice", "each input once", "Send it once.")
+        found[tensor.name] = _array(tensor, raw[at] if raw else None)
+    return found
+
+
+def _array(tensor: Any, raw: bytes | None) -> np.ndarray:
+    if tensor.parameters:
+        params.refuse_unsupported(tensor.parameters)
+    datatype, shape = by_name(tensor.datatype), checked_shape(tuple(tensor.shape), tensor.name)
+    if raw is None:
+        return _typed(tensor, datatype, shape)
+    if tensor.HasField("contents"):
+        raise RequestError(f"input {tensor.name!r} with typed and raw contents", "one of them", "Leave one out.")
+    return array_from_bytes(raw, datatype, shape, tensor.name)
+
+
+def _typed(tensor: Any, datatype: Datatype, shape: tuple[int, ...]) -> np.ndarray:
+    field = _CONTENTS.get(datatype.name)
+    contents = getattr(tensor.contents, field) if field else ()
+    if len(contents) != math.prod(shape):
+        saw = f"input {tensor.name!r} of shape {list(shape)} with {len(contents)} values in {field or 'contents'}"
+        raise RequestError(saw, f"{math.prod(shape)}, or raw_input_contents", "Send as much as the shape says.")
+    if datatype is BYTES:
+        return np.array([str(value, "utf-8", "replace") for value in contents], np.object_).reshape(shape)
+    try:
+        return np.array(list(contents), datatype.dtype).reshape(shape)
+    except OverflowError as error:
+        raise RequestError(f"input {tensor.name!r}: {error}", datatype.name, "Mend the data.") from error
+
+
+def _wanted(output: Any) -> WantedOutput:
+    parameters = values(output.parameters)
+    params.refuse_unsupported(parameters)
+    return WantedOutput(output.name, True, params.count(parameters, "classification") or 0)

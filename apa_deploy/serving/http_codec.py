@@ -1,0 +1,170 @@
+"""The HTTP body of an inference: JSON, or JSON followed by binary tensors (the binary tensor extension).
+
+<JSON of Inference-Header-Content-Length bytes><tensor><tensor>...
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from . import parameters as params
+from .datatypes import by_name, of_array
+from .errors import RequestError
+from .request import InferReply, InferRequest, WantedOutput
+from .tensors import array_from_bytes, array_from_list, bytes_from_array, checked_shape, list_from_array
+
+HEADER_LENGTH = "inference-header-content-length"
+Json = dict[str, Any]
+
+
+def decode(body: bytes, header_length: str | None) -> InferRequest:
+    """The request in `body`; `header_length`: the header of the binary extension.
+
+    Raises:
+        RequestError: it is malformed, or sizes do not add up.
+    """
+    end = _json_end(header_length, len(body))
+    document = json_object(body[:end])
+    parameters = object_at(document, "parameters")
+    params.refuse_unsupported(parameters)
+    binary = params.flag(parameters, "binary_data_output", False)
+    return InferRequest(
+        inputs=_inputs(document, memoryview(body)[end:]),
+        outputs=_outputs(document, binary),
+        id=_text(document.get("id", ""), "id"),
+        timeout=params.seconds(parameters),
+        binary=binary,
+        bytes=len(body),
+    )
+
+
+def encode(reply: InferReply) -> tuple[bytes, dict[str, str]]:
+    """The body of a reply and the headers that describe it."""
+    blobs: list[bytes] = []
+    outputs = [_output(wanted, array, blobs) for wanted, array in reply.outputs]
+    document: Json = {"model_name": reply.model, "model_version": reply.version, "outputs": outputs}
+    if reply.id:
+        document["id"] = reply.id
+    head = json.dumps(document, separators=(",", ":")).encode()
+    if not blobs:
+        return head, {"content-type": "application/json"}
+    headers = {"content-type": "application/octet-stream", HEADER_LENGTH: str(len(head))}
+    return b"".join((head, *blobs)), headers
+
+
+def json_object(data: bytes) -> Json:
+    """One JSON object.
+
+    Raises:
+        RequestError: it is malformed, nested too deeply, or no object.
+    """
+    try:
+        document = json.loads(data, parse_constant=_no_constant)
+    except (ValueError, RecursionError) as error:
+        raise RequestError(f"JSON: {str(error)[:120]}", "a JSON object", "Mend the body.") from error
+    if not isinstance(document, dict):
+        raise RequestError(f"JSON of type {type(document).__name__}", "an object", "Mend the body.")
+    return document
+
+
+def _no_constant(text: str) -> float:
+    raise ValueError(f"{text} is not JSON; send such values in binary")
+
+
+def _json_end(header_length: str | None, size: int) -> int:
+    if header_length is None:
+        return size
+    if not (header_length.isascii() and header_length.isdigit() and len(header_length) < 16):
+        raise RequestError(f"{HEADER_LENGTH}: {header_length[:40]!r}", "a number of bytes", "Mend the header.")
+    if int(header_length) > size:
+        raise RequestError(f"{HEADER_LENGTH}: {header_length}", f"at most the body's {size}", "Mend the header.")
+    return int(header_length)
+
+
+def _inputs(document: Json, blobs: memoryview) -> dict[str, np.ndarray]:
+    entries = _entries(document.get("inputs"), "inputs")
+    found: dict[str, np.ndarray] = {}
+    at = 0
+    for entry in entries:
+        name = _text(entry.get("name"), "the name of an input")
+        size = _binary_size(entry)
+        if size is not None and at + size > len(blobs):
+            raise RequestError(
+                f"input {name!r} beyond the body's end", f"{at + size} bytes", "Send the whole body."
+            )
+        if name in found:
+            raise RequestError(f"input {name!r} twice", "each input once", "Send it once.")
+        found[name] = _array(entry, name, None if size is None else blobs[at : at + size])
+        at += size or 0
+    if at != len(blobs):
+        raise RequestError(f"{len(blobs)} bytes after the JSON", f"{at}", "Send as much as binary_data_size says.")
+    return found
+
+
+def _binary_size(entry: Json) -> int | None:
+    parameters = object_at(entry, "parameters")
+    params.refuse_unsupported(parameters)
+    return params.count(parameters, "binary_data_size")
+
+
+def _array(entry: Json, name: str, blob: memoryview | None) -> np.ndarray:
+    datatype, shape = by_name(entry.get("datatype")), checked_shape(entry.get("shape"), name)
+    if blob is None:
+        return array_from_list(entry.get("data"), datatype, shape, name)
+    if "data" in entry:
+        raise RequestError(f"input {name!r} with data and binary_data_size", "one of them", "Leave one out.")
+    return array_from_bytes(blob, datatype, shape, name)
+
+
+def _outputs(document: Json, binary: bool) -> list[WantedOutput] | None:
+    if not document.get("outputs"):
+        return None
+    return [_wanted(entry, binary) for entry in _entries(document["outputs"], "outputs")]
+
+
+def _wanted(entry: Json, binary: bool) -> WantedOutput:
+    parameters = object_at(entry, "parameters")
+    params.refuse_unsupported(parameters)
+    name = _text(entry.get("name"), "the name of an output")
+    classes = params.count(parameters, "classification") or 0
+    return WantedOutput(name, params.flag(parameters, "binary_data", binary), classes)
+
+
+def _output(wanted: WantedOutput, array: np.ndarray, blobs: list[bytes]) -> Json:
+    entry: Json = {"name": wanted.name, "datatype": of_array(array).name, "shape": list(array.shape)}
+    if wanted.binary:
+        blobs.append(bytes_from_array(array))
+        entry["parameters"] = {"binary_data_size": len(blobs[-1])}
+    else:
+        entry["data"] = list_from_array(array, wanted.name)
+    return entry
+
+
+def _entries(value: object, what: str) -> list[Json]:
+    if not isinstance(value, list) or not value or not all(isinstance(entry, dict) for entry in value):
+        raise RequestError(
+            f"{what}: {str(value)[:40]!r}", "a list of objects", f"Send {what} as the protocol says."
+        )
+    return value
+
+
+def object_at(document: Mapping[str, Any], name: str) -> Json:
+    """The object under `name`, empty where there is none.
+
+    Raises:
+        RequestError: it is something else.
+    """
+    value = document.get(name, {})
+    if not isinstance(value, dict):
+        raise RequestError(f"{name}: {str(value)[:40]!r}", "an object", "Mend the body.")
+    return value
+
+
+def _text(value: object, what: str) -> str:
+    if not isinstance(value, str):
+        raise RequestError(f"{what}: {str(value)[:40]!r}", "a string", "Mend the body.")
+    return value

@@ -1,0 +1,159 @@
+"""Which models a file or folder holds, under which names and versions. Requests are looked up here, never on disk.
+
+model.onnx                     -> model "model", version 1
+folder/1/model.onnx            -> model "folder", as in Triton
+repository/a.onnx              -> model "a", version 1
+repository/b/3/model.onnx      -> model "b", version 3; b/config.pbtxt where there is one
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ..errors import InputError
+from .model_config import DEFAULT_ARTIFACT, FILE, ModelConfig, read_config, versions_to_serve
+
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]{0,127}")
+_SUFFIX = ".onnx"
+Fingerprint = tuple[tuple[str, int, int, int], ...]
+
+
+class LayoutError(InputError):
+    """A file or folder cannot be served. `path`."""
+
+    def __init__(self, path: Path, saw: str, wanted: str, do: str) -> None:
+        super().__init__(f"{path}: {saw}", wanted, do)
+        self.path = path
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """One version of a model: its file, and what tells a replaced file from the old one."""
+
+    model: str
+    version: int
+    path: Path
+    config: ModelConfig
+    fingerprint: Fingerprint
+
+
+@dataclass
+class Entry:
+    """A model by name: its artifacts by version, or why it cannot be served."""
+
+    name: str
+    artifacts: dict[int, Artifact] = field(default_factory=dict)
+    error: InputError | None = None
+
+
+def scan(source: Path, defaults: ModelConfig) -> dict[str, Entry]:
+    """The models of `source` as they are on disk now.
+
+    Raises:
+        LayoutError: `source` holds no model, or two of one name.
+    """
+    root = source.resolve()
+    entries: dict[str, Entry] = {}
+    for path in _model_paths(source):
+        entry = _entry(path, root if root.is_dir() else root.parent, defaults)
+        if entry.name in entries:
+            raise LayoutError(source, f"two models named {entry.name}", "one", "Rename one of them.")
+        entries[entry.name] = entry
+    return entries
+
+
+def fingerprint(artifact: Path, config: Path | None) -> Fingerprint:
+    """Identity of one version's files: the artifact, what is named after it (weights, passport), the config."""
+    files = sorted(path for path in artifact.parent.iterdir() if path.name.startswith(artifact.name))
+    return tuple(_identity(path) for path in [*files, *([config] if config else [])])
+
+
+def _identity(path: Path) -> tuple[str, int, int, int]:
+    found = path.stat()
+    return path.name, found.st_ino, found.st_size, found.st_mtime_ns
+
+
+def _model_paths(source: Path) -> list[Path]:
+    if source.is_file() or _is_model_folder(source):
+        return [source.absolute()]
+    if not source.is_dir():
+        raise LayoutError(
+            source, "no such file or folder", "an .onnx file or a model repository", "Check the path."
+        )
+    found = [path for path in sorted(source.absolute().iterdir()) if _is_model(path)]
+    if not found:
+        raise LayoutError(source, "no model", "NAME.onnx or NAME/1/model.onnx", "Export one with apa-export.")
+    return found
+
+
+def _is_model(path: Path) -> bool:
+    """Whether an entry of a repository is meant to be a model; hidden entries (temporary ones) are not."""
+    return not path.name.startswith(".") and (path.suffix == _SUFFIX or path.is_dir())
+
+
+def _is_model_folder(path: Path) -> bool:
+    return path.is_dir() and any(_version_folders(path))
+
+
+def _version_folders(path: Path) -> Iterator[Path]:
+    return (child for child in path.iterdir() if _version(child.name) and child.is_dir())
+
+
+def _version(name: str) -> int:
+    """The version that a folder's name stands for, 0 where it stands for none."""
+    return int(name) if name.isascii() and name.isdigit() and name[0] != "0" and len(name) < 19 else 0
+
+
+def _entry(path: Path, root: Path, defaults: ModelConfig) -> Entry:
+    entry = Entry(path.stem if path.suffix == _SUFFIX else path.name)
+    try:
+        _check_name(path, entry.name)
+        entry.artifacts = _artifacts(path, entry.name, root, defaults)
+    except InputError as error:
+        entry.error = error
+    except OSError as error:
+        entry.error = LayoutError(path, error.strerror or "unreadable", "readable files", "Check the permissions.")
+    return entry
+
+
+def _check_name(path: Path, name: str) -> None:
+    if not _NAME.fullmatch(name):
+        wanted = "letters, digits, and _ . + - after the first"
+        raise LayoutError(path, f"the name {name[:80]!r}", wanted, "Rename it.")
+
+
+def _artifacts(path: Path, name: str, root: Path, defaults: ModelConfig) -> dict[int, Artifact]:
+    if path.is_file():
+        inside = _inside(path, root)
+        return {1: Artifact(name, 1, inside, defaults, fingerprint(inside, None))}
+    file = path / FILE if (path / FILE).is_file() else None
+    config = read_config(_inside(file, root) if file else None, defaults)
+    versions = {_version(folder.name): folder for folder in _version_folders(path)}
+    chosen = versions_to_serve(config, list(versions))
+    if not chosen:
+        raise LayoutError(path, "no version to serve", f"{name}/1/{config.artifact}", "Add one.")
+    files = {version: _file(versions[version], config, root) for version in chosen}
+    return {v: Artifact(name, v, found, config, fingerprint(found, file)) for v, found in files.items()}
+
+
+def _file(folder: Path, config: ModelConfig, root: Path) -> Path:
+    named = folder / config.artifact
+    others = [path for path in sorted(folder.iterdir()) if path.suffix == _SUFFIX]
+    if not named.exists() and config.artifact == DEFAULT_ARTIFACT and len(others) == 1:
+        named = others[0]
+    if not named.is_file():
+        raise LayoutError(
+            folder, f"no {config.artifact}", "the artifact", "Put it there, or name it in the config."
+        )
+    return _inside(named, root)
+
+
+def _inside(path: Path, root: Path) -> Path:
+    """`path` without symbolic links; they may lead anywhere within the repository, and nowhere else."""
+    resolved = path.resolve()
+    if not resolved.is_relative_to(root):
+        raise LayoutError(path, "a link that leaves the repository", f"a file below {root}", "Copy the file there.")
+    return resolved

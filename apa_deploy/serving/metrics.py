@@ -1,0 +1,97 @@
+"""Prometheus metrics, read from the statistics when they are asked for: requests pay nothing for them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import accumulate
+
+from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
+
+from .model import Model
+from .service import Service
+from .statistics import BOUNDS, OUTCOMES
+
+_MODEL = ("model", "version")
+
+
+def metrics_registry(service: Service) -> CollectorRegistry:
+    """A registry with the server's metrics and those of the process."""
+    registry = CollectorRegistry()
+    registry.register(ServiceCollector(service))
+    for collector in (ProcessCollector, PlatformCollector, GCCollector):
+        collector(registry=registry)
+    return registry
+
+
+class ServiceCollector(Collector):
+    """The service's numbers as metric families."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+
+    def describe(self) -> list[Metric]:
+        """Nothing ahead of time: the service may not have started."""
+        return []
+
+    def collect(self) -> Iterator[Metric]:
+        models = self._service.registry.loaded()
+        yield from self._server()
+        yield from _queues(models)
+        yield from _work(models)
+        yield _latency(models)
+
+    def _server(self) -> Iterator[Metric]:
+        service = self._service
+        requests = CounterMetricFamily("apa_requests", "Answers by protocol and code", labels=("protocol", "code"))
+        for (protocol, code), count in sorted(service.codes.items()):
+            requests.add_metric((protocol, code), count)
+        yield requests
+        yield GaugeMetricFamily("apa_ready", "1 when new requests should be sent here", value=float(service.ready))
+        yield GaugeMetricFamily("apa_pending_bytes", "Memory held by requests", value=service.budget.held)
+
+
+def _queues(models: list[Model]) -> Iterator[Metric]:
+    waiting = GaugeMetricFamily("apa_queue_requests", "Requests that wait", labels=_MODEL)
+    limit = GaugeMetricFamily("apa_queue_limit", "Requests that may wait", labels=_MODEL)
+    executing = GaugeMetricFamily("apa_executing", "Instances at work", labels=_MODEL)
+    for model in models:
+        waiting.add_metric(_labels(model), model.batcher.waiting)
+        limit.add_metric(_labels(model), model.batcher.limit)
+        executing.add_metric(_labels(model), model.batcher.executing)
+    yield from (waiting, limit, executing)
+
+
+def _work(models: list[Model]) -> Iterator[Metric]:
+    outcomes = CounterMetricFamily("apa_model_requests", "Requests by outcome", labels=(*_MODEL, "outcome"))
+    rows = CounterMetricFamily("apa_inferences", "Rows inferred", labels=_MODEL)
+    executions = CounterMetricFamily(
+        "apa_executions", "Executions; inferences / executions: mean batch", labels=_MODEL
+    )
+    queue = CounterMetricFamily("apa_queue_seconds", "Time that requests waited", labels=_MODEL)
+    compute = CounterMetricFamily("apa_compute_seconds", "Time that requests were executed", labels=_MODEL)
+    for model in models:
+        statistics, labels = model.statistics, _labels(model)
+        for outcome in OUTCOMES:
+            outcomes.add_metric((*labels, outcome), statistics.outcomes[outcome])
+        rows.add_metric(labels, statistics.rows)
+        executions.add_metric(labels, statistics.executions)
+        queue.add_metric(labels, statistics.queue.ns / 1e9)
+        compute.add_metric(labels, statistics.phases.compute_infer.ns / 1e9)
+    yield from (outcomes, rows, executions, queue, compute)
+
+
+def _latency(models: list[Model]) -> Metric:
+    family = HistogramMetricFamily("apa_request_duration_seconds", "Successful requests", labels=_MODEL)
+    for model in models:
+        counts = list(accumulate(model.statistics.latency))
+        names = [*map(str, BOUNDS), "+Inf"]
+        buckets = list(zip(names, counts, strict=True))
+        family.add_metric(_labels(model), buckets, sum_value=model.statistics.success.ns / 1e9)
+    return family
+
+
+def _labels(model: Model) -> tuple[str, str]:
+    return model.name, str(model.version)

@@ -1,0 +1,80 @@
+"""What the server may be told, checked before anything starts."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..errors import InputError
+from ..runtimes.providers import Wanted
+from .access import check_exposure
+
+MIB = 1 << 20
+
+
+def default_threads(instances: int) -> int:
+    """Threads of the runtime: one core stays with the event loop, the others are shared by the instances."""
+    return max(1, (len(os.sched_getaffinity(0)) - 1) // instances)
+
+
+@dataclass(frozen=True)
+class ServeOptions:
+    """Times in seconds, sizes in bytes, ports 0 for any free one.
+
+    Raises:
+        InputError: an open host without protection, half a TLS pair, or a size that makes no sense.
+    """
+
+    source: Path
+    host: str = "127.0.0.1"
+    http_port: int = 8000
+    grpc_port: int = 8001
+    metrics_port: int = 8002
+    max_batch: int = 32
+    batch_delay: float = 0.0
+    instances: int = 1
+    threads: int = 1
+    providers: Sequence[Wanted] | None = None
+    queue: int = 256
+    request_timeout: float = 60.0
+    read_timeout: float = 30.0
+    max_request: int = 64 * MIB
+    max_pending: int = 1024 * MIB
+    max_connections: int = 1024
+    reload_interval: float = 2.0
+    drain_delay: float = 0.0
+    drain_timeout: float = 30.0
+    token: str | None = None
+    insecure: bool = False
+    tls_cert: Path | None = None
+    tls_key: Path | None = None
+    keep_going: bool = False
+    log_requests: bool = True
+
+    def __post_init__(self) -> None:
+        check_exposure(self.host, self.token, insecure=self.insecure)
+        if (self.tls_cert is None) != (self.tls_key is None):
+            raise InputError("one of --tls-cert and --tls-key", "both or neither", "Give both.")
+        for path in (self.tls_cert, self.tls_key):
+            if path is not None and not path.is_file():
+                raise InputError(f"{path} is not a file", "a PEM file", "Check the path.")
+        self._check_sizes()
+
+    def _check_sizes(self) -> None:
+        positive = (
+            "instances",
+            "threads",
+            "queue",
+            "request_timeout",
+            "read_timeout",
+            "max_request",
+            "max_pending",
+        )
+        at_least_0 = ("max_batch", "batch_delay", "reload_interval", "drain_delay", "drain_timeout")
+        for name in (*positive, *at_least_0, "max_connections"):
+            value = getattr(self, name)
+            if value < 0 or (value == 0 and name not in at_least_0):
+                wanted = "a value >= 0" if name in at_least_0 else "a positive value"
+                raise InputError(f"--{name.replace('_', '-')} {value}", wanted, "Change it or leave it out.")

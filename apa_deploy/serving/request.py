@@ -1,0 +1,52 @@
+"""An inference as both protocols see it."""
+
+from __future__ import annotations
+
+import itertools
+import re
+import secrets
+from dataclasses import dataclass, field
+
+import numpy as np
+
+_PROCESS, _numbers = secrets.token_hex(4), itertools.count(1)
+_SAFE_ID = re.compile(r"[\x21-\x7e]{1,128}")  # printable and short: it goes into headers and log lines
+
+
+@dataclass(slots=True)
+class WantedOutput:
+    """An output by name; `binary`: as raw bytes; `classes`: that many classes instead of scores, where > 0."""
+
+    name: str
+    binary: bool = True
+    classes: int = 0
+
+
+@dataclass(slots=True)
+class InferRequest:
+    """`outputs` None: all of them. `timeout`: seconds, None: the server's limit. `id` "": none was given."""
+
+    inputs: dict[str, np.ndarray]
+    outputs: list[WantedOutput] | None = None
+    id: str = ""
+    timeout: float | None = None
+    binary: bool = False
+    bytes: int = 0
+
+
+@dataclass(slots=True)
+class InferReply:
+    """`outputs` in the order in which they were asked for."""
+
+    model: str
+    version: str
+    id: str
+    outputs: list[tuple[WantedOutput, np.ndarray]] = field(default_factory=list)
+
+
+def trace_id(*candidates: str | None) -> str:
+    """The first candidate that may stand in a header and a log line, else a new one."""
+    for candidate in candidates:
+        if candidate and _SAFE_ID.fullmatch(candidate):
+            return candidate
+    return f"{_PROCESS}-{next(_numbers):x}"

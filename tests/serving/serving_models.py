@@ -1,0 +1,101 @@
+"""Small models with canonical nodes, as files: what the server's tests serve."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper
+
+from apa_deploy.graph.functions import with_functions
+from apa_deploy.graph.node import Parameters, make_node
+from apa_deploy.passport import Passport, dump, file_record, now, passport_path, versions
+
+FEATURES = 4
+
+
+def small_model(path: Path, *, kappa: float = 1.0, dtype: int = TensorProto.FLOAT, shape=("N", FEATURES)) -> Path:
+    """x -> y = AGLU(x), g = APA(x), written to `path`."""
+    values = [helper.make_tensor_value_info(name, dtype, shape) for name in ("x", "y", "g")]
+    nodes = [
+        make_node("AGLU", "x", "y", Parameters((0.5,), (kappa,)), "unit"),
+        make_node("APA", "x", "g", Parameters((1.5,), (kappa,)), "gate"),
+    ]
+    return _saved(path, helper.make_graph(nodes, "small", values[:1], values[1:]))
+
+
+def slow_model(path: Path, size: int = 512, steps: int = 240, copies: int = 64) -> Path:
+    """x (N, 4) -> y (N, 4): an activation, then matrix products that take some 100 milliseconds a row."""
+    x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, ("N", FEATURES)) for name in "xy")
+    constants = {
+        "widen": np.eye(FEATURES, size, dtype=np.float32),
+        "same": np.eye(size, dtype=np.float32),
+        "narrow": np.eye(size, FEATURES, dtype=np.float32),
+        "axis": np.array([1]),
+        "tiles": np.array([1, copies, 1]),
+    }
+    nodes = [
+        make_node("AGLU", "x", "a", Parameters((0.5,), (1.0,)), "unit"),
+        helper.make_node("MatMul", ["a", "widen"], ["wide"]),
+        helper.make_node("Unsqueeze", ["wide", "axis"], ["one"]),
+        helper.make_node("Tile", ["one", "tiles"], ["h0"]),
+        *(helper.make_node("MatMul", [f"h{i}", "same"], [f"h{i + 1}"]) for i in range(steps)),
+        helper.make_node("ReduceMax", [f"h{steps}", "axis"], ["best"], keepdims=0),
+        helper.make_node("MatMul", ["best", "narrow"], ["y"]),
+    ]
+    weights = [onnx.numpy_helper.from_array(array, name) for name, array in constants.items()]
+    return _saved(path, helper.make_graph(nodes, "slow", [x], [y], weights))
+
+
+def mixing_model(path: Path) -> Path:
+    """x (N, 4) -> y: each row minus the mean of all rows, so that requests must not share a run."""
+    x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, ("N", FEATURES)) for name in "xy")
+    axes = onnx.numpy_helper.from_array(np.array([0]), "axes")
+    nodes = [
+        make_node("AGLU", "x", "a", Parameters((0.5,), (1.0,)), "unit"),
+        helper.make_node("ReduceMean", ["a", "axes"], ["mean"], keepdims=1),
+        helper.make_node("Sub", ["a", "mean"], ["y"]),
+    ]
+    return _saved(path, helper.make_graph(nodes, "mixing", [x], [y], [axes]))
+
+
+def write_passport(artifact: Path, **changes) -> Passport:
+    """A passport that fits `artifact`, except for `changes`."""
+    fields = {
+        "created": now(),
+        "format": "onnx-custom",
+        "options": {},
+        "architecture": "small",
+        "weights": "model",
+        "input_shape": (FEATURES, 1, 1),
+        "output_names": ["y", "g"],
+        "inputs": [],
+        "outputs": [file_record(artifact)],
+        "versions": versions(),
+        "activations": [],
+    }
+    passport = Passport(**(fields | changes))
+    passport_path(artifact).write_text(dump(passport))
+    return passport
+
+
+def truth(x: np.ndarray, kappa: float = 1.0) -> dict[str, np.ndarray]:
+    """The outputs of `small_model` in float64."""
+    z = x.astype(np.float64)
+    unit, gate = ((1 + lam * np.exp(-kappa * z)) ** (-1 / lam) for lam in (0.5, 1.5))
+    return {"y": z * unit, "g": gate}
+
+
+# float32 of the parameters and of the result: at most 6e-7 of max(1, |y|) for any lambda up to 10 (the kernel's and
+# the function bodies' own bound), doubled for the rounding of the inputs' powers.
+TOLERANCE = 1.2e-6
+
+
+def _saved(path: Path, graph: onnx.GraphProto) -> Path:
+    domains = [helper.make_opsetid("", 18), helper.make_opsetid("com.apa", 1)]
+    model = with_functions(helper.make_model(graph, opset_imports=domains, ir_version=8))
+    onnx.checker.check_model(model)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    onnx.save(model, path)
+    return path

@@ -1,0 +1,204 @@
+"""How requests wait and run together. `run` is the batcher's own parameter: here a function that can be held up."""
+
+import asyncio
+import threading
+
+import numpy as np
+import pytest
+
+from apa_deploy.errors import InputError
+from apa_deploy.serving.batcher import Batcher
+from apa_deploy.serving.errors import ExecutionError, OverloadedError, RequestError, TimedOutError
+from apa_deploy.serving.statistics import Statistics
+from apa_deploy.serving.waiting import ClientGoneError, settled
+
+
+class Doubling:
+    """Doubles x, and keeps the sizes of its runs; a run waits until the gate is open."""
+
+    def __init__(self):
+        self.gate, self.sizes = threading.Event(), []
+        self.gate.set()
+
+    def __call__(self, inputs):
+        assert self.gate.wait(60)
+        self.sizes.append(len(inputs["x"]))
+        if (inputs["x"] == 13).any():
+            raise InputError("13", "another number", "Take it.")
+        if (inputs["x"] == 14).any():
+            raise MemoryError("14")
+        return {"y": inputs["x"] * 2}
+
+
+def batcher(run, **changes):
+    settings = {"max_batch": 4, "delay": 0.0, "instances": 1, "limit": 100, "statistics": Statistics()}
+    return Batcher(run, **(settings | changes))
+
+
+def rows(*values, width=1):
+    return {"x": np.repeat(np.array(values, np.float32)[:, None], width, axis=1)}
+
+
+async def held_up(one, run):
+    """A request that occupies the only instance until the gate opens."""
+    run.gate.clear()
+    future = one.submit(rows(0), 1)
+    while not one.executing:
+        await asyncio.sleep(0.001)
+    return future
+
+
+BATCHES = [
+    ("singles", [1] * 8, {}, [1, 4, 4]),
+    ("pairs and singles", [2, 1, 2, 2], {}, [1, 3, 4]),
+    ("full ones", [4, 4], {}, [1, 4, 4]),
+    ("no batching", [1, 2, 3], {"max_batch": 0}, [1, 1, 2, 3]),
+]
+
+
+@pytest.mark.parametrize(("counts", "changes", "sizes"), [c[1:] for c in BATCHES], ids=[c[0] for c in BATCHES])
+def test_what_waits_runs_together_in_order(counts, changes, sizes):
+    async def scenario():
+        run = Doubling()
+        one = batcher(run, **changes)
+        first = await held_up(one, run)
+        waiting = [one.submit(rows(*range(10 * at, 10 * at + n)), n) for at, n in enumerate(counts, 2)]
+        run.gate.set()
+        answers = await asyncio.gather(first, *waiting)
+        for at, (n, answer) in enumerate(zip(counts, answers[1:], strict=True), 2):
+            np.testing.assert_array_equal(answer["y"], rows(*range(10 * at, 10 * at + n))["x"] * 2)
+        await one.drained()
+        return run.sizes
+
+    assert asyncio.run(scenario()) == sizes
+
+
+def test_requests_of_one_turn_run_together():
+    async def scenario():
+        run = Doubling()
+        one = batcher(run)
+        await asyncio.gather(*(one.submit(rows(n), 1) for n in range(3)))
+        return run.sizes
+
+    assert asyncio.run(scenario()) == [3]
+
+
+def test_the_delay_waits_for_a_full_batch_but_not_for_ever():
+    async def scenario():
+        run = Doubling()
+        one = batcher(run, delay=0.2)
+        early = one.submit(rows(1), 1)
+        await asyncio.sleep(0.01)
+        late = [one.submit(rows(n), 1) for n in range(3)]
+        await asyncio.gather(early, *late)
+        await one.submit(rows(9), 1)
+        return run.sizes
+
+    assert asyncio.run(scenario()) == [4, 1]
+
+
+def test_other_shapes_run_apart():
+    async def scenario():
+        run = Doubling()
+        one = batcher(run)
+        first = await held_up(one, run)
+        waiting = [one.submit(rows(n, width=width), 1) for n, width in ((1, 2), (2, 2), (3, 5), (4, 2))]
+        run.gate.set()
+        await asyncio.gather(first, *waiting)
+        return run.sizes
+
+    assert asyncio.run(scenario()) == [1, 2, 1, 1]
+
+
+def test_the_queue_is_bounded_and_cancelled_requests_leave_it():
+    async def scenario():
+        run = Doubling()
+        one = batcher(run, limit=2)
+        first = await held_up(one, run)
+        waiting = [one.submit(rows(n), 1) for n in range(2)]
+        with pytest.raises(OverloadedError) as refused:
+            one.submit(rows(5), 1)
+        waiting[0].cancel()
+        third = one.submit(rows(7), 1)
+        run.gate.set()
+        await asyncio.gather(first, waiting[1], third)
+        return refused.value.retry_after, run.sizes
+
+    retry_after, sizes = asyncio.run(scenario())
+    assert retry_after >= 1
+    assert sizes == [1, 2]
+
+
+FAULTS = [(13, RequestError), (14, ExecutionError)]
+
+
+@pytest.mark.parametrize(("value", "error"), FAULTS, ids=["the runtime refuses", "the runtime breaks"])
+def test_a_request_that_fails_spoils_no_other(value, error):
+    async def scenario():
+        run = Doubling()
+        one = batcher(run)
+        return await asyncio.gather(*(one.submit(rows(n), 1) for n in (1, value, 3)), return_exceptions=True)
+
+    good, bad, also_good = asyncio.run(scenario())
+    assert isinstance(bad, error)
+    assert (good["y"].item(), also_good["y"].item()) == (2, 6)
+
+
+def test_outputs_without_rows_are_our_fault():
+    async def scenario():
+        one = batcher(lambda inputs: {"y": np.float32(inputs["x"].sum())})
+        return await asyncio.gather(*(one.submit(rows(n), 1) for n in (1, 2)), return_exceptions=True)
+
+    # Together they cannot be told apart; alone each is what it is.
+    assert [answer["y"] for answer in asyncio.run(scenario())] == [1, 2]
+
+
+def test_instances_run_at_once():
+    async def scenario():
+        run = Doubling()
+        run.gate.clear()
+        one = batcher(run, instances=2, max_batch=1)
+        waiting = [one.submit(rows(n), 1) for n in range(3)]
+        while one.executing < 2:
+            await asyncio.sleep(0.001)
+        left = one.waiting
+        run.gate.set()
+        await asyncio.gather(*waiting)
+        return left
+
+    assert asyncio.run(scenario()) == 1
+
+
+def test_statistics():
+    async def scenario():
+        statistics = Statistics()
+        one = batcher(Doubling(), statistics=statistics)
+        await asyncio.gather(*(one.submit(rows(n, n), 2) for n in range(2)))
+        await one.submit(rows(1), 1)
+        return statistics.document("m", 1)
+
+    said = asyncio.run(scenario())
+    assert (said["inference_count"], said["execution_count"]) == (5, 2)
+    assert [row["batch_size"] for row in said["batch_stats"]] == [1, 4]
+    assert said["inference_stats"]["queue"]["count"] == said["inference_stats"]["compute_infer"]["count"] == 3
+
+
+def test_a_time_limit_cancels():
+    async def scenario():
+        future = asyncio.get_running_loop().create_future()
+        with pytest.raises(TimedOutError):
+            await settled(future, 0.01)
+        return future.cancelled()
+
+    assert asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("limit", [0.001, 60])
+def test_a_client_that_goes_cancels(limit):
+    async def scenario():
+        future = asyncio.get_running_loop().create_future()
+        with pytest.raises((ClientGoneError, TimedOutError)) as ended:
+            await settled(future, limit, gone=lambda: asyncio.sleep(0))
+        return future.cancelled(), ended.type
+
+    assert asyncio.run(scenario()) == (True, ClientGoneError if limit == 60 else TimedOutError)

@@ -1,0 +1,160 @@
+"""A model's signature, configuration and warm-up."""
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto
+from serving_models import mixing_model, small_model, write_passport
+
+from apa_deploy.errors import InputError
+from apa_deploy.serving.classification import best_classes
+from apa_deploy.serving.errors import RequestError
+from apa_deploy.serving.layout import scan
+from apa_deploy.serving.model import load_model
+from apa_deploy.serving.model_config import ModelConfig
+from apa_deploy.serving.request import WantedOutput
+from apa_deploy.serving.signature import signature_from_onnx
+
+
+def loaded(source, **settings):
+    artifact = next(iter(scan(source, ModelConfig(**settings))["m"].artifacts.values()))
+    return load_model(artifact, threads=1, providers=None)
+
+
+def with_config(tmp_path, text, **small):
+    small_model(tmp_path / "m" / "1" / "model.onnx", **small)
+    (tmp_path / "m" / "config.pbtxt").write_text(text)
+    return tmp_path
+
+
+SHAPES = [
+    ("named batch", ("N", 4), 8),
+    ("fixed batch", (2, 4), 0),
+    ("open everywhere", ("N", "M"), 8),
+    ("a vector", ("N",), 8),
+]
+
+
+@pytest.mark.parametrize(("shape", "batch"), [c[1:] for c in SHAPES], ids=[c[0] for c in SHAPES])
+def test_batching_follows_the_file(tmp_path, shape, batch):
+    model = onnx.load(small_model(tmp_path / "m.onnx", shape=shape))
+    assert signature_from_onnx(model, 8).max_batch == batch
+
+
+def test_a_file_without_a_usable_datatype(tmp_path):
+    model = onnx.load(small_model(tmp_path / "m.onnx"))
+    model.graph.input[0].type.tensor_type.elem_type = TensorProto.BFLOAT16
+    with pytest.raises(InputError, match="BFLOAT16"):
+        signature_from_onnx(model, 8)
+
+
+REQUESTS = [
+    ("fits", {"x": np.zeros((3, 4), np.float32)}, 3),
+    ("full", {"x": np.zeros((8, 4), np.float32)}, 8),
+    ("too many rows", {"x": np.zeros((9, 4), np.float32)}, "a batch of 9"),
+    ("another dtype", {"x": np.zeros((3, 4))}, "FP64"),
+    ("another size", {"x": np.zeros((3, 5), np.float32)}, "shape"),
+    ("another rank", {"x": np.zeros((3, 4, 1), np.float32)}, "shape"),
+    ("another name", {"z": np.zeros((3, 4), np.float32)}, "inputs z"),
+    ("one too many", {n: np.zeros((3, 4), np.float32) for n in "xz"}, "inputs x, z"),
+    ("nothing", {}, "inputs none"),
+]
+
+
+@pytest.mark.parametrize(("inputs", "wanted"), [c[1:] for c in REQUESTS], ids=[c[0] for c in REQUESTS])
+def test_requests_are_held_against_the_signature(tmp_path, inputs, wanted):
+    signature = signature_from_onnx(onnx.load(small_model(tmp_path / "m.onnx")), 8)
+    if isinstance(wanted, int):
+        assert signature.rows(inputs) == wanted
+    else:
+        with pytest.raises(RequestError, match=wanted):
+            signature.rows(inputs)
+
+
+@pytest.mark.parametrize("names", [["z"], ["y", "y"], ["y", "z"]])
+def test_outputs_that_cannot_be_had(tmp_path, names):
+    signature = signature_from_onnx(onnx.load(small_model(tmp_path / "m.onnx")), 8)
+    with pytest.raises(RequestError):
+        signature.wanted([WantedOutput(name) for name in names], binary=True)
+
+
+X = 'input [ { name: "x" data_type: TYPE_FP32 dims: [ 4 ] } ]'
+CONFIGS = [
+    ("agrees", f"max_batch_size: 4 {X}", {}, 4),
+    ("no batching", X, {}, 0),
+    ("another datatype", X.replace("FP32", "FP16"), {}, "TYPE_FP16"),
+    ("another name", X.replace('"x"', '"z"'), {}, "z TYPE_FP32"),
+    ("batches of a fixed batch", f"max_batch_size: 4 {X}", {"shape": (2, 4)}, "max_batch_size 4"),
+    ("labels that are not there", 'output [ { name: "y" data_type: TYPE_FP32 label_filename: "l" } ]', {}, "'l'"),
+    ("labels elsewhere", 'output [ { name: "y" data_type: TYPE_FP32 label_filename: "../l" } ]', {}, "'../l'"),
+]
+
+
+@pytest.mark.parametrize(("text", "small", "wanted"), [c[1:] for c in CONFIGS], ids=[c[0] for c in CONFIGS])
+def test_config_is_held_against_the_file(tmp_path, text, small, wanted):
+    source = with_config(tmp_path, text, **small)
+    if isinstance(wanted, int):
+        model = loaded(source)
+        assert model.signature.max_batch == wanted
+        model.session.close()
+    else:
+        with pytest.raises(InputError, match=wanted):
+            loaded(source)
+
+
+def test_rows_that_influence_each_other_are_not_batched(tmp_path):
+    mixing_model(tmp_path / "m.onnx")
+    model = loaded(tmp_path)
+    assert model.signature.max_batch == 0
+    assert any("not batched" in notice for notice in model.notices)
+    model.session.close()
+
+
+def test_independent_rows_are_batched_and_a_missing_passport_is_noticed(tmp_path):
+    small_model(tmp_path / "m.onnx")
+    model = loaded(tmp_path, max_batch=16)
+    assert model.signature.max_batch == 16
+    assert model.notices == ["no passport: neither the files nor the results are verified"]
+    model.session.close()
+
+
+def test_the_passport_is_asked_before_the_runtime(tmp_path):
+    path = small_model(tmp_path / "m.onnx")
+    write_passport(path)
+    path.write_bytes(small_model(tmp_path / "other.onnx", kappa=2).read_bytes())
+    (tmp_path / "other.onnx").unlink()
+    with pytest.raises(Exception, match="sha256"):
+        loaded(tmp_path)
+
+
+def test_a_file_replaced_between_check_and_use(tmp_path):
+    small_model(tmp_path / "m.onnx")
+    artifact = scan(tmp_path, ModelConfig())["m"].artifacts[1]
+    small_model(tmp_path / "new", kappa=2).replace(tmp_path / "m.onnx")
+    with pytest.raises(InputError, match="replaced while"):
+        load_model(artifact, threads=1, providers=None)
+
+
+@pytest.mark.parametrize("content", [b"", b"not onnx", b"\x08\x08" * 500], ids=["empty", "text", "broken"])
+def test_a_file_that_is_no_model(tmp_path, content):
+    (tmp_path / "m.onnx").write_bytes(content)
+    with pytest.raises(InputError):
+        loaded(tmp_path)
+
+
+CLASSES = [
+    ("floats", np.array([[0.1, 0.9], [0.7, 0.3]], np.float32), [["0.900000:1"], ["0.700000:0"]]),
+    ("integers", np.array([[1, 9], [7, 3]]), [["9:1"], ["7:0"]]),
+    ("ties keep the order", np.array([[2, 2], [2, 2]]), [["2:0"], ["2:0"]]),
+]
+
+
+@pytest.mark.parametrize(("scores", "wanted"), [c[1:] for c in CLASSES], ids=[c[0] for c in CLASSES])
+def test_classes(scores, wanted):
+    assert best_classes(scores, 1, [], batched=True).tolist() == wanted
+
+
+def test_classes_with_labels_and_more_than_there_are():
+    scores = np.array([[0.25, 0.75]], np.float32)
+    got = best_classes(scores, 9, ["cat", "dog"], batched=True)
+    assert got.tolist() == [["0.750000:1:dog", "0.250000:0:cat"]]
