@@ -98,8 +98,8 @@ def _record(passport: Passport, source: Path, engine: Path, built: Built, option
     note = f"engine executed: {ran[0]}" if ran else f"engine not executed on this machine: {_why_not(options)}"
     notice(note)
     chosen = {
-        "batches": options.batches,
-        "capabilities": options.capabilities,
+        "batches": list(options.batches),
+        "capabilities": list(options.capabilities),
         "strip_weights": options.strip_weights,
     }
     passport.format = FORMAT

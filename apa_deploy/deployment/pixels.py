@@ -56,9 +56,10 @@ class Pixels(nn.Module):
         self.register_buffer("shift", (-mean / std).reshape(1, 3, 1, 1).float())
 
     def forward(self, x: Tensor) -> Tensor:
+        x = x.to(self.factor.dtype)  # first: TensorRT moves no uint8
         x = x.permute(0, 3, 1, 2) if self.layout == "nhwc" else x
         x = x.flip(1) if self.swap else x
-        return x.to(self.factor.dtype) * self.factor + self.shift
+        return x * self.factor + self.shift
 
 
 def pixels_of(preprocess: str, layout: str, channels: str | None) -> Pixels:

@@ -29,7 +29,8 @@ _BEGINS = {
     "ReduceLogSumExp", "CumSum", "Exp", "Log", "Pow", "Sqrt", "Reciprocal", "Softplus",
 }  # fmt: skip
 _GOES_ON = {
-    "Add", "Sub", "Mul", "Div", "Neg", "Abs", "Max", "Min", "Clip", "Expand", "Unsqueeze", "Squeeze",
+    "Add", "Sub", "Mul", "Div", "Neg", "Abs", "Max", "Min", "Clip", "Expand", "Unsqueeze", "Squeeze", "Transpose",
+    "Slice", "Gather",
 }  # fmt: skip
 
 _TYPE_NAME: dict[int, str] = {

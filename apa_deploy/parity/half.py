@@ -114,13 +114,17 @@ def _model_gate(
 def check_half_activations(
     path: Path, sites: Sequence[Site], precision: str, library: Path | None = None
 ) -> list[ActivationCheck]:
-    """Every site of the file on a grid that `precision` can hold, in one ONNX Runtime session."""
+    """Every site of the file on a grid that `precision` can hold, in one ONNX Runtime session.
+
+    With `library` its kernels run in the type itself; without, every value of the site is rounded to it.
+    """
     if not sites:
         return []
     model = onnx.load(path)
     ranks = ranks_and_types(model)
     small, inputs, outputs = isolated(model, [(site.source, site.target) for site in sites])
-    session = cpu_session(with_float32_ends(small).SerializeToString(), library)
+    runnable = with_float32_ends(small) if library else emulated(small)
+    session = cpu_session(runnable.SerializeToString(), library)
     element = NUMPY_TYPE[precision]
     grids = [grid_of(site, ranks[site.source][0] or 4).astype(element).astype(np.float32) for site in sites]
     values = session.run(outputs, dict(zip(inputs, grids, strict=True)))
