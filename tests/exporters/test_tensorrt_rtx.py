@@ -70,8 +70,8 @@ def test_engine_in_each_precision(network, precision, tmp_path, capsys):
     assert build.seconds > 0
     assert build.peak_memory_bytes > 1 << 20
     if network is one_layer and precision != "fp32":
-        # input to NHWC, convolution with its activation, output back: the chain is no kernel of its own
-        assert build.launches.get("runtime_fusion") == 1
+        # input to NHWC, convolution, output back: the chain's dozen of nodes melts into one of these. Into which,
+        # and so the layers' types, differs from machine to machine; test_rtx_launches.py counts beside SiLU.
         assert sum(build.launches.values()) <= 3
     assert build.executed == bool(device_count())
     if not build.executed:
