@@ -125,8 +125,8 @@ def _chosen(options: TrtOptions) -> dict[str, object]:
 def _write_golden(folder: Path, model: Model, passport: Passport, options: TrtOptions) -> dict[str, Limit]:
     """Inputs and outputs at the usual batch; the limits that `model_gate` derives from them."""
     feeds, precision, names = _feeds(model, options), options.graph.precision, passport.output_names
-    truth = _outputs(model, feeds, names, torch.float64)
-    single = _outputs(model, feeds, names, torch.float32)
+    truth = outputs_of(model, feeds, names, torch.float64)
+    single = outputs_of(model, feeds, names, torch.float32)
     golden.save(folder / INPUTS, [_as_given(feed, options) for feed in feeds])
     golden.save(folder / TRUTH, truth)
     golden.save(folder / FLOAT32, single)
@@ -148,7 +148,8 @@ def _as_given(feed: Feed, options: TrtOptions) -> Feed:
     return {name: array.astype(np.float16) if half else array for name, array in feed.items()}
 
 
-def _outputs(model: Model, feeds: list[Feed], names: list[str], dtype: torch.dtype) -> list[Feed]:
+def outputs_of(model: Model, feeds: list[Feed], names: list[str], dtype: torch.dtype) -> list[Feed]:
+    """What torch says in `dtype`."""
     module = copy.deepcopy(model.module).to(dtype)
     with TorchRunner(module, feeds[0], names, dtype, str(dtype)) as runner:
         return [dict(runner.infer(feed)) for feed in feeds]
