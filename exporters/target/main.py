@@ -63,7 +63,7 @@ def _result(folder: Path, options: argparse.Namespace, gpu: machine.Gpu, report:
 
 @contextmanager
 def _copied(kept: Path | None) -> Iterator[Path]:
-    """A timing cache to work on, which becomes `kept` in the end; Polygraphy leaves a lock beside the one it uses."""
+    """A timing cache to work on, `kept` in the end; Polygraphy leaves a lock beside the one it uses."""
     with tempfile.TemporaryDirectory() as scratch:
         cache = Path(scratch) / "timing.cache"
         if kept and kept.exists():

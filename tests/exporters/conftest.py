@@ -1,3 +1,1 @@
-from tests.standin.machine import machine
-
-__all__ = ["machine"]
+from tests.standin.machine import machine  # noqa: F401 - a fixture

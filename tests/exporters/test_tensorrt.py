@@ -18,14 +18,16 @@ import torch
 
 from apa_deploy.errors import InputError
 from apa_deploy.native import LibraryError, trt_plugin_library
+from apa_deploy.parity.report import ParityError
 from apa_deploy.passport import read_passport
 from apa_deploy.runtimes.cuda_driver import device_count
 from exporters.bundle import trtexec_lines
+from exporters.child import EngineError
 from exporters.cli import main
 from exporters.onnx import OnnxOptions
 from exporters.target.recipe import read_recipe
 from exporters.target.refusal import FAILED, MISSING, MISUSE
-from exporters.tensorrt import export_bundle
+from exporters.tensorrt import _build, export_bundle
 from exporters.trt_options import TrtOptions, check_trt_options, profile
 from tests.exporters.trt_bundles import OPTIONS, RUNS, Ran, changed, digits
 from tests.networks import tiny_net
@@ -322,10 +324,10 @@ def test_misuse_exits_2(arguments, saw, checkpoint, tmp_path, capsys):
     assert names(tmp_path) == ["model.pth"]
 
 
-def exported(checkpoint, machine, arguments, faults=""):
+def exported(checkpoint, machine, arguments):
     """`apa-export` on a machine that has everything."""
     repository = Path(__file__).parents[2]
-    variables = machine.variables(10, STANDIN_FAULTS=faults)
+    variables = machine.variables(10)
     variables["PYTHONPATH"] += f"{os.pathsep}{repository}"
     command = [sys.executable, "-m", "exporters.cli", *checkpoint, *arguments.split()]
     return subprocess.run(command, capture_output=True, text=True, env=os.environ | variables, timeout=180)
@@ -343,9 +345,20 @@ def test_one_command_where_a_gpu_is(checkpoint, machine, tmp_path):
     assert "Building engine: Tactics" in done.stderr
 
 
-def test_wrong_engine_exits_1_and_leaves_nothing(checkpoint, machine, tmp_path):
-    given = "--activation decomposed --batch 2 --latency-runs 20"
-    done = exported(checkpoint, machine, given, faults="wrong:decomposed")
-    assert done.returncode == 1
-    assert "logits is 5.0e-01 off (TensorRT on Stand-in GPU" in done.stderr
-    assert names(tmp_path) == ["model.pth"]
+def test_wrong_engine_is_a_parity_error(bundle, machine, tmp_path, monkeypatch):
+    """What the child refuses becomes the error that `apa-export` knows: exit 1, and its report on `--json`."""
+    for name, value in machine.variables(10, STANDIN_FAULTS="wrong:decomposed").items():
+        monkeypatch.setenv(name, value)
+    folder = changed(bundle, tmp_path / "b", models={"decomposed": "model.onnx"})
+    passport = read_passport(folder / "passport.json")
+    with pytest.raises(ParityError, match=r"logits is 5\.0e-01 off \(TensorRT on Stand-in GPU") as caught:
+        _build(folder, tmp_path, passport, OPTIONS)
+    assert not caught.value.report.passed
+    assert passport.parity.passed
+
+
+def test_builder_that_dies_is_an_error_with_its_last_lines(bundle, machine, tmp_path, monkeypatch):
+    for name, value in machine.variables(10, STANDIN_FAULTS="die").items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(EngineError, match="SIGABRT"):
+        _build(bundle, tmp_path, read_passport(bundle / "passport.json"), OPTIONS)
