@@ -7,16 +7,14 @@ import subprocess
 import sys
 from pathlib import Path
 
-import canonical_models as models
 import pytest
 
 import apa_deploy
 from apa_deploy.errors import InputError, MissingError
-from apa_deploy.graph.functions import with_functions
-from apa_deploy.graph.node import Parameters
 from apa_deploy.native import LibraryError, trt_plugin_library
 from apa_deploy.runtimes.cuda_driver import device_count
 from apa_deploy.runtimes.engine_trust import Trust, UntrustedEngineError, trusted_engine
+from tests.standin.engines import passport_for, standing_in
 from tests.standin.machine import MAJORS
 
 pytestmark = pytest.mark.xdist_group("standin")
@@ -24,13 +22,6 @@ no_gpu = pytest.mark.skipif(device_count() > 0, reason="a real GPU would answer 
 HERE = Path(__file__).parent
 CONTENT = b"an engine"
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
-
-
-def passport_for(engine, sha256=None, **fields):
-    found = sha256 or hashlib.sha256(engine.read_bytes()).hexdigest()
-    record = {"name": engine.name, "sha256": found, "bytes": engine.stat().st_size}
-    beside = engine.with_name(engine.name + ".passport.json")
-    beside.write_text(json.dumps({"format": "trt", "options": {}, "outputs": [record]} | fields))
 
 
 @pytest.fixture
@@ -96,19 +87,6 @@ def test_without_a_gpu_or_tensorrt(engine, monkeypatch):
 def test_no_context_at_all(engine):
     with pytest.raises(InputError, match="contexts=0"):
         apa_deploy.Session(engine, trust_engine=True, contexts=0)
-
-
-def standing_in(kind="decomposed", **facts):
-    """An engine of the stand-in: y = AGLU(x), 1 to 32 rows of 4."""
-    model = with_functions(models.one_node(Parameters((0.5,), (1.2,)), shape=("N", 4)))
-    known = {
-        "kind": kind,
-        "embedded": False,
-        "stripped": False,
-        "detailed": True,
-        "shapes": {"x": [[1, 4], [8, 4], [32, 4]]},
-    }
-    return b"STANDIN" + json.dumps(known | facts).encode() + b"\n" + model.SerializeToString()
 
 
 def session_of(engine, machine, code, major=10, **variables):

@@ -85,6 +85,9 @@ class ICudaEngine(Checked):
     def get_tensor_shape(self, name: str) -> tuple[int, ...]:
         return self._tensor(name).shape
 
+    def get_tensor_profile_shape(self, name: str, profile_index: int) -> list[tuple[int, ...]]:
+        return [tuple(shape) for shape in self._facts["shapes"][name]]
+
     def _tensor(self, name: str) -> ITensor:
         tensor = ITensor()
         tensor._value = self._tensors[name]
