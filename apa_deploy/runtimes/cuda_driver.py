@@ -9,12 +9,26 @@ _NAMES = ("libcuda.so.1", "nvcuda.dll")
 
 def device_count() -> int:
     """How many GPUs the driver shows; 0 where there is no driver."""
+    driver = _driver()
+    count = ctypes.c_int(0)
+    if driver is None or driver.cuInit(0) or driver.cuDeviceGetCount(ctypes.byref(count)):
+        return 0
+    return count.value
+
+
+def missing_gpu() -> tuple[str, str] | None:
+    """What is missing, and what adds it; None where there is a GPU."""
+    if device_count():
+        return None
+    if _driver() is None:
+        return "the NVIDIA driver", "install r580 or later (r525 for CUDA 12)"
+    return "a GPU", "use a machine that has one, or start the container with --gpus all"
+
+
+def _driver() -> ctypes.CDLL | None:
     for name in _NAMES:
         try:
-            driver = ctypes.CDLL(name)
+            return ctypes.CDLL(name)
         except OSError:
             continue
-        count = ctypes.c_int(0)
-        if driver.cuInit(0) == 0 and driver.cuDeviceGetCount(ctypes.byref(count)) == 0:
-            return count.value
-    return 0
+    return None

@@ -1,0 +1,64 @@
+"""What an engine is made of, by TensorRT's own inspector: kernels by type, and the number types they write.
+
+An engine that was asked for in fp16 and is not really in it is as large and as slow as one in fp32, and nothing
+else says so. TensorRT 10 and 11 spell types in several ways: "Half", "Row major linear FP16 format".
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+_SPELLINGS = {
+    "bf16": re.compile(r"\b(BF16|BFLOAT16)\b", re.IGNORECASE),
+    "fp16": re.compile(r"\b(FP16|HALF|FLOAT16)\b", re.IGNORECASE),
+    "fp32": re.compile(r"\b(FP32|FLOAT|FLOAT32)\b", re.IGNORECASE),
+    "int8": re.compile(r"\b(INT8)\b", re.IGNORECASE),
+}
+_FIELD = re.compile("data ?type|format", re.IGNORECASE)
+_HEAVY = re.compile("conv|correlation|gemm|matmul|matrix", re.IGNORECASE)
+# Entries that launch no kernel of the network.
+_NO_LAUNCH = {"shape_call", "signal", "wait", "NoOp", "Constant", "ShapeHostToDevice"}
+
+
+def layers_of(engine: Any, context: Any) -> list[dict[str, Any]]:
+    """The inspector's layers; the engine must have been built with detailed verbosity."""
+    import tensorrt as trt
+
+    inspector = engine.create_engine_inspector()
+    inspector.execution_context = context
+    return list(json.loads(inspector.get_engine_information(trt.LayerInformationFormat.JSON))["Layers"])
+
+
+def launches(layers: Iterable[dict[str, Any]]) -> dict[str, int]:
+    """How many layers there are of each type that launches a kernel."""
+    kinds = (layer.get("LayerType", "unknown") for layer in layers)
+    return dict(Counter(kind for kind in kinds if kind not in _NO_LAUNCH))
+
+
+def written_types(layers: Iterable[dict[str, Any]]) -> dict[str, int]:
+    """How many layers write each floating or int8 type."""
+    return dict(Counter(kind for layer in layers for kind in _types(layer.get("Outputs", []))))
+
+
+def really_in(precision: str, layers: Sequence[dict[str, Any]]) -> bool:
+    """Whether most convolutions and matrix products read `precision`; where none is named so, whether any layer.
+
+    What they write does not tell: the last one may be fused with the Cast to a float32 output.
+    """
+    heavy = [layer for layer in layers if _HEAVY.search(layer.get("LayerType", ""))]
+    inside = [precision in _types(layer.get("Inputs", [])) for layer in heavy or layers]
+    return sum(inside) * 2 > len(inside) if heavy else any(inside)
+
+
+def _types(tensors: Iterable[dict[str, Any]]) -> set[str]:
+    return {found for tensor in tensors if (found := _type(tensor))}
+
+
+def _type(tensor: dict[str, Any]) -> str | None:
+    """TensorRT 11 has a field for the type, TensorRT 10 one for type and format together."""
+    text = " ".join(str(value) for key, value in tensor.items() if _FIELD.search(key))
+    return next((name for name, spelling in _SPELLINGS.items() if spelling.search(text)), None)
