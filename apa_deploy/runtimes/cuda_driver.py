@@ -1,20 +1,60 @@
-"""Is there an NVIDIA GPU that a program may use? Asks the driver alone; no CUDA toolkit is needed."""
+"""The NVIDIA driver and its GPUs. Asks the driver alone; no CUDA toolkit is needed."""
 
 from __future__ import annotations
 
 import ctypes
+from dataclasses import dataclass
 
 _NAMES = ("libcuda.so.1", "nvcuda.dll")
+_MAJOR, _MINOR = 75, 76  # CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_*
+_NAME_LENGTH = 256
+
+
+@dataclass(frozen=True)
+class Device:
+    """A GPU. `capability`: such as "8.9"."""
+
+    name: str
+    capability: str
 
 
 def device_count() -> int:
     """How many GPUs the driver shows; 0 where there is no driver."""
+    driver, count = _library(), ctypes.c_int(0)
+    if driver is None or driver.cuInit(0) != 0 or driver.cuDeviceGetCount(ctypes.byref(count)) != 0:
+        return 0
+    return count.value
+
+
+def devices() -> tuple[Device, ...]:
+    """The GPUs that the driver shows."""
+    driver = _library()
+    return tuple(_device(driver, number) for number in range(device_count()))
+
+
+def cuda_version() -> tuple[int, int] | None:
+    """The newest CUDA that the driver serves, e.g. (13, 0); None where there is no driver."""
+    driver, version = _library(), ctypes.c_int(0)
+    if driver is None or driver.cuDriverGetVersion(ctypes.byref(version)) != 0:
+        return None
+    return version.value // 1000, version.value % 1000 // 10
+
+
+def _library() -> ctypes.CDLL | None:
     for name in _NAMES:
         try:
-            driver = ctypes.CDLL(name)
+            return ctypes.CDLL(name)
         except OSError:
             continue
-        count = ctypes.c_int(0)
-        if driver.cuInit(0) == 0 and driver.cuDeviceGetCount(ctypes.byref(count)) == 0:
-            return count.value
-    return 0
+    return None
+
+
+def _device(driver: ctypes.CDLL | None, number: int) -> Device:
+    assert driver is not None  # it counted its devices
+    handle, name = ctypes.c_int(0), ctypes.create_string_buffer(_NAME_LENGTH)
+    driver.cuDeviceGet(ctypes.byref(handle), number)
+    driver.cuDeviceGetName(name, _NAME_LENGTH, handle)
+    parts = [ctypes.c_int(0), ctypes.c_int(0)]
+    for part, attribute in zip(parts, (_MAJOR, _MINOR), strict=True):
+        driver.cuDeviceGetAttribute(ctypes.byref(part), attribute, handle)
+    return Device(name.value.decode(errors="replace"), f"{parts[0].value}.{parts[1].value}")
