@@ -13,6 +13,7 @@ from pathlib import Path
 
 from .errors import InputError
 
+PASSPORT_SUFFIX = ".passport.json"
 _CHUNK = 1 << 20
 _ANY_WRITE = 0o222
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from .errors import MissingError
 
 FOLDER = Path(__file__).parent / "lib"
+_SOURCES = FOLDER / "src"
 _ORT, _TENSORRT = "libapa_ort.so", "libapa_trt.so"
 
 
@@ -36,6 +37,19 @@ def trt_plugin_library() -> Path:
         LibraryError: it was not built; the message names the command that builds it.
     """
     return _present(_TENSORRT, "the TensorRT plugin", "a C++17 compiler and nvcc")
+
+
+def trt_plugin_sources() -> dict[str, Path]:
+    """The folders that the TensorRT plugin is built from, by name: for a platform that this build does not serve.
+
+    Raises:
+        LibraryError: they are not there.
+    """
+    for root in (_SOURCES, Path(__file__).parents[1] / "plugins"):
+        folders = {name: root / name for name in ("tensorrt", "include")}
+        if all(path.is_dir() for path in folders.values()):
+            return folders
+    raise LibraryError(_SOURCES, "the sources of the TensorRT plugin", "Install apa-deploy again.")
 
 
 def _present(name: str, wanted: str, needs: str) -> Path:

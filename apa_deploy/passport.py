@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from . import __version__
 from .errors import InputError
-from .files import sha256
+from .files import PASSPORT_SUFFIX, sha256
 from .parity.report import ParityReport
 
 SCHEMA = 1
@@ -45,11 +45,29 @@ class ActivationRecord(BaseModel):
     form: str
 
 
+class EngineCandidate(BaseModel):
+    """An engine that was built and tried. `max_rel`: by output; `types`: layers that write each number type.
+
+    `refused`: why it could not be used; `latency_ms`: raw samples, taken in turns with the other candidates.
+    """
+
+    activation: str
+    passed: bool
+    refused: str
+    max_rel: dict[str, float]
+    bytes: int
+    seconds: float
+    launches: dict[str, int]
+    types: dict[str, int]
+    latency_ms: list[float]
+
+
 class EngineBuild(BaseModel):
     """How an engine was built. `model`: the ONNX file it was built from, judged by `Passport.parity`.
 
     `capabilities`: empty for a portable engine; `batches`: least, usual, largest; `launches`: kernels by type;
-    `executed`: whether it ran on the machine that built it; `note`: why not, or where.
+    `executed`: whether it ran on the machine that built it; `note`: why not, or where. Of `--format trt`:
+    `activation` and the `reason` for it, the `candidates` it was chosen from, and the `plugin` library it needs.
     """
 
     builder: str
@@ -61,6 +79,12 @@ class EngineBuild(BaseModel):
     launches: dict[str, int]
     executed: bool
     note: str
+    activation: str | None = None
+    reason: str | None = None
+    candidates: list[EngineCandidate] = []
+    types: dict[str, int] = {}
+    gpu: dict[str, str | int] | None = None
+    plugin: FileRecord | None = None
 
 
 class Passport(BaseModel):
@@ -94,7 +118,7 @@ class PassportError(InputError):
 
 def passport_path(artifact: Path) -> Path:
     """Where the passport of `artifact` lies."""
-    return artifact.with_name(artifact.name + ".passport.json")
+    return artifact.with_name(artifact.name + PASSPORT_SUFFIX)
 
 
 def file_record(path: Path) -> FileRecord:

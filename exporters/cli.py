@@ -25,11 +25,17 @@ from apa_deploy.parity.report import ParityError
 from apa_deploy.passport import EngineBuild, Passport, dump
 from apa_deploy.replace import FLOORS
 
+from .bundle import trtexec_lines
 from .onnx import FORMATS, OnnxOptions, export_onnx
+from .tensorrt import FORMAT as TRT
+from .tensorrt import export_bundle, export_trt
 from .tensorrt_rtx import BATCHES, RtxOptions, export_rtx
 from .tensorrt_rtx import FORMAT as RTX
+from .trt_options import ACTIVATIONS, AUTO, LEVELS, TrtOptions
 
-_SUFFIX = {"onnx": ".onnx", "onnx-custom": ".custom.onnx", RTX: ".engine"}
+_SUFFIX = {"onnx": ".onnx", "onnx-custom": ".custom.onnx", RTX: ".engine", TRT: ".engine"}
+_ENGINES = (TRT, RTX)
+_UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -40,13 +46,16 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = verb_parser("apa-export", __doc__ or "")
     parser.add_argument("checkpoint", metavar="MODEL", type=Path, help="checkpoint: .pth, .pt or .safetensors")
-    parser.add_argument("--format", choices=(*FORMATS, RTX), default="onnx", help="what to make (default: onnx)")
+    parser.add_argument(
+        "--format", choices=(*FORMATS, *_ENGINES), default="onnx", help="what to make (default: onnx)"
+    )
     parser.add_argument("-o", "--output", type=Path, help="file to write (default: MODEL's name, here)")
     parser.add_argument("--force", action="store_true", help="replace existing files")
     _add_loading(parser.add_argument_group("loading"))
     _add_graph(parser.add_argument_group("graph"))
     _add_deployment(parser.add_argument_group("baked into the graph"))
-    _add_engine(parser.add_argument_group(f"engine ({RTX})"))
+    _add_engine(parser.add_argument_group(f"engine ({', '.join(_ENGINES)})"))
+    _add_trt(parser.add_argument_group(f"engine ({TRT})"))
     _add_verification(parser.add_argument_group("verification"))
     return parser
 
@@ -73,9 +82,27 @@ def _add_graph(group: argparse._ArgumentGroup) -> None:
 
 def _add_engine(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
-        "--compute-capability", metavar="8.6,8.9", type=_capabilities, default=(), help="(default: 8.0 and later)"
+        "--compute-capability",
+        metavar="8.6,8.9",
+        type=_capabilities,
+        default=(),
+        help=f"{RTX} (default: 8.0 and later)",
     )
     group.add_argument("--strip-weights", action="store_true", help="leave the weights out; needs a GPU")
+
+
+def _add_trt(group: argparse._ArgumentGroup) -> None:
+    group.add_argument("--bundle", type=Path, metavar="DIR", help="write what another machine needs to build it")
+    group.add_argument("--activation", choices=ACTIVATIONS, help="auto (default): the faster one that is right")
+    group.add_argument("--shapes", type=_shapes, metavar="MIN:OPT:MAX", help="of an image, each CxHxW")
+    group.add_argument("--workspace", type=_size, metavar="SIZE", help="the builder's, e.g. 4G")
+    group.add_argument("--optimization-level", type=int, metavar="N", help="0 to 5 (TensorRT's own default: 3)")
+    group.add_argument("--timing-cache", type=Path, metavar="FILE", help="read it, and add what was learned")
+    group.add_argument("--version-compatible", action="store_true", help="for later versions of TensorRT too")
+    group.add_argument(
+        "--hardware-compatible", nargs="?", const=LEVELS[0], choices=LEVELS, help=f"other GPUs too ({LEVELS[0]})"
+    )
+    group.add_argument("--embed-plugin", action="store_true", help="put the plugin's code into the engine")
 
 
 def _add_deployment(group: argparse._ArgumentGroup) -> None:
@@ -111,6 +138,20 @@ def _shape(text: str) -> Shape:
     if not match or "0" in match.groups():
         raise argparse.ArgumentTypeError(f"{text!r}: wanted CxHxW with positive sizes, e.g. 3x224x224")
     return int(match[1]), int(match[2]), int(match[3])
+
+
+def _shapes(text: str) -> tuple[Shape, Shape, Shape]:
+    parts = text.split(":")
+    if len(parts) != 3:
+        raise argparse.ArgumentTypeError(f"{text!r}: wanted MIN:OPT:MAX, e.g. 3x160x160:3x224x224:3x320x320")
+    return _shape(parts[0]), _shape(parts[1]), _shape(parts[2])
+
+
+def _size(text: str) -> int:
+    match = re.fullmatch(r"(\d+)([KMG]?)(i?B)?", text)
+    if not match or not int(match[1]):
+        raise argparse.ArgumentTypeError(f"{text!r}: wanted bytes, or e.g. 512M or 4G")
+    return int(match[1]) * _UNITS[match[2]]
 
 
 def _batch(text: str) -> int | tuple[int, int, int]:
@@ -161,7 +202,7 @@ def _made(model: Model, output: Path, options: argparse.Namespace) -> Passport:
     graph = OnnxOptions(
         format=options.format,
         opset=options.opset,
-        batch=None if options.format == RTX else options.batch,
+        batch=options.batch if options.format in FORMATS else None,
         decomposition=options.decomposition,
         precision=options.precision,
         half_io=options.half_io,
@@ -169,30 +210,67 @@ def _made(model: Model, output: Path, options: argparse.Namespace) -> Passport:
         inputs=options.inputs,
         force=options.force,
     )
-    return (
-        export_onnx(model, output, graph)
-        if options.format != RTX
-        else export_rtx(model, output, _rtx(graph, options))
+    if options.format == RTX:
+        batches, capabilities = _batches(options), options.compute_capability
+        return export_rtx(model, output, RtxOptions(graph, batches, capabilities, options.strip_weights))
+    if options.format == TRT:
+        return _made_trt(model, output, _trt(graph, options), options)
+    return export_onnx(model, output, graph)
+
+
+def _made_trt(model: Model, output: Path, trt: TrtOptions, options: argparse.Namespace) -> Passport:
+    if not options.bundle:
+        return export_trt(model, output, trt)
+    recipe, passport = export_bundle(model, options.bundle, output.name, trt)
+    if not options.json:
+        print(f"{options.bundle}: on a machine with a GPU, run: python3 build.py\nor, in that folder:")
+        print("\n".join(f"  {line}" for line in trtexec_lines(recipe)))
+    return passport
+
+
+def _trt(graph: OnnxOptions, options: argparse.Namespace) -> TrtOptions:
+    return TrtOptions(
+        graph=graph,
+        activation=options.activation or AUTO,
+        batches=_batches(options),
+        images=options.shapes,
+        workspace=options.workspace,
+        optimization_level=options.optimization_level,
+        version_compatible=options.version_compatible,
+        hardware_compatible=options.hardware_compatible,
+        strip_weights=options.strip_weights,
+        embed_plugin=options.embed_plugin,
+        timing_cache=options.timing_cache,
     )
 
 
-def _rtx(graph: OnnxOptions, options: argparse.Namespace) -> RtxOptions:
+def _batches(options: argparse.Namespace) -> tuple[int, int, int]:
     batch = options.batch or BATCHES
-    batches = (batch, batch, batch) if isinstance(batch, int) else batch
-    return RtxOptions(graph, batches, options.compute_capability, options.strip_weights)
+    return (batch, batch, batch) if isinstance(batch, int) else batch
 
 
 def _check_engine_options(options: argparse.Namespace) -> None:
-    """Options that only an engine has."""
-    if options.format == RTX:
-        return
-    for name, given in (
-        ("--batch MIN:OPT:MAX", isinstance(options.batch, tuple)),
-        ("--compute-capability", bool(options.compute_capability)),
-        ("--strip-weights", options.strip_weights),
-    ):
-        if given:
-            raise InputError(f"{name} with --format {options.format}", f"--format {RTX}", "Leave it out.")
+    """Options that only an engine has, or one kind of engine."""
+    profile = isinstance(options.batch, tuple)
+    of_trt = {
+        "--bundle": options.bundle,
+        "--activation": options.activation,
+        "--shapes": options.shapes,
+        "--workspace": options.workspace,
+        "--optimization-level": options.optimization_level is not None,
+        "--timing-cache": options.timing_cache,
+        "--version-compatible": options.version_compatible,
+        "--hardware-compatible": options.hardware_compatible,
+        "--embed-plugin": options.embed_plugin,
+    }
+    owners: dict[str, tuple[object, tuple[str, ...]]] = {name: (given, (TRT,)) for name, given in of_trt.items()}
+    owners["--compute-capability"] = (options.compute_capability, (RTX,))
+    owners["--batch MIN:OPT:MAX"] = (profile, _ENGINES)
+    owners["--strip-weights"] = (options.strip_weights, _ENGINES)
+    for name, (given, formats) in owners.items():
+        if given and options.format not in formats:
+            wanted = " or ".join(f"--format {format}" for format in formats)
+            raise InputError(f"{name} with --format {options.format}", wanted, "Leave it out.")
 
 
 def summarise(passport: Passport, output: Path) -> None:

@@ -17,11 +17,11 @@ from apa_deploy.passport import EngineBuild, Passport, dump, file_record, passpo
 from apa_deploy.progress import notice, step
 from apa_deploy.runtimes.cuda_driver import device_count
 
+from .build_progress import shown
 from .onnx import OnnxOptions, export_onnx
 from .rtx_limits import DISTRIBUTION, capability_names, check_graph, check_options
 from .rtx_outputs import executed
 from .rtx_process import Built, Job, build_in_child
-from .rtx_progress import shown
 
 FORMAT = "trt-rtx"
 BATCHES = (1, 8, 32)

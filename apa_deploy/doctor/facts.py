@@ -10,7 +10,7 @@ from importlib import metadata
 from pathlib import Path
 
 from ..native import LibraryError, ort_library, trt_plugin_library
-from ..runtimes.cuda_driver import Device, cuda_version, devices
+from ..runtimes.cuda_driver import Gpu, cuda_version, gpus
 from .fat_binary import GpuCode, gpu_code
 
 _PACKAGES = (
@@ -43,7 +43,7 @@ class Facts:
     packages: Mapping[str, str] = field(default_factory=dict)
     programs: Mapping[str, str] = field(default_factory=dict)
     driver: tuple[int, int] | None = None
-    gpus: tuple[Device, ...] = ()
+    gpus: tuple[Gpu, ...] = ()
     ort_library: Path | None = None
     trt_plugin: Path | None = None
     plugin_code: GpuCode | None = None
@@ -62,7 +62,7 @@ def gathered() -> Facts:
         packages={name: version for name in _PACKAGES if (version := _version(name))},
         programs={name: found for name in _PROGRAMS if (found := shutil.which(name))},
         driver=cuda_version(),
-        gpus=devices(),
+        gpus=gpus(),
         ort_library=_built(ort_library),
         trt_plugin=plugin,
         plugin_code=gpu_code(plugin) if plugin else None,

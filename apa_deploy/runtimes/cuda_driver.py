@@ -11,7 +11,7 @@ _NAME_LENGTH = 256
 
 
 @dataclass(frozen=True)
-class Device:
+class Gpu:
     """A GPU. `capability`: such as "8.9"."""
 
     name: str
@@ -20,27 +20,36 @@ class Device:
 
 def device_count() -> int:
     """How many GPUs the driver shows; 0 where there is no driver."""
-    driver, count = _library(), ctypes.c_int(0)
+    driver, count = _driver(), ctypes.c_int(0)
     if driver is None or driver.cuInit(0) != 0 or driver.cuDeviceGetCount(ctypes.byref(count)) != 0:
         return 0
     return count.value
 
 
-def devices() -> tuple[Device, ...]:
+def gpus() -> tuple[Gpu, ...]:
     """The GPUs that the driver shows."""
-    driver = _library()
-    return tuple(_device(driver, number) for number in range(device_count()))
+    driver = _driver()
+    return tuple(_gpu(driver, number) for number in range(device_count()))
+
+
+def missing_gpu() -> tuple[str, str] | None:
+    """What is missing, and what adds it; None where there is a GPU."""
+    if device_count():
+        return None
+    if _driver() is None:
+        return "the NVIDIA driver", "install r580 or later (r525 for CUDA 12)"
+    return "a GPU", "use a machine that has one, or start the container with --gpus all"
 
 
 def cuda_version() -> tuple[int, int] | None:
     """The newest CUDA that the driver serves, e.g. (13, 0); None where there is no driver."""
-    driver, version = _library(), ctypes.c_int(0)
+    driver, version = _driver(), ctypes.c_int(0)
     if driver is None or driver.cuDriverGetVersion(ctypes.byref(version)) != 0:
         return None
     return version.value // 1000, version.value % 1000 // 10
 
 
-def _library() -> ctypes.CDLL | None:
+def _driver() -> ctypes.CDLL | None:
     for name in _NAMES:
         try:
             return ctypes.CDLL(name)
@@ -49,7 +58,7 @@ def _library() -> ctypes.CDLL | None:
     return None
 
 
-def _device(driver: ctypes.CDLL | None, number: int) -> Device:
+def _gpu(driver: ctypes.CDLL | None, number: int) -> Gpu:
     assert driver is not None  # it counted its devices
     handle, name = ctypes.c_int(0), ctypes.create_string_buffer(_NAME_LENGTH)
     driver.cuDeviceGet(ctypes.byref(handle), number)
@@ -57,4 +66,4 @@ def _device(driver: ctypes.CDLL | None, number: int) -> Device:
     parts = [ctypes.c_int(0), ctypes.c_int(0)]
     for part, attribute in zip(parts, (_MAJOR, _MINOR), strict=True):
         driver.cuDeviceGetAttribute(ctypes.byref(part), attribute, handle)
-    return Device(name.value.decode(errors="replace"), f"{parts[0].value}.{parts[1].value}")
+    return Gpu(name.value.decode(errors="replace"), f"{parts[0].value}.{parts[1].value}")

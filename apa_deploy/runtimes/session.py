@@ -10,8 +10,10 @@ from typing import Protocol, Self
 import numpy as np
 
 from ..errors import InputError
+from .engine_trust import Trust
 from .providers import Wanted
 
+ENGINE_SUFFIXES = (".engine", ".plan")
 Arrays = Mapping[str, np.ndarray]
 
 
@@ -32,19 +34,40 @@ class Session:
     Thread-safe; a context manager that frees the runtime on exit.
 
     Args:
-        path: an `.onnx` file; the suffix chooses the runtime.
-        threads: threads of the runtime's own pool; None: one a physical core.
-        providers: ONNX Runtime providers in order of preference, names or (name, options); None: the CPU.
+        path: an `.onnx` file, or an `.engine` (also `.plan`) of TensorRT; the suffix chooses the runtime.
+        threads: ONNX Runtime: threads of its own pool; None: one a physical core.
+        providers: ONNX Runtime: providers in order of preference, names or (name, options); None: the CPU.
+        trust_engine: TensorRT: load an engine whose hash is not in its passport. An engine is code, and a passport
+            is not signed: it proves that an engine is intact, not who made it.
+        sha256: TensorRT: the hash that the engine must have, instead of its passport's.
+        contexts: TensorRT: how many calls of `run` go on at once; each has device memory of its own.
+        cuda_graph: TensorRT: launch runs of one shape after another as one graph.
 
     Raises:
-        InputError: the file is absent or of no known kind, does not load, or a provider is not available.
+        InputError: the file is absent or of no known kind, does not load, or a provider is not available; an engine
+            is not trusted (`UntrustedEngineError`).
+        MissingError: TensorRT, cuda-python, the driver or a GPU is missing.
     """
 
     def __init__(
-        self, path: str | Path, *, threads: int | None = None, providers: Sequence[Wanted] | None = None
+        self,
+        path: str | Path,
+        *,
+        threads: int | None = None,
+        providers: Sequence[Wanted] | None = None,
+        trust_engine: bool = False,
+        sha256: str | None = None,
+        contexts: int = 1,
+        cuda_graph: bool = True,
     ) -> None:
         self.path = Path(path)
-        self._runner: Runner | None = _opened(self.path, threads, providers)
+        if not self.path.is_file():
+            raise InputError(f"{path} is not a file", "an exported model", "Check the path.")
+        if self.path.suffix in ENGINE_SUFFIXES:
+            trust = Trust(trust_engine, sha256)
+            self._runner: Runner | None = _engine_runner(self.path, trust, contexts, cuda_graph)
+        else:
+            self._runner = _onnx_runner(self.path, threads, providers)
 
     @property
     def input_names(self) -> tuple[str, ...]:
@@ -91,15 +114,16 @@ class Session:
         return self._runner
 
 
-def _opened(path: Path, threads: int | None, providers: Sequence[Wanted] | None) -> Runner:
-    if not path.is_file():
-        raise InputError(f"{path} is not a file", "an exported model", "Check the path.")
-    if path.suffix == ".onnx":
-        from .onnxruntime import OnnxRunner
+def _engine_runner(path: Path, trust: Trust, contexts: int, cuda_graph: bool) -> Runner:
+    from .tensorrt import TensorRTRunner
 
-        return OnnxRunner(path, threads, providers)
-    raise InputError(
-        f"{path.name} with the suffix {path.suffix!r}",
-        "an .onnx file",
-        "Give the exported .onnx file; a TensorRT engine is served with the TensorRT tools.",
-    )
+    return TensorRTRunner(path, trust, contexts=contexts, cuda_graph=cuda_graph)
+
+
+def _onnx_runner(path: Path, threads: int | None, providers: Sequence[Wanted] | None) -> Runner:
+    if path.suffix != ".onnx":
+        saw = f"{path.name} with the suffix {path.suffix!r}"
+        raise InputError(saw, "an .onnx or .engine file", "Give the exported file.")
+    from .onnxruntime import OnnxRunner
+
+    return OnnxRunner(path, threads, providers)

@@ -11,14 +11,14 @@ from apa_deploy.doctor.facts import Facts
 from apa_deploy.doctor.fat_binary import GpuCode
 from apa_deploy.doctor.finding import State
 from apa_deploy.doctor.machine_findings import machine_findings
-from apa_deploy.runtimes.cuda_driver import Device
+from apa_deploy.runtimes.cuda_driver import Gpu
 
 L4 = Facts(
     python="3.12.1",
     system="Linux x86_64",
     packages={"onnxruntime-gpu": "1.22.0", "tensorrt": "10.14.1.48", "tensorrt-cu13": "10.14.1.48"},
     driver=(13, 0),
-    gpus=(Device("NVIDIA L4", "8.9"),),
+    gpus=(Gpu("NVIDIA L4", "8.9"),),
     ort_library=Path("libapa_ort.so"),
     trt_plugin=Path("libapa_trt.so"),
     plugin_code=GpuCode(frozenset({75, 89}), frozenset({90}), (13, 0)),
@@ -49,8 +49,8 @@ CHANGES = [
     ({"packages": {}}, "ONNX Runtime", State.MISSING, "pip install"),
     ({"trt_plugin": None, "plugin_code": None}, "plugin", State.MISSING, "pip install --no-deps ."),
     ({"ort_library": None}, "fused operators", State.NOTE, "C++17 compiler"),
-    ({"gpus": (Device("NVIDIA A100", "8.0"),)}, "plugin's machine code", State.OK, ""),
-    ({"gpus": (Device("NVIDIA V100", "7.0"),)}, "plugin's machine code", State.MISSING, "ARCHITECTURES=70"),
+    ({"gpus": (Gpu("NVIDIA A100", "8.0"),)}, "plugin's machine code", State.OK, ""),
+    ({"gpus": (Gpu("NVIDIA V100", "7.0"),)}, "plugin's machine code", State.MISSING, "ARCHITECTURES=70"),
 ]
 
 

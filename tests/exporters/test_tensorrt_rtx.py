@@ -20,7 +20,7 @@ from apa_deploy.parity.inputs import INPUT, seeded_feeds
 from apa_deploy.parity.recorded import check_recorded
 from apa_deploy.passport import passport_path, read_passport
 from apa_deploy.runtimes.cuda_driver import device_count
-from exporters import rtx_process
+from exporters import child
 from exporters.canonical import TraceOptions, canonical
 from exporters.cli import main
 from exporters.onnx import OnnxOptions
@@ -207,12 +207,12 @@ def test_a_builder_that_dies_is_an_error_with_its_last_lines(fatal, job):
 
 def test_a_builder_that_dies_leaves_nothing(tmp_path, monkeypatch):
 
-    def strike(child, _on_report):
-        next(line for line in child.stdout if "phase" in line)
-        child.send_signal(signal.SIGSEGV)
+    def strike(process, _on_report):
+        next(line for line in process.stdout if "phase" in line)
+        process.send_signal(signal.SIGSEGV)
         return {}
 
-    monkeypatch.setattr(rtx_process, "_last_report", strike)
+    monkeypatch.setattr(child, "_last_report", strike)
     with pytest.raises(EngineError, match=r"SIGSEGV.*last lines"):
         export_rtx(one_layer(), tmp_path / "m.engine", RtxOptions(OnnxOptions(verify=False)))
     assert not names(tmp_path)

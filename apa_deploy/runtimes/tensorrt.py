@@ -1,0 +1,169 @@
+"""TensorRT engines, and those of TensorRT for RTX: trusted, deserialized, run on the first GPU."""
+
+from __future__ import annotations
+
+import importlib.util
+import queue
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+
+from ..errors import InputError, MissingError
+from ..native import LibraryError, trt_plugin_library
+from ..require import require
+from .cuda_driver import missing_gpu
+from .device import Device
+from .engine_lane import Lane, Tensor
+from .engine_trust import EngineFile, Trust, trusted_engine
+
+_GPU_EXTRA, _RTX_EXTRA = "pip install 'apa-deploy[gpu]'", "pip install 'apa-deploy[rtx]'"
+_TYPES: dict[str, Any] = {
+    "FLOAT": np.float32,
+    "HALF": np.float16,
+    "BF16": ml_dtypes.bfloat16,
+    "INT8": np.int8,
+    "UINT8": np.uint8,
+    "INT32": np.int32,
+    "INT64": np.int64,
+    "BOOL": np.bool_,
+}
+
+
+class EngineLoadError(InputError):
+    """TensorRT does not take an engine. `reasons`: its own messages."""
+
+    def __init__(self, path: Path, version: str, reasons: list[str]) -> None:
+        said = "; ".join(reasons) or "it gives no reason"
+        wanted = f"an engine for TensorRT {version} on this GPU"
+        super().__init__(
+            f"{path.name}: {said}", wanted, f"Build it here. What it needs says: apa-doctor {path.name}"
+        )
+        self.reasons = reasons
+
+
+class TensorRTRunner:
+    """A `Runner` with `contexts` execution contexts, so many calls of `run` at once; further ones wait.
+
+    Raises:
+        UntrustedEngineError: the engine's hash is not known; nothing was loaded.
+        MissingError: tensorrt, cuda-python, the driver or a GPU is missing.
+        EngineLoadError: TensorRT does not take the engine.
+    """
+
+    def __init__(self, path: Path, trust: Trust, *, contexts: int = 1, cuda_graph: bool = True) -> None:
+        if contexts < 1:
+            raise InputError(f"contexts={contexts}", "1 or more", "Leave it out for one.")
+        file = trusted_engine(path, trust)
+        trt = _package(file)
+        _check_gpu()
+        self._device = Device()
+        self._logger = _logger(trt)
+        self._runtime, self._engine = _deserialized(trt, path, file, self._logger)
+        tensors = [_tensor(trt, self._engine, i) for i in range(self._engine.num_io_tensors)]
+        self._lanes: queue.LifoQueue[Lane] = queue.LifoQueue()
+        for _ in range(contexts):
+            self._lanes.put(Lane(self._context(path), self._device, tensors, cuda_graph))
+        self._count = contexts
+        self.input_names = tuple(tensor.name for tensor in tensors if tensor.is_input)
+        self.output_names = tuple(tensor.name for tensor in tensors if not tensor.is_input)
+
+    def run(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """The lane used last is the warmest."""
+        lane = self._lanes.get()
+        try:
+            return lane.run(inputs)
+        finally:
+            self._lanes.put(lane)
+
+    def close(self) -> None:
+        """Waits for what still runs."""
+        for _ in range(self._count):
+            self._lanes.get().close()
+        self._engine = self._runtime = None
+        self._device.close()
+
+    def _context(self, path: Path) -> Any:
+        context = self._engine.create_execution_context()
+        if context is None:
+            saw = f"{path.name}: no execution context: {'; '.join(self._logger.errors)}"
+            raise InputError(
+                saw, "an engine with its weights", "If they were stripped, refit it, or export it whole."
+            )
+        return context
+
+
+def _package(file: EngineFile) -> Any:
+    """The package that made the engine; where nothing says which, the one that is installed."""
+    if file.is_rtx or (not file.passport and importlib.util.find_spec("tensorrt") is None and _has_rtx()):
+        return require("tensorrt_rtx", ">=1.4", add=_RTX_EXTRA, distribution="tensorrt-rtx-cu13")
+    return require("tensorrt", ">=10.7", add=_GPU_EXTRA)
+
+
+def _has_rtx() -> bool:
+    return importlib.util.find_spec("tensorrt_rtx") is not None
+
+
+def _check_gpu() -> None:
+    if lacks := missing_gpu():
+        raise MissingError(
+            f"this machine lacks {lacks[0]}", "a GPU to run the engine on", f"To add it, {lacks[1]}."
+        )
+
+
+def _logger(trt: Any) -> Any:
+    class Logger(trt.ILogger):
+        """Keeps errors: they become the message of the exception."""
+
+        def __init__(self) -> None:
+            trt.ILogger.__init__(self)
+            self.errors: list[str] = []
+
+        def log(self, severity: Any, message: str) -> None:
+            if severity <= trt.ILogger.ERROR:
+                self.errors.append(message)
+
+    return Logger()
+
+
+def _deserialized(trt: Any, path: Path, file: EngineFile, logger: Any) -> tuple[Any, Any]:
+    """Runtime and engine; the plugin is loaded where the passport wants it, or where it does not go without."""
+    runtime = trt.Runtime(logger)
+    if hasattr(runtime, "engine_host_code_allowed"):
+        runtime.engine_host_code_allowed = (
+            True  # an embedded plugin, a version-compatible engine: trusted as a whole
+        )
+    if file.needs_plugin:
+        _load_plugin(trt)
+    engine = runtime.deserialize_cuda_engine(file.content)
+    if engine is None and file.needs_plugin is None and _load_plugin(trt, optional=True):
+        logger.errors.clear()
+        engine = runtime.deserialize_cuda_engine(file.content)
+    if engine is None:
+        raise EngineLoadError(path, trt.__version__, logger.errors)
+    return runtime, engine
+
+
+def _load_plugin(trt: Any, *, optional: bool = False) -> bool:
+    """Register our plugin, once a process; whether it is there."""
+    registry = trt.get_plugin_registry()
+    if all(registry.get_creator(name, "1", "apa") for name in ("APA", "AGLU")):
+        return True
+    try:
+        library = trt_plugin_library()
+    except LibraryError:
+        if optional:
+            return False
+        raise
+    return registry.load_library(str(library)) is not None
+
+
+def _tensor(trt: Any, engine: Any, index: int) -> Tensor:
+    name = engine.get_tensor_name(index)
+    kind = engine.get_tensor_dtype(name)
+    if kind.name not in _TYPES:
+        raise InputError(f"{name} of type {kind.name}", f"one of {', '.join(_TYPES)}", "Cast it in the network.")
+    is_input = engine.get_tensor_mode(name) == trt.TensorIOMode.INPUT
+    return Tensor(name, np.dtype(_TYPES[kind.name]), tuple(engine.get_tensor_shape(name)), is_input)

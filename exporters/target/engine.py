@@ -1,0 +1,128 @@
+"""ONNX -> a serialized TensorRT engine, with Polygraphy's loaders; and back to one that runs."""
+
+from __future__ import annotations
+
+import gc
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from .monitor import Report, monitor
+from .recipe import PLUGIN, Recipe
+from .refusal import FAILED, MISSING, RefusalError
+
+NAMESPACE, VERSION, CREATORS = "apa", "1", ("APA", "AGLU")
+
+
+@dataclass(frozen=True)
+class Built:
+    """A serialized engine, and how long it took to build, in seconds."""
+
+    activation: str
+    engine: bytes
+    seconds: float
+
+
+def built(folder: Path, recipe: Recipe, activation: str, report: Report, timing_cache: Path) -> Built:
+    """Build the recipe's model for `activation`; what other builds learned of kernels is in `timing_cache`.
+
+    Raises:
+        RefusalError: the plugin does not load or is not used, or TensorRT refuses the model.
+    """
+    from polygraphy.exception import PolygraphyException
+
+    library = folder / recipe.plugin if recipe.plugin and activation == PLUGIN else None
+    handle = load_plugin(library) if library else None
+    start = time.perf_counter()
+    try:
+        engine = _serialized(folder / recipe.models[activation], recipe, library, report, timing_cache)
+    except PolygraphyException as error:
+        reason = str(error).splitlines()[0]
+        raise RefusalError(f"TensorRT: {reason}", "an engine", "See what it printed above.", FAILED) from error
+    if handle and recipe.embed_plugin:  # the engine brings its own: two of one name do not go together
+        gc.collect()
+        _registry().deregister_library(handle)
+    return Built(activation, engine, time.perf_counter() - start)
+
+
+def load_plugin(library: Path) -> Any:
+    """Register our plugin library, unless its creators are there; a handle, or None where they were."""
+    registry = _registry()
+    if all(registry.get_creator(name, VERSION, NAMESPACE) for name in CREATORS):
+        return None
+    handle = registry.load_library(str(library))
+    if handle is None:
+        do = "Is it for this platform? Build it from plugin/src (see README.md) and put it in its place."
+        raise RefusalError(f"{library.name} does not load", "the TensorRT plugin", do, MISSING)
+    return handle
+
+
+def _registry() -> Any:
+    import tensorrt as trt
+
+    return trt.get_plugin_registry()
+
+
+def _serialized(model: Path, recipe: Recipe, library: Path | None, report: Report, timing_cache: Path) -> bytes:
+    import tensorrt as trt
+    from polygraphy.backend.trt import EngineBytesFromNetwork, NetworkFromOnnxPath, PostprocessConfig
+
+    flags = [trt.OnnxParserFlag.NATIVE_INSTANCENORM]  # the plugin for it would spoil compatible engines
+    network = NetworkFromOnnxPath(str(model), flags=flags, strongly_typed=True)()
+    _check_plugin_layers(network[1], library)
+    config = _config(recipe, report, timing_cache)
+    if library and recipe.embed_plugin:
+        config = PostprocessConfig(config, lambda _builder, _network, made: _embed(made, library))
+    return bytes(EngineBytesFromNetwork(network, config=config, save_timing_cache=str(timing_cache))())
+
+
+def _config(recipe: Recipe, report: Report, timing_cache: Path) -> Any:
+    import tensorrt as trt
+    from polygraphy.backend.trt import CreateConfig, Profile
+
+    profile = Profile()
+    for name, (least, usual, largest) in recipe.shapes.items():
+        profile.add(name, tuple(least), tuple(usual), tuple(largest))
+    level = recipe.hardware_compatible
+    return CreateConfig(
+        profiles=[profile],
+        profiling_verbosity=trt.ProfilingVerbosity.DETAILED,  # the inspector then names every type
+        load_timing_cache=str(timing_cache) if timing_cache.exists() else None,
+        memory_pool_limits={trt.MemoryPoolType.WORKSPACE: recipe.workspace} if recipe.workspace else None,
+        builder_optimization_level=recipe.optimization_level,
+        hardware_compatibility_level=getattr(trt.HardwareCompatibilityLevel, level) if level else None,
+        version_compatible=recipe.version_compatible,
+        strip_plan=recipe.strip_weights,
+        progress_monitor=monitor(report),
+    )
+
+
+def _embed(config: Any, library: Path) -> None:
+    config.plugins_to_serialize = [str(library)]
+
+
+def _check_plugin_layers(network: Any, library: Path | None) -> None:
+    """A parser that does not find the plugin takes the function body, and says nothing."""
+    import tensorrt as trt
+
+    if library and not any(network.get_layer(i).type == trt.LayerType.PLUGIN_V3 for i in range(network.num_layers)):
+        saw = "the parser made no plugin layer"
+        raise RefusalError(saw, "each com.apa node as a plugin", "Use TensorRT 10.7 or later.", FAILED)
+
+
+def deserialized(built_engine: Built, folder: Path, recipe: Recipe) -> Any:
+    """The engine as `tensorrt.ICudaEngine`, with its weights back where they were left out."""
+    import tensorrt as trt
+    from polygraphy.backend.trt import EngineFromBytes, get_trt_logger
+
+    engine = EngineFromBytes(built_engine.engine)()
+    if recipe.strip_weights:
+        refitter = trt.Refitter(engine, get_trt_logger())
+        model = str(folder / recipe.models[built_engine.activation])
+        refitted = trt.OnnxParserRefitter(refitter, get_trt_logger()).refit_from_file(model)
+        if not refitted or not refitter.refit_cuda_engine():
+            raise RefusalError(
+                "the weights do not go back into the engine", "a refitted engine", "See above.", FAILED
+            )
+    return engine

@@ -1,0 +1,108 @@
+"""What this machine has: packages, the driver, a GPU. Asks the driver by its C interface; no toolkit is needed."""
+
+from __future__ import annotations
+
+import ctypes
+import importlib.util
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from importlib import metadata
+from typing import Any
+
+from .refusal import MISSING, RefusalError
+
+PACKAGES = ("tensorrt", "polygraphy", "numpy", "onnx")
+LEAST_TENSORRT = (10, 7)  # the first whose parser prefers a plugin to a function of the same name
+DRIVERS = ("libcuda.so.1", "nvcuda.dll")
+ADD = "pip install 'tensorrt>=10.7' polygraphy numpy onnx"
+_MAJOR, _MINOR = 75, 76  # CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_*
+_CUDA_13 = 13000
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """The first GPU: name, compute capability such as "8.9", and the newest CUDA of the driver, such as 13000."""
+
+    name: str
+    capability: str
+    cuda: int
+
+
+def gpu() -> Gpu | None:
+    """The first GPU that the driver shows, or None."""
+    driver = _driver()
+    count = ctypes.c_int(0)
+    if driver is None or driver.cuInit(0) or driver.cuDeviceGetCount(ctypes.byref(count)) or not count.value:
+        return None
+    name, cuda = ctypes.create_string_buffer(256), ctypes.c_int(0)
+    driver.cuDeviceGetName(name, len(name), 0)
+    driver.cuDriverGetVersion(ctypes.byref(cuda))
+    capability = ".".join(str(_attribute(driver, which)) for which in (_MAJOR, _MINOR))
+    return Gpu(name.value.decode(), capability, cuda.value)
+
+
+def missing(packages: Sequence[str] = PACKAGES, add: str = ADD) -> list[tuple[str, str]]:
+    """What is not here, each with what to do about it; `add`: the command that installs the packages."""
+    lacks = [(f"the package {name}", f"run: {add}") for name in packages if importlib.util.find_spec(name) is None]
+    if not lacks and (version := _tensorrt_version()) and version < LEAST_TENSORRT:
+        lacks.append((f"tensorrt 10.7 or later ({'.'.join(map(str, version))} is here)", f"run: {add}"))
+    if _driver() is None:
+        lacks.append(("the NVIDIA driver", "install it (r580 or later for CUDA 13, r525 for CUDA 12)"))
+    elif (found := gpu()) is None:
+        lacks.append(("a GPU", "use a machine that has one, or give this one to the container: --gpus all"))
+    elif found.cuda < _CUDA_13 and _needs_cuda_13():
+        lacks.append((f"a driver for CUDA 13 (this one: {_cuda(found)})", "install driver r580 or later"))
+    return lacks
+
+
+def check(packages: Sequence[str] = PACKAGES, add: str = ADD) -> Gpu:
+    """The GPU; raise a `RefusalError` that names everything that is missing."""
+    if lacks := missing(packages, add):
+        saw = f"this machine lacks {', '.join(what for what, _ in lacks)}"
+        do = "; ".join(dict.fromkeys(how for _, how in lacks))
+        raise RefusalError(saw, "TensorRT and a GPU", f"To add: {do}.", MISSING)
+    found = gpu()
+    assert found is not None  # `missing` would have named it
+    return found
+
+
+def facts(found: Gpu) -> dict[str, Any]:
+    """What the record keeps of the machine."""
+    return asdict(found) | {"versions": {name: _version(name) for name in PACKAGES}}
+
+
+def _driver() -> Any:
+    for name in DRIVERS:
+        try:
+            return ctypes.CDLL(name)
+        except OSError:
+            continue
+    return None
+
+
+def _attribute(driver: Any, which: int) -> int:
+    value = ctypes.c_int(0)
+    driver.cuDeviceGetAttribute(ctypes.byref(value), which, 0)
+    return value.value
+
+
+def _tensorrt_version() -> tuple[int, ...]:
+    import tensorrt
+
+    return tuple(int(part) for part in tensorrt.__version__.split(".")[:2])
+
+
+def _needs_cuda_13() -> bool:
+    names = {(found.metadata["Name"] or "").lower().replace("_", "-") for found in metadata.distributions()}
+    return "tensorrt-cu13" in names
+
+
+def _cuda(found: Gpu) -> str:
+    return f"CUDA {found.cuda // 1000}.{found.cuda % 1000 // 10}"
+
+
+def _version(name: str) -> str:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return str(getattr(importlib.import_module(name), "__version__", "unknown"))

@@ -1,0 +1,85 @@
+"""Build the engine of this bundle, judge it against the golden outputs, time it, and write it with its passport.
+
+Wanted here: an NVIDIA GPU, and `pip install 'tensorrt>=10.7' polygraphy numpy onnx`. Exit codes: 0 good; 1 a gate
+failed, nothing is written; 2 misuse, or a file of the bundle was changed; 3 something that this machine lacks.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from . import machine
+from .checksums import check_sums
+from .monitor import Report
+from .recipe import read_recipe
+from .refusal import MISUSE, RefusalError
+
+
+def main(folder: Path, argv: Sequence[str] | None = None) -> int:
+    """Run the bundle in `folder`; the exit code."""
+    options = _parser().parse_args(argv)
+    report = _json_lines() if options.reports else _lines
+    try:
+        check_sums(folder)
+        gpu = machine.check()
+        result = _result(folder, options, gpu, report)
+    except RefusalError as refusal:
+        report(error=str(refusal), code=refusal.code, checks=getattr(refusal, "checks", []))
+        return refusal.code
+    report(result=result)
+    return 0
+
+
+def _result(folder: Path, options: argparse.Namespace, gpu: machine.Gpu, report: Report) -> dict[str, Any]:
+    from .build import built_and_judged
+    from .record import written
+
+    recipe = read_recipe(folder)
+    if options.plugin:
+        recipe = replace(recipe, plugin=str(options.plugin.resolve()))
+    out = (options.output or folder.parent).resolve()
+    if not out.is_dir() or ((out / recipe.engine).exists() and not options.force):
+        saw = f"{out / recipe.engine} exists" if out.is_dir() else f"{out} is no folder"
+        raise RefusalError(
+            saw, "a folder for the engine", "Choose another with -o, or replace it with --force.", MISUSE
+        )
+    with tempfile.TemporaryDirectory() as scratch:
+        cache = (options.timing_cache or Path(scratch) / "timing.cache").resolve()
+        verdict = built_and_judged(folder, recipe, gpu, report, cache)
+    return written(folder, out, recipe, verdict, gpu)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="build.py", description=__doc__)
+    parser.add_argument("-o", "--output", type=Path, metavar="DIR", help="where the engine goes (default: beside)")
+    parser.add_argument("--force", action="store_true", help="replace an engine that is there")
+    parser.add_argument("--plugin", type=Path, metavar="FILE", help="a plugin library that you built yourself")
+    parser.add_argument("--timing-cache", type=Path, metavar="FILE", help="keep what was learned of kernels here")
+    parser.add_argument("--reports", action="store_true", help="progress and result as lines of JSON")
+    return parser
+
+
+def _json_lines() -> Report:
+    """JSON on standard output; whatever a library prints goes to standard error."""
+    stream = os.fdopen(os.dup(1), "w", buffering=1)
+    os.dup2(2, 1)
+    return lambda **fields: print(json.dumps(fields), file=stream)
+
+
+def _lines(**fields: Any) -> None:
+    if "error" in fields:
+        print(f"error: {fields['error']}", file=sys.stderr)
+    elif "result" in fields:
+        print("\n".join(fields["result"]["said"]))
+    elif "say" in fields:
+        print(fields["say"], file=sys.stderr)
+    elif fields.get("steps") and fields.get("parent") is None:
+        print(f"  {fields['phase']}", file=sys.stderr)

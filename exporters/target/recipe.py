@@ -1,0 +1,61 @@
+"""The recipe: what to build from what, and how right it must be. Written as recipe.json beside the models."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+NAME = "recipe.json"
+GOLDEN = "golden"
+INPUTS, TRUTH = f"{GOLDEN}/inputs.npz", f"{GOLDEN}/float64.npz"
+FLOAT32 = f"{GOLDEN}/torch_float32.npz"
+PLUGIN, DECOMPOSED = "plugin", "decomposed"
+
+
+@dataclass(frozen=True)
+class Limit:
+    """How far an output may be from float64, relative to its largest |reference|, and what torch itself reaches.
+
+    `stored`: for half types, the error of storing alone.
+    """
+
+    limit: float
+    torch_float32: float
+    stored: float | None = None
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Names are relative to the bundle.
+
+    `models`: ONNX file by activation, "plugin" or "decomposed". `shapes`: least, usual and largest shape by input.
+    `limits`: by output; empty: nothing is judged. `precision`: fp32, fp16 or bf16, in which the engine must really
+    compute. `plugin`: the library that the "plugin" model needs. `workspace`: bytes; `optimization_level`: 0 to 5;
+    None for TensorRT's own. `hardware_compatible`: a `HardwareCompatibilityLevel`, or None for this GPU alone.
+    """
+
+    models: dict[str, str]
+    engine: str
+    shapes: dict[str, list[list[int]]]
+    precision: str
+    limits: dict[str, Limit] = field(default_factory=dict)
+    plugin: str | None = None
+    workspace: int | None = None
+    optimization_level: int | None = None
+    version_compatible: bool = False
+    hardware_compatible: str | None = None
+    strip_weights: bool = False
+    embed_plugin: bool = False
+
+
+def write_recipe(recipe: Recipe, folder: Path) -> None:
+    """Write it into a bundle's folder."""
+    (folder / NAME).write_text(json.dumps(asdict(recipe), indent=2) + "\n", encoding="utf-8")
+
+
+def read_recipe(folder: Path) -> Recipe:
+    """The recipe of a bundle."""
+    fields = json.loads((folder / NAME).read_text(encoding="utf-8"))
+    fields["limits"] = {name: Limit(**limit) for name, limit in fields["limits"].items()}
+    return Recipe(**fields)
