@@ -40,9 +40,9 @@ void leave_without_device() {
 class Resident {
  public:
   Resident(const void* bytes, size_t size)
-      : host_(static_cast<const unsigned char*>(bytes)), size_(size), shift_(reinterpret_cast<uintptr_t>(bytes) % 16) {
+      : size_(size), shift_(reinterpret_cast<uintptr_t>(bytes) % 16) {
     staged_.assign(kGuard + shift_ + size_ + kGuard, kGuardByte);
-    std::memcpy(staged_.data() + start(), host_, size_);
+    if (size_ > 0) std::memcpy(staged_.data() + start(), bytes, size_);
     error_ = cudaMalloc(&memory_, staged_.size());
     if (error_ == cudaSuccess) error_ = cudaMemcpy(memory_, staged_.data(), staged_.size(), cudaMemcpyHostToDevice);
   }
@@ -70,7 +70,6 @@ class Resident {
  private:
   size_t start() const { return kGuard + shift_; }
 
-  const unsigned char* host_;
   size_t size_, shift_;
   std::vector<unsigned char> staged_;
   void* memory_ = nullptr;
