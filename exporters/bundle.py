@@ -27,7 +27,7 @@ from apa_deploy.parity.runners import TorchRunner
 from apa_deploy.passport import Passport, dump, passport_path
 from apa_deploy.progress import notice, step
 
-from .onnx import OnnxOptions, export_onnx
+from .onnx import OnnxOptions, export_onnx, traced_for
 from .target import golden
 from .target.checksums import write_sums
 from .target.recipe import DECOMPOSED, FLOAT32, INPUTS, PLUGIN, TRUTH, Limit, Recipe, write_recipe
@@ -64,6 +64,7 @@ def write_bundle(folder: Path, engine: str, model: Model, options: TrtOptions) -
         hardware_compatible=options.hardware_compatible,
         strip_weights=options.strip_weights,
         embed_plugin=options.embed_plugin and PLUGIN in models,
+        runs=options.runs,
     )
     write_recipe(recipe, folder)
     if recipe.plugin:
@@ -90,8 +91,11 @@ def _models(options: TrtOptions) -> dict[str, str]:
 
 def _write_models(folder: Path, model: Model, models: dict[str, str], options: TrtOptions) -> Passport:
     """Export each file; one passport, that of the first, with what was found about the others."""
+    with step("Tracing the network"):
+        traced = traced_for(model, _graph(options, DECOMPOSED))
     made = {
-        name: export_onnx(model, folder / name, _graph(options, activation)) for activation, name in models.items()
+        name: export_onnx(model, folder / name, _graph(options, activation), traced)
+        for activation, name in models.items()
     }
     for name in made:
         passport_path(folder / name).unlink()

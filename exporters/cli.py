@@ -98,6 +98,7 @@ def _add_trt(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--workspace", type=_size, metavar="SIZE", help="the builder's, e.g. 4G")
     group.add_argument("--optimization-level", type=int, metavar="N", help="0 to 5 (TensorRT's own default: 3)")
     group.add_argument("--timing-cache", type=Path, metavar="FILE", help="read it, and add what was learned")
+    group.add_argument("--latency-runs", type=int, metavar="N", help="of each engine (default: 400)")
     group.add_argument("--version-compatible", action="store_true", help="for later versions of TensorRT too")
     group.add_argument(
         "--hardware-compatible", nargs="?", const=LEVELS[0], choices=LEVELS, help=f"other GPUs too ({LEVELS[0]})"
@@ -241,6 +242,7 @@ def _trt(graph: OnnxOptions, options: argparse.Namespace) -> TrtOptions:
         strip_weights=options.strip_weights,
         embed_plugin=options.embed_plugin,
         timing_cache=options.timing_cache,
+        runs=options.latency_runs or 400,
     )
 
 
@@ -259,6 +261,7 @@ def _check_engine_options(options: argparse.Namespace) -> None:
         "--workspace": options.workspace,
         "--optimization-level": options.optimization_level is not None,
         "--timing-cache": options.timing_cache,
+        "--latency-runs": options.latency_runs,
         "--version-compatible": options.version_compatible,
         "--hardware-compatible": options.hardware_compatible,
         "--embed-plugin": options.embed_plugin,

@@ -62,8 +62,10 @@ class OnnxOptions:
     force: bool = False
 
 
-def export_onnx(model: Model, out: Path, options: OnnxOptions) -> Passport:
+def export_onnx(model: Model, out: Path, options: OnnxOptions, traced: Canonical | None = None) -> Passport:
     """Write `out` and its passport, unless a gate fails: then nothing is written.
+
+    `traced`: what `traced_for` made of the same model and options, where several files are made of it.
 
     Raises:
         ParityError: the exported model is not right; its `report` says where.
@@ -75,9 +77,9 @@ def export_onnx(model: Model, out: Path, options: OnnxOptions) -> Passport:
         if text:
             notice(text)
     with staged([out, data_path(out), passport_path(out)], force=options.force) as folder:
-        with step("Tracing the network"):
-            traced = canonical(model, TraceOptions(_opset(options), options.batch))
-        _say_what_was_found(traced)
+        if traced is None:
+            with step("Tracing the network"):
+                traced = traced_for(model, options)
         places = sites_of(traced, model.module)
         proto = _in_format(traced, options)
         provenance(proto, _facts(model.metadata, traced))
@@ -86,6 +88,13 @@ def export_onnx(model: Model, out: Path, options: OnnxOptions) -> Passport:
         passport = _passport(model, traced, spec, options, [file_record(p) for p in written], report)
         passport_path(folder / out.name).write_text(dump(passport), encoding="utf-8")
     return passport
+
+
+def traced_for(model: Model, options: OnnxOptions) -> Canonical:
+    """The canonical graph for these options."""
+    traced = canonical(model, TraceOptions(_opset(options), options.batch))
+    _say_what_was_found(traced)
+    return traced
 
 
 def _check(options: OnnxOptions) -> None:

@@ -25,7 +25,7 @@ class TrtOptions:
 
     `batches`: least, usual and largest batch, all equal for a fixed one; `images`: the same of (C, H, W), or None
     for the model's own size alone. `workspace`: bytes. `hardware_compatible`: one of LEVELS. `timing_cache`: a file
-    to read and to extend. `embed_plugin`: put the plugin's code into the engine.
+    to read and to extend. `embed_plugin`: put the plugin's code into the engine. `runs`: of each engine, timed.
     """
 
     graph: OnnxOptions = field(default_factory=OnnxOptions)
@@ -39,6 +39,7 @@ class TrtOptions:
     strip_weights: bool = False
     embed_plugin: bool = False
     timing_cache: Path | None = None
+    runs: int = 400
 
     @property
     def fixed_batch(self) -> int | None:
@@ -56,6 +57,8 @@ def check_trt_options(options: TrtOptions) -> None:
         raise InputError(saw, "float32 or fp16 at the ends", "numpy has no bfloat16 to feed: leave --half-io out.")
     if options.embed_plugin and options.activation == DECOMPOSED:
         raise InputError("--embed-plugin with --activation decomposed", "a plugin", "Leave one of them out.")
+    if options.runs < 2:
+        raise InputError(f"--latency-runs {options.runs}", "2 or more", "400 is usual.")
     if options.optimization_level is not None and not 0 <= options.optimization_level <= 5:
         raise InputError(f"--optimization-level {options.optimization_level}", "0 to 5", "3 is TensorRT's own.")
 

@@ -18,7 +18,7 @@ from ..files import PASSPORT_SUFFIX
 
 @dataclass(frozen=True)
 class Trust:
-    """`engine`: load it whatever its hash. `sha256`: the hash that it must have, in hex; no passport is asked then."""
+    """`engine`: load it whatever its hash. `sha256`: the hash that it must have, in hex, passport or not."""
 
     engine: bool = False
     sha256: str | None = None

@@ -59,7 +59,7 @@ def built_and_judged(folder: Path, recipe: Recipe, gpu: Gpu, report: Report, tim
                 _noting_refusals(attempt, lambda: _judge(attempt, runner, folder, recipe, gpu))  # noqa: B023
                 runners[attempt.activation] = runner
         sound = {a.activation: runners[a.activation] for a in attempts if not a.refused}
-        for name, samples in trial.latencies(sound).items():
+        for name, samples in trial.latencies(sound, recipe.runs).items():
             next(a for a in attempts if a.activation == name).samples = samples
     choice = chosen([Candidate(a.activation, not a.refused, a.samples) for a in attempts])
     if choice.activation is None:
@@ -86,7 +86,7 @@ def _noting_refusals(attempt: Attempt, step: Callable[[], None]) -> None:
     try:
         step()
     except RefusalError as refusal:
-        attempt.refused = str(refusal)
+        attempt.refused = f"{refusal.saw}; wanted {refusal.wanted}"
 
 
 def _runner(attempt: Attempt, folder: Path, recipe: Recipe, stack: ExitStack) -> Any:
@@ -106,11 +106,9 @@ def _judge(attempt: Attempt, runner: Any, folder: Path, recipe: Recipe, gpu: Gpu
     if wrong:
         saw = "; ".join(f"{c['name']} is {c['max_rel']:.1e} off (limit {c['limit']:.1e})" for c in wrong)
         raise RefusalError(saw, "parity with the float64 module", "Nothing was written.", FAILED)
-    if not really_in(recipe.precision, attempt.types):
-        saw = f"layers write {attempt.types}"
-        raise RefusalError(
-            saw, f"an engine in {recipe.precision}", "Report this engine; it was not written.", FAILED
-        )
+    if not really_in(recipe.precision, layers):
+        saw = f"its layers write {attempt.types}"
+        raise RefusalError(saw, f"an engine in {recipe.precision}", "Nothing was written.", FAILED)
 
 
 def _none_left(attempts: list[Attempt]) -> RefusalError:

@@ -22,7 +22,7 @@ _Z = 2.576
 
 @dataclass(frozen=True)
 class Candidate:
-    """An engine that was built. `passed`: its parity; `samples`: latencies, in ms, measured in turns."""
+    """An engine. `passed`: built, and right; `samples`: latencies, in ms, measured in turns."""
 
     activation: str
     passed: bool
@@ -41,20 +41,19 @@ def chosen(candidates: Sequence[Candidate]) -> Choice:
     """The candidate to keep, of one or of two, and why."""
     passed = {candidate.activation: candidate for candidate in candidates if candidate.passed}
     if not passed:
-        return Choice(None, "no engine passed parity: " + ", ".join(c.activation for c in candidates))
+        return Choice(None, "none passed: " + ", ".join(candidate.activation for candidate in candidates))
     if len(passed) == 1:
         only = next(iter(passed))
         failed = [candidate.activation for candidate in candidates if not candidate.passed]
-        return Choice(only, f"{failed[0]} failed parity" if failed else "asked for")
+        return Choice(only, f"{failed[0]} did not pass" if failed else "the only one tried")
     return _faster(passed[PLUGIN].samples, passed[DECOMPOSED].samples)
 
 
 def _faster(plugin: Sequence[float], decomposed: Sequence[float]) -> Choice:
-    gain = (median(decomposed) - median(plugin)) / median(decomposed)
-    lowest, highest = gain_interval(plugin, decomposed)
+    lowest, gain, highest = gain_interval(plugin, decomposed)
     figures = (
         f"plugin {median(plugin):.3f} ms, decomposed {median(decomposed):.3f} ms, "
-        f"gain {gain:.1%} ({lowest:.1%} to {highest:.1%})"
+        f"gain of the plugin {gain:.1%} ({lowest:.1%} to {highest:.1%})"
     )
     if lowest > LEAST_GAIN:
         return Choice(PLUGIN, f"faster beyond noise: {figures}")
@@ -63,13 +62,12 @@ def _faster(plugin: Sequence[float], decomposed: Sequence[float]) -> Choice:
     return Choice(DECOMPOSED, f"the simpler, within noise or {LEAST_GAIN:.0%}: {figures}")
 
 
-def gain_interval(plugin: Sequence[float], decomposed: Sequence[float]) -> tuple[float, float]:
-    """99 % confidence interval of the median relative gain of the plugin over pairs of samples.
+def gain_interval(plugin: Sequence[float], decomposed: Sequence[float]) -> tuple[float, float, float]:
+    """The median relative gain of the plugin over pairs of samples, between the ends of its 99 % interval.
 
     Free of any assumption about the distribution: the order statistics whose ranks enclose the median.
     """
     gains = sorted((d - p) / d for p, d in zip(plugin, decomposed, strict=True))
-    count = len(gains)
-    reach = math.ceil(_Z * math.sqrt(count) / 2)
-    middle = (count - 1) / 2
-    return gains[max(0, math.floor(middle - reach))], gains[min(count - 1, math.ceil(middle + reach))]
+    last, reach = len(gains) - 1, _Z * math.sqrt(len(gains)) / 2
+    lowest, highest = max(0, math.floor(last / 2 - reach)), min(last, math.ceil(last / 2 + reach))
+    return gains[lowest], median(gains), gains[highest]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 _SPELLINGS = {
@@ -18,6 +18,8 @@ _SPELLINGS = {
     "fp32": re.compile(r"\b(FP32|FLOAT|FLOAT32)\b", re.IGNORECASE),
     "int8": re.compile(r"\b(INT8)\b", re.IGNORECASE),
 }
+_FIELD = re.compile("data ?type|format", re.IGNORECASE)
+_HEAVY = re.compile("conv|correlation|gemm|matmul|matrix", re.IGNORECASE)
 # Entries that launch no kernel of the network.
 _NO_LAUNCH = {"shape_call", "signal", "wait", "NoOp", "Constant", "ShapeHostToDevice"}
 
@@ -39,19 +41,24 @@ def launches(layers: Iterable[dict[str, Any]]) -> dict[str, int]:
 
 def written_types(layers: Iterable[dict[str, Any]]) -> dict[str, int]:
     """How many layers write each floating or int8 type."""
-    return dict(
-        Counter(found for layer in layers for found in {_type(output) for output in layer["Outputs"]} if found)
-    )
+    return dict(Counter(kind for layer in layers for kind in _types(layer.get("Outputs", []))))
 
 
-def really_in(precision: str, types: dict[str, int]) -> bool:
-    """Whether most layers write `precision`. Not all: the activations' islands are float32 on purpose."""
-    return types.get(precision, 0) * 2 > sum(types.values())
+def really_in(precision: str, layers: Sequence[dict[str, Any]]) -> bool:
+    """Whether most convolutions and matrix products read `precision`; where none is named so, whether any layer.
+
+    What they write does not tell: the last one may be fused with the Cast to a float32 output.
+    """
+    heavy = [layer for layer in layers if _HEAVY.search(layer.get("LayerType", ""))]
+    inside = [precision in _types(layer.get("Inputs", [])) for layer in heavy or layers]
+    return sum(inside) * 2 > len(inside) if heavy else any(inside)
+
+
+def _types(tensors: Iterable[dict[str, Any]]) -> set[str]:
+    return {found for tensor in tensors if (found := _type(tensor))}
 
 
 def _type(tensor: dict[str, Any]) -> str | None:
-    """Of one output: TensorRT 11 has a field for the type, TensorRT 10 one for type and format together."""
-    text = " ".join(
-        str(value) for key, value in tensor.items() if re.search("data ?type|format", key, re.IGNORECASE)
-    )
+    """TensorRT 11 has a field for the type, TensorRT 10 one for type and format together."""
+    text = " ".join(str(value) for key, value in tensor.items() if _FIELD.search(key))
     return next((name for name, spelling in _SPELLINGS.items() if spelling.search(text)), None)

@@ -39,9 +39,12 @@ def main(folder: Path, argv: Sequence[str] | None = None) -> int:
 
 
 def _result(folder: Path, options: argparse.Namespace, gpu: machine.Gpu, report: Report) -> dict[str, Any]:
+    from polygraphy.logger import G_LOGGER
+
     from .build import built_and_judged
     from .record import written
 
+    G_LOGGER.module_severity = G_LOGGER.WARNING
     recipe = read_recipe(folder)
     if options.plugin:
         recipe = replace(recipe, plugin=str(options.plugin.resolve()))

@@ -33,6 +33,7 @@ class Recipe:
     `limits`: by output; empty: nothing is judged. `precision`: fp32, fp16 or bf16, in which the engine must really
     compute. `plugin`: the library that the "plugin" model needs. `workspace`: bytes; `optimization_level`: 0 to 5;
     None for TensorRT's own. `hardware_compatible`: a `HardwareCompatibilityLevel`, or None for this GPU alone.
+    `runs`: of each engine, for its latency.
     """
 
     models: dict[str, str]
@@ -47,6 +48,7 @@ class Recipe:
     hardware_compatible: str | None = None
     strip_weights: bool = False
     embed_plugin: bool = False
+    runs: int = 400
 
 
 def write_recipe(recipe: Recipe, folder: Path) -> None:

@@ -11,8 +11,7 @@ import numpy as np
 from .golden import Arrays
 from .refusal import FAILED, RefusalError
 
-WARM_UP = 50
-BLOCKS, A_BLOCK = 40, 10
+A_BLOCK = 10
 
 
 def outputs(runner: Any, feeds: Sequence[Arrays]) -> list[Arrays]:
@@ -22,16 +21,16 @@ def outputs(runner: Any, feeds: Sequence[Arrays]) -> list[Arrays]:
     ]
 
 
-def latencies(runners: Mapping[str, Any]) -> dict[str, list[float]]:
-    """Milliseconds from launch to end, without copies, for each runner; all have inferred before.
+def latencies(runners: Mapping[str, Any], runs: int) -> dict[str, list[float]]:
+    """Milliseconds from launch to end, without copies, `runs` for each runner; all have inferred before.
 
     Blocks of a few runs alternate, and so does their order: clocks and heat change for all alike.
     """
     for runner in runners.values():
-        for _ in range(WARM_UP):
+        for _ in range(runs // 8):
             _once(runner)
     samples: dict[str, list[float]] = {name: [] for name in runners}
-    for block in range(BLOCKS):
+    for block in range(-(-runs // A_BLOCK)):
         for name in list(runners)[:: -1 if block % 2 else 1]:
             samples[name] += [_once(runners[name]) for _ in range(A_BLOCK)]
     return samples

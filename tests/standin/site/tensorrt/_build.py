@@ -1,0 +1,279 @@
+"""Networks, options and the builder. A serialized engine is a line of JSON and the ONNX file."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import onnx
+
+from ._contract import API, FAULTS, Checked, ContractError, enums
+from ._plugins import has_creators
+
+_E = enums()
+_ELEMENT = {1: "FLOAT", 10: "HALF", 16: "BF16", 2: "UINT8", 3: "INT8", 6: "INT32", 7: "INT64", 9: "BOOL"}
+MAGIC = b"STANDIN"
+
+
+class DeviceReached(BaseException):
+    """The first call that only a device can answer, with everything before it in order."""
+
+
+class IHostMemory(Checked):
+    def __init__(self) -> None:
+        self._content = b""
+
+    @property
+    def nbytes(self) -> int:
+        return len(self._content)
+
+    def __bytes__(self) -> bytes:
+        return self._content
+
+    def __len__(self) -> int:
+        return len(self._content)
+
+    def __enter__(self) -> memoryview:
+        return memoryview(self._content)
+
+    def __exit__(self, *_: Any) -> None:
+        pass
+
+
+def memory(content: bytes) -> IHostMemory:
+    made = IHostMemory()
+    made._content = content
+    return made
+
+
+class ITensor(Checked):
+    def __init__(self) -> None:
+        self._value: Any = None
+
+    @property
+    def name(self) -> str:
+        return self._value.name
+
+    @property
+    def dtype(self) -> Any:
+        return _E["DataType"][_ELEMENT[self._value.type.tensor_type.elem_type]]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return tuple(dim.dim_value or -1 for dim in self._value.type.tensor_type.shape.dim)
+
+    @property
+    def is_shape_tensor(self) -> bool:
+        return False
+
+
+class ILayer(Checked):
+    def __init__(self) -> None:
+        self._node: Any = None
+
+    @property
+    def name(self) -> str:
+        return self._node.name
+
+    if "precision_is_set" in API["classes"]["ILayer"]["properties"]:  # gone in TensorRT 11
+
+        @property
+        def precision_is_set(self) -> bool:
+            return False
+
+    @property
+    def type(self) -> Any:
+        plugin = self._node.domain == "com.apa" and has_creators() and "nocreator" not in FAULTS
+        named = any(attribute.name == "plugin_namespace" for attribute in self._node.attribute)
+        return _E["LayerType"].PLUGIN_V3 if plugin and named else _E["LayerType"].ELEMENTWISE
+
+
+class INetworkDefinition(Checked):
+    def __init__(self) -> None:
+        self._flags, self._model = 0, None
+
+    def get_flag(self, flag: Any) -> bool:
+        return bool(self._flags & 1 << int(flag))
+
+    @property
+    def num_inputs(self) -> int:
+        return len(self._model.graph.input)
+
+    def get_input(self, index: int) -> ITensor:
+        tensor = ITensor()
+        tensor._value = self._model.graph.input[index]
+        return tensor
+
+    @property
+    def num_layers(self) -> int:
+        return len(self._model.graph.node)
+
+    def get_layer(self, index: int) -> ILayer:
+        layer = ILayer()
+        layer._node = self._model.graph.node[index]
+        return layer
+
+    def __len__(self) -> int:
+        return self.num_layers
+
+    def __getitem__(self, index: int) -> ILayer:
+        if index >= self.num_layers:
+            raise IndexError(index)
+        return self.get_layer(index)
+
+
+class OnnxParser(Checked):
+    def __init__(self, network: INetworkDefinition, logger: Any) -> None:
+        self._network, self._errors, self._flags = network, 0, 0
+
+    @property
+    def flags(self) -> int:
+        return self._flags
+
+    @flags.setter
+    def flags(self, value: int) -> None:
+        self._flags = value
+
+    @property
+    def num_errors(self) -> int:
+        return self._errors
+
+    def parse_from_file(self, model: str) -> bool:
+        onnx.checker.check_model(model)
+        self._network._model = onnx.load(model)
+        return True
+
+
+class IOptimizationProfile(Checked):
+    def __init__(self) -> None:
+        self._shapes: dict[str, Any] = {}
+
+    def set_shape(self, input: str, min: Any, opt: Any, max: Any) -> None:
+        if not all(a <= b <= c for a, b, c in zip(min, opt, max, strict=True)):
+            raise ContractError(f"profile {min} {opt} {max}")
+        self._shapes[input] = [list(min), list(opt), list(max)]
+
+    def __bool__(self) -> bool:
+        return bool(self._shapes)
+
+
+class ITimingCache(Checked):
+    def __init__(self) -> None:
+        self._content = b""
+
+    def combine(self, input_cache: Any, ignore_mismatch: bool) -> bool:
+        self._content += input_cache._content
+        return True
+
+    def serialize(self) -> IHostMemory:
+        return memory(self._content + b"timed\n")
+
+
+class IBuilderConfig(Checked):
+    def __init__(self) -> None:
+        self._flags = {_E["BuilderFlag"].TF32}
+        self._pools: dict[Any, int] = {}
+        self._profiles: list[IOptimizationProfile] = []
+        self._cache: Any = None
+        self._default()
+
+    def _default(self) -> None:
+        for name, value in (
+            ("progress_monitor", None),
+            ("int8_calibrator", None),
+            ("plugins_to_serialize", []),
+            ("profiling_verbosity", _E["ProfilingVerbosity"].LAYER_NAMES_ONLY),
+            ("builder_optimization_level", 3),
+            ("hardware_compatibility_level", _E["HardwareCompatibilityLevel"].NONE),
+            ("engine_capability", _E["EngineCapability"].STANDARD),
+            ("default_device_type", _E["DeviceType"].GPU),
+            ("DLA_core", -1),
+        ):
+            if name == "DLA_core" or name in API["classes"]["IBuilderConfig"]["properties"]:
+                object.__setattr__(self, name, value)
+
+    def set_flag(self, flag: Any) -> None:
+        self._flags.add(flag)
+
+    def clear_flag(self, flag: Any) -> None:
+        self._flags.discard(flag)
+
+    def get_flag(self, flag: Any) -> bool:
+        return flag in self._flags
+
+    def set_memory_pool_limit(self, pool: Any, pool_size: int) -> None:
+        self._pools[pool] = pool_size
+
+    def get_memory_pool_limit(self, pool: Any) -> int:
+        return self._pools.get(pool, 0)
+
+    def create_timing_cache(self, serialized_timing_cache: Any) -> ITimingCache:
+        cache = ITimingCache()
+        cache._content = bytes(serialized_timing_cache)
+        return cache
+
+    def set_timing_cache(self, cache: ITimingCache, ignore_mismatch: bool) -> bool:
+        self._cache = cache
+        return True
+
+    def get_timing_cache(self) -> ITimingCache:
+        return self._cache
+
+    def add_optimization_profile(self, profile: IOptimizationProfile) -> int:
+        self._profiles.append(profile)
+        return len(self._profiles) - 1
+
+    @property
+    def num_optimization_profiles(self) -> int:
+        return len(self._profiles)
+
+    def get_tactic_sources(self) -> int:
+        return 0
+
+    def get_preview_feature(self, feature: Any) -> bool:
+        return False
+
+    if "get_quantization_flag" in API["classes"]["IBuilderConfig"]["methods"]:  # gone in TensorRT 11
+
+        def get_quantization_flag(self, flag: Any) -> bool:
+            return False
+
+
+class Builder(Checked):
+    def __init__(self, logger: Any) -> None:
+        self._logger = logger
+
+    def create_network(self, flags: int = 0) -> INetworkDefinition:
+        if not flags & 1 << int(_E["NetworkDefinitionCreationFlag"].STRONGLY_TYPED):
+            raise ContractError("a network that is not strongly typed")
+        network = INetworkDefinition()
+        network._flags = flags
+        return network
+
+    def create_builder_config(self) -> IBuilderConfig:
+        return IBuilderConfig()
+
+    def create_optimization_profile(self) -> IOptimizationProfile:
+        return IOptimizationProfile()
+
+    def build_serialized_network(self, network: INetworkDefinition, config: IBuilderConfig) -> IHostMemory | None:
+        if "stop" in FAULTS:
+            raise DeviceReached("build_serialized_network")
+        kind = "plugin" if any(layer.type == _E["LayerType"].PLUGIN_V3 for layer in network) else "decomposed"
+        if f"refused:{kind}" in FAULTS:
+            self._logger.log(self._logger.Severity.ERROR, "Could not find any implementation for node")
+            return None
+        monitor = config.progress_monitor
+        monitor.phase_start("Building engine", None, 2)
+        monitor.phase_start("Tactics", "Building engine", 1)
+        monitor.step_complete("Tactics", 0)
+        monitor.phase_finish("Tactics")
+        monitor.phase_finish("Building engine")
+        facts = {
+            "kind": kind,
+            "embedded": bool(config.plugins_to_serialize),
+            "stripped": config.get_flag(_E["BuilderFlag"].STRIP_PLAN),
+            "detailed": config.profiling_verbosity == _E["ProfilingVerbosity"].DETAILED,
+            "shapes": config._profiles[0]._shapes,
+        }
+        return memory(MAGIC + json.dumps(facts).encode() + b"\n" + network._model.SerializeToString())

@@ -1,0 +1,49 @@
+"""The registry: a library must really load, and offer what TensorRT's loader asks for."""
+
+from __future__ import annotations
+
+import ctypes
+from typing import Any
+
+from ._contract import Checked, checked_function
+
+_CREATORS = {("APA", "1", "apa"), ("AGLU", "1", "apa")}
+
+
+class IPluginRegistry(Checked):
+    def __init__(self) -> None:
+        self._loaded: dict[str, Any] = {}
+
+    def get_creator(self, type: str, version: str, plugin_namespace: str = "") -> Any:
+        return object() if self._loaded and (type, version, plugin_namespace) in _CREATORS else None
+
+    def load_library(self, plugin_path: str) -> Any:
+        try:
+            library, count = ctypes.CDLL(plugin_path), ctypes.c_int(0)
+            library.getCreators(ctypes.byref(count))
+        except (OSError, AttributeError):
+            return None
+        if plugin_path in self._loaded or count.value != len(_CREATORS):
+            return None
+        self._loaded[plugin_path] = library
+        return plugin_path
+
+    def deregister_library(self, handle: Any) -> None:
+        del self._loaded[handle]
+
+
+_REGISTRY = IPluginRegistry()
+
+
+@checked_function
+def get_plugin_registry() -> Any:
+    return _REGISTRY
+
+
+@checked_function
+def init_libnvinfer_plugins(logger: Any, namespace: str) -> bool:
+    return True
+
+
+def has_creators() -> bool:
+    return bool(_REGISTRY._loaded)

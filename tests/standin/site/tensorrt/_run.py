@@ -1,0 +1,260 @@
+"""Engines: deserialized where their plugin is, run by ONNX Runtime on the addresses that were set."""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import time
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+
+from ._build import _ELEMENT, MAGIC, ITensor
+from ._contract import API, FAULTS, Checked, ContractError, enums
+from ._plugins import has_creators
+
+_E = enums()
+_WORK = ctypes.CFUNCTYPE(ctypes.c_int)
+_NUMPY = {"FLOAT": np.float32, "HALF": np.float16, "UINT8": np.uint8, "INT64": np.int64}
+_KERNELS = {"Conv": "CaskConvolution", "Gemm": "gemm", "AGLU": "PluginV3", "APA": "PluginV3", "ReduceMean": "kgen"}
+_SPELLED = {
+    "FLOAT": "Float",
+    "HALF": "Half",
+    "BF16": "BFloat16",
+    "UINT8": "UInt8",
+    "INT64": "Int64",
+    "INT32": "Int32",
+}
+
+
+class Runtime(Checked):
+    def __init__(self, logger: Any) -> None:
+        self._logger = logger
+        object.__setattr__(self, "engine_host_code_allowed", False)
+
+    def deserialize_cuda_engine(self, serialized_engine: Any) -> Any:
+        content = bytes(serialized_engine)
+        reason = self._refusal(content)
+        if reason:
+            self._logger.log(self._logger.Severity.ERROR, reason)
+            return None
+        engine = ICudaEngine()
+        engine._open(*content.removeprefix(MAGIC).split(b"\n", 1))
+        return engine
+
+    def _refusal(self, content: bytes) -> str:
+        if not content.startswith(MAGIC):
+            return "Magic tag does not match"
+        facts = json.loads(content.removeprefix(MAGIC).split(b"\n", 1)[0])
+        if facts["embedded"] and (not self.engine_host_code_allowed or has_creators()):
+            return "host code is not allowed, or a creator of that name is registered already"
+        if facts["kind"] == "plugin" and not facts["embedded"] and not has_creators():
+            return "Cannot find plugin: AGLU, version: 1, namespace:apa."
+        return ""
+
+
+class ICudaEngine(Checked):
+    def __init__(self) -> None:
+        self._facts: dict[str, Any] = {}
+
+    def _open(self, facts: bytes, model: bytes) -> None:
+        self._facts, self._model = json.loads(facts), onnx.ModelProto.FromString(model)
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads, options.log_severity_level = 1, 4
+        self._session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        graph = self._model.graph
+        self._tensors = {value.name: value for value in (*graph.input, *graph.output)}
+        self._ready = not self._facts["stripped"]
+
+    @property
+    def num_io_tensors(self) -> int:
+        return len(self._tensors)
+
+    def get_tensor_name(self, index: int) -> str:
+        return list(self._tensors)[index]
+
+    def get_tensor_mode(self, name: str) -> Any:
+        is_input = any(value.name == name for value in self._model.graph.input)
+        return _E["TensorIOMode"].INPUT if is_input else _E["TensorIOMode"].OUTPUT
+
+    def get_tensor_dtype(self, name: str) -> Any:
+        return self._tensor(name).dtype
+
+    def get_tensor_shape(self, name: str) -> tuple[int, ...]:
+        return self._tensor(name).shape
+
+    def _tensor(self, name: str) -> ITensor:
+        tensor = ITensor()
+        tensor._value = self._tensors[name]
+        return tensor
+
+    def get_tensor_format(self, name: str, profile_index: int = 0) -> Any:
+        return _E["TensorFormat"].LINEAR
+
+    def is_shape_inference_io(self, name: str) -> bool:
+        return False
+
+    if "get_aliased_input_tensor" in API["classes"]["ICudaEngine"]["methods"]:  # since TensorRT 11
+
+        def get_aliased_input_tensor(self, name: str) -> Any:
+            return None
+
+    def create_execution_context(self, *_: Any) -> Any:
+        if not self._ready:
+            return None
+        context = IExecutionContext()
+        context._engine = self
+        return context
+
+    def create_engine_inspector(self) -> Any:
+        inspector = EngineInspector()
+        inspector._engine = self
+        return inspector
+
+
+class IExecutionContext(Checked):
+    def __init__(self) -> None:
+        self._engine: Any = None
+        self._shapes: dict[str, tuple[int, ...]] = {}
+        self._addresses: dict[str, int] = {}
+        self._allocators: dict[str, Any] = {}
+        self._work: list[Any] = []
+
+    @property
+    def engine(self) -> Any:
+        return self._engine
+
+    @property
+    def active_optimization_profile(self) -> int:
+        return 0
+
+    def set_input_shape(self, name: str, shape: Any) -> bool:
+        least, _, largest = self._engine._facts["shapes"][name]
+        inside = len(shape) == len(least) and all(
+            a <= b <= c for a, b, c in zip(least, shape, largest, strict=True)
+        )
+        if inside:
+            self._shapes[name] = tuple(shape)
+        return inside
+
+    def get_tensor_shape(self, name: str) -> tuple[int, ...]:
+        declared = self._engine.get_tensor_shape(name)
+        batch = next(iter(self._shapes.values()), (-1,))[0]
+        return self._shapes.get(name) or (batch if declared[0] == -1 else declared[0], *declared[1:])
+
+    def set_tensor_address(self, name: str, memory: int) -> bool:
+        self._addresses[name] = memory
+        return True
+
+    def get_tensor_address(self, name: str) -> int:
+        return self._addresses.get(name, 0)
+
+    def set_output_allocator(self, name: str, output_allocator: Any) -> bool:
+        self._allocators[name] = output_allocator
+        return True
+
+    def set_all_tensors_debug_state(self, flag: bool) -> bool:
+        return True
+
+    def set_debug_listener(self, listener: Any) -> bool:
+        return True
+
+    def execute_async_v3(self, stream_handle: int) -> bool:
+        """Of the shapes and addresses of this moment, also where a graph replays it later."""
+        shapes, addresses = dict(self._shapes), dict(self._addresses)
+        for name, allocator in self._allocators.items():
+            shape = self.get_tensor_shape(name)
+            size = int(np.prod(shape)) * _type(self._engine, name).itemsize
+            addresses[name] = allocator.reallocate_output_async(name, 0, size, 256, stream_handle)
+            allocator.notify_shape(name, shape)
+
+        def work() -> int:
+            try:
+                _compute(self._engine, shapes, addresses)
+            except Exception as error:  # noqa: BLE001 - it crosses C
+                print(repr(error))
+                return 1
+            return 0
+
+        self._work.append(_WORK(work))
+        return _enqueue(stream_handle, self._work[-1])
+
+
+def _enqueue(stream: int, work: Any) -> bool:
+    """By the driver's queue, which knows whether the stream is recording."""
+    return ctypes.CDLL("libcuda.so.1").standin_enqueue(ctypes.c_void_p(stream), work) == 0
+
+
+def _compute(engine: ICudaEngine, shapes: dict[str, Any], addresses: dict[str, int]) -> None:
+    if f"slow:{engine._facts['kind']}" in FAULTS:
+        time.sleep(0.002)
+    feeds = {name: _view(engine, name, addresses[name], shape).copy() for name, shape in shapes.items()}
+    names = [value.name for value in engine._model.graph.output]
+    for name, value in zip(names, engine._session.run(names, feeds), strict=True):
+        wrong = 1.5 if f"wrong:{engine._facts['kind']}" in FAULTS else 1
+        _view(engine, name, addresses[name], value.shape)[...] = value * wrong
+
+
+def _view(engine: ICudaEngine, name: str, address: int, shape: Any) -> np.ndarray:
+    kind = _type(engine, name)
+    size = int(np.prod(shape)) * kind.itemsize
+    return np.frombuffer((ctypes.c_char * size).from_address(address), kind).reshape(shape)
+
+
+def _type(engine: ICudaEngine, name: str) -> np.dtype:
+    return np.dtype(_NUMPY[engine.get_tensor_dtype(name).name])
+
+
+class EngineInspector(Checked):
+    def __init__(self) -> None:
+        self._engine: Any = None
+        object.__setattr__(self, "execution_context", None)
+
+    def get_engine_information(self, format: Any) -> str:
+        """TensorRT 10 and 11 have a field for type and format each, or one for both."""
+        if not self._engine._facts["detailed"]:
+            raise ContractError("the engine was built without detailed verbosity: the inspector knows names only")
+        graph = onnx.shape_inference.infer_shapes(self._engine._model).graph
+        kinds = {v.name: v.type.tensor_type.elem_type for v in (*graph.value_info, *graph.output, *graph.input)}
+        if f"fp32:{self._engine._facts['kind']}" in FAULTS:
+            kinds = dict.fromkeys(kinds, 1)
+        layers = [_layer(node, kinds) for node in graph.node if node.op_type in _KERNELS]
+        return json.dumps({"Layers": layers, "Bindings": []})
+
+
+def _layer(node: Any, kinds: dict[str, int]) -> dict[str, Any]:
+    """Of what fusion leaves: the rest melts into its neighbours."""
+    inputs, outputs = (
+        [{"Name": name, **_field(_ELEMENT.get(kinds.get(name, 0)))} for name in names]
+        for names in (node.input, node.output)
+    )
+    return {"Name": node.name, "LayerType": _KERNELS[node.op_type], "Inputs": inputs, "Outputs": outputs}
+
+
+def _field(kind: str | None) -> dict[str, str]:
+    from . import __version__
+
+    spelled = _SPELLED.get(kind or "", "")
+    if __version__.startswith("10"):
+        return {"Format/Datatype": spelled}
+    return {"DataType": spelled, "Format": "Row major linear format (kLINEAR)"}
+
+
+class Refitter(Checked):
+    def __init__(self, engine: ICudaEngine, logger: Any) -> None:
+        self._engine, self._refitted = engine, False
+
+    def refit_cuda_engine(self) -> bool:
+        self._engine._ready = self._refitted
+        return self._refitted
+
+
+class OnnxParserRefitter(Checked):
+    def __init__(self, refitter: Refitter, logger: Any) -> None:
+        self._refitter = refitter
+
+    def refit_from_file(self, model_file: str) -> bool:
+        self._refitter._refitted = onnx.load(model_file) is not None
+        return True
