@@ -14,6 +14,7 @@ from pathlib import Path
 _MAGIC = struct.pack("<I", 0xBA55ED50)
 _HEADER, _ENTRY = struct.Struct("<IHHQ"), struct.Struct("<HHIQ12xI")
 _PTX, _CODE = 1, 2
+_LINK_STUB = 4096  # nvcc's link step adds a fat binary without kernels, of its default capability: smaller than this
 _RELEASE = re.compile(rb"Cuda compilation tools, release (\d+)\.(\d+)")
 
 
@@ -48,6 +49,8 @@ def gpu_code(library: Path) -> GpuCode:
 def _read_entries(content: bytes, start: int, found: dict[int, set[int]]) -> None:
     _, _, header, size = _HEADER.unpack_from(content, start)
     at, end = start + header, min(start + header + size, len(content))
+    if size < _LINK_STUB:
+        return
     while at + _ENTRY.size <= end:
         kind, _, skip, payload, capability = _ENTRY.unpack_from(content, at)
         if kind not in found:

@@ -1,8 +1,10 @@
 """The analysis of tools/gpu_check on recorded samples, and its parts beside stand-ins for what a GPU gives."""
 
-import math
+import json
 import os
 import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +19,8 @@ from tests.networks import RawActivation, tiny_net
 from tools.gpu_check import analysis, clocks, engines, kernels, latency
 from tools.gpu_check.outcome import Outcome, State, exit_code, outcome_of
 from tools.gpu_check.page import page
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.parametrize("count", [1, 2, 7, 100, 401])
@@ -133,77 +137,6 @@ def test_blocks_alternate():
     assert starts == ["a", "b"] * (latency.BLOCKS // 2)
 
 
-class Engine:
-    """An engine's face: one dynamic input, one output. Counts its runs."""
-
-    num_io_tensors = 2
-
-    def __init__(self):
-        self.shapes, self.addresses, self.runs = {}, {}, 0
-
-    def get_tensor_name(self, i):
-        return ("x", "y")[i]
-
-    def get_tensor_mode(self, name):
-        return {"x": "in", "y": "out"}[name]
-
-    def create_execution_context(self):
-        return self
-
-    def get_tensor_shape(self, name):
-        return self.shapes.get("x", (-1, 3, 4, 4)) if name == "x" else (self.shapes["x"][0], 5)
-
-    def set_input_shape(self, name, shape):
-        self.shapes[name] = shape
-        return True
-
-    def set_tensor_address(self, name, pointer):
-        self.addresses[name] = pointer
-        return True
-
-    def execute_async_v3(self, stream):
-        assert stream == 7
-        assert set(self.addresses) == {"x", "y"}
-        self.runs += 1
-        return True
-
-
-class Device:
-    """A device's face: as apa_deploy.runtimes.device.Device, with nothing behind."""
-
-    def __init__(self):
-        self.sizes, self.launched, self.waited = [], 0, 0
-
-    def stream(self):
-        return 7
-
-    def allocate(self, size):
-        self.sizes.append(size)
-        return 1000 * len(self.sizes)
-
-    def synchronize(self, stream):
-        self.waited += stream == 7
-
-    def captured(self, stream, work):
-        assert self.waited, "TensorRT's first run must be over"
-        return "graph" if work() else None
-
-    def launch(self, graph, stream):
-        self.launched += (graph, stream) == ("graph", 7)
-
-
-def test_an_engine_on_a_device():
-    engine, device = Engine(), Device()
-    trt = type("trt", (), {"TensorIOMode": type("mode", (), {"INPUT": "in"})})
-    one = latency.OnDevice(trt, device, engine, 8)
-    assert engine.shapes == {"x": (8, 3, 4, 4)}
-    assert device.sizes == [8 * math.prod((8, 3, 4, 4)), 8 * 8 * 5]
-    runs = engine.runs
-    assert one.timed(one.launch) >= 0
-    assert one.timed(one.launch_graph) >= 0
-    assert (engine.runs - runs, device.launched) == (1, 1)
-
-
 def _nvidia_smi(folder: Path, old: bool) -> None:
     """A script that answers as nvidia-smi does, again and again with --loop-ms; old: the former column name."""
     refused = "clocks_event_reasons" if old else "clocks_throttle_reasons"
@@ -281,17 +214,47 @@ def test_engines_are_judged(codes, state):
     assert ("why" in outcome.reason) is (state != "passed")
 
 
+@pytest.fixture(scope="module")
+def beside_a_gpu(machine, tmp_path_factory):
+    """Engines and latency beside a stand-in for TensorRT, which checks every call, and one for the driver."""
+    pytest.importorskip("cuda.bindings", reason="cuda-python is not installed")
+    folder = tmp_path_factory.mktemp("engines")
+    environment = (
+        os.environ | machine.variables(11) | {"PYTHONPATH": f"{machine.variables(11)['PYTHONPATH']}:{ROOT}"}
+    )
+    command = [sys.executable, str(Path(__file__).with_name("gpu_check_child.py")), str(folder)]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def test_three_engines_are_built_and_judged(beside_a_gpu):
+    outcome = beside_a_gpu["engines"]
+    assert (outcome["state"], outcome["reason"]) == ("passed", "")
+    assert [row["engine"] for row in outcome["rows"]] == list(engines.NAMES)
+    assert all(0 <= row["max error"] <= row["limit"] for row in outcome["rows"])
+    assert beside_a_gpu["said"] == [f"engine: {name}" for name in engines.NAMES]
+
+
+def test_every_engine_is_timed_with_and_without_a_graph(beside_a_gpu):
+    outcome = beside_a_gpu["latency"]
+    assert (outcome["state"], outcome["reason"]) == ("passed", "")
+    settings = {f"batch {batch}, CUDA graph {graph}" for batch in (1, 8) for graph in ("on", "off")}
+    assert {(row["setting"], row["engine"]) for row in outcome["rows"]} == {
+        (setting, engine) for setting in settings for engine in engines.NAMES
+    }
+    assert set(outcome["facts"]["verdicts"]) == settings
+    runs = latency.BLOCKS * latency.A_BLOCK
+    assert all(len(v) == runs for by_engine in outcome["facts"]["samples"].values() for v in by_engine.values())
+
+
 @pytest.mark.skipif(device_count() > 0, reason="this machine has a GPU")
-def test_engines_as_far_as_the_device(tmp_path):
-    """The bundles of the trt export are written and run; they say what this machine lacks."""
-    wanted = engines.Wanted(precision="fp32", batches=(1, 1, 1), verify=False)
-    said = []
-    outcome, found = engines.built(tmp_path, Model(tiny_net(), (3, 8, 8), Metadata("tiny")), wanted, said.append)
-    assert found == {}
+def test_engines_without_a_gpu():
+    outcome = outcome_of("engines", engines.check_machine)
     assert outcome.state is State.MISSING
-    assert [row["engine"] for row in outcome.rows] == list(engines.NAMES)
-    assert all("the NVIDIA driver" in row["said"] for row in outcome.rows)
-    assert len(said) == 3
+    assert "the package tensorrt" in outcome.reason
+    assert "the NVIDIA driver" in outcome.reason
+    assert "apa-deploy[gpu]" in outcome.do
 
 
 def _raising(error):

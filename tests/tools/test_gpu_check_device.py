@@ -18,6 +18,7 @@ import trt_building as building
 
 HERE = Path(__file__).parent
 ARCHITECTURE = 90
+QUICK = ("-O0", "-g0")  # to compile: the tests themselves need no sanitizer, their memory has it
 NO_GPU = pytest.mark.skipif(device_count() > 0, reason="this machine has a GPU")
 SANITIZED = building.SANITIZED
 # The whole suites run on the device, and in plugins/tests: here, what passes through the copies.
@@ -44,12 +45,12 @@ def parts(folder):
         "copies": (device_building.DEVICE / "copies.cc",),
         "beyond": (HERE / "beyond.cc",),
         **{name: (building.TENSORRT / f"{name}.cc",) for name in ("activation", "layout", "formats")},
-        **{name: (building.TESTS / name,) for name in {test for test, _ in COPIED}},
+        **{name: (building.TESTS / name, *QUICK) for name in {test for test, _ in COPIED}},
     }
 
     def compiled(name):
-        source, *flags = sources[name]
-        return building.compiled(source, folder / f"{name}.o", *SANITIZED, *flags)
+        source, flags = sources[name][0], sources[name][1:]
+        return building.compiled(source, folder / f"{name}.o", *(flags if flags == QUICK else (*SANITIZED, *flags)))
 
     building.include_flags()  # fetched once, before two threads ask
     with ThreadPoolExecutor(max_workers=2) as pool:

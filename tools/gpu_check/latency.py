@@ -64,7 +64,7 @@ class OnDevice:
 def loaded(trt: Any, engines: Mapping[str, Path], plugin: Path | None) -> dict[str, Any]:
     """The engines, deserialized; the plugin is registered before."""
     trt.get_plugin_registry().load_library(str(plugin or trt_plugin_library()))
-    runtime = trt.Runtime(trt.Logger(trt.Logger.ERROR))
+    runtime = trt.Runtime(trt.Logger())
     return {name: runtime.deserialize_cuda_engine(path.read_bytes()) for name, path in engines.items()}
 
 
