@@ -1,19 +1,35 @@
-"""Is there an NVIDIA GPU that a program may use? Asks the driver alone; no CUDA toolkit is needed."""
+"""The NVIDIA driver and its GPUs. Asks the driver alone; no CUDA toolkit is needed."""
 
 from __future__ import annotations
 
 import ctypes
+from dataclasses import dataclass
 
 _NAMES = ("libcuda.so.1", "nvcuda.dll")
+_MAJOR, _MINOR = 75, 76  # CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_*
+_NAME_LENGTH = 256
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """A GPU. `capability`: such as "8.9"."""
+
+    name: str
+    capability: str
 
 
 def device_count() -> int:
     """How many GPUs the driver shows; 0 where there is no driver."""
-    driver = _driver()
-    count = ctypes.c_int(0)
-    if driver is None or driver.cuInit(0) or driver.cuDeviceGetCount(ctypes.byref(count)):
+    driver, count = _driver(), ctypes.c_int(0)
+    if driver is None or driver.cuInit(0) != 0 or driver.cuDeviceGetCount(ctypes.byref(count)) != 0:
         return 0
     return count.value
+
+
+def gpus() -> tuple[Gpu, ...]:
+    """The GPUs that the driver shows."""
+    driver = _driver()
+    return tuple(_gpu(driver, number) for number in range(device_count()))
 
 
 def missing_gpu() -> tuple[str, str] | None:
@@ -25,6 +41,14 @@ def missing_gpu() -> tuple[str, str] | None:
     return "a GPU", "use a machine that has one, or start the container with --gpus all"
 
 
+def cuda_version() -> tuple[int, int] | None:
+    """The newest CUDA that the driver serves, e.g. (13, 0); None where there is no driver."""
+    driver, version = _driver(), ctypes.c_int(0)
+    if driver is None or driver.cuDriverGetVersion(ctypes.byref(version)) != 0:
+        return None
+    return version.value // 1000, version.value % 1000 // 10
+
+
 def _driver() -> ctypes.CDLL | None:
     for name in _NAMES:
         try:
@@ -32,3 +56,14 @@ def _driver() -> ctypes.CDLL | None:
         except OSError:
             continue
     return None
+
+
+def _gpu(driver: ctypes.CDLL | None, number: int) -> Gpu:
+    assert driver is not None  # it counted its devices
+    handle, name = ctypes.c_int(0), ctypes.create_string_buffer(_NAME_LENGTH)
+    driver.cuDeviceGet(ctypes.byref(handle), number)
+    driver.cuDeviceGetName(name, _NAME_LENGTH, handle)
+    parts = [ctypes.c_int(0), ctypes.c_int(0)]
+    for part, attribute in zip(parts, (_MAJOR, _MINOR), strict=True):
+        driver.cuDeviceGetAttribute(ctypes.byref(part), attribute, handle)
+    return Gpu(name.value.decode(errors="replace"), f"{parts[0].value}.{parts[1].value}")

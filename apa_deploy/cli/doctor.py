@@ -1,0 +1,115 @@
+"""`apa-doctor`: what a file or this machine needs, what is here, and the command that closes the gap.
+
+Exit codes: 0 nothing is missing (without FILE: always); 2 the file is damaged or unknown; 3 something is missing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from ..doctor.examination import Examination, examined
+from ..doctor.facts import Facts, gathered
+from ..doctor.finding import Finding, State
+from ..doctor.known_errors import Explained, explained
+from ..doctor.machine_findings import machine_findings
+from ..errors import InputError
+from .common import print_json, run_verb, verb_parser
+
+_MARKS = {State.OK: "ok     ", State.NOTE: "note   ", State.MISSING: "MISSING"}
+_MISSING = 3
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point of `apa-doctor`; returns the exit code."""
+    return run_verb(_parser(), _doctor, argv)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = verb_parser("apa-doctor", __doc__ or "")
+    parser.add_argument("file", metavar="FILE", type=Path, nargs="?", help="engine, .onnx or passport")
+    parser.add_argument(
+        "--error", metavar="TEXT|-", help="explain an error message; - reads it from standard input"
+    )
+    return parser
+
+
+def _doctor(options: argparse.Namespace) -> int:
+    if options.error is not None:
+        return _explain(options)
+    facts = gathered()
+    if options.file is None:
+        _show(
+            {"machine": _machine(facts), "findings": _as_json(machine_findings(facts))}, facts, None, options.json
+        )
+        return 0
+    examination = examined(options.file, facts)
+    document = {
+        "file": options.file.name,
+        "kind": examination.kind,
+        "ready": examination.ready,
+        "machine": _machine(facts),
+        "findings": _as_json(examination.findings),
+    }
+    _show(document, facts, examination, options.json)
+    return 0 if examination.ready else _MISSING
+
+
+def _show(document: dict[str, Any], facts: Facts, examination: Examination | None, as_json: bool) -> None:
+    if as_json:
+        print_json(document)
+        return
+    print(f"apa-doctor on {facts.system}, Python {facts.python}")
+    findings = examination.findings if examination else machine_findings(facts)
+    if examination:
+        print(f"{examination.file}: {examination.kind}")
+    for finding in findings:
+        _print_finding(finding)
+    if examination:
+        print("ready to run here" if examination.ready else "not ready to run here")
+
+
+def _print_finding(finding: Finding) -> None:
+    wanted = "" if finding.state is State.OK else f"; wanted {finding.wanted}"
+    print(f"{_MARKS[finding.state]}  {finding.topic}: {finding.here}{wanted}")
+    if finding.do:
+        print(f"         {finding.do}")
+
+
+def _machine(facts: Facts) -> dict[str, Any]:
+    return {
+        "python": facts.python,
+        "system": facts.system,
+        "packages": dict(facts.packages),
+        "driver_cuda": ".".join(map(str, facts.driver)) if facts.driver else None,
+        "gpus": [asdict(gpu) for gpu in facts.gpus],
+    }
+
+
+def _as_json(findings: Sequence[Finding]) -> list[dict[str, Any]]:
+    return [asdict(finding) for finding in findings]
+
+
+def _explain(options: argparse.Namespace) -> int:
+    if options.file is not None:
+        raise InputError("FILE and --error", "one of the two", "Ask twice.")
+    found = explained(sys.stdin.read() if options.error == "-" else options.error)
+    if not found:
+        wanted = "one that is known"
+        raise InputError("an error message that is not known", wanted, "Give all of it, and apa-doctor FILE.")
+    if options.json:
+        print_json([asdict(one) for one in found])
+    else:
+        _print_explained(found)
+    return 0
+
+
+def _print_explained(found: Sequence[Explained]) -> None:
+    for one in found:
+        print(f"{one.name}: {one.seen}\n  cause: {one.cause}\n  do: {one.do}")
+        if one.threads:
+            print(f"  reported in {', '.join(one.threads)}")

@@ -1,0 +1,117 @@
+"""Facts -> one finding a component: the GPU, its driver, TensorRT, the plugin, ONNX Runtime. Pure functions."""
+
+from __future__ import annotations
+
+from ..runtimes.packages import conflict
+from .facts import Facts
+from .finding import Finding, State, met
+
+BUILD = "in a checkout of apa-deploy, run: pip install --no-deps ."
+TENSORRT_ADD = "pip install 'apa-deploy[gpu]'"
+RTX_ADD = "pip install 'apa-deploy[rtx]'"
+_OLDEST_DRIVER = {12: "r525", 13: "r580"}
+_TENSORRT = ("tensorrt", "tensorrt-cu13", "tensorrt-cu12")
+_RTX = ("tensorrt-rtx-cu13", "tensorrt-rtx-cu12")
+_OLDEST_TENSORRT = (10, 7)
+
+
+def gpu(facts: Facts) -> Finding:
+    """A GPU that the driver shows."""
+    here = ", ".join(f"{g.name} (compute capability {g.capability})" for g in facts.gpus) or "none"
+    if not facts.gpus and facts.driver is None:
+        here = "none: no NVIDIA driver (libcuda.so.1) is here"
+    do = "Run it on a machine with a GPU; in a container, start that with --gpus all."
+    return met("GPU", "an NVIDIA GPU", here, bool(facts.gpus), do)
+
+
+def driver(facts: Facts, cuda_major: int, because: str) -> Finding:
+    """A driver that serves CUDA `cuda_major`; `because` says what wants it."""
+    oldest = _OLDEST_DRIVER.get(cuda_major, "a newer one")
+    wanted = f"{oldest} or later, for CUDA {cuda_major} ({because})"
+    here = f"serves CUDA {facts.driver[0]}.{facts.driver[1]} and older" if facts.driver else "no driver"
+    good = facts.driver is not None and facts.driver[0] >= cuda_major
+    do = f"Install the NVIDIA driver {oldest} or later, or what is built for the CUDA that the driver serves."
+    return met("driver", wanted, here, good, do)
+
+
+def tensorrt_version(facts: Facts) -> str | None:
+    """Of the installed TensorRT, e.g. "10.14.1.48"."""
+    return facts.version_of(*_TENSORRT)
+
+
+def rtx_version(facts: Facts) -> str | None:
+    """Of the installed TensorRT for RTX."""
+    return facts.version_of(*_RTX)
+
+
+def cuda_major_of_tensorrt(facts: Facts) -> int | None:
+    """The CUDA that the installed TensorRT was built with, where its package names it."""
+    return next((int(name[-2:]) for name in ("tensorrt-cu13", "tensorrt-cu12") if name in facts.packages), None)
+
+
+def tensorrt(facts: Facts) -> Finding:
+    """A TensorRT that runs the plugin."""
+    version = tensorrt_version(facts)
+    good = version is not None and numbers(version) >= _OLDEST_TENSORRT
+    here = version or "not installed"
+    return met("TensorRT", "10.7 or later", here, good, f"Run: {TENSORRT_ADD}")
+
+
+def numbers(version: str) -> tuple[int, ...]:
+    """The leading numbers of a version: "10.14.1.post1" is (10, 14, 1)."""
+    found: list[int] = []
+    for part in version.split("."):
+        if not part.isdigit():
+            break
+        found.append(int(part))
+    return tuple(found)
+
+
+def plugin(facts: Facts) -> list[Finding]:
+    """The TensorRT plugin: built, with code for every GPU here, and a driver for its CUDA."""
+    wanted = "libapa_trt.so"
+    if facts.trt_plugin is None:
+        do = f"Install a C++17 compiler and nvcc and, {BUILD}"
+        return [Finding("plugin", wanted, "not built", State.MISSING, do)]
+    found = [Finding("plugin", wanted, str(facts.trt_plugin)), *_code_for_gpus(facts)]
+    if facts.gpus and facts.plugin_code and facts.plugin_code.cuda:
+        found.append(driver(facts, facts.plugin_code.cuda[0], "the plugin"))
+    return found
+
+
+def _code_for_gpus(facts: Facts) -> list[Finding]:
+    if facts.plugin_code is None:
+        return []
+    return [
+        met(
+            "plugin's machine code",
+            f"for compute capability {gpu.capability} ({gpu.name})",
+            f"for {', '.join(map(str, sorted(facts.plugin_code.machine))) or 'none'}",
+            facts.plugin_code.runs_on(gpu.capability),
+            f"With -C cmake.define.APA_CUDA_ARCHITECTURES={gpu.capability.replace('.', '')} {BUILD}",
+        )
+        for gpu in facts.gpus
+    ]
+
+
+def onnxruntime(facts: Facts) -> list[Finding]:
+    """ONNX Runtime: one of the two packages, not both; the one for GPUs where a GPU is."""
+    names = [name for name in ("onnxruntime", "onnxruntime-gpu") if name in facts.packages]
+    here = ", ".join(f"{name} {facts.packages[name]}" for name in names) or "not installed"
+    found = [met("ONNX Runtime", "1.17 or later", here, bool(names), "Run: pip install 'onnxruntime>=1.17'")]
+    clash = conflict(names)
+    if clash:
+        found.append(Finding("ONNX Runtime", "one package", "two", State.NOTE, clash))
+    elif facts.gpus and names == ["onnxruntime"]:
+        do = "Run: pip uninstall -y onnxruntime && pip install onnxruntime-gpu"
+        found.append(Finding("ONNX Runtime", "onnxruntime-gpu, to use the GPU", "the CPU's", State.NOTE, do))
+    return found
+
+
+def fused_operators(facts: Facts) -> Finding:
+    """Our ONNX Runtime library: speed, not correctness."""
+    wanted = "libapa_ort.so, for speed on a CPU"
+    if facts.ort_library:
+        return Finding("fused operators", wanted, str(facts.ort_library))
+    do = f"Functions in the model run instead. To build it, install a C++17 compiler and, {BUILD}"
+    return Finding("fused operators", wanted, "not built", State.NOTE, do)

@@ -1,0 +1,126 @@
+"""An engine: the runtime, GPU, driver and plugin that it needs, from its header and its passport."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ..passport import Passport
+from . import components
+from .engine_header import AND_LATER, RTX, EngineHeader, metadata_before, read_header
+from .facts import Facts
+from .finding import Finding, State, met
+from .kind import UnknownFileError
+from .passport_needs import own_passport
+
+
+def engine_findings(path: Path, start: bytes, facts: Facts) -> list[Finding]:
+    """What the engine at `path`, which begins with `start`, needs.
+
+    Raises:
+        UnknownFileError: it is cut, or its header is not a known one.
+    """
+    header = read_header(start)
+    if header is None:
+        saw = f"an engine of tag {start[:4]!r}, {path.stat().st_size} bytes"
+        raise UnknownFileError(path, saw, "Copy or build it again; known are the tags ftrt and vtrt.")
+    if header.bytes is not None and header.bytes != path.stat().st_size:
+        saw = f"{path.stat().st_size} bytes, its header says {header.bytes}"
+        raise UnknownFileError(path, saw, "It is damaged: copy or build it again.")
+    passport, vouched = own_passport(path)
+    return [*_runtime(header, passport, facts), *_gpu(header, passport, facts), *_plugin(passport, facts), vouched]
+
+
+def prefixed_findings(path: Path, start: bytes, facts: Facts) -> list[Finding]:
+    """What an engine behind metadata needs: first of all, to be freed of it."""
+    found = metadata_before(start)
+    assert found is not None  # it is what makes the file of this kind
+    skip, metadata = found
+    header = read_header(start[skip:])
+    who = metadata.get("author") or metadata.get("description") or "another exporter"
+    bare = path.with_name(f"{path.stem}.plan.engine").name
+    tag = Finding(
+        "engine",
+        "an engine from the first byte on, as TensorRT and trtexec read it",
+        f"{skip} bytes of JSON before it, as Ultralytics writes ({who})",
+        State.MISSING,
+        f"Run: tail -c +{skip + 1} {path.name} > {bare}",
+    )
+    if header is None:
+        return [tag]
+    return [tag, *_runtime(header, None, facts), *_gpu(header, None, facts), *_plugin(None, facts)]
+
+
+def _told(passport: Passport | None, name: str) -> Any:
+    """What the passport tells: of the engine as it was built, else of what was asked for."""
+    if passport is None:
+        return None
+    return getattr(passport.build, name, None) or passport.options.get(name)
+
+
+def _runtime(header: EngineHeader, passport: Passport | None, facts: Facts) -> list[Finding]:
+    rtx = header.product == RTX
+    here = components.rtx_version(facts) if rtx else components.tensorrt_version(facts)
+    add = components.RTX_ADD if rtx else components.TENSORRT_ADD
+    compatible = bool(_told(passport, "version_compatible"))
+    wanted = f"{header.product} {header.version_text}" + (" or later" if compatible else "")
+    good = here is not None and serves(components.numbers(here), header.version, compatible)
+    do = f"Run: {add}, with that version; or build the engine again with the version that is here."
+    return [met("runtime", wanted, here or "not installed", good, do if here else f"Run: {add}")]
+
+
+def serves(runtime: tuple[int, ...], engine: tuple[int, ...] | None, compatible: bool) -> bool:
+    """Whether a runtime of this version takes an engine of that one: the same version but for the build number;
+    later ones as well, where the engine was built version-compatible."""
+    if engine is None:
+        return False
+    return runtime[:3] == engine[:3] or (compatible and runtime[:3] > engine[:3])
+
+
+def _gpu(header: EngineHeader, passport: Passport | None, facts: Facts) -> list[Finding]:
+    topic, built_for = "compute capability", header.capabilities or _capabilities(passport)
+    found = [components.gpu(facts), *_driver(header, facts)]
+    if not built_for:
+        return [*found, Finding(topic, "of the GPU that it was built on", _UNTOLD, State.NOTE)]
+    if not facts.gpus:
+        return [*found, Finding(topic, " or ".join(built_for), "no GPU to compare", State.NOTE)]
+    here = [gpu.capability for gpu in facts.gpus]
+    good = any(fits(one, built_for) for one in here)
+    do = "Build the engine again on this GPU, or choose a fitting one with CUDA_VISIBLE_DEVICES."
+    return [*found, met(topic, " or ".join(built_for), ", ".join(here), good, do)]
+
+
+def _capabilities(passport: Passport | None) -> tuple[str, ...]:
+    """Of a TensorRT engine, by its passport; TensorRT's levels of compatibility put into words."""
+    named = passport.build.capabilities if passport and passport.build else []
+    if "AMPERE_PLUS" in named:
+        return (AND_LATER,)
+    gpu = _told(passport, "gpu") or {}
+    return tuple(one for one in [*named, gpu.get("capability", "")] if one[:1].isdigit())
+
+
+_UNTOLD = "the header does not tell, and no passport does"
+
+
+def fits(capability: str, built_for: Sequence[str]) -> bool:
+    """Whether a GPU of this capability runs an engine that was built for those."""
+    return capability in built_for or (AND_LATER in built_for and components.numbers(capability) >= (8, 0))
+
+
+def _driver(header: EngineHeader, facts: Facts) -> list[Finding]:
+    rtx = "tensorrt-rtx-cu13" in facts.packages
+    major = (13 if rtx else None) if header.product == RTX else components.cuda_major_of_tensorrt(facts)
+    return [components.driver(facts, major, header.product)] if major and facts.gpus else []
+
+
+def _plugin(passport: Passport | None, facts: Facts) -> list[Finding]:
+    """Only a passport tells for certain; without one a plugin is possible, so its absence is a note."""
+    if passport is None:
+        missing = [f for f in components.plugin(facts) if f.state is State.MISSING]
+        return [Finding("plugin", "perhaps (no passport tells)", f.here, State.NOTE, f.do) for f in missing]
+    if _told(passport, "activation") != "plugin":
+        return []
+    if _told(passport, "embed_plugin"):
+        return [Finding("plugin", "libapa_trt.so", "inside the engine")]
+    return components.plugin(facts)

@@ -1,0 +1,83 @@
+"""This machine, as the doctor sees it: gathered here, judged elsewhere. Nothing heavy is imported."""
+
+from __future__ import annotations
+
+import platform
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from importlib import metadata
+from pathlib import Path
+
+from ..native import LibraryError, ort_library, trt_plugin_library
+from ..runtimes.cuda_driver import Gpu, cuda_version, gpus
+from .fat_binary import GpuCode, gpu_code
+
+_PACKAGES = (
+    "torch",
+    "onnx",
+    "onnxruntime",
+    "onnxruntime-gpu",
+    "polygraphy",
+    "onnx-graphsurgeon",
+    "tensorrt",
+    "tensorrt-cu12",
+    "tensorrt-cu13",
+    "tensorrt-rtx-cu12",
+    "tensorrt-rtx-cu13",
+    "tensorrt-lean-cu13",
+    "cuda-python",
+)
+_PROGRAMS = ("c++", "nvcc", "trtexec")
+
+
+@dataclass(frozen=True)
+class Facts:
+    """`packages`: distribution -> version, installed ones only; `driver`: the newest CUDA that it serves.
+
+    `plugin_code`: what GPUs the TensorRT plugin is compiled for, None where it is not built.
+    """
+
+    python: str = ""
+    system: str = ""
+    packages: Mapping[str, str] = field(default_factory=dict)
+    programs: Mapping[str, str] = field(default_factory=dict)
+    driver: tuple[int, int] | None = None
+    gpus: tuple[Gpu, ...] = ()
+    ort_library: Path | None = None
+    trt_plugin: Path | None = None
+    plugin_code: GpuCode | None = None
+
+    def version_of(self, *distributions: str) -> str | None:
+        """The version of the first of these that is installed."""
+        return next((self.packages[name] for name in distributions if name in self.packages), None)
+
+
+def gathered() -> Facts:
+    """The facts of this machine, now."""
+    plugin = _built(trt_plugin_library)
+    return Facts(
+        python=platform.python_version(),
+        system=f"{platform.system()} {platform.machine()}",
+        packages={name: version for name in _PACKAGES if (version := _version(name))},
+        programs={name: found for name in _PROGRAMS if (found := shutil.which(name))},
+        driver=cuda_version(),
+        gpus=gpus(),
+        ort_library=_built(ort_library),
+        trt_plugin=plugin,
+        plugin_code=gpu_code(plugin) if plugin else None,
+    )
+
+
+def _version(distribution: str) -> str | None:
+    try:
+        return metadata.version(distribution)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _built(library: Callable[[], Path]) -> Path | None:
+    try:
+        return library()
+    except LibraryError:
+        return None

@@ -1,0 +1,74 @@
+"""An error message -> its cause and the command that ends it, by the table in known_errors.toml."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+_TABLE = Path(__file__).with_suffix(".toml")
+_PLUGIN_PATH = '$(python -c "import apa_deploy; print(apa_deploy.trt_plugin_library())")'
+
+
+@dataclass(frozen=True)
+class KnownError:
+    """A row of the table; its header says what the fields are."""
+
+    name: str
+    patterns: tuple[re.Pattern[str], ...]
+    cause: str
+    do: str
+    threads: tuple[str, ...] = ()
+    vague: bool = False
+
+
+@dataclass(frozen=True)
+class Explained:
+    """A known error as it was met: `seen` is the part of the message that told it."""
+
+    name: str
+    seen: str
+    cause: str
+    do: str
+    threads: tuple[str, ...]
+
+
+@cache
+def known_errors() -> tuple[KnownError, ...]:
+    """The table, in its order."""
+    rows = tomllib.loads(_TABLE.read_text(encoding="utf-8"))["error"]
+    return tuple(_row(**row) for row in rows)
+
+
+def _row(
+    name: str, patterns: list[str], cause: str, do: str, threads: tuple[str, ...] = (), vague: bool = False
+) -> KnownError:
+    compiled = tuple(re.compile(pattern, re.IGNORECASE) for pattern in patterns)
+    return KnownError(name, compiled, cause.strip(), do.strip(), tuple(threads), vague)
+
+
+def explained(text: str) -> list[Explained]:
+    """The known errors in `text`, each once, in the table's order; vague ones only where no other is met."""
+    flat = " ".join(text.split())
+    met = [(known, match) for known in known_errors() if (match := _first(known, flat))]
+    sharp = [pair for pair in met if not pair[0].vague]
+    return [_explained(known, match) for known, match in sharp or met]
+
+
+def _first(known: KnownError, text: str) -> re.Match[str] | None:
+    return next((match for pattern in known.patterns if (match := pattern.search(text))), None)
+
+
+def _explained(known: KnownError, match: re.Match[str]) -> Explained:
+    groups = _Groups(match.groupdict(), plugin_path=_PLUGIN_PATH)
+    cause, do = (" ".join(text.format_map(groups).split()) for text in (known.cause, known.do))
+    return Explained(known.name, match[0], cause, do, known.threads)
+
+
+class _Groups(dict[str, str]):
+    """A group that this pattern lacks: nothing is said of it."""
+
+    def __missing__(self, key: str) -> str:
+        return "of a name that the message does not tell" if key == "plugin" else "not told"

@@ -1,0 +1,132 @@
+"""An ONNX model: opset, our nodes, other domains, functions, external data; and does ONNX Runtime take it?"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path, PurePath
+
+import onnx
+from google.protobuf.message import DecodeError
+from onnx.external_data_helper import ExternalDataInfo, uses_external_data
+
+from ..errors import ApaError
+from ..graph.node import DOMAIN, is_activation
+from ..passport import passport_path
+from ..runtimes.session import Session
+from . import components
+from .facts import Facts
+from .finding import Finding, State, met
+from .kind import UnknownFileError
+from .known_errors import explained
+from .passport_needs import own_passport
+
+_STANDARD = {"", "ai.onnx", "ai.onnx.ml"}
+_BUILT_IN = {"com.microsoft"}  # ONNX Runtime's own
+_PLUGIN_FIELDS = {"plugin_version", "plugin_namespace"}
+
+
+def onnx_findings(path: Path, facts: Facts) -> list[Finding]:
+    """What the model at `path` needs.
+
+    Raises:
+        UnknownFileError: it is no ONNX model, or a damaged one.
+    """
+    model = _read(path)
+    data = list(_external_data(model, path.parent))
+    found = [*components.onnxruntime(facts), *_activations(model, facts), *_domains(model), *data]
+    if facts.version_of("onnxruntime", "onnxruntime-gpu") and all(f.state is State.OK for f in data):
+        found.append(_loads(path))
+    return [*found, own_passport(path)[1]] if passport_path(path).is_file() else found
+
+
+def _read(path: Path) -> onnx.ModelProto:
+    try:
+        model = onnx.load(path, load_external_data=False)
+    except DecodeError as error:
+        raise UnknownFileError(path, "no known kind of file, or a damaged one", "Copy it again.") from error
+    if not model.graph.node and not model.graph.output:
+        raise UnknownFileError(path, "no known kind of file, or a damaged one", "Copy it again.")
+    return model
+
+
+def _nodes(model: onnx.ModelProto) -> Iterator[onnx.NodeProto]:
+    """Every node, of subgraphs and functions as well."""
+    waiting = [*model.graph.node, *(node for function in model.functions for node in function.node)]
+    while waiting:
+        node = waiting.pop()
+        yield node
+        for attribute in node.attribute:
+            waiting += attribute.g.node
+            waiting += [inner for graph in attribute.graphs for inner in graph.node]
+
+
+def _activations(model: onnx.ModelProto, facts: Facts) -> list[Finding]:
+    nodes = [node for node in _nodes(model) if is_activation(node)]
+    if not nodes:
+        return []
+    counts = ", ".join(f"{n} {kind}" for kind, n in sorted(Counter(node.op_type for node in nodes).items()))
+    bodies = {function.name for function in model.functions if function.domain == DOMAIN}
+    bodied = {node.op_type for node in nodes} <= bodies
+    library = components.fused_operators(facts)
+    here = f"{library.here}; {'function bodies in the model' if bodied else 'no function bodies in the model'}"
+    state = State.MISSING if library.state is not State.OK and not bodied else library.state
+    do = library.do if bodied else library.do.replace(_BODIES_RUN, "")
+    return [Finding(f"{DOMAIN} nodes ({counts})", library.wanted, here, state, do), *_plugin_fields(nodes)]
+
+
+_BODIES_RUN = "Functions in the model run instead. "
+
+
+def _plugin_fields(nodes: list[onnx.NodeProto]) -> list[Finding]:
+    without = [n.name for n in nodes if not {attribute.name for attribute in n.attribute} >= _PLUGIN_FIELDS]
+    if not without:
+        return []
+    wanted = "plugin_version and plugin_namespace, or TensorRT's parser ignores the plugin"
+    here = f"{len(without)} nodes without, {without[0]!r} first"
+    return [Finding("nodes for TensorRT", wanted, here, State.NOTE, "Export again with --format onnx-custom.")]
+
+
+def _domains(model: onnx.ModelProto) -> list[Finding]:
+    opset = next((o.version for o in model.opset_import if o.domain in _STANDARD), 0)
+    known = _STANDARD | _BUILT_IN | {DOMAIN} | {function.domain for function in model.functions}
+    foreign = sorted({node.domain for node in _nodes(model)} - known)
+    found = [Finding("opset", "any", f"{opset}, IR version {model.ir_version}")]
+    do = "Register the library that provides it, or export again without such operators."
+    return found + [Finding("domain", d, "neither standard nor ours", State.MISSING, do) for d in foreign]
+
+
+def _external_data(model: onnx.ModelProto, folder: Path) -> Iterator[Finding]:
+    """One finding a file. A location that leaves the folder is not followed."""
+    ends: dict[str, int] = {}
+    for tensor in model.graph.initializer:
+        if uses_external_data(tensor):
+            info = ExternalDataInfo(tensor)
+            end = (info.offset or 0) + (info.length or 0)
+            ends[info.location] = max(ends.get(info.location, 0), end)
+    for location, end in sorted(ends.items()):
+        yield _data_file(folder, location, end)
+
+
+def _data_file(folder: Path, location: str, end: int) -> Finding:
+    topic, wanted = "external data", f"{location}, {end} bytes or more, beside the model"
+    if PurePath(location).is_absolute() or ".." in PurePath(location).parts:
+        return Finding(
+            topic, "a file below the model's folder", location, State.MISSING, "Do not trust this model."
+        )
+    path = folder / location
+    size = path.stat().st_size if path.is_file() else None
+    here = "not there" if size is None else f"{size} bytes"
+    return met(topic, wanted, here, size is not None and size >= end, "Copy it beside the model, whole.")
+
+
+def _loads(path: Path) -> Finding:
+    """The proof: a session is made, and closed again."""
+    topic, wanted = "loading", "ONNX Runtime takes the model"
+    try:
+        Session(path, threads=1).close()
+    except ApaError as error:
+        known = explained(str(error))
+        do = f"{known[0].cause} {known[0].do}" if known else error.do
+        return Finding(topic, wanted, error.saw, State.MISSING, do)
+    return Finding(topic, wanted, wanted)

@@ -1,0 +1,26 @@
+"""Child process: the parts of tools/gpu_check that need TensorRT, on a tiny network. Prints the outcomes as JSON.
+
+python gpu_check_child.py FOLDER
+"""
+
+import json
+import sys
+from pathlib import Path
+
+from apa_deploy.model import Metadata, Model
+from tests.networks import tiny_net
+from tools.gpu_check import engines, latency
+from tools.gpu_check.outcome import outcome_of
+
+
+def main(folder: Path) -> None:
+    said: list[str] = []
+    engines.check_machine()
+    model, wanted = Model(tiny_net(), (3, 8, 8), Metadata("tiny")), engines.Wanted(batches=(1, 8, 8))
+    built, found = engines.built(folder, model, wanted, said.append)
+    timed = outcome_of("latency", lambda: latency.measured(found, None))
+    print(json.dumps({"engines": built.as_json(), "latency": timed.as_json(), "said": said}))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

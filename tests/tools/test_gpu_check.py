@@ -1,0 +1,282 @@
+"""The analysis of tools/gpu_check on recorded samples, and its parts beside stand-ins for what a GPU gives."""
+
+import json
+import os
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from apa_deploy.errors import GateError, InputError, MissingError
+from apa_deploy.model import Metadata, Model
+from apa_deploy.runtimes.cuda_driver import device_count
+from tests.networks import RawActivation, tiny_net
+from tools.gpu_check import analysis, clocks, engines, kernels, latency
+from tools.gpu_check.outcome import Outcome, State, exit_code, outcome_of
+from tools.gpu_check.page import page
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.mark.parametrize("count", [1, 2, 7, 100, 401])
+def test_percentiles_are_numpy_s_and_clip_nothing(count):
+    samples = np.random.default_rng(count).lognormal(size=count).tolist()
+    found = analysis.percentiles(samples)
+    for q in analysis.QUANTILES:
+        assert found[f"p{q}"] == pytest.approx(np.percentile(samples, q), rel=1e-12)
+    assert (found["min"], found["max"]) == (min(samples), max(samples))
+    assert found["mean"] == pytest.approx(np.mean(samples))
+
+
+def test_no_samples():
+    with pytest.raises(ValueError, match="no samples"):
+        analysis.percentiles([])
+
+
+def test_share_of_copy_takes_pairs():
+    # the clock drops by half in the middle: pairs still tell 0.8, a ratio of medians of either half would too,
+    # but a ratio of a kernel before to a copy after would not
+    copies, kernels_ = [1.0] * 5 + [2.0] * 5, [1.25] * 5 + [2.5] * 5
+    assert analysis.share_of_copy(kernels_, copies) == pytest.approx(0.8)
+    with pytest.raises(ValueError, match="zip"):
+        analysis.share_of_copy([1.0], [1.0, 2.0])
+
+
+def _row(kernel_ms, mib=256):
+    return {
+        "kernel": "scalar",
+        "element": "float16",
+        "bytes": mib << 20,
+        "kernel_ms": [kernel_ms] * 4,
+        "copy_ms": [1.0] * 4,
+    }
+
+
+@pytest.mark.parametrize(
+    ("kernel_ms", "mib", "good"), [(1.05, 256, True), (1.4, 256, False), (1.4, 8, None), (1.05, 48, True)]
+)
+def test_bandwidth_verdict(kernel_ms, mib, good):
+    row = analysis.bandwidth_row(_row(kernel_ms, mib), l2_bytes=48 << 20)
+    assert row["good"] is good
+    assert row["of copy"] == pytest.approx(1 / kernel_ms, abs=1e-3)
+    assert row["copy GB/s"] == pytest.approx(2 * (mib << 20) / 1e6, abs=0.05)
+
+
+def test_a_slow_kernel_fails_the_part_and_keeps_its_samples():
+    rows = [_row(1.05), _row(1.6)]
+    outcome = kernels.judged_bandwidth({"device": {"l2_bytes": 48 << 20}, "rows": rows}, {"not read": "x"})
+    assert outcome.state is State.FAILED
+    assert "scalar float16 256.0 MiB" in outcome.reason
+    assert outcome.facts["samples"] == rows
+    good = kernels.judged_bandwidth({"device": {"l2_bytes": 48 << 20}, "rows": rows[:1]}, {})
+    assert good.state is State.PASSED
+
+
+@pytest.mark.parametrize(
+    ("mask", "names"),
+    [
+        (0x0, []),
+        (0x1, ["idle"]),
+        (0x44, ["power cap", "hardware thermal slowdown"]),
+        (0x1FF, list(analysis.THROTTLE_REASONS.values())),
+    ],
+)
+def test_throttle_reasons(mask, names):
+    assert analysis.throttled(mask) == names
+
+
+def test_what_slowed_down_leaves_out_idleness():
+    assert analysis.slowed_down([0x1, 0x4, 0x4, 0x24, 0x2]) == ["power cap", "software thermal slowdown"]
+
+
+@pytest.mark.parametrize(
+    ("plugin", "decomposed", "words"),
+    [
+        (1.0, 1.2, "plugin is 20.0% faster than decomposed"),
+        (1.2, 1.0, "decomposed is 20.0% faster than plugin"),
+        (1.0, 1.005, "equal within 1 %"),
+    ],
+)
+def test_verdict(plugin, decomposed, words):
+    assert words in analysis.verdict({"plugin": plugin, "decomposed": decomposed}, "plugin", "decomposed")
+
+
+def _latencies():
+    rng = np.random.default_rng(3)
+    medians = {"plugin": 1.2, "decomposed": 1.05, "silu twin": 1.0}
+    return {name: (value + rng.gamma(2, 0.01, 300)).tolist() for name, value in medians.items()}
+
+
+def test_latency_is_summed_up():
+    samples = {"batch 1, CUDA graph on": _latencies()}
+    outcome = latency.summed_up(samples, {"slowed down by": []})
+    assert outcome.state is State.PASSED
+    rows = {row["engine"]: row for row in outcome.rows}
+    assert rows["silu twin"]["over twin"] == 1
+    assert rows["plugin"]["over twin"] == pytest.approx(1.2, abs=0.02)
+    assert rows["plugin"]["p99"] >= rows["plugin"]["p50"]
+    assert "decomposed is" in outcome.facts["verdicts"]["batch 1, CUDA graph on"]
+    assert outcome.facts["samples"] == samples
+
+
+def test_blocks_alternate():
+    order = []
+
+    def timer(name):
+        return lambda: order.append(name) or 1.0
+
+    samples = latency.in_turns({"a": timer("a"), "b": timer("b")})
+    assert {name: len(values) for name, values in samples.items()} == dict.fromkeys("ab", 300)
+    timed = order[2 * latency.WARM_UP :]
+    starts = [timed[i * 2 * latency.A_BLOCK] for i in range(latency.BLOCKS)]
+    assert starts == ["a", "b"] * (latency.BLOCKS // 2)
+
+
+def _nvidia_smi(folder: Path, old: bool) -> None:
+    """A script that answers as nvidia-smi does, again and again with --loop-ms; old: the former column name."""
+    refused = "clocks_event_reasons" if old else "clocks_throttle_reasons"
+    script = f"""#!/bin/sh
+case "$*" in *{refused}*) echo 'Field "x" is not a valid field to query.'; exit 2;; esac
+answer="1410, 1215, 1980, 61, 248.10, 0x0000000000000004"
+case "$*" in *--loop-ms*) while :; do echo "$answer"; sleep 0.05; done;; esac
+echo "$answer"
+"""
+    path = folder / "nvidia-smi"
+    path.write_text(script)
+    path.chmod(path.stat().st_mode | stat.S_IXUSR)
+
+
+@pytest.mark.parametrize("old", [False, True])
+def test_clocks(tmp_path, monkeypatch, old):
+    _nvidia_smi(tmp_path, old)
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    assert clocks.read() == clocks.Reading(1410, 1215, 1980, 61, 248.1, 4)
+    assert clocks.readable().state is State.PASSED
+    with clocks.Watch() as watch:
+        while watch._lines.tell() == 0 and os.fstat(watch._lines.fileno()).st_size < 100:
+            pass
+    facts = watch.facts()
+    assert facts["sm_mhz"] == [1410, 1410]
+    assert facts["slowed down by"] == ["power cap"]
+    assert facts["readings"] >= 1
+
+
+def test_clocks_that_the_gpu_does_not_tell():
+    assert clocks.parsed("[N/A], 1215, 1980, 61, [Not Supported], 0x1").watts is None
+
+
+def test_without_nvidia_smi(monkeypatch, tmp_path):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert outcome_of("clocks", clocks.readable).state is State.MISSING
+    with clocks.Watch() as watch:
+        pass
+    assert "not in PATH" in watch.facts()["not read"]
+
+
+def test_the_twin_has_silu_for_every_unit():
+    twin = engines.twin(Model(tiny_net(), (3, 8, 8), Metadata("tiny"))).module
+    kinds = [type(module) for module in twin.modules()]
+    assert (kinds.count(nn.SiLU), kinds.count(nn.Sigmoid)) == (2, 1)
+    assert not any(isinstance(module, RawActivation) for module in twin.modules())
+    assert twin(torch.zeros(1, 3, 8, 8)).shape == (1, 5)
+
+
+PASSPORT = {
+    "build": {"note": "engine executed on NVIDIA L4", "launches": {"gemm": 3, "PluginV3": 2}, "types": {"fp16": 5},
+              "seconds": 12.34},
+    "outputs": [{"bytes": 51_000_000}],
+    "parity": {
+        "outputs": [
+            {"runner": "ONNX Runtime 1.32", "max_rel": 1.0, "limit": 0.1},
+            {"runner": "TensorRT on NVIDIA L4", "max_rel": 1e-4, "limit": 1e-2},
+            {"runner": "TensorRT on NVIDIA L4", "max_rel": 5e-3, "limit": 1e-2},
+        ]
+    },
+}  # fmt: skip
+
+
+def test_engine_row():
+    row = engines.engine_row("plugin", PASSPORT)
+    assert (row["kernels"], row["MB"], row["max error"], row["limit"]) == (5, 51.0, 5e-3, 1e-2)
+    assert engines.engine_row("plugin", {**PASSPORT, "parity": None})["max error"] is None
+
+
+@pytest.mark.parametrize(("codes", "state"), [((0, 0), "passed"), ((0, 3), "missing"), ((3, 1), "failed")])
+def test_engines_are_judged(codes, state):
+    rows = [{"engine": f"e{i}", "built": code == 0, "code": code, "said": "why"} for i, code in enumerate(codes)]
+    outcome = engines.judged(rows)
+    assert outcome.state == state
+    assert ("why" in outcome.reason) is (state != "passed")
+
+
+@pytest.fixture(scope="module")
+def beside_a_gpu(machine, tmp_path_factory):
+    """Engines and latency beside a stand-in for TensorRT, which checks every call, and one for the driver."""
+    pytest.importorskip("cuda.bindings", reason="cuda-python is not installed")
+    folder = tmp_path_factory.mktemp("engines")
+    environment = (
+        os.environ | machine.variables(11) | {"PYTHONPATH": f"{machine.variables(11)['PYTHONPATH']}:{ROOT}"}
+    )
+    command = [sys.executable, str(Path(__file__).with_name("gpu_check_child.py")), str(folder)]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def test_three_engines_are_built_and_judged(beside_a_gpu):
+    outcome = beside_a_gpu["engines"]
+    assert (outcome["state"], outcome["reason"]) == ("passed", "")
+    assert [row["engine"] for row in outcome["rows"]] == list(engines.NAMES)
+    assert all(0 <= row["max error"] <= row["limit"] for row in outcome["rows"])
+    assert beside_a_gpu["said"] == [f"engine: {name}" for name in engines.NAMES]
+
+
+def test_every_engine_is_timed_with_and_without_a_graph(beside_a_gpu):
+    outcome = beside_a_gpu["latency"]
+    assert (outcome["state"], outcome["reason"]) == ("passed", "")
+    settings = {f"batch {batch}, CUDA graph {graph}" for batch in (1, 8) for graph in ("on", "off")}
+    assert {(row["setting"], row["engine"]) for row in outcome["rows"]} == {
+        (setting, engine) for setting in settings for engine in engines.NAMES
+    }
+    assert set(outcome["facts"]["verdicts"]) == settings
+    runs = latency.BLOCKS * latency.A_BLOCK
+    assert all(len(v) == runs for by_engine in outcome["facts"]["samples"].values() for v in by_engine.values())
+
+
+@pytest.mark.skipif(device_count() > 0, reason="this machine has a GPU")
+def test_engines_without_a_gpu():
+    outcome = outcome_of("engines", engines.check_machine)
+    assert outcome.state is State.MISSING
+    assert "the package tensorrt" in outcome.reason
+    assert "the NVIDIA driver" in outcome.reason
+    assert "apa-deploy[gpu]" in outcome.do
+
+
+def _raising(error):
+    def run():
+        raise error
+
+    return run
+
+
+def test_outcomes_and_exit_codes():
+    passed = Outcome("a", State.PASSED)
+    missing = outcome_of("b", _raising(MissingError("no nvcc", "nvcc", "Install it.")))
+    failed = outcome_of("c", _raising(GateError("wrong", "right", "Look.")))
+    misuse = outcome_of("d", _raising(InputError("bad", "good", "Mend it.")))
+    assert (missing.state, missing.do) == (State.MISSING, "Install it.")
+    assert (failed.state, misuse.state) == (State.FAILED, State.FAILED)
+    assert [exit_code(o) for o in ([passed], [passed, missing], [missing, failed], [])] == [0, 3, 1, 0]
+
+
+def test_page_escapes():
+    part = Outcome("k", State.FAILED, reason="<script>", rows=[{"a": None, "b": [1, 2], "c": 0.123456}]).as_json()
+    report = {"verdict": "failed", "tool": "t", "created": "now", "machine": {}, "parts": [part]}
+    html = page(report)
+    assert "&lt;script&gt;" in html
+    assert "0.1235" in html

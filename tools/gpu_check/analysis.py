@@ -1,0 +1,93 @@
+"""Samples -> figures and verdicts. Pure functions: tested on recorded samples, without a GPU."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from statistics import median
+from typing import Any
+
+QUANTILES = (50, 90, 95, 99)
+# A kernel that is bound by memory reaches what a copy reaches, but for its start and end. Below this share
+# something else binds it, and the roofline (docs/tensorrt-plugin.md) was wrong. 79 % is its least, on B200.
+LEAST_SHARE = 0.75
+# Where source and target are not twice the L2 cache, a copy is no measure of memory: no verdict there.
+CACHES = 2
+
+# nvmlClocksEventReason*, by bit
+THROTTLE_REASONS = {
+    0x1: "idle",
+    0x2: "application clocks",
+    0x4: "power cap",
+    0x8: "hardware slowdown",
+    0x10: "sync boost",
+    0x20: "software thermal slowdown",
+    0x40: "hardware thermal slowdown",
+    0x80: "hardware power brake",
+    0x100: "display clocks",
+}
+_HARMLESS = {"idle", "application clocks", "display clocks"}
+
+
+def percentiles(samples: Sequence[float]) -> dict[str, float]:
+    """p50, p90, p95, p99 (linear between samples), least, largest and mean; nothing is clipped.
+
+    Raises:
+        ValueError: no samples.
+    """
+    if not samples:
+        raise ValueError("no samples")
+    ordered = sorted(samples)
+    found = {f"p{q}": _quantile(ordered, q / 100) for q in QUANTILES}
+    return found | {"min": ordered[0], "max": ordered[-1], "mean": sum(ordered) / len(ordered)}
+
+
+def _quantile(ordered: Sequence[float], share: float) -> float:
+    at = share * (len(ordered) - 1)
+    low = int(at)
+    high = min(low + 1, len(ordered) - 1)
+    return ordered[low] + (ordered[high] - ordered[low]) * (at - low)
+
+
+def share_of_copy(kernel_ms: Sequence[float], copy_ms: Sequence[float]) -> float:
+    """The kernel's bandwidth as a fraction of the copy's: the median over pairs taken in turns."""
+    return median(copy / kernel for kernel, copy in zip(kernel_ms, copy_ms, strict=True))
+
+
+def bandwidth_row(row: Mapping[str, Any], l2_bytes: int) -> dict[str, Any]:
+    """One row of the device program, judged. `good` is None where the tensor fits the cache."""
+    size, share = int(row["bytes"]), share_of_copy(row["kernel_ms"], row["copy_ms"])
+    fits_cache = 2 * size < CACHES * l2_bytes  # source and target
+    return {
+        "kernel": row["kernel"],
+        "element": row["element"],
+        "MiB": round(size / 2**20, 1),
+        "GB/s": round(2 * size / median(row["kernel_ms"]) / 1e6, 1),
+        "copy GB/s": round(2 * size / median(row["copy_ms"]) / 1e6, 1),
+        "of copy": round(share, 3),
+        "good": None if fits_cache else share >= LEAST_SHARE,
+    }
+
+
+def throttled(mask: int) -> list[str]:
+    """The names of a bit mask of clock event reasons."""
+    return [name for bit, name in THROTTLE_REASONS.items() if mask & bit]
+
+
+def slowed_down(masks: Sequence[int]) -> list[str]:
+    """What slowed the clocks during a measurement, each reason once; being idle or set by hand is no slowdown."""
+    found = (name for mask in masks for name in throttled(mask) if name not in _HARMLESS)
+    return list(dict.fromkeys(found))
+
+
+def compared(medians: Mapping[str, float], base: str) -> dict[str, float]:
+    """Each median over that of `base`: 1.10 takes a tenth longer."""
+    return {name: round(value / medians[base], 4) for name, value in medians.items()}
+
+
+def verdict(ratios: Mapping[str, float], plugin: str, decomposed: str) -> str:
+    """Plugin against decomposed, in words; less than 1 % is called equal."""
+    gain = ratios[decomposed] / ratios[plugin] - 1
+    if abs(gain) < 0.01:
+        return f"equal within 1 %: {decomposed}, which needs no library"
+    faster, slower = (plugin, decomposed) if gain > 0 else (decomposed, plugin)
+    return f"{faster} is {abs(ratios[slower] / ratios[faster] - 1):.1%} faster than {slower}"

@@ -1,0 +1,128 @@
+"""Compile for one GPU: the programs that test its kernels, and the plugin itself."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from apa_deploy.errors import GateError, MissingError
+
+ROOT = Path(__file__).resolve().parents[2]
+PLUGIN, TESTS, DEVICE = ROOT / "plugins/tensorrt", ROOT / "plugins/tests", Path(__file__).parent / "device"
+_INCLUDE, _FETCH = ROOT / "plugins/include", ROOT / "plugins/fetch"
+# The kernels under another name, so that device/copies.cc can stand before them.
+_RENAMED = "-Drun=run_resident"
+SUITES = {
+    "trt_error_test.cc": ("float32", "float16", "bfloat16", "signed_zero"),
+    "trt_layout_test.cc": ("formats", "strides", "tails", "misaligned_formats", "zero_elements"),
+    "trt_int8_test.cc": ("values", "formats", "tails"),
+}
+_KERNELS = (PLUGIN / "kernels.cu", PLUGIN / "activation.cc", PLUGIN / "layout.cc")
+_TESTED = (*_KERNELS, PLUGIN / "formats.cc", DEVICE / "copies.cc")
+
+
+def fetched(script: str) -> Path:
+    """What plugins/fetch/<script> finds or fetches.
+
+    Raises:
+        MissingError: it cannot be had.
+    """
+    done = subprocess.run([sys.executable, str(_FETCH / script)], capture_output=True, text=True)
+    if done.returncode:
+        said = (done.stderr.strip().splitlines() or ["no reason"])[-1]
+        raise MissingError(
+            said, f"what {script} finds", "Install the CUDA toolkit, or allow the build to fetch it."
+        )
+    return Path(done.stdout.strip().splitlines()[-1])
+
+
+def programs(folder: Path, architecture: int) -> dict[str, Path]:
+    """The test programs and the bandwidth program, compiled for compute capability `architecture` (89 is 8.9).
+
+    Raises:
+        MissingError: nvcc, a C++ compiler or TensorRT's headers cannot be had.
+        GateError: what is here does not compile.
+    """
+    compiler = Compiler(folder, architecture)
+    sources = [*_TESTED, DEVICE / "bandwidth.cc", *(TESTS / name for name in SUITES)]
+    with ThreadPoolExecutor(max_workers=2) as pool:
+        objects = dict(zip(sources, pool.map(compiler.compiled, sources), strict=True))
+    found = {
+        name: compiler.linked(name.removesuffix(".cc"), [objects[s] for s in (TESTS / name, *_TESTED)])
+        for name in SUITES
+    }
+    bandwidth = [objects[source] for source in (DEVICE / "bandwidth.cc", *_KERNELS)]
+    return found | {"bandwidth": compiler.linked("bandwidth", bandwidth)}
+
+
+class Compiler:
+    """nvcc for one architecture, into one folder."""
+
+    def __init__(self, folder: Path, architecture: int) -> None:
+        self._folder, self._nvcc = folder, str(fetched("nvcc.py"))
+        self._host = _host_compiler()
+        headers = fetched("tensorrt_headers.py")
+        self._flags = ["-std=c++17", "-O3", "-gencode", f"arch=compute_{architecture},code=sm_{architecture}"]
+        for include in (PLUGIN, _INCLUDE, TESTS):
+            self._flags += ["-I", str(include)]
+        self._flags += ["-isystem", str(headers)]
+
+    def compiled(self, source: Path) -> Path:
+        """One object."""
+        target = self._folder / f"{source.name}.o"
+        renamed = [_RENAMED] if source.suffix == ".cu" else []
+        _run([self._nvcc, "-ccbin", self._host, *self._flags, *renamed, "-c", str(source), "-o", str(target)])
+        return target
+
+    def linked(self, name: str, objects: Sequence[Path]) -> Path:
+        """One program."""
+        target = self._folder / name
+        _run([self._nvcc, "-ccbin", self._host, *map(str, objects), "-o", str(target)])
+        return target
+
+
+def plugin(folder: Path, architecture: int) -> Path:
+    """libapa_trt.so for that architecture alone, built as the package builds it.
+
+    Raises:
+        MissingError: cmake or a part of the toolchain cannot be had.
+        GateError: it does not compile.
+    """
+    cmake = shutil.which("cmake") or shutil.which("cmake", path=str(Path(sys.executable).parent))
+    if not cmake:
+        raise MissingError("cmake is not in PATH", "cmake 3.24 or later", "Run: pip install cmake ninja")
+    options = {"SKBUILD_STATE": "wheel", "APA_PARTS": "tensorrt", "APA_CUDA_ARCHITECTURES": architecture,
+               "APA_CUDA_PTX": architecture, "CMAKE_CXX_COMPILER": _host_compiler()}  # fmt: skip
+    defined = [f"-D{name}={value}" for name, value in options.items()]
+    said = _run([cmake, "-S", str(ROOT), "-B", str(folder), *defined])
+    said += _run([cmake, "--build", str(folder)])
+    library = folder / "plugins/tensorrt/libapa_trt.so"
+    if not library.is_file():
+        raise MissingError(_reason(said), "the plugin's toolchain", "See docs/tensorrt-plugin.md.")
+    return library
+
+
+def _host_compiler() -> str:
+    found = shutil.which("c++") or shutil.which("g++")
+    if not found:
+        raise MissingError("no C++ compiler is in PATH", "g++ or clang++", "Debian: apt install g++")
+    return found
+
+
+def _reason(said: str) -> str:
+    lines = [line.strip() for line in said.splitlines() if "apa-deploy:" in line or "is not built" in line]
+    return lines[0] if lines else "the plugin was not built"
+
+
+def _run(command: Sequence[str]) -> str:
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        tail = "\n".join((done.stderr or done.stdout).strip().splitlines()[-8:])
+        raise GateError(
+            f"{Path(command[0]).name} failed ({done.returncode}): {tail}", "it to compile", "See above."
+        )
+    return done.stdout + done.stderr

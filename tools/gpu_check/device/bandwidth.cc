@@ -1,0 +1,199 @@
+// Times the kernels beside a copy of the same bytes on the device, in turns; prints one JSON document.
+//
+//     bandwidth SAMPLES BYTES...      BYTES: sizes of the tensor that is read, and of the one that is written
+//
+// {"device": {...}, "rows": [{"kernel", "element", "bytes", "kernel_ms": [...], "copy_ms": [...]}]}
+// Exit code 3: no device. A kernel reads and writes every byte once, as the copy does: the ratio of their times is
+// the share of the copy's bandwidth that the kernel reaches.
+#include <cuda_runtime_api.h>
+
+#include <cstdio>
+#include <cstdlib>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "activation.h"
+#include "layout.h"
+
+#define run run_resident
+#include "kernels.h"
+#undef run
+
+namespace {
+
+using apa::Element;
+
+constexpr int kNoDevice = 3, kWarmUp = 5, kRunsASample = 4;
+constexpr int64_t kChannels = 256, kRow = 784;  // of a 28x28 image
+
+void check(cudaError_t error, const char* what) {
+  if (error == cudaSuccess) return;
+  const bool absent = error == cudaErrorNoDevice || error == cudaErrorInsufficientDriver;
+  std::fprintf(stderr, "%s: %s\n", absent ? "no device" : what, cudaGetErrorString(error));
+  std::exit(absent ? kNoDevice : 1);
+}
+
+enum class Shape { Flat, ChannelsLast, ChannelsFirst };
+
+struct Case {
+  const char* kernel;
+  Element element;
+  Shape shape;
+  float lambda;
+};
+
+const Case kCases[] = {
+    {"scalar, lambda < 1/4", Element::Float32, Shape::Flat, 0.1f},
+    {"scalar, lambda >= 1/4", Element::Float32, Shape::Flat, 0.5f},
+    {"scalar, lambda < 1/4", Element::Float16, Shape::Flat, 0.1f},
+    {"scalar, lambda >= 1/4", Element::Float16, Shape::Flat, 0.5f},
+    {"scalar, lambda < 1/4", Element::Bfloat16, Shape::Flat, 0.1f},
+    {"scalar, lambda >= 1/4", Element::Bfloat16, Shape::Flat, 0.5f},
+    {"per channel, channels last", Element::Float16, Shape::ChannelsLast, 0.5f},
+    {"per channel, channels first", Element::Float16, Shape::ChannelsFirst, 0.5f},
+    {"table", Element::Int8, Shape::Flat, 0.5f},
+    {"tables, per channel", Element::Int8, Shape::ChannelsFirst, 0.5f},
+};
+
+const char* name_of(Element element) {
+  switch (element) {
+    case Element::Float32: return "float32";
+    case Element::Float16: return "float16";
+    case Element::Bfloat16: return "bfloat16";
+    default: return "int8";
+  }
+}
+
+apa::Layout layout_of(Shape shape, int64_t count) {
+  const apa::Walk flat{1, 1, 1}, last{1, static_cast<int32_t>(kChannels), 1},
+      first{kRow, static_cast<int32_t>(kChannels), 1};
+  const apa::Walk walk = shape == Shape::Flat ? flat : shape == Shape::ChannelsLast ? last : first;
+  return {count, walk, {1, 1, 1, 1}};
+}
+
+// Numbers of magnitude below 2 in every float type: the top bit of the exponent is clear. Not zeros, which cost
+// less power than what a network computes on, and so keep the clocks up.
+std::vector<unsigned char> numbers(size_t bytes) {
+  std::vector<unsigned char> values(bytes);
+  uint32_t state = 1;
+  for (unsigned char& value : values) {
+    state = state * 1664525u + 1013904223u;
+    value = static_cast<unsigned char>(state >> 24 & 0xBFu);
+  }
+  return values;
+}
+
+class Memory {
+ public:
+  explicit Memory(size_t bytes) {
+    check(cudaMalloc(&data_, bytes), "cudaMalloc");
+    const std::vector<unsigned char> values = numbers(bytes);
+    check(cudaMemcpy(data_, values.data(), bytes, cudaMemcpyHostToDevice), "cudaMemcpy");
+  }
+  ~Memory() { cudaFree(data_); }
+  void* data() const { return data_; }
+
+ private:
+  void* data_ = nullptr;
+};
+
+template <class T>
+void upload(Memory& memory, const std::vector<T>& values) {
+  check(cudaMemcpy(memory.data(), values.data(), values.size() * sizeof(T), cudaMemcpyHostToDevice), "cudaMemcpy");
+}
+
+class Stopwatch {
+ public:
+  Stopwatch() {
+    check(cudaEventCreate(&start_), "cudaEventCreate");
+    check(cudaEventCreate(&stop_), "cudaEventCreate");
+  }
+  float milliseconds(const std::function<void()>& work) {
+    check(cudaEventRecord(start_, nullptr), "cudaEventRecord");
+    for (int i = 0; i < kRunsASample; i++) work();
+    check(cudaEventRecord(stop_, nullptr), "cudaEventRecord");
+    check(cudaEventSynchronize(stop_), "the kernel");
+    float total = 0;
+    check(cudaEventElapsedTime(&total, start_, stop_), "cudaEventElapsedTime");
+    return total / kRunsASample;
+  }
+
+ private:
+  cudaEvent_t start_, stop_;
+};
+
+apa::Parameters parameters_of(const Case& c) {
+  const size_t channels = c.shape == Shape::Flat ? 1 : kChannels;
+  return {std::vector<float>(channels, c.lambda), {1.1f}, 1};
+}
+
+apa::Job job_of(const Case& c, int64_t count, int32_t processors) {
+  apa::Job job{};
+  job.kind = apa::Kind::Unit;
+  job.element = c.element;
+  job.per_channel = c.shape != Shape::Flat;
+  job.layout = layout_of(c.shape, count);
+  job.processors = processors;
+  job.scalar = apa::coefficients<float>(c.lambda, 1.1);
+  job.table = apa::byte_table(job.kind, c.lambda, 1.1, 0.05, 0.05);
+  return job;
+}
+
+std::string listed(const std::vector<float>& values) {
+  std::string text = "[";
+  for (float value : values) text += (text.size() > 1 ? ", " : "") + std::to_string(value);
+  return text + "]";
+}
+
+void measure(const Case& c, size_t bytes, int samples, int32_t processors, bool first) {
+  // Whole rows of whole channels, so that a per-channel layout ends where the tensor does.
+  const size_t unit = static_cast<size_t>(kChannels * kRow * apa::bytes_of(c.element));
+  const size_t size = bytes / unit * unit;
+  apa::Job job = job_of(c, static_cast<int64_t>(size) / apa::bytes_of(c.element), processors);
+  Memory x(size), y(size), table(kChannels * sizeof(apa::ByteTable));
+  if (job.per_channel && c.element == Element::Int8) {
+    upload(table, apa::byte_tables(job.kind, parameters_of(c), 0.05, 0.05));
+  } else if (job.per_channel) {
+    upload(table, apa::channels_of(parameters_of(c)));
+  }
+  job.device_table = table.data();
+  const auto kernel = [&] { check(apa::run_resident(job, x.data(), y.data(), nullptr), "launch"); };
+  const auto copy = [&] {
+    check(cudaMemcpyAsync(y.data(), x.data(), size, cudaMemcpyDeviceToDevice, nullptr), "cudaMemcpyAsync");
+  };
+  Stopwatch watch;
+  for (int i = 0; i < kWarmUp; i++) watch.milliseconds(kernel), watch.milliseconds(copy);
+  std::vector<float> kernel_ms, copy_ms;
+  for (int i = 0; i < samples; i++) {
+    kernel_ms.push_back(watch.milliseconds(kernel));
+    copy_ms.push_back(watch.milliseconds(copy));
+  }
+  std::printf("%s\n    {\"kernel\": \"%s\", \"element\": \"%s\", \"bytes\": %zu, \"kernel_ms\": %s, \"copy_ms\": %s}",
+              first ? "" : ",", c.kernel, name_of(c.element), size, listed(kernel_ms).c_str(), listed(copy_ms).c_str());
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  if (argc < 3) return std::fprintf(stderr, "usage: bandwidth SAMPLES BYTES...\n"), 2;
+  int device = 0, runtime = 0, driver = 0;
+  check(cudaGetDevice(&device), "cudaGetDevice");
+  cudaDeviceProp found{};
+  check(cudaGetDeviceProperties(&found, device), "cudaGetDeviceProperties");
+  check(cudaRuntimeGetVersion(&runtime), "cudaRuntimeGetVersion");
+  check(cudaDriverGetVersion(&driver), "cudaDriverGetVersion");
+  std::printf("{\"device\": {\"name\": \"%s\", \"capability\": \"%d.%d\", \"processors\": %d, \"memory_bytes\": %zu, "
+              "\"l2_bytes\": %d, \"bus_bits\": %d, \"cuda_runtime\": %d, \"cuda_driver\": %d},\n \"rows\": [",
+              found.name, found.major, found.minor, found.multiProcessorCount, found.totalGlobalMem, found.l2CacheSize,
+              found.memoryBusWidth, runtime, driver);
+  bool first = true;
+  for (int i = 2; i < argc; i++) {
+    for (const Case& c : kCases) {
+      measure(c, std::strtoull(argv[i], nullptr, 10), std::atoi(argv[1]), found.multiProcessorCount, first);
+      first = false;
+    }
+  }
+  std::printf("]}\n");
+  return 0;
+}

@@ -1,0 +1,135 @@
+"""Three engines through `--format trt`: the plugin, the decomposed form, and the SiLU twin; parity of each.
+
+The twin is the same network with x*sigmoid(x) for each unit and sigmoid for each gate: what the network would
+cost without learned activations.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from apa_deploy.activation import AGLU, APA
+from apa_deploy.errors import MissingError
+from apa_deploy.model import Metadata, Model
+from apa_deploy.passport import passport_path
+from apa_deploy.replace import replace_activations
+from exporters.bundle import SCRIPT
+from exporters.onnx import OnnxOptions
+from exporters.target import machine
+from exporters.tensorrt import export_bundle
+from exporters.trt_options import TrtOptions
+
+from . import building
+from .outcome import Outcome, State
+
+PLUGIN, DECOMPOSED, TWIN = "plugin", "decomposed", "silu twin"
+NAMES = (PLUGIN, DECOMPOSED, TWIN)
+ADD = "pip install 'apa-deploy[gpu]'"
+_MISSING = 3
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """`plugin`: the library to build with, None for the installed one; `batches`: least, usual, largest."""
+
+    precision: str = "fp16"
+    batches: tuple[int, int, int] = (1, 8, 32)
+    verify: bool = True
+    plugin: Path | None = None
+
+
+def default_model() -> Model:
+    """SE-ResNet50 with 65 learned activations and random weights, 224x224."""
+    sys.path.insert(0, str(building.ROOT / "benchmarks"))
+    from upstream_form import se_resnet50
+
+    return Model(se_resnet50(), (3, 224, 224), Metadata("se_resnet50, random weights"))
+
+
+def twin(model: Model) -> Model:
+    """The model with SiLU for each unit and a sigmoid for each gate."""
+    module = copy.deepcopy(model.module)
+    replace_activations(module)
+    for parent in list(module.modules()):
+        for name, child in parent.named_children():
+            if isinstance(child, AGLU | APA):
+                setattr(parent, name, nn.SiLU() if isinstance(child, AGLU) else nn.Sigmoid())
+    return replace(model, module=module)
+
+
+def check_machine() -> None:
+    """Raise a `MissingError` that names all that is missing, before the models are exported."""
+    if lacks := machine.missing(add=ADD):
+        saw = f"this machine lacks {', '.join(what for what, _ in lacks)}"
+        raise MissingError(
+            saw, "TensorRT and a GPU", f"To add: {'; '.join(dict.fromkeys(how for _, how in lacks))}."
+        )
+
+
+def built(
+    folder: Path, model: Model, wanted: Wanted, say: Callable[[str], None]
+) -> tuple[Outcome, dict[str, Path]]:
+    """Every engine, and its parity; engines by name. One that cannot be built fails, the others go on."""
+    rows, engines = [], {}
+    for name in NAMES:
+        say(f"engine: {name}")
+        engine, row = _built(folder, name, twin(model) if name == TWIN else model, wanted)
+        rows.append(row)
+        if engine:
+            engines[name] = engine
+    return judged(rows), engines
+
+
+def judged(rows: list[dict[str, Any]]) -> Outcome:
+    """What became of the engines: missing where all that were not built lacked something, else failed."""
+    lost = [row for row in rows if not row["built"]]
+    if not lost:
+        return Outcome("engines", State.PASSED, rows=rows)
+    wrong = [row for row in lost if row["code"] != _MISSING]
+    reason = "; ".join(f"{row['engine']}: {row['said']}" for row in wrong or lost)
+    return Outcome("engines", State.FAILED if wrong else State.MISSING, reason, rows=rows)
+
+
+def _built(folder: Path, name: str, model: Model, wanted: Wanted) -> tuple[Path | None, dict[str, Any]]:
+    bundle = folder / name.replace(" ", "-")
+    engine = f"{bundle.name}.engine"
+    graph = OnnxOptions(precision=wanted.precision, verify=wanted.verify)
+    activation = DECOMPOSED if name == TWIN else name
+    export_bundle(model, bundle, engine, TrtOptions(graph, activation=activation, batches=wanted.batches))
+    command = [sys.executable, str(bundle / SCRIPT), "-o", str(folder)]
+    if wanted.plugin and name == PLUGIN:
+        command += ["--plugin", str(wanted.plugin)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        said = (done.stderr.strip().splitlines() or ["no reason"])[-1]
+        return None, {"engine": name, "built": False, "code": done.returncode, "said": said.removeprefix("error: ")}
+    passport = json.loads(passport_path(folder / engine).read_text(encoding="utf-8"))
+    return folder / engine, engine_row(name, passport)
+
+
+def engine_row(name: str, passport: dict[str, Any]) -> dict[str, Any]:
+    """What an engine's passport tells of it. `max error` and `limit`: relative, of the output nearest its limit."""
+    build = passport["build"]
+    checks = [c for c in (passport["parity"] or {"outputs": []})["outputs"] if c["runner"].startswith("TensorRT")]
+    worst = max(checks, key=lambda c: c["max_rel"] / c["limit"], default=None)
+    return {
+        "engine": name,
+        "built": True,
+        "code": 0,
+        "said": build["note"],
+        "kernels": sum(build["launches"].values()),
+        "types": build["types"],
+        "MB": round(passport["outputs"][0]["bytes"] / 1e6, 1),
+        "seconds": round(build["seconds"], 1),
+        "max error": worst["max_rel"] if worst else None,
+        "limit": worst["limit"] if worst else None,
+    }

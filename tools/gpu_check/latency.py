@@ -1,0 +1,118 @@
+"""Latency of the engines, without copies: with CUDA graph and without, in turns; clocks beside them."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from apa_deploy.native import trt_plugin_library
+from apa_deploy.require import require
+from apa_deploy.runtimes.device import Device
+
+from .analysis import compared, percentiles, verdict
+from .clocks import Watch
+from .engines import ADD, DECOMPOSED, PLUGIN, TWIN
+from .outcome import Outcome, State
+
+WARM_UP = 50
+BLOCKS, A_BLOCK = 30, 10
+BATCHES = (1, 8)
+_WIDEST = 8  # bytes of the widest element type
+
+
+class OnDevice:
+    """One engine with its memory on the device, at one batch. `launch` and `launch_graph` return at once.
+
+    Args:
+        trt: the module `tensorrt`.
+        device: an `apa_deploy.runtimes.device.Device`.
+    """
+
+    def __init__(self, trt: Any, device: Any, engine: Any, batch: int) -> None:
+        self._device, self.stream = device, device.stream()
+        self._context = engine.create_execution_context()
+        names = [engine.get_tensor_name(i) for i in range(engine.num_io_tensors)]
+        inputs = [name for name in names if engine.get_tensor_mode(name) == trt.TensorIOMode.INPUT]
+        for name in inputs:
+            self._context.set_input_shape(name, (batch, *tuple(engine.get_tensor_shape(name))[1:]))
+        for name in names:
+            size = math.prod(tuple(self._context.get_tensor_shape(name))) * _WIDEST
+            self._context.set_tensor_address(name, device.allocate(size))
+        self.launch()  # what TensorRT put off until the first run must not be recorded
+        device.synchronize(self.stream)
+        self._graph = device.captured(self.stream, self.launch)
+
+    def launch(self) -> bool:
+        """Enqueue one inference."""
+        return bool(self._context.execute_async_v3(self.stream))
+
+    def launch_graph(self) -> None:
+        """The same, recorded."""
+        self._device.launch(self._graph, self.stream)
+
+    def timed(self, launch: Callable[[], Any]) -> float:
+        """Milliseconds from launch to end."""
+        start = time.perf_counter()
+        launch()
+        self._device.synchronize(self.stream)
+        return (time.perf_counter() - start) * 1e3
+
+
+def loaded(trt: Any, engines: Mapping[str, Path], plugin: Path | None) -> dict[str, Any]:
+    """The engines, deserialized; the plugin is registered before."""
+    trt.get_plugin_registry().load_library(str(plugin or trt_plugin_library()))
+    runtime = trt.Runtime(trt.Logger())
+    return {name: runtime.deserialize_cuda_engine(path.read_bytes()) for name, path in engines.items()}
+
+
+def measured(engines: Mapping[str, Path], plugin: Path | None) -> Outcome:
+    """Every engine at every batch, graph on and off.
+
+    Raises:
+        MissingError: tensorrt, cuda-python or a GPU is missing.
+    """
+    trt = require("tensorrt", ">=10.7", add=ADD)
+    device = Device()
+    found, samples = loaded(trt, engines, plugin), dict[str, dict[str, list[float]]]()
+    with Watch() as watch:
+        for batch in BATCHES:
+            ready = {name: OnDevice(trt, device, engine, batch) for name, engine in found.items()}
+            for graph in (False, True):
+                timers = {name: _timer(one, graph) for name, one in ready.items()}
+                samples[f"batch {batch}, CUDA graph {'on' if graph else 'off'}"] = in_turns(timers)
+    return summed_up(samples, watch.facts())
+
+
+def _timer(one: OnDevice, graph: bool) -> Callable[[], float]:
+    return lambda: one.timed(one.launch_graph if graph else one.launch)
+
+
+def in_turns(timers: Mapping[str, Callable[[], float]]) -> dict[str, list[float]]:
+    """Blocks of a few runs alternate, and so does their order: clocks and heat change for all alike."""
+    for timer in timers.values():
+        for _ in range(WARM_UP):
+            timer()
+    samples: dict[str, list[float]] = {name: [] for name in timers}
+    for block in range(BLOCKS):
+        for name in list(timers)[:: -1 if block % 2 else 1]:
+            samples[name] += [timers[name]() for _ in range(A_BLOCK)]
+    return samples
+
+
+def summed_up(samples: Mapping[str, Mapping[str, Sequence[float]]], clocks: dict[str, object]) -> Outcome:
+    """Percentiles, ratios to the SiLU twin and a verdict for each setting; raw samples are kept."""
+    rows, verdicts = [], {}
+    for setting, by_engine in samples.items():
+        figures = {name: percentiles(values) for name, values in by_engine.items()}
+        medians = {name: found["p50"] for name, found in figures.items()}
+        ratios = compared(medians, TWIN if TWIN in medians else next(iter(medians)))
+        for name, found in figures.items():
+            shown = {key: round(value, 4) for key, value in found.items()}
+            rows.append({"setting": setting, "engine": name, **shown, "over twin": ratios[name]})
+        if PLUGIN in ratios and DECOMPOSED in ratios:
+            verdicts[setting] = verdict(ratios, PLUGIN, DECOMPOSED)
+    facts = {"verdicts": verdicts, "clocks": clocks, "unit": "ms, launch to end, no copies", "samples": samples}
+    return Outcome("latency", State.PASSED, rows=rows, facts=facts)

@@ -1,0 +1,52 @@
+"""What became of a part of the check: each part ends in one of these, none is left out of the report."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from apa_deploy.errors import ApaError, GateError, MissingError
+
+
+class State(StrEnum):
+    """PASSED: it ran, and is right. FAILED: it ran, and is not. MISSING: it could not run, see `reason`."""
+
+    PASSED = "passed"
+    FAILED = "failed"
+    MISSING = "missing"
+
+
+@dataclass
+class Outcome:
+    """`rows`: what was found, one table; `reason`, `do`: why it did not pass, and what to do about it."""
+
+    part: str
+    state: State
+    reason: str = ""
+    do: str = ""
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    facts: dict[str, Any] = field(default_factory=dict)
+
+    def as_json(self) -> dict[str, Any]:
+        """For the report."""
+        return asdict(self)
+
+
+def outcome_of(part: str, run: Callable[[], Outcome]) -> Outcome:
+    """Run a part; an error that a user may see becomes its outcome."""
+    try:
+        return run()
+    except MissingError as error:
+        return Outcome(part, State.MISSING, f"{error.saw}; wanted {error.wanted}", error.do)
+    except GateError as error:
+        return Outcome(part, State.FAILED, str(error))
+    except ApaError as error:
+        return Outcome(part, State.FAILED, error.saw, error.do)
+
+
+def exit_code(outcomes: Sequence[Outcome]) -> int:
+    """1 where a part failed, else 3 where one could not run, else 0."""
+    states = {outcome.state for outcome in outcomes}
+    return 1 if State.FAILED in states else 3 if State.MISSING in states else 0
