@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import argparse
 import json
+import shlex
 import sys
 import traceback
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -28,6 +30,17 @@ def verb_parser(name: str, description: str) -> argparse.ArgumentParser:
     parser.add_argument("--debug", action="store_true", help="show tracebacks")
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
     return parser
+
+
+def add_report(parser: argparse.ArgumentParser | argparse._ArgumentGroup) -> None:
+    """`--report FILE`, of every verb that finds something out."""
+    help_ = "write a report: .html (one page), .md or .json"
+    parser.add_argument("--report", metavar="FILE", type=Path, help=help_)
+
+
+def command_line() -> str:
+    """What was typed, for the report's "Reproduce"; folders are left out of program names only."""
+    return shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
 
 
 def run_verb(
