@@ -75,5 +75,5 @@ def save_plot(records: Sequence[Inspected], path: Path, force: bool = False) -> 
     """
     kept = [activation_record(one) for one in records]
     save_picture(
-        [curves(kind, [one for one in kept if one.kind == kind]) for kind in KINDS[::-1]], path, force=force
+        [curves(kind, [one for one in kept if one.kind == kind]) for kind in (UNIT, GATE)], path, force=force
     )
