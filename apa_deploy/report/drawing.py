@@ -129,6 +129,13 @@ def _themed(svg: str, alt: str) -> str:
         for i, color in enumerate([colors] if isinstance(colors, str) else colors):
             svg = svg.replace(color, f"var(--{field.name})" if isinstance(colors, str) else f"var(--series-{i})")
     svg = svg.replace("'DejaVu Sans'", "inherit").replace("DejaVu Sans", "inherit")
+    svg = _only_used_ids(svg)
     size = re.search(r'viewBox="([^"]*)"', svg)
     opening = f'<svg viewBox="{size[1] if size else ""}" role="img" aria-label="{escape(alt)}"'
     return re.sub(r"<svg[^>]*", opening, svg, count=1)
+
+
+def _only_used_ids(svg: str) -> str:
+    """Without the ids that nothing refers to: matplotlib gives every figure the same ones."""
+    used = set(re.findall(r'(?:href="|url\()#([^")]+)', svg))
+    return re.sub(r' id="([^"]*)"', lambda match: match[0] if match[1] in used else "", svg)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,7 +12,7 @@ from ..graph.node import GATE, UNIT
 from ..inspection import SPAN, Z
 from ..passport import ActivationRecord
 from .drawing import Draw, Drawn, Palette, svg_of
-from .record import ActivationError
+from .record import ActivationError, worst_first
 
 _MOST_BARS = 24
 
@@ -69,7 +70,7 @@ def _pairs(record: ActivationRecord) -> list[tuple[float, float]]:
 
 def error_plot(errors: Sequence[ActivationError]) -> list[Drawn]:
     """The largest measured errors as bars, the predicted ones as marks, the limits as lines."""
-    ranked = sorted(errors, key=lambda error: -error.measured)[:_MOST_BARS]
+    ranked = worst_first(errors)[:_MOST_BARS]
     if not ranked:
         return []
     alt = f"Error added by activation; the largest is {ranked[0].path} with {ranked[0].measured:.1e}"
@@ -80,10 +81,12 @@ def error_plot(errors: Sequence[ActivationError]) -> list[Drawn]:
 
 def _bars(ranked: Sequence[ActivationError]) -> Draw:
     def draw(axes: Any, paint: Palette) -> None:
-        least = min([e.measured for e in ranked if e.measured > 0] or [1e-12]) / 4
+        finite = [e.measured for e in ranked if 0 < e.measured < math.inf] or [1e-12]
+        least, most = min(finite) / 4, 100 * max(finite)  # what is no number reaches past every other bar
         for row, error in enumerate(ranked):
             color = paint.bad if error.passed is False else paint.series[0]
-            axes.barh(row, max(error.measured, least), left=0, height=0.62, color=color)
+            measured = error.measured if math.isfinite(error.measured) else most
+            axes.barh(row, max(measured, least), left=0, height=0.62, color=color)
             if error.predicted:
                 axes.plot(error.predicted, row, "D", color=paint.ink, markersize=4.5, markeredgecolor=paint.card)
             if error.limit:
@@ -102,8 +105,8 @@ def _short(path: str, most: int = 24) -> str:
     return path if len(path) <= most else "…" + path[-most + 1 :]
 
 
-def latency_plots(latency: Sequence[Latency]) -> list[Drawn]:
-    """For each batch and thread count: a box a series, and every sample in the order of measuring."""
+def latency_plots(latency: Sequence[Latency]) -> list[list[Drawn]]:
+    """For each batch and thread count: a box a series, and the rounds in the order of measuring."""
     drawn = []
     settings = dict.fromkeys((one.batch, one.threads) for one in latency)
     for batch, threads in settings:
@@ -112,11 +115,9 @@ def latency_plots(latency: Sequence[Latency]) -> list[Drawn]:
         medians = "; ".join(f"{one.name} {one.p50.value:.3g} ms" for one in series)
         svg = svg_of(_boxes(series, setting), f"boxes-{batch}-{threads}", f"Latency at {setting}: {medians}",
                      height=0.9 + 0.45 * len(series))  # fmt: skip
-        drawn.append(Drawn(svg, "Box: quartiles, median line; whiskers p1 to p99; every sample behind it."))
-        svg = svg_of(
-            _in_time(series, setting), f"time-{batch}-{threads}", f"Samples in time at {setting}", height=2.6
-        )
-        drawn.append(Drawn(svg, "Medians of the rounds, in order: drift would show as a slope."))
+        boxes = Drawn(svg, "Box: quartiles, median line; whiskers p1 to p99; every sample behind it.")
+        svg = svg_of(_in_time(series, setting), f"time-{batch}-{threads}", f"Medians in time at {setting}", 2.6)
+        drawn.append([boxes, Drawn(svg, "Medians of the rounds, in order: drift would show as a slope.")])
     return drawn
 
 
@@ -151,6 +152,7 @@ def _in_time(series: Sequence[Latency], setting: str) -> Draw:
             line = {"color": paint.series[i % 8], "markersize": 3, "linewidth": 1.2}
             axes.plot(range(1, len(medians) + 1), medians, "o-", label=_short(one.name), **line)
         axes.set(xlabel="round", ylabel="ms", title=f"In time, {setting}")
+        axes.xaxis.get_major_locator().set_params(integer=True)
         axes.set_ylim(bottom=0)
         axes.legend()
 
@@ -177,7 +179,7 @@ def _ratios(comparisons: Sequence[Comparison]) -> Draw:
         axes.set_yticks(range(len(comparisons)), [f"{_short(c.name, 18)}, {_setting(c)}" for c in comparisons])
         axes.set_ylim(len(comparisons) - 0.5, -0.5)
         axes.grid(visible=False, axis="y")
-        axes.set(xlabel="time, as a share of the baseline's")
+        axes.set(xlabel="time / baseline's")
         axes.spines["left"].set_color(paint.line)
 
     return draw

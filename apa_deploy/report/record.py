@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from typing import Any, Literal
 
 from pydantic import BaseModel, Field
@@ -61,6 +63,11 @@ class ActivationError(BaseModel):
     predicted: float | None = None
     limit: float | None = None
     passed: bool | None = None
+
+
+def worst_first(errors: Sequence[ActivationError]) -> list[ActivationError]:
+    """Ranked by the measured error; what is no number comes first."""
+    return sorted(errors, key=lambda error: (math.isnan(error.measured), error.measured), reverse=True)
 
 
 class Accuracy(BaseModel):

@@ -39,7 +39,7 @@ def _rendered(template: str, report: Report, *, drawn: bool) -> str:
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
-    environment.filters["cell"] = markdown_cell
+    environment.filters |= {"cell": markdown_cell, "plain": markdown_text}
     page = environment.get_template(template)
     shown = [(s.title, [(type(b).__name__, b) for b in s.blocks]) for s in sections(report, drawn=drawn)]
     return str(page.render(report=report, description=description(report), sections=shown))
@@ -49,4 +49,9 @@ def markdown_cell(value: object) -> str:
     """Text that cannot break a Markdown table; a verdict in a word."""
     if value is None or isinstance(value, bool):
         return {None: DASH, True: "passed", False: "**failed**"}[value]
-    return str(value).replace("\\", "\\\\").replace("|", "\\|").replace("\n", " ").replace("<", "&lt;")
+    return markdown_text(value).replace("|", "\\|").replace("\n", " ")
+
+
+def markdown_text(value: object) -> str:
+    """Text that Markdown does not take for HTML."""
+    return str(value).replace("\\", "\\\\").replace("&", "&amp;").replace("<", "&lt;")

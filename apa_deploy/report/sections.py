@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from ..bench.record import Latency
+from ..bench.record import Comparison, Failure, Latency
 from .drawing import Drawn
-from .record import Report
+from .record import Report, worst_first
 from .wording import DASH, amount, exact, facts, interval, span
 
 Cell = str | bool | None  # a verdict of a row is a bool, None where there is none
@@ -90,7 +90,7 @@ def _figures(report: Report) -> dict[str, list[Block]]:
     groups = {
         "Error of each activation": [error_plot(report.activation_errors)],
         "Learned activations": [curve_plots(report.curves)],
-        "Latency": [comparison_plot(report.comparisons), latency_plots(report.latency)],
+        "Latency": [comparison_plot(report.comparisons), *latency_plots(report.latency)],
     }
     return {title: [Figures(drawn) for drawn in group if drawn] for title, group in groups.items()}
 
@@ -155,7 +155,7 @@ def _accuracy(report: Report) -> list[Block]:
 
 
 def _activation_errors(report: Report) -> list[Block]:
-    ranked = sorted(report.activation_errors, key=lambda e: -e.measured)
+    ranked = worst_first(report.activation_errors)
     rows: list[list[Cell]] = [
         [e.path, e.kind, e.runner, e.passed, exact(e.measured), exact(e.predicted), exact(e.limit)] for e in ranked
     ]
@@ -169,26 +169,36 @@ def _curves(report: Report) -> list[Block]:
     return _grid(f"Effective parameters of all {len(rows)}", headers, rows, folded=len(rows) > 12)
 
 
+_SETTING = ("artifact", "batch", "threads")
+
+
 def _latency(report: Report) -> list[Block]:
-    comparisons = [
-        [c.name, c.baseline, str(c.batch), _threads(c.threads), c.verdict, interval(c.ratio, 4), f"{c.p_value:.3g}"]
-        for c in report.comparisons
+    compared = [
+        [*_setting(c), c.baseline, c.verdict, interval(c.ratio, 4), f"{c.p_value:.3g}"] for c in report.comparisons
     ]
-    failures = [[f.name, str(f.batch or DASH), _threads(f.threads), f.reason] for f in report.failures]
-    return (
-        _grid("Beside the baseline: ratio of times, 95 % interval",
-              ["artifact", "baseline", "batch", "threads", "verdict", "time ratio", "p"], comparisons, 5)
-        + _grid("Milliseconds an inference, 95 % intervals",
-                ["artifact", "runtime", "batch", "threads", "p50", "p90", "p99", "samples a second", "load",
-                 "peak memory", "measured"], [_latency_row(one) for one in report.latency], 4)
-        + _grid("Not measured", ["artifact", "batch", "threads", "why"], failures)
-    )  # fmt: skip
+    times = [[*_setting(one), *map(interval, (one.p50, one.p90, one.p99))] for one in report.latency]
+    costs = [[*_setting(one), *_costs(one)] for one in report.latency]
+    failures = [[*_setting(one), one.reason] for one in report.failures]
+    further = ["samples a second", "load, s", "peak memory", "inferences timed"]
+    return [
+        *_grid("Ratio of times, 95 % interval", [*_SETTING, "beside", "verdict", "time ratio", "p"], compared, 5),
+        *_grid("Milliseconds an inference, 95 % intervals", [*_SETTING, "p50", "p90", "p99"], times, 3),
+        *_grid("What else it costs", [*_SETTING, *further], costs, 3),
+        *_grid("Not measured", [*_SETTING, "why"], failures),
+    ]
 
 
-def _latency_row(one: Latency) -> list[Cell]:
-    figures = [interval(value) for value in (one.p50, one.p90, one.p99, one.throughput)]
-    setting = [one.name, one.runtime, str(one.batch), _threads(one.threads)]
-    return [*setting, *figures, f"{one.load_s:.2f} s", amount(one.peak_memory_bytes), str(len(one.samples))]
+def _costs(one: Latency) -> list[str]:
+    return [
+        interval(one.throughput),
+        f"{one.load_s:.2f}",
+        amount(one.peak_memory_bytes),
+        str(len(one.samples)),
+    ]
+
+
+def _setting(one: Latency | Comparison | Failure) -> list[str]:
+    return [one.name, str(one.batch or DASH), _threads(one.threads)]
 
 
 def _threads(threads: int | None) -> str:
@@ -207,8 +217,7 @@ def _traffic(report: Report) -> list[Block]:
 def _table(index: int) -> Callable[[Report], list[Block]]:
     def made(report: Report) -> list[Block]:
         table = report.tables[index]
-        note: list[Block] = [Text([table.note])] if table.note else []
-        return note + _grid(table.title, table.headers, table.rows)
+        return _grid(table.note or table.title, table.headers, table.rows)
 
     return made
 

@@ -29,10 +29,13 @@ class Chromium:
     def __init__(self, folder: Path) -> None:
         take, self._write = os.pipe()
         self._read, give = os.pipe()
-        browser = [installed() or NAMES[0], *FLAGS, f"--user-data-dir={folder}"]
-        # Chromium takes commands on descriptor 3 and answers on 4
-        command = ["sh", "-c", f'exec "$@" 3<&{take} 4>&{give}', "sh", *browser]
-        self._process = subprocess.Popen(command, pass_fds=(take, give), stdout=-3, stderr=-3)
+        command = [installed() or NAMES[0], *FLAGS, f"--user-data-dir={folder}"]
+
+        def connect() -> None:  # Chromium takes commands on descriptor 3 and answers on 4
+            os.dup2(take, 3), os.dup2(give, 4)
+
+        quiet = subprocess.DEVNULL
+        self._process = subprocess.Popen(command, pass_fds=(3, 4), preexec_fn=connect, stdout=quiet, stderr=quiet)
         os.close(take), os.close(give)
         self._ids, self._rest, self.events = itertools.count(1), b"", []
 
