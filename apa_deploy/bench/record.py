@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from statistics import median
+
 from pydantic import BaseModel
 
 
@@ -14,23 +16,26 @@ class Interval(BaseModel):
 
 
 class Latency(BaseModel):
-    """One artifact in one setting.
+    """One artifact in one setting. `sha256`: of its file, "" for a twin.
 
-    `rounds`: every sample in milliseconds, in order, a list a round; rounds of the artifacts took turns.
-    `p50` to `p99` in milliseconds, `throughput` in samples (images) a second, `load_s` in seconds from the
-    file to a session that answered once, `peak_memory_bytes` of its process. `threads` None: the runtime's own.
+    `rounds`: every sample in milliseconds, in order, a list a turn; `launches`: processes that took as many turns
+    each, one after the other. `p50` to `p99` in milliseconds; `throughput` in samples (images) a second.
+    `loads_s`: seconds from the file to the first answer, a launch each. `peak_memory_bytes`: of the process.
+    `threads` None: as many as the runtime takes by itself.
     """
 
     name: str
+    sha256: str = ""
     runtime: str
     batch: int
     threads: int | None = None
+    launches: int = 1
     rounds: list[list[float]]
     p50: Interval
     p90: Interval
     p99: Interval
     throughput: Interval
-    load_s: float
+    loads_s: list[float]
     peak_memory_bytes: int
 
     @property
@@ -38,11 +43,15 @@ class Latency(BaseModel):
         """Every sample, in milliseconds."""
         return [sample for one in self.rounds for sample in one]
 
+    @property
+    def load_s(self) -> float:
+        """The median time to load, in seconds."""
+        return median(self.loads_s)
+
 
 class Comparison(BaseModel):
-    """`name` beside `baseline` in one setting: `ratio` of their times, below 1 where `name` is faster.
-
-    `verdict`: "no difference", "faster" or "slower"; `p_value` of the test behind it.
+    """`name` beside `baseline` in one setting: `ratio` of their times, below 1 where `name` is faster, with its
+    99 % interval. `verdict`: "no difference", "faster" or "slower"; `p_value` of the test behind it (`statistics`).
     """
 
     name: str
@@ -95,4 +104,13 @@ class BenchResult(BaseModel):
     traffic: list[Traffic] = []
     failures: list[Failure] = []
     copy_bytes_per_s: float | None = None
+    environment: Environment
+
+
+class LatencyRecord(BaseModel):
+    """What a passport keeps of a benchmark: the series of its own artifact."""
+
+    created: str
+    series: list[Latency]
+    comparisons: list[Comparison]
     environment: Environment
