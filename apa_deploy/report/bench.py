@@ -77,8 +77,7 @@ def sentence(one: Comparison) -> str:
     """A comparison in words."""
     setting = f"batch {one.batch}" + (f", {one.threads} threads" if one.threads else "")
     if one.verdict == "no difference":
-        return (
-            f"{one.name} and {one.baseline}: no difference within noise ({setting}, ratio {one.ratio.value:.3f})."
-        )
+        ratio = f"{setting}, ratio {interval(one.ratio)}"
+        return f"{one.name} and {one.baseline}: no difference within noise ({ratio})."
     change = abs(one.ratio.value - 1)
     return f"{one.name} is {change:.1%} {one.verdict} than {one.baseline} ({setting}, p = {one.p_value:.2g})."
