@@ -6,7 +6,6 @@ import argparse
 import math
 import re
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 
 from rich.table import Table
@@ -20,7 +19,7 @@ from ..graph.twin import PLAIN
 from ..report import check_report_path, write_report
 from ..report.bench import bench_report, sentence
 from ..report.wording import amount, interval
-from .common import add_report, command_line, print_json, run_verb, verb_parser, wide_console
+from .common import add_report, print_json, run_verb, verb_parser, wide_console
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -97,13 +96,24 @@ def _bench(options: argparse.Namespace) -> int:
     for path in options.artifacts if options.passport else ():
         add_latency(path, result)
     if options.report:
-        report = bench_report(result, options.artifacts, asdict(_bench_options(options)), command_line())
+        report = bench_report(result, options.artifacts, _chosen(options), options.command)
         write_report(report, options.report, force=options.force)
     if options.json:
         print_json(result.model_dump())
     else:
         _print(result)
     return 1 if result.failures else 0
+
+
+def _chosen(options: argparse.Namespace) -> dict[str, object]:
+    """The options that shape the figures, for the report."""
+    pace = {name: getattr(options, name) for name in ("launches", "rounds", "duration", "warmup")}
+    threads = ", ".join(str(count or "the runtime's own") for count in options.threads)
+    return {
+        "batch": ", ".join(map(str, options.batch)),
+        "threads": threads,
+        "against": options.against or "-",
+    } | pace
 
 
 def _bench_options(options: argparse.Namespace) -> BenchOptions:

@@ -38,18 +38,18 @@ def add_report(parser: argparse.ArgumentParser | argparse._ArgumentGroup) -> Non
     parser.add_argument("--report", metavar="FILE", type=Path, help=help_)
 
 
-def command_line() -> str:
-    """What was typed, for the report's "Reproduce"; folders are left out of program names only."""
-    return shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
-
-
 def run_verb(
     parser: argparse.ArgumentParser,
     action: Callable[[argparse.Namespace], int],
     argv: Sequence[str] | None = None,
 ) -> int:
-    """Parse `argv`, run `action` and turn every error into one message and an exit code."""
-    options = parser.parse_args(argv)
+    """Parse `argv`, run `action` and turn every error into one message and an exit code.
+
+    The options also tell the whole `command`, for the report.
+    """
+    given = sys.argv[1:] if argv is None else list(argv)
+    options = parser.parse_args(given)
+    options.command = shlex.join([parser.prog, *given])
     try:
         return action(options)
     except KeyboardInterrupt:

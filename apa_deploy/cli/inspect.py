@@ -14,7 +14,7 @@ from ..inspection import Inspected, inspected
 from ..passport import file_record
 from ..report import check_report_path, write_report
 from ..report.inspection import HEADERS, inspection_report, save_plot, table_rows
-from .common import add_report, command_line, print_json, run_verb, verb_parser, wide_console
+from .common import add_report, print_json, run_verb, verb_parser, wide_console
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -38,7 +38,7 @@ def _inspect(options: argparse.Namespace) -> int:
     if options.plot:
         save_plot(records, options.plot, options.force)
     if options.report:
-        report = inspection_report(records, file_record(options.file), command_line())
+        report = inspection_report(records, file_record(options.file), options.command)
         write_report(report, options.report, force=options.force)
     if options.json:
         print_json([_as_json(record) for record in records])

@@ -22,6 +22,7 @@ _NOTE = (
 
 def bench_report(result: BenchResult, paths: Sequence[Path], options: dict[str, Any], command: str) -> Report:
     """Latency, comparisons and memory traffic of one benchmark."""
+    files = [file_record(path) for path in paths]
     return Report(
         title="Latency of " + ", ".join(path.name for path in paths),
         verdict=Verdict(status="information", summary=_summary(result), reasons=_reasons(result)),
@@ -29,12 +30,13 @@ def bench_report(result: BenchResult, paths: Sequence[Path], options: dict[str, 
             KeyFigure(label=one.name, value=f"{one.p50.value:.3g} ms", note=f"median, batch {one.batch}")
             for one in result.series[:_MOST_FIGURES]
         ],
-        compared=_compared(result, [file_record(path) for path in paths]),
+        compared=_compared(result, files),
         latency=result.series,
         comparisons=result.comparisons,
         traffic=result.traffic,
         failures=result.failures,
         environment=result.environment,
+        sources=files,
         options=options,
         commands=[command],
         notes=[_NOTE],

@@ -181,7 +181,7 @@ def _latency(report: Report) -> list[Block]:
     failures = [[*_setting(one), one.reason] for one in report.failures]
     further = ["samples a second", "load, s", "peak memory", "inferences timed"]
     return [
-        *_grid("Ratio of times, 95 % interval", [*_SETTING, "beside", "verdict", "time ratio", "p"], compared, 5),
+        *_grid("Ratio of times, 99 % interval", [*_SETTING, "beside", "verdict", "time ratio", "p"], compared, 5),
         *_grid("Milliseconds an inference, 95 % intervals", [*_SETTING, "p50", "p90", "p99"], times, 3),
         *_grid("What else it costs", [*_SETTING, *further], costs, 3),
         *_grid("Not measured", [*_SETTING, "why"], failures),
