@@ -16,6 +16,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from . import __version__
+from .bench.record import LatencyRecord
 from .errors import InputError
 from .files import PASSPORT_SUFFIX, sha256
 from .parity.report import ParityReport
@@ -106,6 +107,7 @@ class Passport(BaseModel):
     notices: list[str] = []
     parity: ParityReport | None = None
     build: EngineBuild | None = None
+    latency: LatencyRecord | None = None
 
 
 class PassportError(InputError):

@@ -13,7 +13,7 @@ from rich.table import Table
 
 from apa_deploy.architectures.spec import NORMS
 from apa_deploy.checkpoint import WEIGHTS
-from apa_deploy.cli.common import run_verb, verb_parser, wide_console
+from apa_deploy.cli.common import add_report, run_verb, verb_parser, wide_console
 from apa_deploy.deployment import Deployment, deployed
 from apa_deploy.deployment.iif import VARIANTS
 from apa_deploy.deployment.pixels import CHANNELS, LAYOUTS, RECIPES
@@ -24,6 +24,8 @@ from apa_deploy.model import Model, Shape, load
 from apa_deploy.parity.report import ParityError
 from apa_deploy.passport import EngineBuild, Passport, dump
 from apa_deploy.replace import FLOORS
+from apa_deploy.report import Report, check_report_path, write_report
+from apa_deploy.report.export import export_report, judged_report
 
 from .bundle import trtexec_lines
 from .onnx import FORMATS, OnnxOptions, export_onnx
@@ -51,6 +53,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("-o", "--output", type=Path, help="file to write (default: MODEL's name, here)")
     parser.add_argument("--force", action="store_true", help="replace existing files")
+    add_report(parser)
     _add_loading(parser.add_argument_group("loading"))
     _add_graph(parser.add_argument_group("graph"))
     _add_deployment(parser.add_argument_group("baked into the graph"))
@@ -175,6 +178,7 @@ def _export(options: argparse.Namespace) -> int:
     if output.suffix != suffix:
         raise InputError(f"-o {output}", f"a name that ends in {suffix}", "Runtimes choose their reader by it.")
     _check_engine_options(options)
+    check_report_path(options.report, force=options.force)
     sys.path.insert(0, "")  # --model finds packages of the current folder, as `python -m` does
     model = load(
         options.checkpoint,
@@ -191,12 +195,19 @@ def _export(options: argparse.Namespace) -> int:
     except ParityError as error:
         if options.json:
             print(error.report.model_dump_json(indent=2))
+        _write_report(judged_report(error.report, output.name, options.command), options)
         raise
+    _write_report(export_report(passport, options.command), options)
     if options.json:
         print(dump(passport), end="")
     else:
         summarise(passport, output)
     return 0
+
+
+def _write_report(report: Report, options: argparse.Namespace) -> None:
+    if options.report:
+        write_report(report, options.report, force=options.force)
 
 
 def _made(model: Model, output: Path, options: argparse.Namespace) -> Passport:
