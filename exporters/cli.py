@@ -11,19 +11,15 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from apa_deploy.architectures.spec import NORMS
-from apa_deploy.checkpoint import WEIGHTS
 from apa_deploy.cli.common import run_verb, verb_parser, wide_console
-from apa_deploy.deployment import Deployment, deployed
-from apa_deploy.deployment.iif import VARIANTS
-from apa_deploy.deployment.pixels import CHANNELS, LAYOUTS, RECIPES
+from apa_deploy.cli.model_options import add_deployment, add_loading, deployment_of, loading_of, shape_of
+from apa_deploy.deployment import deployed
 from apa_deploy.errors import InputError
 from apa_deploy.graph.decompose import FORMS
 from apa_deploy.graph.precision import PRECISIONS
-from apa_deploy.model import Model, Shape, load
+from apa_deploy.model import Model, load
 from apa_deploy.parity.report import ParityError
 from apa_deploy.passport import EngineBuild, Passport, dump
-from apa_deploy.replace import FLOORS
 
 from .onnx import FORMATS, OnnxOptions, export_onnx
 from .tensorrt_rtx import BATCHES, RtxOptions, export_rtx
@@ -43,25 +39,16 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--format", choices=(*FORMATS, RTX), default="onnx", help="what to make (default: onnx)")
     parser.add_argument("-o", "--output", type=Path, help="file to write (default: MODEL's name, here)")
     parser.add_argument("--force", action="store_true", help="replace existing files")
-    _add_loading(parser.add_argument_group("loading"))
+    add_loading(parser.add_argument_group("loading"))
     _add_graph(parser.add_argument_group("graph"))
-    _add_deployment(parser.add_argument_group("baked into the graph"))
+    add_deployment(parser.add_argument_group("baked into the graph"))
     _add_engine(parser.add_argument_group(f"engine ({RTX})"))
     _add_verification(parser.add_argument_group("verification"))
     return parser
 
 
-def _add_loading(group: argparse._ArgumentGroup) -> None:
-    group.add_argument("--weights", choices=WEIGHTS, default="model", help="ema: the averaged weights")
-    group.add_argument("--arch", help="name that the network must turn out to have, e.g. se_resnet50")
-    group.add_argument("--classif-norm", choices=NORMS, help="upstream's head, where the keys cannot tell")
-    group.add_argument("--floor", choices=list(FLOORS), help="floor of the units' lambda, where it is unusual")
-    group.add_argument("--trust-pickle", action="store_true", help="run the code in MODEL: pickled modules, .pt2")
-    group.add_argument("--model", metavar="PKG.MOD:FACTORY", help="callable that makes your own network")
-
-
 def _add_graph(group: argparse._ArgumentGroup) -> None:
-    group.add_argument("--input-shape", metavar="CxHxW", type=_shape, help="e.g. 3x224x224")
+    group.add_argument("--input-shape", metavar="CxHxW", type=shape_of, help="e.g. 3x224x224")
     group.add_argument(
         "--batch", type=_batch, metavar="N|MIN:OPT:MAX", help="fixed batch (default: dynamic; engines 1:8:32)"
     )
@@ -78,39 +65,9 @@ def _add_engine(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--strip-weights", action="store_true", help="leave the weights out; needs a GPU")
 
 
-def _add_deployment(group: argparse._ArgumentGroup) -> None:
-    names = ", ".join(RECIPES)
-    group.add_argument("--preprocess", metavar="NAME|FILE", help=f"uint8 pixels in: {names}, or a JSON file")
-    group.add_argument("--input-layout", choices=LAYOUTS, default="nhwc", help="of the pixels (default: nhwc)")
-    group.add_argument("--input-channels", choices=CHANNELS, help="order of the pixels' channels")
-    group.add_argument("--iif", metavar="VARIANT", help=f"add IIF constants to the logits: {', '.join(VARIANTS)}")
-    group.add_argument("--class-counts", type=Path, metavar="FILE", help="training images a class, for --iif")
-    group.add_argument("--softmax", action="store_true", help="probabilities instead of logits")
-    group.add_argument("--labels", type=Path, metavar="FILE", help="class names, into the metadata")
-
-
-def _deployment(options: argparse.Namespace) -> Deployment:
-    return Deployment(
-        preprocess=options.preprocess,
-        layout=options.input_layout,
-        channels=options.input_channels,
-        iif=options.iif,
-        counts=options.class_counts,
-        softmax=options.softmax,
-        labels=options.labels,
-    )
-
-
 def _add_verification(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--no-verify", action="store_true", help="skip the parity gate")
     group.add_argument("--inputs", type=Path, metavar="NPZ", help="verify on these: array 'input', (N, C, H, W)")
-
-
-def _shape(text: str) -> Shape:
-    match = re.fullmatch(r"(\d+)x(\d+)x(\d+)", text)
-    if not match or "0" in match.groups():
-        raise argparse.ArgumentTypeError(f"{text!r}: wanted CxHxW with positive sizes, e.g. 3x224x224")
-    return int(match[1]), int(match[2]), int(match[3])
 
 
 def _batch(text: str) -> int | tuple[int, int, int]:
@@ -134,18 +91,9 @@ def _export(options: argparse.Namespace) -> int:
         raise InputError(f"-o {output}", f"a name that ends in {suffix}", "Runtimes choose their reader by it.")
     _check_engine_options(options)
     sys.path.insert(0, "")  # --model finds packages of the current folder, as `python -m` does
-    model = load(
-        options.checkpoint,
-        weights=options.weights,
-        arch=options.arch,
-        classif_norm=options.classif_norm,
-        floor=options.floor,
-        input_shape=options.input_shape,
-        model=options.model,
-        trust_pickle=options.trust_pickle,
-    )
+    model = load(options.checkpoint, input_shape=options.input_shape, **loading_of(options))
     try:
-        passport = _made(deployed(model, _deployment(options)), output, options)
+        passport = _made(deployed(model, deployment_of(options)), output, options)
     except ParityError as error:
         if options.json:
             print(error.report.model_dump_json(indent=2))
