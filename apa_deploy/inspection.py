@@ -23,6 +23,7 @@ from .replace import replace_activations
 
 # The span in which the activations of trained networks work; beyond it they are flat or linear.
 SPAN = 12.0
+_TYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 _Z = torch.linspace(-SPAN, SPAN, 4097, dtype=torch.float64)
 
 
@@ -94,7 +95,8 @@ def _of_metadata(model: onnx.ModelProto) -> list[Inspected]:
 @cache
 def _half_errors(kind: str, parameters: Parameters) -> dict[str, float]:
     errors = {}
-    for name, dtype in (("fp16", torch.float16), ("bf16", torch.bfloat16)):
+    for name in ("fp16", "bf16"):
+        dtype = _TYPES[name]
         errors[f"{name} throughout"] = _worst(kind, parameters, dtype, _throughout)
         errors[f"{name} here"] = _worst(kind, parameters, dtype, _here)
     return errors
@@ -113,6 +115,18 @@ def _worst(kind: str, parameters: Parameters, dtype: torch.dtype, evaluate: Eval
         wanted = REFERENCE[kind](z.double().numpy(), lambda_, kappa)
         errors.append(float(np.abs(evaluate(kind, z, lambda_, kappa).double().numpy() - wanted).max()))
     return float(np.max(errors))
+
+
+def predicted_error(kind: str, parameters: Parameters, z: np.ndarray, precision: str) -> float:
+    """Largest absolute error of our form on the numbers `z`, which the type can hold: float32 inside, rounded once.
+
+    Args:
+        z: any shape whose axis `parameters.axis` fits the channels.
+        precision: "fp32", "fp16" or "bf16".
+    """
+    module, x = MODULES[kind](parameters.lambda_, parameters.kappa, parameters.axis), torch.from_numpy(z)
+    with torch.inference_mode():
+        return float((module(x.to(_TYPES[precision])).double() - module(x.double())).abs().max())
 
 
 def _here(kind: str, z: Tensor, lambda_: float, kappa: float) -> Tensor:
