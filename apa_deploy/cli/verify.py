@@ -13,6 +13,7 @@ from ..files import refuse_existing, replaced
 from .common import run_verb, verb_parser, wide_console
 
 if TYPE_CHECKING:
+    from ..passport_check import PassportCheck
     from ..verification.run import Options, Outcome
 
 _RUNNERS = ("onnxruntime", "onnxruntime-cuda", "onnxruntime-tensorrt", "openvino", "tensorrt", "tensorrt-rtx")
@@ -155,7 +156,29 @@ def _save(outcome: Outcome, options: argparse.Namespace) -> None:
 
 
 def _verify_passport(options: argparse.Namespace) -> int:
-    raise NotImplementedError
+    from ..passport_check import check_passport
+
+    sources = [Path(options.reference)] if options.reference else []
+    check, passport = check_passport(options.passport, sources)
+    if not (options.parity and check.passed and passport):
+        _print_check(check, options.json)
+        return 0 if check.passed else 1
+    if not options.json:
+        _print_check(check, False)
+    reference = options.reference or str(options.passport.with_name(passport.inputs[0].name))
+    options.weights, options.input_shape = passport.weights, options.input_shape or passport.input_shape
+    options.model = options.model or (passport.architecture if ":" in passport.architecture else None)
+    return _compare(options, reference, [str(options.passport.with_name(passport.outputs[0].name))])
+
+
+def _print_check(check: PassportCheck, as_json: bool) -> None:
+    if as_json:
+        print(check.model_dump_json(indent=2))
+        return
+    console = wide_console()
+    for file in check.files:
+        console.print(f"{file.status:8} {file.role:10} {file.name} {file.note}".rstrip())
+    console.print("passed: every file here is as the passport says" if check.passed else "FAILED")
 
 
 if __name__ == "__main__":

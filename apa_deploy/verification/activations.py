@@ -37,7 +37,7 @@ _ONE = np.zeros(1, np.float32)
 
 
 def sites_of(path: Path, reference: nn.Module) -> tuple[list[Site], list[str]]:
-    """The activations of an ONNX file beside the reference's modules of the same path, and what to tell the user."""
+    """The activations of an ONNX file beside the modules of the same path, and what to tell the user."""
     found = {f.path: f for f in replace_activations(copy.deepcopy(reference)).found}
     known = places(onnx.load(path, load_external_data=False))
     sites = []
@@ -119,7 +119,7 @@ def _runnable(small: onnx.ModelProto) -> tuple[bytes, Path | None]:
 
 def check_modules(candidate: nn.Module, reference: nn.Module) -> tuple[list[ActivationCheck], list[str]]:
     """The operator gate of a torch module: its activations in float32, by the paths of the reference's."""
-    theirs = {name: module for name, module in candidate.named_modules()}
+    theirs = dict(candidate.named_modules())
     checks, missing = [], []
     for found in replace_activations(copy.deepcopy(reference)).found:
         if found.path not in theirs:
