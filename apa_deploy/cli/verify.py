@@ -100,7 +100,9 @@ def _verify(options: argparse.Namespace) -> int:
     return _compare(options, options.reference, options.candidates)
 
 
-def _compare(options: argparse.Namespace, reference: str, candidates: Sequence[str]) -> int:
+def _compare(
+    options: argparse.Namespace, reference: str, candidates: Sequence[str], check: PassportCheck | None = None
+) -> int:
     from ..verification.run import verified
     from ..verification.show import show
     from ..verification.source import source_of
@@ -109,6 +111,7 @@ def _compare(options: argparse.Namespace, reference: str, candidates: Sequence[s
         if path:
             refuse_existing(path, force=options.force)
     outcome = verified(source_of(reference), [source_of(c) for c in candidates], _options(options))
+    outcome.verification.passport = check
     _save(outcome, options)
     if options.json:
         print(outcome.verification.model_dump_json(indent=2))
@@ -168,7 +171,7 @@ def _verify_passport(options: argparse.Namespace) -> int:
     reference = options.reference or str(options.passport.with_name(passport.inputs[0].name))
     options.weights, options.input_shape = passport.weights, options.input_shape or passport.input_shape
     options.model = options.model or (passport.architecture if ":" in passport.architecture else None)
-    return _compare(options, reference, [str(options.passport.with_name(passport.outputs[0].name))])
+    return _compare(options, reference, [str(options.passport.with_name(passport.outputs[0].name))], check)
 
 
 def _print_check(check: PassportCheck, as_json: bool) -> None:

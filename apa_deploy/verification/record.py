@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import BaseModel, Field, computed_field
 
@@ -10,6 +10,7 @@ from .. import __version__
 from ..errors import ApaError
 from ..parity.report import ActivationCheck, OutputCheck
 from ..passport import FileRecord, now
+from ..passport_check import PassportCheck
 
 
 class Limit(BaseModel):
@@ -132,7 +133,7 @@ class Verification(BaseModel):
     candidates: list[Candidate]
     versions: dict[str, str] = {}
     command: list[str] = []
-    options: dict[str, Any] = {}
+    passport: PassportCheck | None = None
 
     @computed_field  # type: ignore[prop-decorator]
     @property
