@@ -6,7 +6,6 @@ returns them among the outputs.
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -51,8 +50,9 @@ def tensorrt_runner(
 
 def network_from_onnx(path: Path, runner: str, debug: bool) -> Any:
     """A Polygraphy loader of the network, strongly typed as our graphs are; our plugin takes fused nodes."""
-    if runner == "tensorrt-rtx":
-        os.environ["POLYGRAPHY_USE_TENSORRT_RTX"] = "1"  # read when Polygraphy's TensorRT part is imported
+    from polygraphy import config
+
+    config.USE_TENSORRT_RTX = runner == "tensorrt-rtx"  # read when Polygraphy's TensorRT part is imported
     from polygraphy.backend.trt import NetworkFromOnnxPath
 
     if runner == "tensorrt":
