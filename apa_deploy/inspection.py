@@ -24,7 +24,8 @@ from .replace import replace_activations
 # The span in which the activations of trained networks work; beyond it they are flat or linear.
 SPAN = 12.0
 _TYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
-_Z = torch.linspace(-SPAN, SPAN, 4097, dtype=torch.float64)
+Z = np.linspace(-SPAN, SPAN, 4097)
+_Z = torch.from_numpy(Z)
 
 
 @dataclass(frozen=True)
@@ -54,13 +55,6 @@ def inspected(path: Path, trust_pickle: bool = False) -> list[Inspected]:
         return _of_onnx(path)
     found = replace_activations(load(path, trust_pickle=trust_pickle).module).found
     return [_record(f.path, f.kind, f.floor, Parameters(f.lambda_, f.kappa, f.axis)) for f in found]
-
-
-def curve(kind: str, parameters: Parameters, channel: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """z and the activation of z, float64, for a plot."""
-    lambda_, kappa = (v[min(channel, len(v) - 1)] for v in (parameters.lambda_, parameters.kappa))
-    z = _Z.numpy()[::16]
-    return z, REFERENCE[kind](z, lambda_, kappa)
 
 
 def _record(path: str, kind: str, floor: str, parameters: Parameters) -> Inspected:

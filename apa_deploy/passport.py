@@ -18,6 +18,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from . import __version__
+from .bench.record import LatencyRecord
 from .errors import InputError
 from .files import sha256
 from .parity.report import ParityReport
@@ -85,6 +86,7 @@ class Passport(BaseModel):
     notices: list[str] = []
     parity: ParityReport | None = None
     build: EngineBuild | None = None
+    latency: LatencyRecord | None = None
 
 
 class PassportError(InputError):

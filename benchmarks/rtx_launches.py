@@ -17,12 +17,11 @@ from dataclasses import asdict
 from pathlib import Path
 
 import onnx
-from onnx import helper
 from torch import nn
 
 from apa_deploy.graph.decompose import decomposed
-from apa_deploy.graph.node import UNIT, is_activation
 from apa_deploy.graph.precision import HALF_ELEMENT, LOWEST_OPSET, in_precision
+from apa_deploy.graph.twin import twin
 from apa_deploy.model import Metadata, Model
 from exporters.canonical import TraceOptions, canonical
 from exporters.rtx_limits import capability_names
@@ -39,24 +38,8 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], tuple[int, int, int]]] = {
 OPSET = max(LOWEST_OPSET.values())
 
 
-def silu_twin(model: onnx.ModelProto) -> onnx.ModelProto:
-    """`model` itself, canonical, with SiLU for each unit and a sigmoid for each gate."""
-    nodes = []
-    for node in model.graph.node:
-        if not is_activation(node):
-            nodes.append(node)
-            continue
-        gate = f"{node.output[0]}/gate" if node.op_type == UNIT else node.output[0]
-        nodes.append(helper.make_node("Sigmoid", list(node.input), [gate], name=f"{node.name}/Sigmoid"))
-        if node.op_type == UNIT:
-            nodes.append(helper.make_node("Mul", [node.input[0], gate], list(node.output), name=f"{node.name}/Mul"))
-    del model.graph.node[:]
-    model.graph.node.extend(nodes)
-    return model
-
-
 FORMS: dict[str, Callable[[onnx.ModelProto], onnx.ModelProto]] = {
-    "SiLU twin": silu_twin,
+    "SiLU twin": lambda model: twin(model, "silu"),
     "AGLU, anl": decomposed,
     "AGLU, softplus": lambda model: decomposed(model, "softplus"),
 }

@@ -11,7 +11,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from apa_deploy.cli.common import run_verb, verb_parser, wide_console
+from apa_deploy.cli.common import add_report, run_verb, verb_parser, wide_console
 from apa_deploy.cli.model_options import add_deployment, add_loading, deployment_of, loading_of, shape_of
 from apa_deploy.deployment import deployed
 from apa_deploy.errors import InputError
@@ -20,6 +20,8 @@ from apa_deploy.graph.precision import PRECISIONS
 from apa_deploy.model import Model, load
 from apa_deploy.parity.report import ParityError
 from apa_deploy.passport import EngineBuild, Passport, dump
+from apa_deploy.report import Report, check_report_path, write_report
+from apa_deploy.report.export import export_report, judged_report
 
 from .onnx import FORMATS, OnnxOptions, export_onnx
 from .tensorrt_rtx import BATCHES, RtxOptions, export_rtx
@@ -39,6 +41,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--format", choices=(*FORMATS, RTX), default="onnx", help="what to make (default: onnx)")
     parser.add_argument("-o", "--output", type=Path, help="file to write (default: MODEL's name, here)")
     parser.add_argument("--force", action="store_true", help="replace existing files")
+    add_report(parser)
     add_loading(parser.add_argument_group("loading"))
     _add_graph(parser.add_argument_group("graph"))
     add_deployment(parser.add_argument_group("baked into the graph"))
@@ -90,6 +93,7 @@ def _export(options: argparse.Namespace) -> int:
     if output.suffix != suffix:
         raise InputError(f"-o {output}", f"a name that ends in {suffix}", "Runtimes choose their reader by it.")
     _check_engine_options(options)
+    check_report_path(options.report, force=options.force)
     sys.path.insert(0, "")  # --model finds packages of the current folder, as `python -m` does
     model = load(options.checkpoint, input_shape=options.input_shape, **loading_of(options))
     try:
@@ -97,12 +101,19 @@ def _export(options: argparse.Namespace) -> int:
     except ParityError as error:
         if options.json:
             print(error.report.model_dump_json(indent=2))
+        _write_report(judged_report(error.report, output.name, options.command), options)
         raise
+    _write_report(export_report(passport, options.command), options)
     if options.json:
         print(dump(passport), end="")
     else:
         summarise(passport, output)
     return 0
+
+
+def _write_report(report: Report, options: argparse.Namespace) -> None:
+    if options.report:
+        write_report(report, options.report, force=options.force)
 
 
 def _made(model: Model, output: Path, options: argparse.Namespace) -> Passport:

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import argparse
 import json
+import shlex
 import sys
 import traceback
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -30,13 +32,24 @@ def verb_parser(name: str, description: str) -> argparse.ArgumentParser:
     return parser
 
 
+def add_report(parser: argparse.ArgumentParser | argparse._ArgumentGroup) -> None:
+    """`--report FILE`, of every verb that finds something out."""
+    help_ = "write a report: .html (one page), .md or .json"
+    parser.add_argument("--report", metavar="FILE", type=Path, help=help_)
+
+
 def run_verb(
     parser: argparse.ArgumentParser,
     action: Callable[[argparse.Namespace], int],
     argv: Sequence[str] | None = None,
 ) -> int:
-    """Parse `argv`, run `action` and turn every error into one message and an exit code."""
-    options = parser.parse_args(argv)
+    """Parse `argv`, run `action` and turn every error into one message and an exit code.
+
+    The options also tell the whole `command`, for the report.
+    """
+    given = sys.argv[1:] if argv is None else list(argv)
+    options = parser.parse_args(given)
+    options.command = shlex.join([parser.prog, *given])
     try:
         return action(options)
     except KeyboardInterrupt:

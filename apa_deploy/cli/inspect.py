@@ -11,8 +11,10 @@ from typing import Any
 from rich.table import Table
 
 from ..inspection import Inspected, inspected
-from ..inspection_page import HEADERS, save_page, save_plot, table_rows
-from .common import print_json, run_verb, verb_parser, wide_console
+from ..passport import file_record
+from ..report import check_report_path, write_report
+from ..report.inspection import HEADERS, inspection_report, save_plot, table_rows
+from .common import add_report, print_json, run_verb, verb_parser, wide_console
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -24,18 +26,20 @@ def _parser() -> argparse.ArgumentParser:
     parser = verb_parser("apa-inspect", __doc__ or "")
     parser.add_argument("file", metavar="MODEL", type=Path, help="checkpoint or .onnx")
     parser.add_argument("--plot", metavar="PNG", type=Path, help="draw the learned curves")
-    parser.add_argument("--html", metavar="FILE", type=Path, help="write table and curves as one page")
+    add_report(parser)
     parser.add_argument("--force", action="store_true", help="replace existing files")
     parser.add_argument("--trust-pickle", action="store_true", help="run the code in MODEL")
     return parser
 
 
 def _inspect(options: argparse.Namespace) -> int:
+    check_report_path(options.report, force=options.force)
     records = inspected(options.file, options.trust_pickle)
     if options.plot:
         save_plot(records, options.plot, options.force)
-    if options.html:
-        save_page(records, f"Activations of {options.file.name}", options.html, options.force)
+    if options.report:
+        report = inspection_report(records, file_record(options.file), options.command)
+        write_report(report, options.report, force=options.force)
     if options.json:
         print_json([_as_json(record) for record in records])
     else:

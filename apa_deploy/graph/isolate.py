@@ -31,7 +31,7 @@ def isolated(
     constants: dict[str, onnx.TensorProto] = {}
     inputs, outputs = [], []
     for i, (source, target) in enumerate(sites):
-        cut = _between(source, target, makers, set(initializers))
+        cut = between(source, target, makers, set(initializers))
         rename = {
             name: f"site{i}/{name}" for node in cut for name in (*node.input, *node.output) if name not in constants
         }
@@ -48,7 +48,7 @@ def isolated(
     return small, [v.name for v in inputs], [v.name for v in outputs]
 
 
-def _between(
+def between(
     source: str, target: str, makers: dict[str, onnx.NodeProto], initializers: set[str]
 ) -> list[onnx.NodeProto]:
     """The nodes from `source` to `target`, in topological order."""

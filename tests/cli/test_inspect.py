@@ -39,15 +39,12 @@ def test_exported_file_tells_the_same(format, cifar_checkpoint, tmp_path, capsys
 
 def test_table_picture_and_page(cifar_checkpoint, tmp_path, capsys):
     png, page = tmp_path / "curves.png", tmp_path / "page.html"
-    assert main([str(cifar_checkpoint), "--plot", str(png), "--html", str(page)]) == 0
+    assert main([str(cifar_checkpoint), "--plot", str(png), "--report", str(page)]) == 0
     assert "46 learned activations" in capsys.readouterr().out
     assert png.read_bytes().startswith(b"\x89PNG")
     text = page.read_text()
-    assert "<svg" in text
+    assert text.count("<svg ") == 3  # units, gates, parameters
     assert "layer1.0.unirect1" in text
-    assert "http://" not in text.replace("http://www.w3.org", "").replace("http://purl.org", "").replace(
-        "http://creativecommons.org", ""
-    )
     assert main([str(cifar_checkpoint), "--plot", str(png)]) == 2
     assert "--force" in capsys.readouterr().err
 

@@ -1,0 +1,62 @@
+"""What an artifact is fed: read from the ONNX file, from the passport beside it, or from the command line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import onnx
+from google.protobuf.message import DecodeError
+from onnx import helper
+
+from ..errors import InputError
+from ..passport import PassportError, passport_path, read_passport
+from .subject import ENGINES, ONLY, Feed
+
+Image = tuple[int, int, int]
+_IMAGE_RANK = 4
+
+
+def feeds_of(path: Path, image: Image | None) -> tuple[Feed, ...]:
+    """The inputs of the artifact at `path`; none for a checkpoint, which knows them itself.
+
+    Args:
+        image: channels, height and width where the user gave them; else the passport's.
+
+    Raises:
+        InputError: the file is unreadable, or nothing says how large its inputs are.
+    """
+    image = image or _of_passport(path)
+    if path.suffix == ".onnx":
+        return tuple(_feed(value, image, path.name) for value in _inputs(path))
+    return (Feed(ONLY, (None, *image), "float32"),) if path.suffix in ENGINES and image else ()
+
+
+def _of_passport(path: Path) -> Image | None:
+    try:
+        return read_passport(passport_path(path)).input_shape
+    except PassportError:
+        return None
+
+
+def _inputs(path: Path) -> list[onnx.ValueInfoProto]:
+    try:
+        graph = onnx.load(path, load_external_data=False).graph
+    except (OSError, ValueError, TypeError, DecodeError) as error:
+        raise InputError(f"{path.name}: {error}", "an ONNX model", "Check the file.") from error
+    stored = {tensor.name for tensor in graph.initializer}
+    return [value for value in graph.input if value.name not in stored]
+
+
+def _feed(value: onnx.ValueInfoProto, image: Image | None, name: str) -> Feed:
+    tensor = value.type.tensor_type
+    dims = [d.dim_value if d.HasField("dim_value") else None for d in tensor.shape.dim]
+    dtype = helper.tensor_dtype_to_np_dtype(tensor.elem_type).name
+    if None in dims[1:] and image and len(dims) == _IMAGE_RANK:
+        first, *layouts = dims[:1], image, (*image[1:], image[0])
+        fitting = [s for s in layouts if all(d in (None, n) for d, n in zip(dims[1:], s, strict=True))]
+        dims = [*first, *fitting[0]] if fitting else dims
+    if None in dims[1:]:
+        shape = ", ".join("?" if d is None else str(d) for d in dims)
+        saw = f"{name}: input {value.name} of shape ({shape}), and no passport that fits"
+        raise InputError(saw, "its sizes", "Pass --input-shape CxHxW, or keep the passport beside the file.")
+    return Feed(value.name, tuple(dims), dtype)

@@ -1,0 +1,122 @@
+"""Open a subject on its runtime: a function of no arguments that does one inference. Runs in the worker."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..require import require
+from .subject import ONLY, Feed, Subject, batch_shape
+
+Infer = Callable[[], Any]
+_PACKAGES = {"onnxruntime-cuda": "onnxruntime-gpu"}
+_CUDA = ("CUDAExecutionProvider", "CPUExecutionProvider")
+
+
+def opened(subject: Subject, batch: int, threads: int | None) -> tuple[Infer, str]:
+    """One inference on seeded inputs, and the runtime with its version.
+
+    Raises:
+        ApaError: the artifact does not load, or does not take this batch.
+    """
+    if subject.runtime.startswith("torch"):
+        return _torch(subject, batch, threads)
+    if subject.runtime == "openvino":
+        return _openvino(subject, batch, threads)
+    return _session(subject, batch, threads)
+
+
+def arrays(feeds: tuple[Feed, ...], batch: int) -> dict[str, np.ndarray]:
+    """Seeded inputs: standard normal floats, whole numbers from 0 to 255 for pixels, ones for the rest."""
+    return {feed.name: _array(batch_shape(feed, batch), feed.dtype) for feed in feeds}
+
+
+def _array(shape: tuple[int, ...], dtype: str) -> np.ndarray:
+    generator = np.random.default_rng(0)
+    if dtype == "uint8":
+        return generator.integers(0, 256, shape, dtype=np.uint8)
+    if "float" in dtype:
+        return generator.standard_normal(shape, dtype=np.float32).astype(_numpy(dtype))
+    return np.ones(shape, dtype)
+
+
+def _numpy(dtype: str) -> Any:
+    if dtype == "bfloat16":
+        import ml_dtypes
+
+        return ml_dtypes.bfloat16
+    return np.dtype(dtype)
+
+
+def _session(subject: Subject, batch: int, threads: int | None) -> tuple[Infer, str]:
+    from ..runtimes.session import Session
+
+    providers = _CUDA if subject.runtime == "onnxruntime-cuda" else None
+    session = Session(subject.path, threads=threads, providers=providers)
+    inputs = arrays(subject.feeds, batch)
+    if set(inputs) == {ONLY}:
+        inputs = {session.input_names[0]: inputs[ONLY]}
+    return lambda: session.run(inputs), _version(subject.runtime)
+
+
+def _openvino(subject: Subject, batch: int, threads: int | None) -> tuple[Infer, str]:
+    """In the graph's own precision; our functions are inlined, which OpenVINO does not do itself."""
+    import onnx
+    import onnx.inliner
+
+    openvino = require("openvino", add="pip install openvino")
+    path = Path(subject.path)
+    model = onnx.load(path)
+    source = onnx.inliner.inline_local_functions(model).SerializeToString() if model.functions else str(path)
+    core = openvino.Core()
+    properties: dict[str, Any] = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"}
+    if threads:
+        properties["INFERENCE_NUM_THREADS"] = threads
+    request = core.compile_model(core.read_model(source), "CPU", properties).create_infer_request()
+    inputs = arrays(subject.feeds, batch)
+    return lambda: request.infer(inputs, share_inputs=True), _version("openvino")
+
+
+def _torch(subject: Subject, batch: int, threads: int | None) -> tuple[Infer, str]:
+    import torch
+
+    from ..model import load
+    from ..parity.inputs import seeded_feeds
+
+    if threads:
+        torch.set_num_threads(threads)
+    model = load(subject.path, **subject.loading)
+    module = with_plain(model.module, subject.plain) if subject.plain else model.module
+    x = torch.from_numpy(seeded_feeds("input", model.input, batch)[0]["input"])
+    run = torch.compile(module) if subject.runtime == "torch-compile" else module
+
+    def infer() -> Any:
+        with torch.inference_mode():
+            return run(x)
+
+    return infer, _version(subject.runtime)
+
+
+def with_plain(module: Any, plain: str) -> Any:
+    """`module` itself with ReLU or SiLU for each learned unit and a sigmoid for each gate."""
+    from torch import nn
+
+    from ..graph.node import UNIT
+    from ..replace import replace_activations
+
+    unit = {"relu": nn.ReLU, "silu": nn.SiLU}[plain]
+    for found in replace_activations(module).found:
+        module.set_submodule(found.path, unit() if found.kind == UNIT else nn.Sigmoid())
+    return module
+
+
+def _version(runtime: str) -> str:
+    from importlib import metadata
+
+    try:
+        return f"{runtime} {metadata.version(_PACKAGES.get(runtime, runtime.split('-')[0]))}"
+    except metadata.PackageNotFoundError:
+        return runtime

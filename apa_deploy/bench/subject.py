@@ -1,0 +1,69 @@
+"""What is measured: an artifact on a runtime, and what it is fed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ..errors import InputError
+
+ONNX_RUNTIMES = ("onnxruntime", "onnxruntime-cuda", "openvino")
+TORCH_RUNTIMES = ("torch", "torch-compile")
+ENGINE_RUNTIMES = ("tensorrt",)
+RUNTIMES = (*ONNX_RUNTIMES, *TORCH_RUNTIMES)
+ENGINES = (".engine", ".plan")
+ONLY = ""  # a feed's name where the artifact has one input, whatever it is called
+
+
+@dataclass(frozen=True)
+class Feed:
+    """One input. `shape`: None for the batch, elsewhere fixed; `dtype`: numpy's name."""
+
+    name: str
+    shape: tuple[int | None, ...]
+    dtype: str
+
+
+@dataclass(frozen=True)
+class Subject:
+    """`name`: as it is shown; `feeds`: empty where only the loaded model knows; `loading`: arguments of `load`.
+
+    `sha256`: of the artifact, "" for a twin. `plain`: of a checkpoint, the plain activation that takes the place
+    of the learned ones, or "".
+    """
+
+    name: str
+    path: str
+    runtime: str
+    feeds: tuple[Feed, ...] = ()
+    sha256: str = ""
+    plain: str = ""
+    loading: dict[str, Any] = field(default_factory=dict)
+
+
+def runtimes_of(path: Path, wanted: tuple[str, ...]) -> tuple[str, ...]:
+    """Those of `wanted` that open the file at `path`; its usual one where none does.
+
+    Raises:
+        InputError: there is no such file.
+    """
+    if not path.is_file():
+        raise InputError(f"{path} is not a file", "a checkpoint, an .onnx file or an engine", "Check the path.")
+    if path.suffix in ENGINES:
+        return ENGINE_RUNTIMES
+    known = ONNX_RUNTIMES if path.suffix == ".onnx" else TORCH_RUNTIMES
+    return tuple(name for name in wanted if name in known) or known[:1]
+
+
+def batch_shape(feed: Feed, batch: int) -> tuple[int, ...]:
+    """The shape of `batch` samples.
+
+    Raises:
+        InputError: the file has another batch built in.
+    """
+    fixed = feed.shape[0] if feed.shape else None
+    if fixed not in (None, batch):
+        do = f"Pass --batch {fixed}, or export it with a dynamic batch."
+        raise InputError(f"batch {batch}", f"{fixed}, which the file has built in", do)
+    return tuple(batch if size is None else size for size in feed.shape)

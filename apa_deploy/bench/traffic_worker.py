@@ -1,0 +1,118 @@
+"""The child of `traffic`: python -m apa_deploy.bench.traffic_worker MODEL '{"input": [[1, 3, 32, 32], "float32"]}'
+
+Its last line on standard output: {"rows": [{"path", "kind", "bytes", "ms", "copy_fraction"}], "copy_bytes_per_s"}.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import helper
+
+from ..graph.isolate import isolated
+from ..graph.node import DOMAIN
+from ..graph.sites import Place, places
+from ..native import LibraryError, ort_library
+from ..runtimes.onnxruntime import session_options
+from .opened import arrays
+from .subject import Feed
+
+_WARMUP, _TURNS = 3, 15
+Shape = tuple[int, ...]
+
+
+def main() -> None:
+    """Measure, and print one JSON document."""
+    path, given = Path(sys.argv[1]), json.loads(sys.argv[2])
+    feeds = tuple(Feed(name, tuple(shape), dtype) for name, (shape, dtype) in given.items())
+    print(json.dumps(measured(path, feeds)))
+
+
+def measured(path: Path, feeds: tuple[Feed, ...]) -> dict[str, Any]:
+    """Every activation of the file; "copy_bytes_per_s" is the speed of the largest copy."""
+    model = onnx.load(path)
+    found = places(model)
+    if not found:
+        return {"rows": [], "copy_bytes_per_s": None}
+    shapes = _shapes(model, found, arrays(feeds, feeds[0].shape[0] or 0))
+    rows, speeds = [], []
+    for place, shape in zip(found, shapes, strict=True):
+        moved, own, copy = _timed(model, place, shape)
+        row = {"path": place.path, "kind": place.kind, "bytes": moved, "ms": own * 1e3, "copy_fraction": copy / own}
+        rows.append(row)
+        speeds.append((moved, moved / copy))
+    return {"rows": rows, "copy_bytes_per_s": max(speeds)[1]}
+
+
+def _shapes(model: onnx.ModelProto, found: list[Place], inputs: dict[str, np.ndarray]) -> list[Shape]:
+    """What enters each activation when the whole network runs: one Shape node each, and one run."""
+    asked = onnx.ModelProto()
+    asked.CopyFrom(model)
+    names = [f"shape_of/{place.path}" for place in found]
+    for place, name in zip(found, names, strict=True):
+        asked.graph.node.append(helper.make_node("Shape", [place.source], [name]))
+        asked.graph.output.append(helper.make_tensor_value_info(name, onnx.TensorProto.INT64, None))
+    return [tuple(int(n) for n in shape) for shape in _session(asked, None).run(names, inputs)]
+
+
+def _timed(model: onnx.ModelProto, place: Place, shape: Shape) -> tuple[int, float, float]:
+    """Bytes moved, and the median seconds of the activation and of a copy, on one thread, taking turns."""
+    small, (source,), (target,) = isolated(model, [(place.source, place.target)])
+    dtype = helper.tensor_dtype_to_np_dtype(small.graph.input[0].type.tensor_type.elem_type)
+    z = np.random.default_rng(0).standard_normal(shape, dtype=np.float32).astype(dtype)
+    y = np.zeros_like(z)
+    run = _bound(_session(small, 1), {source: z}, {target: np.zeros_like(z)})
+    own, copy = _alternating(run, lambda: np.copyto(y, z))
+    return 2 * z.nbytes, own, copy
+
+
+def _alternating(*actions: Callable[[], object]) -> list[float]:
+    samples: list[list[float]] = [[] for _ in actions]
+    for turn in range(_WARMUP + _TURNS):
+        for action, kept in zip(actions, samples, strict=True):
+            start = time.perf_counter()
+            action()
+            if turn >= _WARMUP:
+                kept.append(time.perf_counter() - start)
+    return [median(one) for one in samples]
+
+
+def _bound(session: Any, inputs: dict[str, np.ndarray], outputs: dict[str, np.ndarray]) -> Callable[[], object]:
+    """A run that reads and writes arrays made before: no allocation, no copy beside it."""
+    from onnxruntime import OrtValue
+
+    binding = session.io_binding()
+    kept = [OrtValue.ortvalue_from_numpy(array) for array in (*inputs.values(), *outputs.values())]
+    for name, value in zip(inputs, kept, strict=False):
+        binding.bind_ortvalue_input(name, value)
+    for name, value in zip(outputs, kept[len(inputs) :], strict=True):
+        binding.bind_ortvalue_output(name, value)
+    return lambda: (kept, session.run_with_iobinding(binding))
+
+
+def _session(model: onnx.ModelProto, threads: int | None) -> Any:
+    import onnxruntime
+
+    fused = any(node.domain == DOMAIN for node in model.graph.node)
+    options = session_options(onnxruntime, threads, library=fused and _library_is_built())
+    return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+
+
+def _library_is_built() -> bool:
+    try:
+        ort_library()
+    except LibraryError:
+        return False
+    return True
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,161 @@
+"""`apa-bench`: how long artifacts take, side by side: intervals, raw samples, and whether they differ at all."""
+
+from __future__ import annotations
+
+import argparse
+import math
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.table import Table
+
+from ..bench.record import BenchResult
+from ..bench.run import BenchOptions, bench
+from ..bench.subject import RUNTIMES
+from ..bench.to_passport import add_latency, check_passport
+from ..bench.tournament import Pace
+from ..graph.twin import PLAIN
+from ..report import check_report_path, write_report
+from ..report.bench import bench_report, sentence
+from ..report.wording import amount, interval
+from .common import add_report, print_json, run_verb, verb_parser, wide_console
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point of `apa-bench`; returns the exit code: 1 if any artifact could not be measured."""
+    return run_verb(_parser(), _bench, argv)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = verb_parser("apa-bench", __doc__ or "")
+    parser.add_argument("artifacts", metavar="ARTIFACT", nargs="+", type=Path, help=".onnx, engine or checkpoint")
+    add = parser.add_argument
+    add("--against", choices=PLAIN, default="", help="beside the same network with plain activations")
+    add("--batch", type=_counts, default=(1,), metavar="1,8", help="batch sizes (default: 1)")
+    add("--threads", type=_counts, default=(None,), metavar="1,2", help="threads (default: the runtime's own)")
+    add("--runtime", type=_runtimes, default=(), metavar="NAME,...", help=", ".join(RUNTIMES))
+    add("--input-shape", metavar="CxHxW", type=_shape, help="where no passport tells, e.g. 3x224x224")
+    add("--no-activations", action="store_true", help="do not measure each activation alone")
+    add("--passport", action="store_true", help="put the latency into the passport beside each artifact")
+    add_report(parser)
+    add("--force", action="store_true", help="replace an existing report")
+    group = parser.add_argument_group("pace")
+    pace, shown = Pace(), "(default: %(default)s)"
+    group.add_argument("--launches", type=_count, default=pace.launches, help=f"fresh processes {shown}")
+    group.add_argument("--rounds", type=_count, default=pace.rounds, help=f"turns a launch {shown}")
+    group.add_argument("--duration", type=_seconds, default=pace.turn_s, help=f"seconds a turn {shown}")
+    group.add_argument("--warmup", type=int, default=pace.warmup, help=f"inferences before the first turn {shown}")
+    group.add_argument("--timeout", type=_seconds, default=pace.limit_s, help=f"seconds an answer may take {shown}")
+    group = parser.add_argument_group("checkpoints")
+    group.add_argument("--trust-pickle", action="store_true", help="run the code in the file")
+    group.add_argument("--model", metavar="PKG.MOD:FACTORY", help="callable that makes your own network")
+    return parser
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r}: wanted a whole number from 1")
+    return int(text)
+
+
+def _counts(text: str) -> tuple[int, ...]:
+    return tuple(dict.fromkeys(_count(one) for one in text.split(",")))
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = -1.0
+    if not 0 < seconds < math.inf:
+        raise argparse.ArgumentTypeError(f"{text!r}: wanted seconds above 0")
+    return seconds
+
+
+def _runtimes(text: str) -> tuple[str, ...]:
+    wanted = tuple(dict.fromkeys(text.split(",")))
+    if not set(wanted) <= set(RUNTIMES):
+        raise argparse.ArgumentTypeError(f"{text!r}: wanted some of {', '.join(RUNTIMES)}")
+    return wanted
+
+
+def _shape(text: str) -> tuple[int, int, int]:
+    match = re.fullmatch(r"([1-9]\d*)x([1-9]\d*)x([1-9]\d*)", text)
+    if not match:
+        raise argparse.ArgumentTypeError(f"{text!r}: wanted CxHxW, e.g. 3x224x224")
+    return int(match[1]), int(match[2]), int(match[3])
+
+
+def _bench(options: argparse.Namespace) -> int:
+    check_report_path(options.report, force=options.force)
+    if options.passport:
+        for path in options.artifacts:
+            check_passport(path)
+    result = bench(options.artifacts, _bench_options(options))
+    for path in options.artifacts if options.passport else ():
+        add_latency(path, result)
+    if options.report:
+        report = bench_report(result, options.artifacts, _chosen(options), options.command)
+        write_report(report, options.report, force=options.force)
+    if options.json:
+        print_json(result.model_dump())
+    else:
+        _print(result)
+    return 1 if result.failures else 0
+
+
+def _chosen(options: argparse.Namespace) -> dict[str, object]:
+    """The options that shape the figures, for the report."""
+    pace = {name: getattr(options, name) for name in ("launches", "rounds", "duration", "warmup")}
+    threads = ", ".join(str(count or "the runtime's own") for count in options.threads)
+    return {
+        "batch": ", ".join(map(str, options.batch)),
+        "threads": threads,
+        "against": options.against or "-",
+    } | pace
+
+
+def _bench_options(options: argparse.Namespace) -> BenchOptions:
+    loading = {"trust_pickle": options.trust_pickle, "model": options.model}
+    pace = Pace(
+        launches=options.launches,
+        rounds=options.rounds,
+        turn_s=options.duration,
+        warmup=options.warmup,
+        limit_s=options.timeout,
+    )
+    return BenchOptions(
+        batches=options.batch,
+        threads=options.threads,
+        runtimes=options.runtime,
+        against=options.against,
+        input_shape=options.input_shape,
+        activations=not options.no_activations,
+        pace=pace,
+        loading=loading,
+    )
+
+
+def _print(result: BenchResult) -> None:
+    console = wide_console()
+    headers = ("artifact", "batch", "threads", "p50, ms", "p90", "p99", "images/s", "load, s", "memory")
+    table = Table(*headers, title="latency, 95 % intervals")
+    for one in result.series:
+        times = (interval(value) for value in (one.p50, one.p90, one.p99, one.throughput))
+        setting = (one.name, str(one.batch), str(one.threads or "auto"))
+        table.add_row(*setting, *times, f"{one.load_s:.2f}", amount(one.peak_memory_bytes))
+    console.print(table)
+    for comparison in result.comparisons:
+        console.print(sentence(comparison))
+    if result.traffic:
+        console.print(_traffic(result))
+    for failure in result.failures:
+        console.print(f"not measured: {failure.name}: {failure.reason}")
+
+
+def _traffic(result: BenchResult) -> str:
+    """Of the activations that move most, which is furthest from what a copy takes?"""
+    most = max(row.bytes for row in result.traffic)
+    worst = min((row for row in result.traffic if row.bytes == most), key=lambda row: row.copy_fraction)
+    return f"the largest activations alone reach {worst.copy_fraction:.0%} of copy speed or more ({worst.path})"

@@ -1,0 +1,106 @@
+"""The report of `apa-export`: what was made, and how it was judged."""
+
+from __future__ import annotations
+
+from ..parity.report import ActivationCheck, ParityReport
+from ..passport import EngineBuild, Passport, versions
+from .record import ActivationError, Compared, KeyFigure, Limit, Report, Table, Verdict
+from .wording import amount, exact
+
+_OUTPUT = (
+    "The larger of 4 times the error of the same network in torch, in the type of the artifact, and what the depth "
+    "of the smallest network makes unavoidable: another order of sums is another sample of one spread."
+)
+_ACTIVATION = (
+    "Each activation alone, relative to max(1, |y|): the roundings of t = ln(lambda) - kappa*z, of the stored "
+    "parameters and of the series for log1p, summed in the worst case and doubled."
+)
+
+
+def export_report(passport: Passport, command: str) -> Report:
+    """What a passport tells, as a page."""
+    names = ", ".join(one.name for one in passport.outputs)
+    report = judged_report(passport.parity, names, command) if passport.parity else Report(title=names)
+    report.title = f"{names}, exported from {', '.join(one.name for one in passport.inputs)}"
+    report.verdict = report.verdict or Verdict(
+        status="information", summary="Exported and not verified (--no-verify)."
+    )
+    size = sum(one.bytes for one in passport.outputs)
+    report.figures += [
+        KeyFigure(label="learned activations", value=str(len(passport.activations)), note=passport.architecture),
+        KeyFigure(label="size", value=amount(size), note=passport.format),
+    ]
+    report.compared = [
+        *(Compared(role="reference", name=one.name, runtime="torch float64", file=one) for one in passport.inputs),
+        *(Compared(role="exported", name=one.name, runtime=passport.format, file=one) for one in passport.outputs),
+    ]
+    report.curves, report.sources, report.notes = passport.activations, passport.inputs, passport.notices
+    report.options, report.versions = passport.options, passport.versions
+    report.tables = [_build(passport.build)] if passport.build else []
+    report.commands = [command]
+    return report
+
+
+def judged_report(parity: ParityReport, name: str, command: str) -> Report:
+    """What a gate found, whether it opened or not."""
+    worst = max(parity.outputs, key=lambda check: check.max_rel / check.limit)
+    return Report(
+        title=f"{name} against the float64 module",
+        verdict=_verdict(parity, name),
+        figures=[
+            KeyFigure(
+                label="largest error / limit",
+                value=f"{worst.max_rel / worst.limit:.2f}",
+                note=f"{worst.name}, {worst.runner}",
+            )
+        ],
+        outputs=parity.outputs,
+        limits=_limits(parity),
+        activation_errors=[_alone(check, parity.runtime) for check in parity.activations],
+        versions=versions(),
+        commands=[command],
+    )
+
+
+def _limits(parity: ParityReport) -> list[Limit]:
+    outputs = dict.fromkeys((check.name, check.limit) for check in parity.outputs)
+    activations = dict.fromkeys(check.limit for check in parity.activations)
+    return [
+        *(Limit(name=name, value=limit, derivation=_OUTPUT) for name, limit in outputs),
+        *(Limit(name="activation", value=limit, derivation=_ACTIVATION) for limit in activations),
+    ]
+
+
+def _alone(check: ActivationCheck, runtime: str) -> ActivationError:
+    return ActivationError(
+        runner=runtime,
+        path=check.path,
+        kind=check.kind,
+        measured=check.max_error,
+        limit=check.limit,
+        passed=check.passed,
+    )
+
+
+def _verdict(parity: ParityReport, name: str) -> Verdict:
+    failed = sum(not c.passed for c in parity.outputs) + sum(not c.passed for c in parity.activations)
+    if failed:
+        reasons = [f"{parity.blame.path} is the first activation at fault."] if parity.blame else []
+        return Verdict(status="failed", summary=f"{name} is not right: it breaks {failed} limits.", reasons=reasons)
+    reasons = [f"{len(parity.outputs)} comparisons of outputs are within their limits, on {parity.inputs} inputs."]
+    if parity.activations:
+        largest = max(c.max_error for c in parity.activations)
+        reasons.append(f"{len(parity.activations)} activations alone are at most {exact(largest)} off.")
+    return Verdict(status="passed", summary=f"{name} answers as the float64 module does.", reasons=reasons)
+
+
+def _build(build: EngineBuild) -> Table:
+    rows = [
+        ["builder", build.builder],
+        ["compute capability", ", ".join(build.capabilities) or "8.0 and later"],
+        ["batch", ":".join(map(str, build.batches))],
+        ["kernel launches", ", ".join(f"{count} {kind}" for kind, count in build.launches.items())],
+        ["seconds", f"{build.seconds:.1f}"],
+        ["peak memory", amount(build.peak_memory_bytes)],
+    ]
+    return Table(title="Engine", headers=["", "value"], rows=rows, note=build.note)
