@@ -53,7 +53,12 @@ def inspected(path: Path, trust_pickle: bool = False) -> list[Inspected]:
     """
     if path.suffix == ".onnx":
         return _of_onnx(path)
-    found = replace_activations(load(path, trust_pickle=trust_pickle).module).found
+    return inspected_module(load(path, trust_pickle=trust_pickle).module)
+
+
+def inspected_module(module: torch.nn.Module) -> list[Inspected]:
+    """The activations of a torch module, which are replaced by ours: give a copy."""
+    found = replace_activations(module).found
     return [_record(f.path, f.kind, f.floor, Parameters(f.lambda_, f.kappa, f.axis)) for f in found]
 
 

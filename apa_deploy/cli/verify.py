@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError
 from ..files import refuse_existing, replaced
-from .common import run_verb, verb_parser, wide_console
+from .common import add_report, run_verb, verb_parser, wide_console
 
 if TYPE_CHECKING:
     from ..passport_check import PassportCheck
@@ -72,6 +72,7 @@ def _add_limits(group: argparse._ArgumentGroup) -> None:
 
 
 def _add_results(group: argparse._ArgumentGroup) -> None:
+    add_report(group)
     group.add_argument("--save-outputs", type=Path, metavar="JSON", help="for polygraphy run --load-outputs")
     group.add_argument("--save-inputs", type=Path, metavar="JSON", help="for polygraphy run --load-inputs")
     group.add_argument("--force", action="store_true", help="replace existing files")
@@ -103,6 +104,8 @@ def _verify(options: argparse.Namespace) -> int:
 def _compare(
     options: argparse.Namespace, reference: str, candidates: Sequence[str], check: PassportCheck | None = None
 ) -> int:
+    from ..report import check_report_path, write_report
+    from ..verification.report import verification_report
     from ..verification.run import verified
     from ..verification.show import show
     from ..verification.source import source_of
@@ -110,9 +113,12 @@ def _compare(
     for path in (options.save_outputs, options.save_inputs):
         if path:
             refuse_existing(path, force=options.force)
+    check_report_path(options.report, force=options.force)
     outcome = verified(source_of(reference), [source_of(c) for c in candidates], _options(options))
     outcome.verification.passport = check
     _save(outcome, options)
+    if options.report:
+        write_report(verification_report(outcome.verification), options.report, force=options.force)
     if options.json:
         print(outcome.verification.model_dump_json(indent=2))
     else:
@@ -142,7 +148,7 @@ def _options(options: argparse.Namespace) -> Options:
         resize=options.resize,
         timeout=options.timeout,
         other_weights=options.other_weights,
-        command=["apa-verify", *sys.argv[1:]],
+        command=options.command,
     )
 
 

@@ -10,14 +10,12 @@ from collections.abc import Sequence
 import numpy as np
 
 from ..errors import InputError
-from .record import Accuracy
+from ..report.record import Accuracy
 
 _MANY, _FEW, _TOP = 100, 20, 5
 
 
-def accuracies(
-    runner: str, output: str, scores: np.ndarray, labels: np.ndarray, counts: Sequence[int] | None
-) -> list[Accuracy]:
+def accuracies(runner: str, scores: np.ndarray, labels: np.ndarray, counts: Sequence[int] | None) -> list[Accuracy]:
     """Of all samples, and of each group that has any.
 
     Args:
@@ -40,7 +38,6 @@ def accuracies(
     return [
         Accuracy(
             runner=runner,
-            output=output,
             group=group,
             samples=int(member.sum()),
             top1=float((rank[member] == 0).mean()),

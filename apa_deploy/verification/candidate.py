@@ -8,8 +8,8 @@ from pydantic import BaseModel
 
 from ..errors import GateError
 from ..parity.report import ActivationCheck
+from ..report.record import ActivationError
 from .data import Batch, Data, Digest, batches
-from .record import LayerError
 from .runners import ArtifactRunner, EmulatedRunner, OpenVinoRunner
 from .signature import Signature, matched, signature_of
 from .source import Kind, Loading, Source, model_of
@@ -46,7 +46,7 @@ class CandidateAnswer(BaseModel):
     digest: str
     activations: list[ActivationCheck] = []
     kernels: list[ActivationCheck] = []
-    layers: list[LayerError] = []
+    layers: list[ActivationError] = []
     notices: list[str] = []
 
 

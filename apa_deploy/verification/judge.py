@@ -8,9 +8,10 @@ import numpy as np
 
 from ..errors import InputError
 from ..parity.model_gate import check_results
+from ..report.record import Accuracy
 from .accuracy import accuracies
 from .limits import Given, floor_of, verdict
-from .record import Accuracy, Candidate, OutputVerdict
+from .record import Candidate, OutputVerdict
 from .reference import FLOAT32, TRUTH
 from .work import Recorded, as_results
 
@@ -75,7 +76,8 @@ def accuracy_of(recorded: Recorded, labels: Sequence[int] | None, counts: Sequen
             scores = [one[output] for one in iterations]
             if scores[0].ndim == 2 and scores[0].shape[1] > 1:
                 _check_counts(counts, scores[0].shape[1])
-                found += accuracies(runner, output, np.concatenate(scores), np.array(labels), counts)
+                name = runner if len(iterations[0]) == 1 else f"{runner}, {output}"
+                found += accuracies(name, np.concatenate(scores), np.array(labels), counts)
     return found
 
 

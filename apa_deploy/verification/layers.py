@@ -25,7 +25,7 @@ from ..parity.inputs import Feed
 from ..parity.model_gate import FACTOR, FLOOR
 from ..parity.operator_gate import Site
 from ..replace import Found, recognise
-from .record import LayerError
+from ..report.record import ActivationError
 
 BEFORE, AFTER = "layers before", "layers after the last activation"
 _TINY = 1e-300
@@ -45,7 +45,9 @@ def wanted_values(reference: nn.Module, sites: Sequence[Site], feed: Feed) -> di
     return {path: Wanted(*values) for path, values in found.items()}
 
 
-def activation_error(runner: str, site: Site, z: np.ndarray, measured: np.ndarray, precision: str) -> LayerError:
+def activation_error(
+    runner: str, site: Site, z: np.ndarray, measured: np.ndarray, precision: str
+) -> ActivationError:
     """Of an activation that was given `z`: against its float64 original at these very numbers."""
     with torch.inference_mode():
         right = site.original(torch.from_numpy(np.asarray(z, np.float64))).numpy()
@@ -63,7 +65,7 @@ def piece_error(
     torch_made: np.ndarray | None,
     precision: str,
     kind: str = BEFORE,
-) -> LayerError:
+) -> ActivationError:
     """Of the layers before `place`; `torch_made`: the same piece as torch computes or stores it in the type."""
     expected = None if torch_made is None else float(np.abs(torch_made - right).max())
     return _error(runner, place, kind, right, measured, expected, precision)
@@ -77,22 +79,28 @@ def _error(
     measured: np.ndarray,
     expected: float | None,
     precision: str,
-) -> LayerError:
+) -> ActivationError:
     comparable = measured.shape == right.shape and bool(np.isfinite(measured).all())
     worst = float(np.abs(measured - right).max()) if comparable else float("inf")
     scale = max(float(np.abs(right).max()), _TINY)
     floor = FLOOR if precision == "fp32" else ONE_LAYER * UNIT_ROUNDOFF[precision]
     limit = max(FACTOR * (expected or 0.0) / scale, floor)
     predicted = None if expected is None else expected / scale
-    return LayerError(
-        runner=runner, place=place, kind=kind, measured=worst / scale, measured_abs=worst, predicted=predicted,
-        limit=limit, passed=worst / scale <= limit,
-    )  # fmt: skip
+    added = worst / scale
+    return ActivationError(
+        runner=runner,
+        path=place,
+        kind=kind,
+        measured=added,
+        predicted=predicted,
+        limit=limit,
+        passed=added <= limit,
+    )
 
 
-def ranked(errors: Sequence[LayerError]) -> list[LayerError]:
+def ranked(errors: Sequence[ActivationError]) -> list[ActivationError]:
     """Those beyond their limit first, the furthest beyond it at the top; then the rest, the largest first."""
-    return sorted(errors, key=lambda e: (e.passed, -e.measured if e.passed else -e.measured / e.limit))
+    return sorted(errors, key=lambda e: (bool(e.passed), -e.measured / (1.0 if e.passed else e.limit or 1.0)))
 
 
 def rounded_feed(values: Mapping[str, np.ndarray], dtype: np.dtype) -> Feed:

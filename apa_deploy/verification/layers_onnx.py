@@ -18,14 +18,14 @@ from ..native import LibraryError, ort_library
 from ..parity.inputs import Feed
 from ..parity.operator_gate import Site
 from ..parity.runners import cpu_session
+from ..report.record import ActivationError
 from .layers import AFTER, activation_error, piece_error, ranked, rounded_feed, wanted_values
 from .layers_torch import pieces_of, torch_pieces
-from .record import LayerError
 
 
 def added_by_onnx(
     path: Path, reference: nn.Module, sites: Sequence[Site], feed: Feed, precision: str, label: str
-) -> list[LayerError]:
+) -> list[ActivationError]:
     """What each piece of the file adds, ranked. Half graphs run with every stored value rounded to the type."""
     if not sites:
         return []

@@ -18,8 +18,8 @@ from torch import Tensor, nn
 from ..parity.inputs import Feed
 from ..parity.operator_gate import Site
 from ..parity.runners import cast_floats
+from ..report.record import ActivationError
 from .layers import BEFORE, piece_error, ranked
-from .record import LayerError
 
 
 def added_by_replay(
@@ -29,14 +29,14 @@ def added_by_replay(
     feed: Feed,
     precision: str,
     label: str,
-) -> list[LayerError]:
+) -> list[ActivationError]:
     """What each piece adds, ranked.
 
     Args:
         seen: values by the names of the ONNX graph, as the runtime computed them from `feed`.
         sites: where the activations stand in that graph.
     """
-    double, errors = copy.deepcopy(reference).double(), list[LayerError]()
+    double, errors = copy.deepcopy(reference).double(), list[ActivationError]()
     for path in {site.path.split("#")[0] for site in sites}:
         uses = [site for site in sites if site.path.split("#")[0] == path]
         follower = _Follower(uses, seen, precision, label, errors)
@@ -57,7 +57,7 @@ class _Follower:
         seen: Mapping[str, np.ndarray],
         precision: str,
         label: str,
-        errors: list[LayerError],
+        errors: list[ActivationError],
     ) -> None:
         self._uses, self._seen, self._errors = iter(uses), seen, errors
         self._precision, self._label = precision, label

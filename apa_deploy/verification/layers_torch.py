@@ -17,8 +17,8 @@ from ..parity.operator_gate import Site
 from ..parity.runners import cast_floats
 from ..parity.storage import TORCH_TYPE, rounded, stored_in
 from ..replace import replace_activations
+from ..report.record import ActivationError
 from .layers import AFTER, Wanted, activation_error, piece_error, ranked, wanted_values
-from .record import LayerError
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Made:
 
 def added_by_torch(
     candidate: nn.Module, reference: nn.Module, feed: Feed, names: Sequence[str], label: str
-) -> list[LayerError]:
+) -> list[ActivationError]:
     """What each piece of `candidate` adds in float32, ranked; pieces are those of `reference`."""
     double, modules = copy.deepcopy(reference).double(), dict(candidate.named_modules())
     sites = [site for site in module_sites(reference) if site.path in modules]

@@ -17,7 +17,8 @@ from ..graph.precision import UNIT_ROUNDOFF
 from ..parity.half import ONE_LAYER
 from ..parity.model_gate import FACTOR, FLOOR
 from ..parity.report import OutputCheck
-from .record import Limit, OutputVerdict
+from ..report.record import Limit
+from .record import OutputVerdict
 
 
 @dataclass(frozen=True)

@@ -9,16 +9,9 @@ from pydantic import BaseModel, Field, computed_field
 from .. import __version__
 from ..errors import ApaError
 from ..parity.report import ActivationCheck, OutputCheck
-from ..passport import FileRecord, now
+from ..passport import ActivationRecord, FileRecord, now
 from ..passport_check import PassportCheck
-
-
-class Limit(BaseModel):
-    """`name`: max_rel, max_abs or min_agreement. `derivation`: why it is what it is."""
-
-    name: str
-    value: float
-    derivation: str
+from ..report.record import Accuracy, ActivationError, Limit
 
 
 class OutputVerdict(BaseModel):
@@ -27,34 +20,6 @@ class OutputVerdict(BaseModel):
     check: OutputCheck
     limits: list[Limit]
     failures: list[str]
-
-
-class LayerError(BaseModel):
-    """The error that one piece of the network adds, its inputs taken from the reference (but see `layers_replay`).
-
-    `place`: the activation's path, or what lies before it. `measured`, `predicted`, `limit`: the largest error
-    relative to the largest |reference|; `measured_abs`: itself.
-    """
-
-    runner: str
-    place: str
-    kind: str
-    measured: float
-    measured_abs: float
-    predicted: float | None
-    limit: float
-    passed: bool
-
-
-class Accuracy(BaseModel):
-    """Correct answers on labelled data. `group`: all, many, medium or few; fractions from 0 to 1."""
-
-    runner: str
-    output: str
-    group: str
-    samples: int
-    top1: float
-    top5: float | None
 
 
 class Failure(BaseModel):
@@ -84,12 +49,15 @@ class Compared(BaseModel):
 
 
 class Candidate(Compared):
-    """Everything about one candidate. `activations`: the operator gate; `kernels`: the kernel gate."""
+    """Everything about one candidate. `activations`: the operator gate; `kernels`: the kernel gate.
+
+    `layers`: what each piece of it adds (`layers`): an activation, or all that lies before one.
+    """
 
     outputs: list[OutputVerdict] = []
     activations: list[ActivationCheck] = []
     kernels: list[ActivationCheck] = []
-    layers: list[LayerError] = []
+    layers: list[ActivationError] = []
     accuracy: list[Accuracy] = []
     failure: Failure | None = None
     seconds: float = 0.0
@@ -130,9 +98,10 @@ class Verification(BaseModel):
     reference: Compared
     inputs: Inputs
     accuracy: list[Accuracy] = []
+    curves: list[ActivationRecord] = []
     candidates: list[Candidate]
     versions: dict[str, str] = {}
-    command: list[str] = []
+    command: str = ""
     passport: PassportCheck | None = None
 
     @computed_field  # type: ignore[prop-decorator]

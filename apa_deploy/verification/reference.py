@@ -10,6 +10,9 @@ from typing import TYPE_CHECKING, Any
 from pydantic import BaseModel
 
 from ..errors import InputError
+from ..inspection import inspected_module
+from ..passport import ActivationRecord
+from ..report.inspection import activation_record
 from .data import Batch, Data, Digest, batches
 from .pictures import Pictures
 from .source import Loading, Source, model_of
@@ -46,6 +49,7 @@ class ReferenceAnswer(BaseModel):
     weights: str
     sha256: str
     bytes: int
+    curves: list[ActivationRecord] = []
     notices: list[str] = []
 
 
@@ -83,6 +87,7 @@ def run_reference(job: ReferenceJob) -> tuple[ReferenceAnswer, dict[str, list[di
         weights=model.metadata.weights,
         sha256=model.metadata.sha256,
         bytes=model.metadata.bytes,
+        curves=[activation_record(one) for one in inspected_module(copy.deepcopy(model.module))],
         notices=list(model.metadata.notices),
     )
     return answer, recorded

@@ -51,7 +51,7 @@ class Options:
     timeout: float = 600.0
     isolate: bool = True
     other_weights: bool = False
-    command: Sequence[str] = ()
+    command: str = ""
 
 
 @dataclass
@@ -85,8 +85,9 @@ def verified(reference: Source, candidates: Sequence[Source], options: Options) 
         inputs=Inputs(said=found.data.said, samples=found.samples, batches=found.batches, sha256=found.digest),
         accuracy=accuracy_of({TRUTH: recorded[TRUTH]}, found.labels, counts),
         candidates=[],
+        curves=found.curves,
         versions=versions(_PACKAGES),
-        command=list(options.command),
+        command=options.command,
     )
     outcome = Outcome(verification, dict(recorded), found)
     for i, (source, candidate) in enumerate(zip(candidates, about, strict=True)):

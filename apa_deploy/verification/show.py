@@ -7,8 +7,10 @@ from collections.abc import Sequence
 from rich.console import Console
 from rich.table import Table
 
+from ..parity.report import ActivationCheck
+from ..report.record import Accuracy, ActivationError
 from .layers import ranked
-from .record import Accuracy, Candidate, LayerError, Verification
+from .record import Candidate, Verification
 
 _WORST = 12
 
@@ -22,10 +24,19 @@ def show(console: Console, verification: Verification) -> None:
     for candidate in verification.candidates:
         _show_candidate(console, candidate)
     _show_accuracy(console, [*verification.accuracy, *(a for c in verification.candidates for a in c.accuracy)])
+    console.print(f"{'passed' if verification.passed else 'FAILED'}: {sentence(verification)}")
+
+
+def sentence(verification: Verification) -> str:
+    """The verdict in one."""
     count, good = len(verification.candidates), sum(c.passed for c in verification.candidates)
-    console.print(
-        f"{'passed' if verification.passed else 'FAILED'}: {good} of {count} as right as their number type allows"
-    )
+    return f"{good} of {count} as right as their number type allows"
+
+
+def gates_of(candidate: Candidate) -> list[tuple[str, list[ActivationCheck]]]:
+    """The gates that judged activations alone, by name."""
+    gates = [("operator", candidate.activations), ("kernel", candidate.kernels)]
+    return [(name, checks) for name, checks in gates if checks]
 
 
 def _show_candidate(console: Console, candidate: Candidate) -> None:
@@ -60,9 +71,7 @@ def _show_outputs(console: Console, candidate: Candidate) -> None:
 
 
 def _show_activations(console: Console, candidate: Candidate) -> None:
-    for gate, checks in (("operator", candidate.activations), ("kernel", candidate.kernels)):
-        if not checks:
-            continue
+    for gate, checks in gates_of(candidate):
         worst = max(checks, key=lambda check: check.max_error / check.limit)
         wrong = [check for check in checks if not check.passed]
         console.print(
@@ -73,14 +82,16 @@ def _show_activations(console: Console, candidate: Candidate) -> None:
             console.print(f"  {check.path} ({check.kind}) is {check.max_error:.1e} off")
 
 
-def _show_layers(console: Console, layers: Sequence[LayerError]) -> None:
+def _show_layers(console: Console, layers: Sequence[ActivationError]) -> None:
     table = Table(
         "place", "what", "adds", "predicted", "limit", "verdict", title="error that each piece adds, relative"
     )
     for error in ranked(layers)[:_WORST]:
         predicted = "-" if error.predicted is None else f"{error.predicted:.1e}"
-        verdict = "" if error.passed else f"{error.measured / error.limit:.0f} times its limit"
-        table.add_row(error.place, error.kind, f"{error.measured:.1e}", predicted, f"{error.limit:.1e}", verdict)
+        verdict = "" if error.passed or not error.limit else f"{error.measured / error.limit:.0f} times its limit"
+        table.add_row(
+            error.path, error.kind, f"{error.measured:.1e}", predicted, f"{error.limit or 0:.1e}", verdict
+        )
     console.print(table)
     left = len(layers) - _WORST
     if left > 0:
@@ -90,8 +101,8 @@ def _show_layers(console: Console, layers: Sequence[LayerError]) -> None:
 def _show_accuracy(console: Console, accuracies: Sequence[Accuracy]) -> None:
     if not accuracies:
         return
-    table = Table("runner", "output", "group", "samples", "top-1", "top-5", title="accuracy")
+    table = Table("runner", "group", "samples", "top-1", "top-5", title="accuracy")
     for a in accuracies:
         top5 = "-" if a.top5 is None else f"{a.top5:.2%}"
-        table.add_row(a.runner, a.output, a.group, str(a.samples), f"{a.top1:.2%}", top5)
+        table.add_row(a.runner, a.group, str(a.samples), f"{a.top1:.2%}", top5)
     console.print(table)

@@ -1,12 +1,16 @@
 """A tiny trained network and its exports, made once."""
 
 import shutil
+from contextlib import redirect_stdout
+from io import StringIO
 from pathlib import Path
+from types import SimpleNamespace
 
 import onnx
 import pytest
 import torch
 
+from apa_deploy.cli.verify import main
 from apa_deploy.model import load
 from apa_deploy.verification.limits import Given
 from apa_deploy.verification.run import Options, verified
@@ -37,6 +41,26 @@ def exports(tmp_path_factory) -> Path:
         for name, (form, precision) in EXPORTS.items():
             export_onnx(model, folder / name, OnnxOptions(format=form, precision=precision, opset=22))
     return folder
+
+
+@pytest.fixture(scope="session")
+def told(exports, tmp_path_factory) -> SimpleNamespace:
+    """One run of the verb, with all that it can leave behind: `code`, `out`, and files in `folder`."""
+    folder, out = tmp_path_factory.mktemp("told"), StringIO()
+    given = [
+        str(exports / "model.pth"),
+        str(exports / "plain.onnx"),
+        "--model",
+        FACTORY,
+        "--input-shape",
+        "3x16x16",
+    ]
+    files = [("--save-outputs", "outputs.json"), ("--save-inputs", "inputs.json"), ("--report", "page.json")]
+    with redirect_stdout(out):
+        code = main(
+            [*given, "--per-layer", *(text for option, name in files for text in (option, str(folder / name)))]
+        )
+    return SimpleNamespace(code=code, out=out.getvalue(), folder=folder)
 
 
 @pytest.fixture

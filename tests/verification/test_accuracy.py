@@ -19,30 +19,30 @@ LABELS = np.arange(7)
 
 
 def test_top_1_and_top_5():
-    (all_,) = accuracies("r", "logits", SCORES, LABELS, None)
+    (all_,) = accuracies("r", SCORES, LABELS, None)
     assert (all_.samples, all_.top1, all_.top5) == (7, 3 / 7, 5 / 7)
 
 
 def test_groups():
     counts = [101, 100, 20, 19, 1000, 0, 0]
-    found = {a.group: a for a in accuracies("r", "logits", SCORES, LABELS, counts)}
+    found = {a.group: a for a in accuracies("r", SCORES, LABELS, counts)}
     assert {g: a.samples for g, a in found.items()} == {"all": 7, "many": 2, "medium": 2, "few": 3}
     assert {g: a.top1 for g, a in found.items() if g != "all"} == {"many": 1.0, "medium": 0.0, "few": 1 / 3}
     assert {g: a.top5 for g, a in found.items() if g != "all"} == {"many": 1.0, "medium": 1.0, "few": 1 / 3}
 
 
 def test_five_classes_have_no_top_5():
-    (all_,) = accuracies("r", "logits", np.eye(5), np.arange(5), None)
+    (all_,) = accuracies("r", np.eye(5), np.arange(5), None)
     assert (all_.top1, all_.top5) == (1.0, None)
 
 
 def test_of_equal_scores_the_first_wins_as_in_argmax():
     labels, scores = np.array([0, 1]), np.ones((2, 3))
-    (all_,) = accuracies("r", "logits", scores, labels, None)
+    (all_,) = accuracies("r", scores, labels, None)
     assert all_.top1 == (scores.argmax(1) == labels).mean() == 0.5
 
 
 @pytest.mark.parametrize("label", [-1, 7])
 def test_a_label_that_is_no_class(label):
     with pytest.raises(InputError, match="classes 0 to 6"):
-        accuracies("r", "logits", SCORES, np.array([0, label, 0, 0, 0, 0, 0]), None)
+        accuracies("r", SCORES, np.array([0, label, 0, 0, 0, 0, 0]), None)

@@ -86,7 +86,7 @@ def test_a_bad_layer_among_fifty_is_named(place, kind, spoil, traced, tmp_path):
     assert len(sites) == LAYERS and not notices
     first, second, *_ = errors = added_by_onnx(path, traced[0], sites, FEED, "fp32", "deep")
     assert len(errors) == 2 * LAYERS + 1
-    assert (first.place, first.kind, first.passed) == (place, kind, False)
+    assert (first.path, first.kind, first.passed) == (place, kind, False)
     assert all(error.passed for error in errors[1:])
     assert first.measured > 100 * second.measured
 
@@ -100,7 +100,7 @@ def test_and_in_half_types_where_roundings_are_larger(precision, traced, tmp_pat
 
     path = saved(traced, tmp_path, precision, spoil)
     errors = added_by_onnx(path, traced[0], sites_of(path, traced[0])[0], FEED, precision, "deep")
-    assert [(e.place, e.kind) for e in errors if not e.passed] == [("act17", "layers before")]
+    assert [(e.path, e.kind) for e in errors if not e.passed] == [("act17", "layers before")]
 
 
 def test_nothing_is_blamed_where_nothing_is_wrong(traced, tmp_path):
@@ -115,7 +115,7 @@ def test_in_a_torch_module(traced):
         spoilt.act31.lambda_param.mul_(1.01)
     errors = added_by_torch(spoilt, traced[0], FEED, ["logits"], "deep")
     assert len(errors) == 2 * LAYERS + 1
-    assert [error.place for error in errors if not error.passed] == ["act31"]
+    assert [error.path for error in errors if not error.passed] == ["act31"]
 
 
 def shown_by_a_runtime(path, sites, ends):
@@ -138,7 +138,7 @@ def test_from_what_an_engine_shows(place, kind, spoil, fused, traced, tmp_path):
     seen = shown_by_a_runtime(path, sites, lambda s: (s.target,) if fused else (s.source, s.target))
     errors = added_by_replay(seen, traced[0], sites, FEED, "fp32", "engine")
     assert len(errors) == (LAYERS if fused else 2 * LAYERS)
-    assert (errors[0].place, errors[0].kind) == (place, "AGLU, fused" if fused else kind)
+    assert (errors[0].path, errors[0].kind) == (place, "AGLU, fused" if fused else kind)
     assert not errors[0].passed and all(error.passed for error in errors[1:])
 
 
@@ -150,14 +150,14 @@ def test_debug_tensors_of_a_real_network_carry_our_names(exports):
     )
     assert done.returncode == 0, done.stderr
     model = onnx.load(exports / "plain.onnx", load_external_data=False)
-    ends = {name for place in sites_places(model) for name in place}
-    assert ends <= set(done.stdout.split())
+    named = {name for ends in sites_places(model) for name in ends}
+    assert named <= set(done.stdout.split())
 
 
 def sites_places(model):
     from apa_deploy.graph.sites import places
 
-    return [(place.source, place.target) for place in places(model)]
+    return [(one.source, one.target) for one in places(model)]
 
 
 _MARK = """
