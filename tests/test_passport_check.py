@@ -95,8 +95,13 @@ def test_the_verb(mine, capsys):
 
 
 def test_the_verb_with_parity(mine, capsys):
-    """What the passport says is enough to verify again: the factory, the shape, the weights."""
-    assert main(["--passport", str(passport_path(mine / "model.onnx")), "--parity"]) == 0
+    """What the passport says is enough to verify again: the factory, the shape, the weights; and to record it."""
+    before = read_passport(passport_path(mine / "model.onnx"))
+    assert main(["--passport", str(passport_path(mine / "model.onnx")), "--parity", "--record"]) == 0
+    after = read_passport(passport_path(mine / "model.onnx"))
+    assert after.parity.passed and "6 samples" in after.parity.inputs and len(after.parity.activations) == 6
+    assert after.model_copy(update={"parity": before.parity}) == before
+    assert check_passport(passport_path(mine / "model.onnx"))[0].passed
     said = capsys.readouterr().out
     assert "passed: every file here is as the passport says" in said
     assert "passed: 1 of 1" in said

@@ -75,6 +75,7 @@ def _add_results(group: argparse._ArgumentGroup) -> None:
     add_report(group)
     group.add_argument("--save-outputs", type=Path, metavar="JSON", help="for polygraphy run --load-outputs")
     group.add_argument("--save-inputs", type=Path, metavar="JSON", help="for polygraphy run --load-inputs")
+    group.add_argument("--record", action="store_true", help="put the result into each candidate's passport")
     group.add_argument("--force", action="store_true", help="replace existing files")
 
 
@@ -104,6 +105,7 @@ def _verify(options: argparse.Namespace) -> int:
 def _compare(
     options: argparse.Namespace, reference: str, candidates: Sequence[str], check: PassportCheck | None = None
 ) -> int:
+    from ..bench.to_passport import check_passport
     from ..report import check_report_path, write_report
     from ..verification.report import verification_report
     from ..verification.run import verified
@@ -113,10 +115,14 @@ def _compare(
     for path in (options.save_outputs, options.save_inputs):
         if path:
             refuse_existing(path, force=options.force)
+    for path in candidates if options.record else ():
+        check_passport(Path(path))
     check_report_path(options.report, force=options.force)
     outcome = verified(source_of(reference), [source_of(c) for c in candidates], _options(options))
     outcome.verification.passport = check
     _save(outcome, options)
+    if options.record:
+        _record(outcome, candidates)
     if options.report:
         write_report(verification_report(outcome.verification), options.report, force=options.force)
     if options.json:
@@ -150,6 +156,14 @@ def _options(options: argparse.Namespace) -> Options:
         other_weights=options.other_weights,
         command=options.command,
     )
+
+
+def _record(outcome: Outcome, candidates: Sequence[str]) -> None:
+    from ..verification.to_passport import add_parity
+
+    for path, candidate in zip(candidates, outcome.verification.candidates, strict=True):
+        if candidate.outputs:
+            add_parity(Path(path), candidate, outcome.verification)
 
 
 def _save(outcome: Outcome, options: argparse.Namespace) -> None:

@@ -7,7 +7,7 @@ float32 as many spread evenly over all bit patterns. Both keep to the derived li
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 
@@ -21,14 +21,14 @@ from ..graph.emulate import emulated
 from ..graph.isolate import isolated
 from ..graph.node import DOMAIN
 from ..graph.precision import HALF_ELEMENT, NUMPY_TYPE, UNIT_ROUNDOFF
-from ..graph.sites import places
+from ..graph.sites import Place, places
 from ..graph.values import ranks_and_types
 from ..native import LibraryError, ort_library
 from ..parity.half import with_float32_ends
 from ..parity.operator_gate import GRID, LIMIT, Site, check_site, grid_of
 from ..parity.report import ActivationCheck
 from ..parity.runners import cpu_session
-from ..replace import replace_activations
+from ..replace import Found, replace_activations
 
 _COUNT = 1 << 16
 # Values of one site at a time; a per-channel site sees the grid alone where it would need more.
@@ -40,14 +40,18 @@ def sites_of(path: Path, reference: nn.Module) -> tuple[list[Site], list[str]]:
     """The activations of an ONNX file beside the modules of the same path, and what to tell the user."""
     found = {f.path: f for f in replace_activations(copy.deepcopy(reference)).found}
     known = places(onnx.load(path, load_external_data=False))
-    sites = []
-    for place in known:
-        one = found.get(place.path.split("#")[0])
-        if one:
-            channels = max(len(one.lambda_), len(one.kappa))
-            original = reference.get_submodule(one.path)
-            sites.append(Site(place.path, place.kind, place.source, place.target, original, channels, one.axis))
+    sites = [site for place in known if (site := _site(place, reference, found))]
     return sites, _notices(path.name, set(found), {site.path.split("#")[0] for site in sites}, len(known))
+
+
+def _site(place: Place, reference: nn.Module, found: Mapping[str, Found]) -> Site | None:
+    path = place.path.split("#")[0]
+    try:
+        original = reference.get_submodule(path)
+    except AttributeError:
+        return None
+    axis = found[path].axis if path in found else place.axis
+    return Site(place.path, place.kind, place.source, place.target, original, place.channels, axis)
 
 
 def _notices(name: str, wanted: set[str], have: set[str], known: int) -> list[str]:

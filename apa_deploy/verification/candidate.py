@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from ..model import Model
 
 
+_FEW = 2
 Seen = dict[str, dict[str, Any]]
 
 
@@ -66,8 +67,13 @@ def run_candidate(job: CandidateJob) -> tuple[CandidateAnswer, dict[str, list[di
         stream = batches(job.data) if i else digest.of(batches(job.data))
         recorded[runner.name] = _run(runner, stream, names, job.source.name)
     answer = CandidateAnswer(digest=digest.hex, notices=notices)
-    _judge_activations(job, first, _insides(recorded, job), answer)
+    _judge_activations(job, _few(first, job.data), _insides(recorded, job), answer)
     return answer, recorded
+
+
+def _few(batch: Batch, data: Data) -> Batch:
+    """Two samples: every value inside the network is held in float64."""
+    return batch if data.fixed else Batch({name: array[:_FEW] for name, array in batch.feed.items()})
 
 
 def _insides(recorded: dict[str, list[dict[str, Any]]], job: CandidateJob) -> Seen:
@@ -75,7 +81,8 @@ def _insides(recorded: dict[str, list[dict[str, Any]]], job: CandidateJob) -> Se
     seen: Seen = {}
     for runner in (r for r in recorded if r.startswith(f"{job.label}: tensorrt")):
         outputs = set(job.output_names)
-        seen[runner] = {k: v for k, v in recorded[runner][0].items() if k not in outputs}
+        inside = {k: v for k, v in recorded[runner][0].items() if k not in outputs}
+        seen[runner] = inside if job.data.fixed else {k: v[:_FEW] for k, v in inside.items()}
         recorded[runner] = [{k: v for k, v in one.items() if k in outputs} for one in recorded[runner]]
     return seen
 

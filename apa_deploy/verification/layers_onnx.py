@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -59,7 +60,10 @@ def _run(path: Path, feed: Feed, given: Feed, precision: str) -> dict[str, np.nd
         library = ort_library()
     except LibraryError:
         library = None
-    session = cpu_session(model.SerializeToString(), library)
+    with tempfile.TemporaryDirectory(prefix="apa-") as folder:  # through a file: protobuf ends at 2 GB
+        cut = Path(folder) / "cut.onnx"
+        onnx.save_model(model, cut, save_as_external_data=True, location="weights", size_threshold=1024)
+        session = cpu_session(cut, library)
     wanted = [value.name for value in session.get_outputs()]
     mine = dict(zip(inputs, feed.values(), strict=True)) if len(inputs) == len(feed) == 1 else feed
     own = {name: _rounded(array, precision) for name, array in mine.items()}
