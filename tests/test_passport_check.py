@@ -52,7 +52,8 @@ def test_a_flipped_bit_anywhere(name, mine):
     for position in (0, len(original) - 1, *positions.tolist()):
         path.write_bytes(flipped(original, position, position % 8))
         check, _ = check_passport(passport_path(mine / "model.onnx"))
-        assert [file.name for file in check.files if not file.passed] == [name], position
+        wrong = [file.name for file in check.files if not file.passed]
+        assert wrong == [name] or (wrong[0] == name and "passport" in name), position  # it holds the others' hashes
     for torn in (original[:-1], original + b"\n"):
         path.write_bytes(torn)
         assert not check_passport(passport_path(mine / "model.onnx"))[0].passed
