@@ -37,6 +37,7 @@ def _parser() -> argparse.ArgumentParser:
         "--timeout", type=float, default=600.0, metavar="S", help="for each candidate (default: 600)"
     )
     parser.add_argument("--other-weights", action="store_true", help="compare what is of another checkpoint, too")
+    parser.add_argument("--trust-engine", action="store_true", help="load engines whose hash is in no passport")
     _add_passport(parser.add_argument_group("passport"))
     _add_inputs(parser.add_argument_group("inputs"), shape_of)
     _add_limits(parser.add_argument_group("limits (default: derived from the number type)"))
@@ -154,6 +155,7 @@ def _options(options: argparse.Namespace) -> Options:
         resize=options.resize,
         timeout=options.timeout,
         other_weights=options.other_weights,
+        trust_engine=options.trust_engine,
         command=options.command,
     )
 

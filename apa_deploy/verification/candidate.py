@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from onnx import TensorProto
 from pydantic import BaseModel
 
 from ..errors import GateError
+from ..graph.precision import HALF_ELEMENT
 from ..parity.report import ActivationCheck
 from ..report.record import ActivationError
 from .data import Batch, Data, Digest, batches
 from .runners import ArtifactRunner, EmulatedRunner, OpenVinoRunner
-from .signature import Signature, matched, signature_of
+from .signature import Signature, Tensor, matched, signature_of
 from .source import Kind, Loading, Source, model_of
 
 if TYPE_CHECKING:
@@ -27,7 +29,7 @@ Seen = dict[str, dict[str, Any]]
 class CandidateJob(BaseModel):
     """`label`: what its runners are called. `runners`: for ONNX files, of runners.RUNNERS.
 
-    `per_layer`: measure what every piece adds.
+    `per_layer`: measure what every piece adds. `half_io`, `trust_engine`: of an engine.
     """
 
     source: Source
@@ -39,6 +41,8 @@ class CandidateJob(BaseModel):
     precision: str
     runners: list[str] = ["onnxruntime"]
     per_layer: bool = False
+    half_io: bool = False
+    trust_engine: bool = False
 
 
 class CandidateAnswer(BaseModel):
@@ -93,12 +97,20 @@ def _opened(job: CandidateJob, first: Batch, notices: list[str]) -> tuple[list[A
     if path is None or job.source.kind is Kind.CHECKPOINT:
         return [_torch_runner(job, first)], {name: name for name in first.feed}
     if job.source.kind is Kind.ENGINE:
-        return [ArtifactRunner(path, f"{job.label}: engine")], {name: name for name in first.feed}
+        return [_engine_runner(job, path, first)], {name: name for name in first.feed}
     signature = signature_of(path)
     names = matched(signature, first.feed, job.source.name)
     notices += [f"input {mine} takes the reference's {theirs}" for mine, theirs in names.items() if mine != theirs]
     shapes = {mine: first.feed[theirs].shape for mine, theirs in names.items()}
     return [r for runner in job.runners for r in _onnx_runners(job, path, signature, runner, shapes)], names
+
+
+def _engine_runner(job: CandidateJob, path: Path, first: Batch) -> Any:
+    """An engine takes its inputs in its own type, to the bit."""
+    half = HALF_ELEMENT[job.precision] if job.half_io else TensorProto.FLOAT
+    floats = [name for name, array in first.feed.items() if array.dtype.kind == "f"]
+    inputs = [Tensor(name=name, element=half, shape=None) for name in floats]
+    return ArtifactRunner(path, f"{job.label}: engine", inputs, trust=job.trust_engine)
 
 
 def _torch_runner(job: CandidateJob, first: Batch) -> Any:

@@ -40,13 +40,14 @@ def added_by_onnx(
     for site in sites:
         z, arriving = wanted[site.path].entering, made.get(site.source + MEASURED)
         if arriving is not None:
-            errors.append(piece_error(label, site.path, z, arriving, torchs.arriving[site.path], precision))
+            usual = torchs.arriving.get(site.path)  # none where the reference is a graph
+            errors.append(piece_error(label, site.path, z, arriving, usual, precision))
         leaves = made[site.target + MEASURED]
         errors.append(activation_error(label, site, entering[site.source], leaves, precision))
     right = pieces_of(double, sites, wanted, feed, torch.float64).outputs
     ends = [(name, value) for name, value in made.items() if not name.endswith(MEASURED)]
-    for (name, value), wants, usual in zip(ends, right, torchs.outputs, strict=False):
-        errors.append(piece_error(label, name, wants, value, usual, precision, AFTER))
+    for (name, value), wants, made_by_torch in zip(ends, right, torchs.outputs, strict=False):
+        errors.append(piece_error(label, name, wants, value, made_by_torch, precision, AFTER))
     return ranked(errors)
 
 

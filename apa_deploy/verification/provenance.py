@@ -59,6 +59,7 @@ def _read_passport(source: Source, compared: Compared, precision: str | None) ->
         return
     if source.kind is Kind.ENGINE:
         compared.precision = precision or passport.options.get("precision", "fp32")
+        compared.half_io = bool(passport.options.get("half_io"))
     if passport.inputs and not compared.source_sha256:
         compared.source_sha256 = passport.inputs[0].sha256
     compared.weights = passport.weights

@@ -37,7 +37,10 @@ class Failure(BaseModel):
 
 
 class Compared(BaseModel):
-    """One of the things compared. `file`: None for a module; `source_sha256`: what it says it was made from."""
+    """One of the things compared. `file`: None for a module; `source_sha256`: what it says it was made from.
+
+    `half_io`: of an engine, whether its inputs have its half type as well.
+    """
 
     name: str
     kind: str
@@ -45,6 +48,7 @@ class Compared(BaseModel):
     precision: str = "fp32"
     source_sha256: str = ""
     weights: str = ""
+    half_io: bool = False
     notices: list[str] = []
 
 

@@ -35,7 +35,7 @@ class Options:
     """`inputs`: an .npz file, a folder of images, "package.module:function", or None for seeded ones.
 
     `runners`: for ONNX files. `precision`: of candidates that cannot tell. `timeout`: seconds, each process.
-    `isolate`: whether each candidate runs in a process of its own. `other_weights`: compare them all the same.
+    `trust_engine`: load an engine whose hash is in no passport. `isolate`: whether each candidate runs in a process of its own. `other_weights`: compare them all the same.
     """
 
     loading: Loading = field(default_factory=Loading)
@@ -51,6 +51,7 @@ class Options:
     timeout: float = 600.0
     isolate: bool = True
     other_weights: bool = False
+    trust_engine: bool = False
     command: str = ""
 
 
@@ -148,6 +149,8 @@ def _candidate_job(
         precision=candidate.precision,
         runners=list(options.runners),
         per_layer=options.per_layer,
+        half_io=candidate.half_io,
+        trust_engine=options.trust_engine,
     )
 
 

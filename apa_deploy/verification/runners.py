@@ -36,14 +36,26 @@ class ArtifactRunner(BaseRunner):
 
     Args:
         inputs: what the file takes, where it is known: feeds are given in these types.
+        trust: load an engine whose hash is in no passport.
     """
 
-    def __init__(self, path: Path, name: str, inputs: Sequence[Tensor] = (), runner: str = "onnxruntime") -> None:
+    def __init__(
+        self,
+        path: Path,
+        name: str,
+        inputs: Sequence[Tensor] = (),
+        runner: str = "onnxruntime",
+        *,
+        trust: bool = False,
+    ) -> None:
         super().__init__(name=name)
-        self._path, self._inputs, self._providers = path, {t.name: t for t in inputs}, _PROVIDERS[runner]
+        self._path, self._inputs = path, {t.name: t for t in inputs}
+        self._options: dict[str, Any] = {"providers": _PROVIDERS[runner]} | (
+            {"trust_engine": True} if trust else {}
+        )
 
     def activate_impl(self) -> None:
-        self._session = Session(self._path, providers=self._providers)
+        self._session = Session(self._path, **self._options)
 
     def deactivate_impl(self) -> None:
         self._session.close()
