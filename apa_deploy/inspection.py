@@ -23,6 +23,7 @@ from .replace import replace_activations
 
 # The span in which the activations of trained networks work; beyond it they are flat or linear.
 SPAN = 12.0
+_TYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 Z = np.linspace(-SPAN, SPAN, 4097)
 _Z = torch.from_numpy(Z)
 
@@ -52,7 +53,12 @@ def inspected(path: Path, trust_pickle: bool = False) -> list[Inspected]:
     """
     if path.suffix == ".onnx":
         return _of_onnx(path)
-    found = replace_activations(load(path, trust_pickle=trust_pickle).module).found
+    return inspected_module(load(path, trust_pickle=trust_pickle).module)
+
+
+def inspected_module(module: torch.nn.Module) -> list[Inspected]:
+    """The activations of a torch module, which are replaced by ours: give a copy."""
+    found = replace_activations(module).found
     return [_record(f.path, f.kind, f.floor, Parameters(f.lambda_, f.kappa, f.axis)) for f in found]
 
 
@@ -88,7 +94,8 @@ def _of_metadata(model: onnx.ModelProto) -> list[Inspected]:
 @cache
 def _half_errors(kind: str, parameters: Parameters) -> dict[str, float]:
     errors = {}
-    for name, dtype in (("fp16", torch.float16), ("bf16", torch.bfloat16)):
+    for name in ("fp16", "bf16"):
+        dtype = _TYPES[name]
         errors[f"{name} throughout"] = _worst(kind, parameters, dtype, _throughout)
         errors[f"{name} here"] = _worst(kind, parameters, dtype, _here)
     return errors
@@ -107,6 +114,18 @@ def _worst(kind: str, parameters: Parameters, dtype: torch.dtype, evaluate: Eval
         wanted = REFERENCE[kind](z.double().numpy(), lambda_, kappa)
         errors.append(float(np.abs(evaluate(kind, z, lambda_, kappa).double().numpy() - wanted).max()))
     return float(np.max(errors))
+
+
+def predicted_error(kind: str, parameters: Parameters, z: np.ndarray, precision: str) -> float:
+    """Largest absolute error of our form on the numbers `z`, which the type can hold: float32 inside, rounded once.
+
+    Args:
+        z: any shape whose axis `parameters.axis` fits the channels.
+        precision: "fp32", "fp16" or "bf16".
+    """
+    module, x = MODULES[kind](parameters.lambda_, parameters.kappa, parameters.axis), torch.from_numpy(z)
+    with torch.inference_mode():
+        return float((module(x.to(_TYPES[precision])).double() - module(x.double())).abs().max())
 
 
 def _here(kind: str, z: Tensor, lambda_: float, kappa: float) -> Tensor:

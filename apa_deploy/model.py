@@ -130,6 +130,17 @@ def load(
     return loaded
 
 
+def load_module(factory: str, input_shape: Shape | None = None) -> Model:
+    """The network that `factory`, "package.module:factory", makes, with the weights that it gives it.
+
+    Raises:
+        InputError: it cannot be imported or called, or makes no torch module.
+    """
+    module = _made(factory).float()
+    module.train(False)
+    return Model(module, input_shape, Metadata(factory))
+
+
 def _trusted(path: Path, weights: str) -> Model | None:
     """The pickled module in a file, or None where it holds none."""
     if not path.is_file():

@@ -6,7 +6,9 @@ intact, not who made them.
 
 from __future__ import annotations
 
+import hashlib
 import platform
+import re
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from importlib import metadata
@@ -22,6 +24,7 @@ from .files import PASSPORT_SUFFIX, sha256
 from .parity.report import ParityReport
 
 SCHEMA = 1
+_SEAL = re.compile(rb',\n  "self_sha256": "([0-9a-f]{64})"\n}\n\Z')
 _PACKAGES = ("torch", "onnx", "onnxscript", "onnxruntime", "polygraphy", "numpy")
 
 
@@ -145,8 +148,15 @@ def versions(packages: Iterable[str] = _PACKAGES) -> dict[str, str]:
 
 
 def dump(passport: Passport) -> str:
-    """The passport as JSON text."""
-    return passport.model_dump_json(indent=2, by_alias=True) + "\n"
+    """The passport as JSON text, its last entry the sha256 of all that stands before it."""
+    body = passport.model_dump_json(indent=2, by_alias=True).removesuffix("\n}")
+    return f'{body},\n  "self_sha256": "{hashlib.sha256(body.encode()).hexdigest()}"\n}}\n'
+
+
+def is_intact(text: bytes) -> bool:
+    """Whether not a byte of a passport's file has changed by accident. Whoever means to can make it fit again."""
+    seal = _SEAL.search(text)
+    return seal is not None and hashlib.sha256(text[: seal.start()]).hexdigest() == seal[1].decode()
 
 
 def read_passport(path: Path) -> Passport:

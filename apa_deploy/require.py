@@ -7,6 +7,7 @@ from importlib import metadata
 from types import ModuleType
 
 from packaging.specifiers import SpecifierSet
+from packaging.version import InvalidVersion, Version
 
 from .errors import MissingError
 
@@ -27,7 +28,15 @@ def require(module: str, versions: str = "", *, add: str, distribution: str = ""
         found = importlib.import_module(module)
     except ImportError as error:
         raise MissingError(f"{module}: {error}", f"{module} {versions}".strip(), f"Run: {add}") from error
-    version = getattr(found, "__version__", None) or metadata.version(distribution or module)
+    version = _version(found, distribution or module)
     if not SpecifierSet(versions, prereleases=True).contains(version):
         raise MissingError(f"{module} {version}", f"{module} {versions}", f"Run: {add}")
     return found
+
+
+def _version(module: ModuleType, distribution: str) -> str:
+    """The module's own; OpenVINO's carries a build number that is no version."""
+    try:
+        return str(Version(module.__version__))
+    except (AttributeError, InvalidVersion):
+        return metadata.version(distribution)

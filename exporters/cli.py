@@ -11,19 +11,15 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from apa_deploy.architectures.spec import NORMS
-from apa_deploy.checkpoint import WEIGHTS
 from apa_deploy.cli.common import add_report, run_verb, verb_parser, wide_console
-from apa_deploy.deployment import Deployment, deployed
-from apa_deploy.deployment.iif import VARIANTS
-from apa_deploy.deployment.pixels import CHANNELS, LAYOUTS, RECIPES
+from apa_deploy.cli.model_options import add_deployment, add_loading, deployment_of, loading_of, shape_of
+from apa_deploy.deployment import deployed
 from apa_deploy.errors import InputError
 from apa_deploy.graph.decompose import FORMS
 from apa_deploy.graph.precision import PRECISIONS
 from apa_deploy.model import Model, Shape, load
 from apa_deploy.parity.report import ParityError
 from apa_deploy.passport import EngineBuild, Passport, dump
-from apa_deploy.replace import FLOORS
 from apa_deploy.report import Report, check_report_path, write_report
 from apa_deploy.report.export import export_report, judged_report
 
@@ -54,26 +50,17 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("-o", "--output", type=Path, help="file to write (default: MODEL's name, here)")
     parser.add_argument("--force", action="store_true", help="replace existing files")
     add_report(parser)
-    _add_loading(parser.add_argument_group("loading"))
+    add_loading(parser.add_argument_group("loading"))
     _add_graph(parser.add_argument_group("graph"))
-    _add_deployment(parser.add_argument_group("baked into the graph"))
+    add_deployment(parser.add_argument_group("baked into the graph"))
     _add_engine(parser.add_argument_group(f"engine ({', '.join(_ENGINES)})"))
     _add_trt(parser.add_argument_group(f"engine ({TRT})"))
     _add_verification(parser.add_argument_group("verification"))
     return parser
 
 
-def _add_loading(group: argparse._ArgumentGroup) -> None:
-    group.add_argument("--weights", choices=WEIGHTS, default="model", help="ema: the averaged weights")
-    group.add_argument("--arch", help="name that the network must turn out to have, e.g. se_resnet50")
-    group.add_argument("--classif-norm", choices=NORMS, help="upstream's head, where the keys cannot tell")
-    group.add_argument("--floor", choices=list(FLOORS), help="floor of the units' lambda, where it is unusual")
-    group.add_argument("--trust-pickle", action="store_true", help="run the code in MODEL: pickled modules, .pt2")
-    group.add_argument("--model", metavar="PKG.MOD:FACTORY", help="callable that makes your own network")
-
-
 def _add_graph(group: argparse._ArgumentGroup) -> None:
-    group.add_argument("--input-shape", metavar="CxHxW", type=_shape, help="e.g. 3x224x224")
+    group.add_argument("--input-shape", metavar="CxHxW", type=shape_of, help="e.g. 3x224x224")
     group.add_argument(
         "--batch", type=_batch, metavar="N|MIN:OPT:MAX", help="fixed batch (default: dynamic; engines 1:8:32)"
     )
@@ -109,46 +96,16 @@ def _add_trt(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--embed-plugin", action="store_true", help="put the plugin's code into the engine")
 
 
-def _add_deployment(group: argparse._ArgumentGroup) -> None:
-    names = ", ".join(RECIPES)
-    group.add_argument("--preprocess", metavar="NAME|FILE", help=f"uint8 pixels in: {names}, or a JSON file")
-    group.add_argument("--input-layout", choices=LAYOUTS, default="nhwc", help="of the pixels (default: nhwc)")
-    group.add_argument("--input-channels", choices=CHANNELS, help="order of the pixels' channels")
-    group.add_argument("--iif", metavar="VARIANT", help=f"add IIF constants to the logits: {', '.join(VARIANTS)}")
-    group.add_argument("--class-counts", type=Path, metavar="FILE", help="training images a class, for --iif")
-    group.add_argument("--softmax", action="store_true", help="probabilities instead of logits")
-    group.add_argument("--labels", type=Path, metavar="FILE", help="class names, into the metadata")
-
-
-def _deployment(options: argparse.Namespace) -> Deployment:
-    return Deployment(
-        preprocess=options.preprocess,
-        layout=options.input_layout,
-        channels=options.input_channels,
-        iif=options.iif,
-        counts=options.class_counts,
-        softmax=options.softmax,
-        labels=options.labels,
-    )
-
-
 def _add_verification(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--no-verify", action="store_true", help="skip the parity gate")
     group.add_argument("--inputs", type=Path, metavar="NPZ", help="verify on these: array 'input', (N, C, H, W)")
-
-
-def _shape(text: str) -> Shape:
-    match = re.fullmatch(r"(\d+)x(\d+)x(\d+)", text)
-    if not match or "0" in match.groups():
-        raise argparse.ArgumentTypeError(f"{text!r}: wanted CxHxW with positive sizes, e.g. 3x224x224")
-    return int(match[1]), int(match[2]), int(match[3])
 
 
 def _shapes(text: str) -> tuple[Shape, Shape, Shape]:
     parts = text.split(":")
     if len(parts) != 3:
         raise argparse.ArgumentTypeError(f"{text!r}: wanted MIN:OPT:MAX, e.g. 3x160x160:3x224x224:3x320x320")
-    return _shape(parts[0]), _shape(parts[1]), _shape(parts[2])
+    return shape_of(parts[0]), shape_of(parts[1]), shape_of(parts[2])
 
 
 def _size(text: str) -> int:
@@ -180,18 +137,9 @@ def _export(options: argparse.Namespace) -> int:
     _check_engine_options(options)
     check_report_path(options.report, force=options.force)
     sys.path.insert(0, "")  # --model finds packages of the current folder, as `python -m` does
-    model = load(
-        options.checkpoint,
-        weights=options.weights,
-        arch=options.arch,
-        classif_norm=options.classif_norm,
-        floor=options.floor,
-        input_shape=options.input_shape,
-        model=options.model,
-        trust_pickle=options.trust_pickle,
-    )
+    model = load(options.checkpoint, input_shape=options.input_shape, **loading_of(options))
     try:
-        passport = _made(deployed(model, _deployment(options)), output, options)
+        passport = _made(deployed(model, deployment_of(options)), output, options)
     except ParityError as error:
         if options.json:
             print(error.report.model_dump_json(indent=2))

@@ -68,10 +68,19 @@ def pixels_of(preprocess: str, layout: str, channels: str | None) -> Pixels:
     Raises:
         InputError: neither a recipe nor a readable file of one, or an unknown layout or order.
     """
-    recipe = RECIPES.get(preprocess) or _read(Path(preprocess))
+    recipe = recipe_of(preprocess)
     if layout not in LAYOUTS or channels not in (None, *CHANNELS):
         raise InputError(f"layout {layout}, channels {channels}", "nhwc or nchw, rgb or bgr", "Choose among these.")
     return Pixels(recipe, layout, swap=(channels or recipe.input_channels) != recipe.channels)
+
+
+def recipe_of(preprocess: str) -> Recipe:
+    """A recipe by its name, or from a JSON file.
+
+    Raises:
+        InputError: it is neither.
+    """
+    return RECIPES.get(preprocess) or _read(Path(preprocess))
 
 
 def _read(path: Path) -> Recipe:

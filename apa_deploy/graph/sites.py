@@ -10,10 +10,11 @@ import json
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import onnx
 
-from .node import activations
+from .node import activations, read_parameters
 
 _LINK = re.compile(r"(?P<path>.+)/[A-Za-z0-9]+_\d+")
 METADATA = "apa.activations"
@@ -21,18 +22,28 @@ METADATA = "apa.activations"
 
 @dataclass(frozen=True)
 class Place:
-    """`path`: of the torch module, "#2" appended for its second use; `kind`; the values around it."""
+    """`path`: of the torch module, "#2" appended for its second use; `kind`; the values around it.
+
+    `channels`: how many values of lambda and kappa it has along `axis`.
+    """
 
     path: str
     kind: str
     source: str
     target: str
+    channels: int = 1
+    axis: int = 1
 
 
 def places(model: onnx.ModelProto) -> list[Place]:
     """The activations of a file of ours, in the order of the graph; none in anybody else's."""
-    found = [Place(n.name, n.op_type, n.input[0], n.output[0]) for n in activations(model.graph)]
-    return found or _decomposed(model)
+    return [_canonical(node) for node in activations(model.graph)] or _decomposed(model)
+
+
+def _canonical(node: onnx.NodeProto) -> Place:
+    p = read_parameters(node)
+    channels = max(len(p.lambda_), len(p.kappa))
+    return Place(node.name, node.op_type, node.input[0], node.output[0], channels, p.axis)
 
 
 def recorded(model: onnx.ModelProto, key: str) -> str | None:
@@ -41,13 +52,17 @@ def recorded(model: onnx.ModelProto, key: str) -> str | None:
 
 
 def _decomposed(model: onnx.ModelProto) -> list[Place]:
-    kinds = {path: facts["kind"] for path, facts in json.loads(recorded(model, METADATA) or "{}").items()}
+    known = json.loads(recorded(model, METADATA) or "{}")
     chains: dict[str, list[onnx.NodeProto]] = {}
     for node in model.graph.node:
         match = _LINK.fullmatch(node.name)
-        if match and match["path"].split("#")[0] in kinds:
+        if match and match["path"].split("#")[0] in known:
             chains.setdefault(match["path"], []).append(node)
-    return [Place(path, kinds[path.split("#")[0]], *_ends(chain)) for path, chain in chains.items()]
+    return [_place(path, known[path.split("#")[0]], chain) for path, chain in chains.items()]
+
+
+def _place(path: str, facts: dict[str, Any], chain: Iterable[onnx.NodeProto]) -> Place:
+    return Place(path, facts["kind"], *_ends(chain), max(len(facts["lambda"]), len(facts["kappa"])))
 
 
 def _ends(chain: Iterable[onnx.NodeProto]) -> tuple[str, str]:

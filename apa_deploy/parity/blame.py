@@ -31,7 +31,7 @@ def first_fault(
     noticeable: float = _NOTICEABLE,
 ) -> Blame | None:
     """The first site, in the order of the graph, whose output is worse than its input explains."""
-    reference = _reference_values(truth, sites, feed)
+    reference = reference_values(truth, sites, feed)
     exported = _exported_values(path, sites, feed, library)
     for site in sites:
         entering = _error(exported[site.source], reference[site.path][0])
@@ -41,7 +41,7 @@ def first_fault(
     return None
 
 
-def _reference_values(
+def reference_values(
     truth: nn.Module, sites: Sequence[Site], feed: Feed
 ) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """Site name -> (input, output) in float64; the n-th use of a shared module is `path#n`."""

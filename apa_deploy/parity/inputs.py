@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -44,11 +45,7 @@ def user_feeds(path: Path, name: str, spec: InputSpec) -> list[Feed]:
     Raises:
         InputError: the file is unreadable or holds no such array of finite numbers.
     """
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {key: file[key] for key in file.files}
-    except (OSError, ValueError, AttributeError) as error:
-        raise InputError(f"{path}: {error}", "an .npz file of arrays", "Write it with numpy.savez.") from error
+    arrays = read_arrays(path)
     if name not in arrays:
         raise InputError(f"{path} with arrays {sorted(arrays)}", f"an array {name!r}", "Name it so in savez.")
     array = arrays[name]
@@ -63,3 +60,16 @@ def user_feeds(path: Path, name: str, spec: InputSpec) -> list[Feed]:
     if spec.dtype == "uint8" and array.dtype != np.uint8:
         raise InputError(f"{path}: {name} of type {array.dtype}", "uint8 pixels", "Save the pixels themselves.")
     return [{name: array.astype(spec.dtype)}]
+
+
+def read_arrays(path: Path) -> Feed:
+    """The arrays of an .npz file.
+
+    Raises:
+        InputError: it is none.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return {key: file[key] for key in file.files}
+    except (OSError, ValueError, AttributeError, zipfile.BadZipFile) as error:
+        raise InputError(f"{path}: {error}", "an .npz file of arrays", "Write it with numpy.savez.") from error

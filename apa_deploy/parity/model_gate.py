@@ -16,7 +16,7 @@ from collections.abc import Sequence
 
 import numpy as np
 from polygraphy.backend.base import BaseRunner
-from polygraphy.comparator import Comparator
+from polygraphy.comparator import Comparator, RunResults
 
 from .inputs import Feed
 from .report import OutputCheck
@@ -50,16 +50,24 @@ def check_outputs(
     `stored`: for half types, the module whose error the limit rests on instead of float32's.
     """
     baselines = [float32, stored] if stored else [float32]
-    runners = [truth, *baselines, *candidates]
     with quiet_polygraphy():
-        results = Comparator.run(runners, data_loader=list(feeds))
-        pairs = [(0, i) for i in range(1, len(runners))]
+        results = Comparator.run([truth, *baselines, *candidates], data_loader=list(feeds))
+    return check_results(results, truth.name, [b.name for b in baselines], [c.name for c in candidates], floor)
+
+
+def check_results(
+    results: RunResults, truth: str, baselines: Sequence[str], candidates: Sequence[str], floor: float = FLOOR
+) -> list[OutputCheck]:
+    """`check_outputs` for outputs that are there already; runners by name, the last baseline makes the limit."""
+    names = list(results.keys())
+    pairs = [(names.index(truth), names.index(name)) for name in (*baselines, *candidates)]
+    with quiet_polygraphy():
         accuracy = Comparator.compare_accuracy(results, compare_func=_differences, comparisons=pairs)[0]
-    errors = [_by_output(accuracy[(truth.name, baseline.name)]) for baseline in baselines]
+    errors = [_by_output(accuracy[(truth, baseline)]) for baseline in baselines]
     checks = []
     for candidate in candidates:
-        for name, found in _by_output(accuracy[(truth.name, candidate.name)]).items():
-            checks.append(_check(candidate.name, name, found, [_relative(e[name]) for e in errors], floor))
+        for name, found in _by_output(accuracy[(truth, candidate)]).items():
+            checks.append(_check(candidate, name, found, [_relative(e[name]) for e in errors], floor))
     return checks
 
 

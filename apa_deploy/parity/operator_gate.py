@@ -28,7 +28,7 @@ from .runners import cpu_session
 
 LIMIT = 2e-6
 # Dense where the curve bends, sparse far into both tails.
-_GRID = np.concatenate([np.linspace(-12, 12, 1201), np.linspace(-90, 90, 181)]).astype(np.float32)
+GRID = np.concatenate([np.linspace(-12, 12, 1201), np.linspace(-90, 90, 181)]).astype(np.float32)
 
 
 @dataclass(frozen=True)
@@ -60,12 +60,12 @@ def check_activations(path: Path, sites: Sequence[Site], library: Path | None = 
     return [check_site(site, z, y, LIMIT) for site, z, y in zip(sites, grids, values, strict=True)]
 
 
-def grid_of(site: Site, rank: int) -> np.ndarray:
-    """z of shape (len(_GRID), 1, ..., C, ..., 1); a rank below 2 leaves no room for channels."""
+def grid_of(site: Site, rank: int, values: np.ndarray = GRID) -> np.ndarray:
+    """z of shape (len(values), 1, ..., C, ..., 1); a rank below 2 leaves no room for channels."""
     shape = [1] * rank
     if site.channels > 1:
         shape[site.axis] = site.channels
-    return np.broadcast_to(_GRID.reshape(-1, *[1] * (rank - 1)), (len(_GRID), *shape[1:])).copy()
+    return np.broadcast_to(values.reshape(-1, *[1] * (rank - 1)), (len(values), *shape[1:])).copy()
 
 
 def check_site(site: Site, z: np.ndarray, y: np.ndarray, limit: float) -> ActivationCheck:

@@ -1,0 +1,66 @@
+"""Options of every verb that loads a checkpoint: how to read it, and what is baked around its network."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from pathlib import Path
+from typing import Any
+
+from ..architectures.spec import NORMS
+from ..checkpoint import WEIGHTS
+from ..deployment import Deployment
+from ..deployment.iif import VARIANTS
+from ..deployment.pixels import CHANNELS, LAYOUTS, RECIPES
+from ..model import Shape
+from ..replace import FLOORS
+
+_LOADING = ("weights", "arch", "classif_norm", "floor", "model", "trust_pickle")
+
+
+def add_loading(group: argparse._ArgumentGroup) -> None:
+    """How a checkpoint is read."""
+    group.add_argument("--weights", choices=WEIGHTS, default="model", help="ema: the averaged weights")
+    group.add_argument("--arch", help="name that the network must turn out to have, e.g. se_resnet50")
+    group.add_argument("--classif-norm", choices=NORMS, help="upstream's head, where the keys cannot tell")
+    group.add_argument("--floor", choices=list(FLOORS), help="floor of the units' lambda, where it is unusual")
+    group.add_argument("--trust-pickle", action="store_true", help="run the code in MODEL: pickled modules, .pt2")
+    group.add_argument("--model", metavar="PKG.MOD:FACTORY", help="callable that makes your own network")
+
+
+def loading_of(options: argparse.Namespace) -> dict[str, Any]:
+    """Keyword arguments for `load`."""
+    return {name: getattr(options, name) for name in _LOADING}
+
+
+def add_deployment(group: argparse._ArgumentGroup) -> None:
+    """What is baked around the network."""
+    names = ", ".join(RECIPES)
+    group.add_argument("--preprocess", metavar="NAME|FILE", help=f"uint8 pixels in: {names}, or a JSON file")
+    group.add_argument("--input-layout", choices=LAYOUTS, default="nhwc", help="of the pixels (default: nhwc)")
+    group.add_argument("--input-channels", choices=CHANNELS, help="order of the pixels' channels")
+    group.add_argument("--iif", metavar="VARIANT", help=f"add IIF constants to the logits: {', '.join(VARIANTS)}")
+    group.add_argument("--class-counts", type=Path, metavar="FILE", help="training images a class")
+    group.add_argument("--softmax", action="store_true", help="probabilities instead of logits")
+    group.add_argument("--labels", type=Path, metavar="FILE", help="class names, in the order of the outputs")
+
+
+def deployment_of(options: argparse.Namespace) -> Deployment:
+    """The options of `add_deployment`."""
+    return Deployment(
+        preprocess=options.preprocess,
+        layout=options.input_layout,
+        channels=options.input_channels,
+        iif=options.iif,
+        counts=options.class_counts,
+        softmax=options.softmax,
+        labels=options.labels,
+    )
+
+
+def shape_of(text: str) -> Shape:
+    """Argument type: CxHxW."""
+    match = re.fullmatch(r"(\d+)x(\d+)x(\d+)", text)
+    if not match or "0" in match.groups():
+        raise argparse.ArgumentTypeError(f"{text!r}: wanted CxHxW with positive sizes, e.g. 3x224x224")
+    return int(match[1]), int(match[2]), int(match[3])

@@ -1,0 +1,210 @@
+"""`apa-verify`: is an artifact still the trained network? Judged against the reference in float64."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..errors import InputError
+from ..files import refuse_existing, replaced
+from .common import add_report, run_verb, verb_parser, wide_console
+
+if TYPE_CHECKING:
+    from ..passport_check import PassportCheck
+    from ..verification.run import Options, Outcome
+
+_RUNNERS = ("onnxruntime", "onnxruntime-cuda", "onnxruntime-tensorrt", "openvino", "tensorrt", "tensorrt-rtx")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point of `apa-verify`; returns the exit code."""
+    return run_verb(_parser(), _verify, argv)
+
+
+def _parser() -> argparse.ArgumentParser:
+    from .model_options import add_deployment, add_loading, shape_of
+
+    parser = verb_parser("apa-verify", __doc__ or "")
+    source = "checkpoint, .onnx, or package.module:factory"
+    parser.add_argument("reference", metavar="REFERENCE", nargs="?", help=f"the truth: {source}")
+    parser.add_argument("candidates", metavar="CANDIDATE", nargs="*", help=f"{source}, or .engine")
+    parser.add_argument("--per-layer", action="store_true", help="the error that each layer adds, ranked")
+    parser.add_argument("--runner", action="append", choices=_RUNNERS, help="for .onnx; repeatable")
+    parser.add_argument(
+        "--timeout", type=float, default=600.0, metavar="S", help="for each candidate (default: 600)"
+    )
+    parser.add_argument("--other-weights", action="store_true", help="compare what is of another checkpoint, too")
+    parser.add_argument("--trust-engine", action="store_true", help="load engines whose hash is in no passport")
+    _add_passport(parser.add_argument_group("passport"))
+    _add_inputs(parser.add_argument_group("inputs"), shape_of)
+    _add_limits(parser.add_argument_group("limits (default: derived from the number type)"))
+    _add_results(parser.add_argument_group("results"))
+    add_loading(parser.add_argument_group("loading"))
+    add_deployment(parser.add_argument_group("baked into the graph, as for apa-export"))
+    return parser
+
+
+def _add_passport(group: argparse._ArgumentGroup) -> None:
+    group.add_argument("--passport", type=Path, metavar="FILE", help="check every hash in it, and the file itself")
+    group.add_argument("--parity", action="store_true", help="then verify its artifact against REFERENCE as well")
+
+
+def _add_inputs(group: argparse._ArgumentGroup, shape: Any) -> None:
+    wanted = ".npz, folder of images, or package.module:function (default: seeded)"
+    group.add_argument("--inputs", metavar="DATA", help=wanted)
+    group.add_argument(
+        "--batch", type=_positive, metavar="N", help="samples a batch (default: 2 seeded, 16 others)"
+    )
+    group.add_argument("--input-shape", metavar="CxHxW", type=shape, help="e.g. 3x224x224")
+    group.add_argument("--normalise", metavar="NAME|FILE", help="images for float input: imagenet, cifar, mmdet")
+    group.add_argument("--resize", type=_positive, metavar="N", help="images: shorter side before the centre crop")
+
+
+def _add_limits(group: argparse._ArgumentGroup) -> None:
+    group.add_argument("--max-rel", type=_limit, metavar="X", help="largest error over the largest |reference|")
+    group.add_argument("--max-abs", type=_limit, metavar="X", help="largest error")
+    group.add_argument(
+        "--min-agreement", type=_limit, metavar="X", help="share of samples with the same first class"
+    )
+    group.add_argument("--precision", choices=("fp32", "fp16", "bf16"), help="of candidates that cannot tell")
+
+
+def _add_results(group: argparse._ArgumentGroup) -> None:
+    add_report(group)
+    group.add_argument("--save-outputs", type=Path, metavar="JSON", help="for polygraphy run --load-outputs")
+    group.add_argument("--save-inputs", type=Path, metavar="JSON", help="for polygraphy run --load-inputs")
+    group.add_argument("--record", action="store_true", help="put the result into each candidate's passport")
+    group.add_argument("--force", action="store_true", help="replace existing files")
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text}: wanted 1 or more")
+    return value
+
+
+def _limit(text: str) -> float:
+    value = float(text)
+    if not value >= 0:
+        raise argparse.ArgumentTypeError(f"{text}: wanted 0 or more")
+    return value
+
+
+def _verify(options: argparse.Namespace) -> int:
+    sys.path.insert(0, "")  # modules of the current folder, as `python -m` finds them
+    if options.passport:
+        return _verify_passport(options)
+    if not options.reference or not options.candidates:
+        raise InputError("no REFERENCE and CANDIDATE", "two models or more", "E.g. apa-verify model.pth model.onnx")
+    return _compare(options, options.reference, options.candidates)
+
+
+def _compare(
+    options: argparse.Namespace, reference: str, candidates: Sequence[str], check: PassportCheck | None = None
+) -> int:
+    from ..bench.to_passport import check_passport
+    from ..report import check_report_path, write_report
+    from ..verification.report import verification_report
+    from ..verification.run import verified
+    from ..verification.show import show
+    from ..verification.source import source_of
+
+    for path in (options.save_outputs, options.save_inputs):
+        if path:
+            refuse_existing(path, force=options.force)
+    for path in candidates if options.record else ():
+        check_passport(Path(path))
+    check_report_path(options.report, force=options.force)
+    outcome = verified(source_of(reference), [source_of(c) for c in candidates], _options(options))
+    outcome.verification.passport = check
+    _save(outcome, options)
+    if options.record:
+        _record(outcome, candidates)
+    if options.report:
+        write_report(verification_report(outcome.verification), options.report, force=options.force)
+    if options.json:
+        print(outcome.verification.model_dump_json(indent=2))
+    else:
+        show(wide_console(), outcome.verification)
+    return outcome.verification.exit_code
+
+
+def _options(options: argparse.Namespace) -> Options:
+    from dataclasses import asdict
+
+    from ..verification.limits import Given
+    from ..verification.run import Options
+    from ..verification.source import Loading
+    from .model_options import deployment_of, loading_of
+
+    deployment = {k: str(v) if isinstance(v, Path) else v for k, v in asdict(deployment_of(options)).items()}
+    return Options(
+        loading=Loading(arguments=loading_of(options), input_shape=options.input_shape, deployment=deployment),
+        inputs=options.inputs,
+        batch=options.batch,
+        limits=Given(options.max_abs, options.max_rel, options.min_agreement),
+        per_layer=options.per_layer,
+        runners=tuple(dict.fromkeys(options.runner or ("onnxruntime",))),
+        precision=options.precision,
+        class_counts=options.class_counts,
+        normalise=options.normalise,
+        resize=options.resize,
+        timeout=options.timeout,
+        other_weights=options.other_weights,
+        trust_engine=options.trust_engine,
+        command=options.command,
+    )
+
+
+def _record(outcome: Outcome, candidates: Sequence[str]) -> None:
+    from ..verification.to_passport import add_parity
+
+    for path, candidate in zip(candidates, outcome.verification.candidates, strict=True):
+        if candidate.outputs:
+            add_parity(Path(path), candidate, outcome.verification)
+
+
+def _save(outcome: Outcome, options: argparse.Namespace) -> None:
+    from ..verification.data import batches
+    from ..verification.work import as_results, save_feeds, save_results
+
+    if options.save_outputs:
+        with replaced(options.save_outputs, force=options.force) as temporary:
+            save_results(as_results(outcome.recorded), temporary)
+    if options.save_inputs:
+        with replaced(options.save_inputs, force=options.force) as temporary:
+            save_feeds([batch.feed for batch in batches(outcome.answer.data)], temporary)
+
+
+def _verify_passport(options: argparse.Namespace) -> int:
+    from ..passport_check import check_passport
+
+    sources = [Path(options.reference)] if options.reference else []
+    check, passport = check_passport(options.passport, sources)
+    if not (options.parity and check.passed and passport):
+        _print_check(check, options.json)
+        return 0 if check.passed else 1
+    if not options.json:
+        _print_check(check, False)
+    reference = options.reference or str(options.passport.with_name(passport.inputs[0].name))
+    options.weights, options.input_shape = passport.weights, options.input_shape or passport.input_shape
+    options.model = options.model or (passport.architecture if ":" in passport.architecture else None)
+    return _compare(options, reference, [str(options.passport.with_name(passport.outputs[0].name))], check)
+
+
+def _print_check(check: PassportCheck, as_json: bool) -> None:
+    if as_json:
+        print(check.model_dump_json(indent=2))
+        return
+    console = wide_console()
+    for file in check.files:
+        console.print(f"{file.status:8} {file.role:10} {file.name} {file.note}".rstrip())
+    console.print("passed: every file here is as the passport says" if check.passed else "FAILED")
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

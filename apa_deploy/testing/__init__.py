@@ -1,0 +1,113 @@
+"""For users' own tests: `assert_parity(reference, candidate)`, and the same as a pytest fixture."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping
+from io import StringIO
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import numpy as np
+    from torch import nn
+
+    from ..verification.record import Verification
+
+    Compared = str | Path | nn.Module
+    Inputs = str | Path | np.ndarray | Mapping[str, np.ndarray]
+
+_WIDTH = 160
+
+
+class ParityAssertionError(AssertionError):
+    """A candidate is not right; the message is the table of `apa-verify`. `verification`: all of it as data."""
+
+    def __init__(self, verification: Verification, table: str) -> None:
+        super().__init__(f"\n{table}")
+        self.verification = verification
+
+
+def assert_parity(
+    reference: Compared,
+    *candidates: Compared,
+    inputs: Inputs | None = None,
+    input_shape: tuple[int, ...] | None = None,
+    max_rel: float | None = None,
+    max_abs: float | None = None,
+    min_agreement: float | None = None,
+    per_layer: bool = False,
+    batch: int | None = None,
+    runners: tuple[str, ...] = ("onnxruntime",),
+    timeout: float = 600.0,
+    **loading: Any,
+) -> Verification:
+    """Fail unless every candidate is as right as its number type allows, beside `reference` in float64.
+
+    Args:
+        reference: checkpoint, .onnx file, "package.module:factory", or a float32 torch module in eval mode.
+        candidates: the same, or engines. With torch modules all runs in this process, else each in its own.
+        inputs: an .npz file, a folder of images, "package.module:function", an array (N, ...), or arrays by
+            name (true classes as "labels"); None: seeded, of `input_shape`.
+        input_shape: (C, H, W) of one sample, where it is not known.
+        max_rel, max_abs, min_agreement: limits instead of the derived ones.
+        loading: further arguments of `apa_deploy.load`, e.g. `model="package.module:factory"`.
+
+    Returns:
+        The verification, with every figure.
+
+    Raises:
+        ParityAssertionError: a candidate is not right, or could not be judged.
+        ApaError: the reference or the inputs cannot be used.
+    """
+    from ..verification.limits import Given
+    from ..verification.run import Options, verified
+    from ..verification.source import Loading
+
+    sources = [_source(one) for one in (reference, *candidates)]
+    with tempfile.TemporaryDirectory(prefix="apa-") as folder:
+        options = Options(
+            loading=Loading(arguments=loading, input_shape=input_shape),
+            inputs=_saved(inputs, Path(folder)),
+            batch=batch,
+            limits=Given(max_abs, max_rel, min_agreement),
+            per_layer=per_layer,
+            runners=runners,
+            timeout=timeout,
+            isolate=all(source.live is None for source in sources),
+        )
+        verification = verified(sources[0], sources[1:], options).verification
+    if not verification.passed:
+        raise ParityAssertionError(verification, table_of(verification))
+    return verification
+
+
+def table_of(verification: Verification) -> str:
+    """What `apa-verify` prints."""
+    from rich.console import Console
+
+    from ..verification.show import show
+
+    text = StringIO()
+    show(Console(file=text, width=_WIDTH, highlight=False, markup=False), verification)
+    return text.getvalue()
+
+
+def _source(given: Compared) -> Any:
+    from torch import nn
+
+    from ..verification.source import Kind, Source, source_of
+
+    if isinstance(given, nn.Module):
+        return Source(text=type(given).__name__, kind=Kind.MODULE, live=given)
+    return source_of(str(given))
+
+
+def _saved(inputs: Inputs | None, folder: Path) -> str | None:
+    if inputs is None or isinstance(inputs, str | Path):
+        return None if inputs is None else str(inputs)
+    import numpy as np
+
+    arrays = dict(inputs) if isinstance(inputs, Mapping) else {"input": inputs}
+    np.savez(folder / "inputs.npz", allow_pickle=False, **arrays)
+    return str(folder / "inputs.npz")

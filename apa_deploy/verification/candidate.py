@@ -1,0 +1,213 @@
+"""Run a candidate on the reference's inputs, and judge each of its activations alone."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from onnx import TensorProto
+from pydantic import BaseModel
+
+from ..errors import GateError
+from ..graph.precision import HALF_ELEMENT
+from ..parity.report import ActivationCheck
+from ..report.record import ActivationError
+from .data import Batch, Data, Digest, batches
+from .runners import ArtifactRunner, EmulatedRunner, OpenVinoRunner
+from .signature import Signature, Tensor, matched, signature_of
+from .source import Kind, Loading, Source, model_of
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from ..model import Model
+
+
+_FEW = 2
+Seen = dict[str, dict[str, Any]]
+
+
+class CandidateJob(BaseModel):
+    """`label`: what its runners are called. `runners`: for ONNX files, of runners.RUNNERS.
+
+    `per_layer`: measure what every piece adds. `half_io`, `trust_engine`: of an engine.
+    """
+
+    source: Source
+    label: str
+    reference: Source
+    loading: Loading
+    data: Data
+    output_names: list[str]
+    precision: str
+    runners: list[str] = ["onnxruntime"]
+    per_layer: bool = False
+    half_io: bool = False
+    trust_engine: bool = False
+
+
+class CandidateAnswer(BaseModel):
+    """`digest`: over the inputs it saw. The outputs lie apart."""
+
+    digest: str
+    activations: list[ActivationCheck] = []
+    kernels: list[ActivationCheck] = []
+    layers: list[ActivationError] = []
+    notices: list[str] = []
+
+
+def run_candidate(job: CandidateJob) -> tuple[CandidateAnswer, dict[str, list[dict[str, Any]]]]:
+    """The answer, and the outputs of each of its runners: a list of {name: array}, one a batch.
+
+    Raises:
+        InputError: it cannot be loaded, or takes other inputs than the reference.
+        GateError: its runtime refuses to run it.
+    """
+    digest = Digest()
+    first = next(iter(batches(job.data)))
+    notices: list[str] = []
+    runners, names = _opened(job, first, notices)
+    recorded: dict[str, list[dict[str, Any]]] = {}
+    for i, runner in enumerate(runners):
+        stream = batches(job.data) if i else digest.of(batches(job.data))
+        recorded[runner.name] = _run(runner, stream, names, job.source.name)
+    answer = CandidateAnswer(digest=digest.hex, notices=notices)
+    _judge_activations(job, _few(first, job.data), _insides(recorded, job), answer)
+    return answer, recorded
+
+
+def _few(batch: Batch, data: Data) -> Batch:
+    """Two samples: every value inside the network is held in float64."""
+    return batch if data.fixed else Batch({name: array[:_FEW] for name, array in batch.feed.items()})
+
+
+def _insides(recorded: dict[str, list[dict[str, Any]]], job: CandidateJob) -> Seen:
+    """Values that TensorRT showed beside the outputs, of the first batch, taken out of `recorded`."""
+    seen: Seen = {}
+    for runner in (r for r in recorded if r.startswith(f"{job.label}: tensorrt")):
+        outputs = set(job.output_names)
+        inside = {k: v for k, v in recorded[runner][0].items() if k not in outputs}
+        seen[runner] = inside if job.data.fixed else {k: v[:_FEW] for k, v in inside.items()}
+        recorded[runner] = [{k: v for k, v in one.items() if k in outputs} for one in recorded[runner]]
+    return seen
+
+
+def _opened(job: CandidateJob, first: Batch, notices: list[str]) -> tuple[list[Any], dict[str, str]]:
+    """Its runners, and the name of the feed for each of its inputs."""
+    path = job.source.path
+    if path is None or job.source.kind is Kind.CHECKPOINT:
+        return [_torch_runner(job, first)], {name: name for name in first.feed}
+    if job.source.kind is Kind.ENGINE:
+        return [_engine_runner(job, path, first)], {name: name for name in first.feed}
+    signature = signature_of(path)
+    names = matched(signature, first.feed, job.source.name)
+    notices += [f"input {mine} takes the reference's {theirs}" for mine, theirs in names.items() if mine != theirs]
+    shapes = {mine: first.feed[theirs].shape for mine, theirs in names.items()}
+    return [r for runner in job.runners for r in _onnx_runners(job, path, signature, runner, shapes)], names
+
+
+def _engine_runner(job: CandidateJob, path: Path, first: Batch) -> Any:
+    """An engine takes its inputs in its own type, to the bit."""
+    half = HALF_ELEMENT[job.precision] if job.half_io else TensorProto.FLOAT
+    floats = [name for name, array in first.feed.items() if array.dtype.kind == "f"]
+    inputs = [Tensor(name=name, element=half, shape=None) for name in floats]
+    return ArtifactRunner(path, f"{job.label}: engine", inputs, trust=job.trust_engine)
+
+
+def _torch_runner(job: CandidateJob, first: Batch) -> Any:
+    import torch
+
+    from ..parity.runners import TorchRunner
+
+    module = model_of(job.source, job.loading).module
+    return TorchRunner(module, first.feed, job.output_names, torch.float32, f"{job.label}: torch float32")
+
+
+def _onnx_runners(
+    job: CandidateJob, path: Path, signature: Signature, runner: str, shapes: dict[str, tuple[int, ...]]
+) -> list[Any]:
+    """One or more: fused nodes also by their function bodies, half graphs also with every rounding."""
+    if runner == "openvino":
+        return [OpenVinoRunner(path, f"{job.label}: OpenVINO", signature)]
+    if runner.startswith("tensorrt"):
+        from .tensorrt_runner import tensorrt_runner
+
+        return [tensorrt_runner(path, f"{job.label}: {runner}", runner, shapes, job.per_layer)]
+    if runner != "onnxruntime":
+        return [ArtifactRunner(path, f"{job.label}: {runner}", signature.inputs, runner)]
+    made: list[Any] = []
+    if job.precision != "bf16":  # the CPU provider has no bf16 convolution
+        made.append(ArtifactRunner(path, f"{job.label}: ONNX Runtime", signature.inputs))
+        if signature.fused:
+            made.append(_bodies(path, job.label))
+    if job.precision in ("fp16", "bf16"):
+        made.append(EmulatedRunner(path, f"{job.label}: every value rounded to {job.precision}", job.precision))
+    return made
+
+
+def _bodies(path: Path, label: str) -> Any:
+    from ..parity.session_runner import SessionRunner
+
+    return SessionRunner(path, f"{label}: ONNX Runtime, function bodies")
+
+
+def _run(runner: Any, stream: Any, names: dict[str, str], name: str) -> list[dict[str, Any]]:
+    try:
+        with runner:
+            return [
+                dict(runner.infer({mine: batch.feed[theirs] for mine, theirs in names.items()}, check_inputs=False))
+                for batch in stream
+            ]
+    except (RuntimeError, ValueError, TypeError, IndexError, KeyError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise RunError(name, runner.name, reason) from error
+
+
+class RunError(GateError):
+    """A runtime refuses to run a candidate. `name`, `runner`, `reason`."""
+
+    def __init__(self, name: str, runner: str, reason: str) -> None:
+        super().__init__(f"{runner}: {reason}", f"{name} to run", "Run it alone with its runtime's own tool.")
+        self.name, self.runner, self.reason = name, runner, reason
+
+
+def _judge_activations(job: CandidateJob, first: Batch, seen: Seen, answer: CandidateAnswer) -> None:
+    """The operator and kernel gates, and what every piece adds, where the candidate's activations are known."""
+    if job.source.kind is Kind.ENGINE:
+        if job.per_layer:
+            answer.notices.append("an engine shows nothing inside: give its .onnx file, with --runner tensorrt")
+        return
+    reference = model_of(job.reference, job.loading)
+    if job.source.kind is Kind.ONNX:
+        _judge_onnx(job, reference, first, seen, answer)
+    else:
+        _judge_torch(job, reference, first, answer)
+
+
+def _judge_onnx(job: CandidateJob, reference: Model, first: Batch, seen: Seen, answer: CandidateAnswer) -> None:
+    from .activations import check_operators, sites_of
+
+    assert job.source.path is not None
+    sites, notices = sites_of(job.source.path, reference.module)
+    answer.notices += notices
+    answer.activations, answer.kernels = check_operators(job.source.path, sites, job.precision)
+    if not job.per_layer:
+        return
+    from .layers_onnx import added_by_onnx
+    from .layers_replay import added_by_replay
+
+    answer.layers = added_by_onnx(job.source.path, reference.module, sites, first.feed, job.precision, job.label)
+    for runner, values in seen.items():
+        answer.layers += added_by_replay(values, reference.module, sites, first.feed, job.precision, runner)
+
+
+def _judge_torch(job: CandidateJob, reference: Model, first: Batch, answer: CandidateAnswer) -> None:
+    from .activations import check_modules
+
+    candidate = model_of(job.source, job.loading).module
+    answer.activations, notices = check_modules(candidate, reference.module)
+    answer.notices += notices
+    if job.per_layer:
+        from .layers_torch import added_by_torch
+
+        names = job.output_names
+        answer.layers = added_by_torch(candidate, reference.module, first.feed, names, job.label)

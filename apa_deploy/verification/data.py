@@ -1,0 +1,193 @@
+"""The inputs to judge by, batch after batch: seeded, an .npz file, a folder of images, or a Python loader.
+
+Every process reads them again from where they come, so that a data set of any size fits; `Digest` proves that
+all processes saw the same bytes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pydantic import BaseModel
+
+from ..errors import InputError
+from ..parity.inputs import Feed, read_arrays, seeded_feeds
+from ..parity.inputs import InputSpec as InputSpec
+from .pictures import Pictures, pictures_in
+
+LABELS = "labels"
+_SEEDED, _LOADED = 2, 16
+
+
+@dataclass(frozen=True)
+class Batch:
+    """`feed`: inputs by name. `labels`: (N,) true classes, or None."""
+
+    feed: Feed
+    labels: np.ndarray | None = None
+
+
+class Data(BaseModel):
+    """Where inputs come from, once the reference is known.
+
+    `text`: an .npz file, a folder, "package.module:function", or None for seeded inputs. `name`: the input of
+    the network. `batch`: samples a batch, None for the usual; `fixed`: whether a smaller batch is left out.
+    """
+
+    text: str | None
+    name: str
+    spec: InputSpec | None
+    batch: int | None = None
+    fixed: bool = False
+    pictures: Pictures | None = None
+    classes: list[str] | None = None
+
+    @property
+    def said(self) -> str:
+        """What a report says about them."""
+        return "seeded" if self.text is None else Path(self.text).name
+
+
+def batches(data: Data) -> Iterator[Batch]:
+    """The batches of `data`, in an order that is always the same.
+
+    Raises:
+        InputError: they cannot be read, or do not fit the network.
+    """
+    size = data.batch or (_SEEDED if data.text is None else _LOADED)
+    if data.text is None:
+        assert data.spec is not None  # the reference's, which has one or was refused
+        yield from (Batch(feed) for feed in seeded_feeds(data.name, data.spec, size))
+    elif Path(data.text).is_dir():
+        assert data.pictures is not None
+        samples = pictures_in(Path(data.text), data.pictures, data.classes)
+        yield from _stacked(samples, data.name, size, data.fixed)
+    elif Path(data.text).is_file():
+        yield from _of_npz(Path(data.text), data, size)
+    else:
+        yield from _of_loader(data.text, data.name)
+
+
+def _stacked(
+    samples: Iterable[tuple[np.ndarray, int | None]], name: str, size: int, fixed: bool
+) -> Iterator[Batch]:
+    waiting: list[tuple[np.ndarray, int | None]] = []
+    for sample in samples:
+        waiting.append(sample)
+        if len(waiting) == size:
+            yield _stack(waiting, name)
+            waiting = []
+    if waiting and not fixed:
+        yield _stack(waiting, name)
+
+
+def _stack(samples: list[tuple[np.ndarray, int | None]], name: str) -> Batch:
+    labels = [label for _, label in samples if label is not None]
+    truth = np.array(labels) if len(labels) == len(samples) else None
+    return Batch({name: np.stack([image for image, _ in samples])}, truth)
+
+
+def _of_npz(path: Path, data: Data, size: int) -> Iterator[Batch]:
+    arrays = read_arrays(path)
+    labels = arrays.pop(LABELS, None)
+    if data.name not in arrays and len(arrays) != 1:
+        saw, do = (
+            f"{path} with arrays {sorted(arrays)}",
+            "Name it so in numpy.savez; true classes go into 'labels'.",
+        )
+        raise InputError(saw, f"an array {data.name!r}", do)
+    feed = arrays if data.name in arrays else {data.name: next(iter(arrays.values()))}
+    length = _common_length(path, feed, labels)
+    for start in range(0, length - size + 1 if data.fixed else length, size):
+        part = slice(start, start + size)
+        truth = None if labels is None else _checked_labels(labels[part], path.name)
+        yield _checked(Batch({k: v[part] for k, v in feed.items()}, truth), data, path.name)
+
+
+def _common_length(path: Path, feed: Feed, labels: np.ndarray | None) -> int:
+    lengths = {k: len(v) if v.ndim else 0 for k, v in feed.items()} | (
+        {} if labels is None else {LABELS: len(labels)}
+    )
+    if len(set(lengths.values())) != 1 or not min(lengths.values()):
+        raise InputError(f"{path}: {lengths} samples", "arrays of one length above 0", "Check how it was made.")
+    return next(iter(lengths.values()))
+
+
+def _of_loader(text: str, name: str) -> Iterator[Batch]:
+    """A function without arguments that gives arrays, feeds {name: array}, or pairs of one of these and labels."""
+    for given in _called(text):
+        inputs, labels = given if isinstance(given, tuple) and len(given) == 2 else (given, None)
+        feed = {k: _array(v) for k, v in inputs.items()} if isinstance(inputs, dict) else {name: _array(inputs)}
+        truth = None if labels is None else _checked_labels(_array(labels), text)
+        yield _checked(Batch(feed, truth), None, text)
+
+
+def _called(text: str) -> Iterable[Any]:
+    module, _, function = text.partition(":")
+    try:
+        made = getattr(importlib.import_module(module), function)
+        return iter(made() if callable(made) else made)
+    except (ImportError, AttributeError, TypeError, ValueError) as error:
+        wanted = "an .npz file, a folder of images, or package.module:function that gives batches"
+        raise InputError(f"--inputs {text}: {error}", wanted, "Check the path or the name.") from error
+
+
+def _array(value: Any) -> np.ndarray:
+    return np.ascontiguousarray(value.detach().cpu().numpy() if hasattr(value, "detach") else value)
+
+
+def _checked(batch: Batch, data: Data | None, origin: str) -> Batch:
+    for name, array in batch.feed.items():
+        if not np.issubdtype(array.dtype, np.number) or not array.size or not np.isfinite(array).all():
+            saw = f"{origin}: {name} of shape {array.shape} and type {array.dtype}"
+            raise InputError(saw, "finite numbers", "Check how the data was made.")
+    if data is None or data.spec is None:
+        return batch
+    array = batch.feed[data.name]
+    if array.ndim != 1 + len(data.spec.shape):
+        saw, wanted = (
+            f"{origin}: {data.name} of shape {array.shape}",
+            f"(N, {', '.join(map(str, data.spec.shape))})",
+        )
+        raise InputError(saw, wanted, "Give samples in the layout of the network.")
+    if data.spec.dtype == "uint8" and array.dtype != np.uint8:
+        raise InputError(
+            f"{origin}: {data.name} of type {array.dtype}", "uint8 pixels", "Save the pixels themselves."
+        )
+    feed = {k: v.astype(data.spec.dtype) if k == data.name else v for k, v in batch.feed.items()}
+    return Batch(feed, batch.labels)
+
+
+def _checked_labels(labels: np.ndarray, origin: str) -> np.ndarray:
+    if labels.ndim != 1 or not np.issubdtype(labels.dtype, np.integer):
+        saw = f"{origin}: labels of shape {labels.shape} and type {labels.dtype}"
+        raise InputError(saw, "one whole number a sample", "Give the index of the true class.")
+    return labels
+
+
+class Digest:
+    """sha256 over all that passed through `of`, and how many batches and samples these were."""
+
+    def __init__(self) -> None:
+        self._hash, self.samples, self.batches = hashlib.sha256(), 0, 0
+
+    def of(self, source: Iterable[Batch]) -> Iterator[Batch]:
+        """`source`, looked at on its way."""
+        for batch in source:
+            for name, array in batch.feed.items():
+                self._hash.update(f"{name} {array.dtype} {array.shape};".encode())
+                self._hash.update(np.ascontiguousarray(array).data)
+            self.samples += len(next(iter(batch.feed.values())))
+            self.batches += 1
+            yield batch
+
+    @property
+    def hex(self) -> str:
+        """The digest so far."""
+        return self._hash.hexdigest()

@@ -1,0 +1,77 @@
+"""Pieces of an ONNX file in ONNX Runtime: the graph is cut at the activations, extra outputs show each piece."""
+
+from __future__ import annotations
+
+import copy
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import onnx
+import torch
+from torch import nn
+
+from ..graph.emulate import emulated
+from ..graph.pieces import MEASURED, cut_at
+from ..graph.precision import NUMPY_TYPE
+from ..native import LibraryError, ort_library
+from ..parity.inputs import Feed
+from ..parity.operator_gate import Site
+from ..parity.runners import cpu_session
+from ..report.record import ActivationError
+from .layers import AFTER, activation_error, piece_error, ranked, rounded_feed, wanted_values
+from .layers_torch import pieces_of, torch_pieces
+
+
+def added_by_onnx(
+    path: Path, reference: nn.Module, sites: Sequence[Site], feed: Feed, precision: str, label: str
+) -> list[ActivationError]:
+    """What each piece of the file adds, ranked. Half graphs run with every stored value rounded to the type."""
+    if not sites:
+        return []
+    double, dtype = copy.deepcopy(reference).double(), NUMPY_TYPE[precision]
+    wanted = wanted_values(double, sites, feed)
+    entering = rounded_feed({s.source: wanted[s.path].entering for s in sites}, dtype)
+    leaving = rounded_feed({s.target: wanted[s.path].leaving for s in sites}, dtype)
+    made = _run(path, feed, leaving | entering, precision)
+    torchs = torch_pieces(reference, sites, wanted, feed, precision)
+    errors = []
+    for site in sites:
+        z, arriving = wanted[site.path].entering, made.get(site.source + MEASURED)
+        if arriving is not None:
+            usual = torchs.arriving.get(site.path)  # none where the reference is a graph
+            errors.append(piece_error(label, site.path, z, arriving, usual, precision))
+        leaves = made[site.target + MEASURED]
+        errors.append(activation_error(label, site, entering[site.source], leaves, precision))
+    right = pieces_of(double, sites, wanted, feed, torch.float64).outputs
+    ends = [(name, value) for name, value in made.items() if not name.endswith(MEASURED)]
+    for (name, value), wants, made_by_torch in zip(ends, right, torchs.outputs, strict=False):
+        errors.append(piece_error(label, name, wants, value, made_by_torch, precision, AFTER))
+    return ranked(errors)
+
+
+def _run(path: Path, feed: Feed, given: Feed, precision: str) -> dict[str, np.ndarray]:
+    """`given`: the reference's value for each place where the graph is cut; the file's own inputs are none."""
+    model = onnx.load(path)
+    inputs = {value.name: value for value in model.graph.input}
+    given = {name: value for name, value in given.items() if name not in inputs}
+    model = cut_at(model if precision == "fp32" else emulated(model), list(given))
+    try:
+        library = ort_library()
+    except LibraryError:
+        library = None
+    with tempfile.TemporaryDirectory(prefix="apa-") as folder:  # through a file: protobuf ends at 2 GB
+        cut = Path(folder) / "cut.onnx"
+        onnx.save_model(model, cut, save_as_external_data=True, location="weights", size_threshold=1024)
+        session = cpu_session(cut, library)
+    wanted = [value.name for value in session.get_outputs()]
+    mine = dict(zip(inputs, feed.values(), strict=True)) if len(inputs) == len(feed) == 1 else feed
+    own = {name: _rounded(array, precision) for name, array in mine.items()}
+    return dict(zip(wanted, session.run(wanted, own | given), strict=True))
+
+
+def _rounded(array: np.ndarray, precision: str) -> np.ndarray:
+    if precision == "fp32" or not np.issubdtype(array.dtype, np.floating):
+        return array
+    return array.astype(NUMPY_TYPE[precision]).astype(np.float32)

@@ -1,0 +1,99 @@
+"""What an output must keep to: a limit derived from its number type, or one that the user gives.
+
+max_rel        largest error over the largest |reference|: the model gate's (`parity.model_gate`, `parity.half`)
+min_agreement  same first class: all samples but those nearer to a tie than twice the error that max_rel allows
+max_abs        only where given
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..errors import InputError
+from ..graph.precision import UNIT_ROUNDOFF
+from ..parity.half import ONE_LAYER
+from ..parity.model_gate import FACTOR, FLOOR
+from ..parity.report import OutputCheck
+from ..report.record import Limit
+from .record import OutputVerdict
+
+
+@dataclass(frozen=True)
+class Given:
+    """Limits that the user sets; None: derived."""
+
+    max_abs: float | None = None
+    max_rel: float | None = None
+    min_agreement: float | None = None
+
+
+def floor_of(precision: str) -> float:
+    """The least limit of the model gate for a number type."""
+    return FLOOR if precision == "fp32" else ONE_LAYER * UNIT_ROUNDOFF[precision]
+
+
+def check_derivable(precision: str, given: Given, name: str) -> None:
+    """Refuse a type for which no limit follows from anything.
+
+    Raises:
+        InputError: "int8" without --max-rel.
+    """
+    if precision not in UNIT_ROUNDOFF and given.max_rel is None:
+        wanted = "--max-rel (calibration decides what int8 loses; no limit follows from the type)"
+        raise InputError(f"{name} computes in {precision}", wanted, "Give the error that you accept.")
+
+
+def verdict(check: OutputCheck, references: Sequence[np.ndarray], precision: str, given: Given) -> OutputVerdict:
+    """The check with its limits. `references`: the output in float64, an array a batch."""
+    rel = _max_rel(check, precision, given)
+    limits = [rel]
+    if given.max_abs is not None:
+        limits.append(Limit(name="max_abs", value=given.max_abs, derivation="given by --max-abs"))
+    if check.top1_agreement is not None:
+        limits.append(_agreement(references, rel.value, given))
+    failures = [reason for limit in limits if (reason := _broken(check, limit))]
+    updated = check.model_copy(update={"limit": rel.value, "passed": not failures})
+    return OutputVerdict(check=updated, limits=limits, failures=failures)
+
+
+def _max_rel(check: OutputCheck, precision: str, given: Given) -> Limit:
+    if given.max_rel is not None:
+        return Limit(name="max_rel", value=given.max_rel, derivation="given by --max-rel")
+    floor, half = floor_of(precision), precision != "fp32"
+    baseline = check.stored_max_rel if half and check.stored_max_rel is not None else check.torch_float32_max_rel
+    what = (
+        f"the error of float64 that stores its values in {precision}"
+        if half
+        else "the reference's own float32 error"
+    )
+    roundings = f"{ONE_LAYER} x {UNIT_ROUNDOFF[precision]:.2g}, one layer's roundings" if half else "32 x 2^-24"
+    derivation = f"max({FACTOR:g} x {baseline:.2g}, {what}; {floor:.2g} = {roundings})"
+    return Limit(name="max_rel", value=max(FACTOR * baseline, floor), derivation=derivation)
+
+
+def _agreement(references: Sequence[np.ndarray], allowed: float, given: Given) -> Limit:
+    if given.min_agreement is not None:
+        return Limit(name="min_agreement", value=given.min_agreement, derivation="given by --min-agreement")
+    decided = [_margins(y) > 2 * allowed * np.abs(y).max() for y in references]
+    count, total = int(sum(d.sum() for d in decided)), sum(len(d) for d in decided)
+    derivation = f"{count} of {total} samples are further from a tie than twice what max_rel allows"
+    return Limit(name="min_agreement", value=count / total, derivation=derivation)
+
+
+def _margins(y: np.ndarray) -> np.ndarray:
+    """By how much the first class leads, a sample."""
+    top = np.partition(y, y.shape[1] - 2, axis=1)[:, -2:]
+    margins: np.ndarray = top[:, 1] - top[:, 0]
+    return margins
+
+
+def _broken(check: OutputCheck, limit: Limit) -> str:
+    """Why the check breaks the limit, or "". NaN breaks every limit."""
+    if limit.name == "min_agreement":
+        share = check.top1_agreement or 0.0
+        return "" if share >= limit.value else f"{share:.2%} same first class, wanted {limit.value:.2%}"
+    value = check.max_rel if limit.name == "max_rel" else check.max_abs
+    return "" if value <= limit.value else f"{limit.name} {value:.2g}, limit {limit.value:.2g}"

@@ -1,0 +1,218 @@
+"""Verify candidates against a reference: run all of them on the same inputs, and judge what they say.
+
+reference -> float64, float32 [, stored in half types] --+
+candidate -> its runners, each in a process of its own ---+-> gates -> Verification
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ..deployment.counts import class_counts
+from ..errors import ApaError, GateError, InputError, MissingError
+from ..graph.precision import HALF_ELEMENT
+from ..passport import versions
+from ..progress import notice, step
+from .candidate import CandidateJob
+from .isolation import isolated
+from .judge import accuracy_of, aligned, judged_outputs
+from .limits import Given, check_derivable
+from .provenance import check_weights, described
+from .record import Candidate, Compared, Failure, Inputs, Verification
+from .reference import TRUTH, ReferenceAnswer, ReferenceJob
+from .signature import fixed_batch, signature_of
+from .source import Kind, Loading, Source
+from .work import Answer, Recorded, Work, done
+
+_PACKAGES = ("torch", "onnx", "onnxruntime", "openvino", "tensorrt", "polygraphy", "numpy")
+
+
+@dataclass(frozen=True)
+class Options:
+    """`inputs`: an .npz file, a folder of images, "package.module:function", or None for seeded ones.
+
+    `runners`: for ONNX files. `precision`: of candidates that cannot tell. `timeout`: seconds, each process.
+    `trust_engine`: load an engine whose hash is in no passport. `isolate`: whether each candidate runs in a process of its own. `other_weights`: compare them all the same.
+    """
+
+    loading: Loading = field(default_factory=Loading)
+    inputs: str | None = None
+    batch: int | None = None
+    limits: Given = field(default_factory=Given)
+    per_layer: bool = False
+    runners: Sequence[str] = ("onnxruntime",)
+    precision: str | None = None
+    class_counts: Path | None = None
+    normalise: str | None = None
+    resize: int | None = None
+    timeout: float = 600.0
+    isolate: bool = True
+    other_weights: bool = False
+    trust_engine: bool = False
+    command: str = ""
+
+
+@dataclass
+class Outcome:
+    """The record, and every output that it rests on, by runner."""
+
+    verification: Verification
+    recorded: Recorded
+    answer: ReferenceAnswer
+
+
+def verified(reference: Source, candidates: Sequence[Source], options: Options) -> Outcome:
+    """Judge every candidate; one that cannot be judged does not stop the others.
+
+    Raises:
+        InputError: the reference, the inputs or the options cannot be used.
+        MissingError: the reference needs what this machine lacks.
+    """
+    about = [_described(source, options) for source in candidates]
+    work = Work(reference=_reference_job(reference, candidates, about, options), answer="", results="")
+    with step(f"Running {reference.name} in float64"):
+        answer, recorded = _done(work, reference, options)
+    if answer.failure or answer.reference is None:
+        raise _error_of(answer.failure)
+    found = answer.reference
+    for text in found.notices:
+        notice(text)
+    counts = class_counts(options.class_counts, None) if options.class_counts else None
+    verification = Verification(
+        reference=described(reference),
+        inputs=Inputs(said=found.data.said, samples=found.samples, batches=found.batches, sha256=found.digest),
+        accuracy=accuracy_of({TRUTH: recorded[TRUTH]}, found.labels, counts),
+        candidates=[],
+        curves=found.curves,
+        versions=versions(_PACKAGES),
+        command=options.command,
+    )
+    outcome = Outcome(verification, dict(recorded), found)
+    for i, (source, candidate) in enumerate(zip(candidates, about, strict=True)):
+        job = _candidate_job(source, reference, candidate, found, options, _label(source, candidates, i))
+        _judge(job, candidate, recorded, outcome, options, counts)
+    return outcome
+
+
+def _described(source: Source, options: Options) -> Candidate:
+    try:
+        compared = described(source, options.precision)
+        check_derivable(compared.precision, options.limits, compared.name)
+        return Candidate(**compared.model_dump())
+    except ApaError as error:
+        return Candidate(name=source.name, kind=source.kind, failure=Failure.of(error))
+
+
+def _reference_job(
+    reference: Source, candidates: Sequence[Source], about: Sequence[Compared], options: Options
+) -> ReferenceJob:
+    fixed = [_batch_of(source) for source in candidates]
+    batch = next((size for size in fixed if size), None)
+    return ReferenceJob(
+        source=reference,
+        loading=options.loading,
+        inputs=options.inputs,
+        batch=options.batch or batch,
+        fixed=batch is not None,
+        stored=sorted({compared.precision for compared in about} & set(HALF_ELEMENT)),
+        normalise=options.normalise,
+        resize=options.resize,
+    )
+
+
+def _batch_of(source: Source) -> int | None:
+    try:
+        return fixed_batch(signature_of(Path(source.text))) if source.kind is Kind.ONNX else None
+    except InputError:
+        return None  # said by `described`
+
+
+def _label(source: Source, candidates: Sequence[Source], i: int) -> str:
+    """The candidate's name, numbered where another has the same."""
+    same = [other for other in candidates if other.name == source.name]
+    return source.name if len(same) == 1 else f"{source.name} ({i + 1})"
+
+
+def _candidate_job(
+    source: Source, reference: Source, candidate: Candidate, found: ReferenceAnswer, options: Options, label: str
+) -> CandidateJob:
+    return CandidateJob(
+        source=source,
+        label=label,
+        reference=reference,
+        loading=options.loading,
+        data=found.data,
+        output_names=found.output_names,
+        precision=candidate.precision,
+        runners=list(options.runners),
+        per_layer=options.per_layer,
+        half_io=candidate.half_io,
+        trust_engine=options.trust_engine,
+    )
+
+
+def _judge(
+    job: CandidateJob,
+    candidate: Candidate,
+    reference: Recorded,
+    outcome: Outcome,
+    options: Options,
+    counts: Sequence[int] | None,
+) -> None:
+    """Run one candidate and put its verdict into `outcome`."""
+    outcome.verification.candidates.append(candidate)
+    if candidate.failure:
+        return
+    start = time.perf_counter()
+    try:
+        if not options.other_weights:
+            check_weights(candidate, outcome.verification.reference, outcome.answer)
+        with step(f"Running {job.label}"):
+            answer, made = _done(Work(candidate=job, answer="", results=""), job.source, options)
+        _take(answer, candidate, outcome.answer)
+        if not candidate.failure:
+            made = aligned(made, reference, candidate)
+            outcome.recorded |= made
+            candidate.outputs = judged_outputs(candidate, made, reference, options.limits)
+            candidate.accuracy = accuracy_of(made, outcome.answer.labels, counts)
+    except ApaError as error:
+        candidate.failure = Failure.of(error)
+    candidate.seconds = time.perf_counter() - start
+
+
+def _done(work: Work, source: Source, options: Options) -> tuple[Answer, Recorded]:
+    """In a child process, unless a live module is among what is compared."""
+    if options.isolate:
+        return isolated(work, source.name, options.timeout)
+    try:
+        return done(work)
+    except ApaError as error:
+        return Answer(failure=Failure.of(error)), {}
+
+
+def _take(answer: Answer, candidate: Candidate, found: ReferenceAnswer) -> None:
+    """What a candidate's process said."""
+    candidate.failure = answer.failure
+    said = answer.candidate
+    if said is None:
+        return
+    if said.digest != found.digest:
+        saw, do = (
+            f"{candidate.name} was given other inputs",
+            "Give the same data on every call: seed what is random.",
+        )
+        raise InputError(saw, "the inputs of the reference, byte by byte", do)
+    candidate.activations, candidate.kernels, candidate.layers = said.activations, said.kernels, said.layers
+    candidate.notices += said.notices
+
+
+_ERRORS: dict[int, type[ApaError]] = {1: GateError, 3: MissingError}
+
+
+def _error_of(failure: Failure | None) -> ApaError:
+    if failure is None:
+        return GateError("the reference gave no answer", "its outputs", "Run again with --debug.")
+    return _ERRORS.get(failure.exit_code, InputError)(failure.saw, failure.wanted, failure.do)

@@ -1,0 +1,145 @@
+"""Polygraphy runners over artifacts: `Session` on any provider, OpenVINO, and a half graph with every rounding."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+import onnx
+import onnx.inliner
+from onnx import TensorProto, helper
+from polygraphy.backend.base import BaseRunner
+from polygraphy.common import TensorMetadata
+
+from ..graph.emulate import emulated
+from ..parity.session_runner import SessionRunner
+from ..require import require
+from ..runtimes.session import Session
+from .signature import Signature, Tensor
+
+Feed = dict[str, np.ndarray]
+_PROVIDERS = {
+    "onnxruntime": None,
+    "onnxruntime-cuda": ("CUDAExecutionProvider", "CPUExecutionProvider"),
+    "onnxruntime-tensorrt": ("TensorrtExecutionProvider", "CUDAExecutionProvider", "CPUExecutionProvider"),
+}
+RUNNERS = (*_PROVIDERS, "openvino", "tensorrt", "tensorrt-rtx")
+
+
+class ArtifactRunner(BaseRunner):
+    """A file in the `Session` that belongs to it; half outputs come as float32, for numpy has no bf16.
+
+    Args:
+        inputs: what the file takes, where it is known: feeds are given in these types.
+        trust: load an engine whose hash is in no passport.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        name: str,
+        inputs: Sequence[Tensor] = (),
+        runner: str = "onnxruntime",
+        *,
+        trust: bool = False,
+    ) -> None:
+        super().__init__(name=name)
+        self._path, self._inputs = path, {t.name: t for t in inputs}
+        self._options: dict[str, Any] = {"providers": _PROVIDERS[runner]} | (
+            {"trust_engine": True} if trust else {}
+        )
+
+    def activate_impl(self) -> None:
+        self._session = Session(self._path, **self._options)
+
+    def deactivate_impl(self) -> None:
+        self._session.close()
+
+    def get_input_metadata_impl(self) -> TensorMetadata:
+        metadata = TensorMetadata()
+        for name in self._session.input_names:
+            tensor = self._inputs.get(name)
+            uint8 = tensor is not None and tensor.element == TensorProto.UINT8
+            shape = [-1 if d is None else d for d in tensor.shape] if tensor and tensor.shape else None
+            metadata.add(name, dtype=np.uint8 if uint8 else np.float32, shape=shape)
+        return metadata
+
+    def infer_impl(self, feed_dict: Feed) -> Feed:
+        feed = {name: in_type(array, self._inputs.get(name)) for name, array in feed_dict.items()}
+        start = time.perf_counter()
+        values = self._session.run(feed)
+        self.inference_time = time.perf_counter() - start
+        return widened(values)
+
+
+def in_type(array: np.ndarray, tensor: Tensor | None) -> np.ndarray:
+    """A feed in the type that the file takes."""
+    return array if tensor is None else array.astype(helper.tensor_dtype_to_np_dtype(tensor.element))
+
+
+def widened(values: Mapping[str, Any]) -> Feed:
+    """Outputs whose half types became float32: exact."""
+    halves = (np.dtype(np.float16), np.dtype(ml_dtypes.bfloat16))
+    arrays = {name: np.asarray(value) for name, value in values.items()}
+    return {name: a.astype(np.float32) if a.dtype in halves else a for name, a in arrays.items()}
+
+
+class EmulatedRunner(SessionRunner):
+    """A half graph with every stored value rounded to its type, in float32 (`graph.emulate`)."""
+
+    def __init__(self, path: Path, name: str, precision: str) -> None:
+        super().__init__(path, name, optimise=False, inputs=precision)
+        self._original = path
+
+    def activate_impl(self) -> None:
+        self._folder = tempfile.TemporaryDirectory(prefix="apa-")
+        self._path = Path(self._folder.name) / "emulated.onnx"
+        plain = emulated(onnx.load(self._original))
+        onnx.save_model(plain, self._path, save_as_external_data=True, location="weights", size_threshold=1024)
+        super().activate_impl()
+
+    def deactivate_impl(self) -> None:
+        super().deactivate_impl()
+        self._folder.cleanup()
+
+
+class OpenVinoRunner(BaseRunner):
+    """An ONNX file in OpenVINO on the CPU, in the precision of the graph; our functions are inlined for it."""
+
+    def __init__(self, path: Path, name: str, signature: Signature) -> None:
+        super().__init__(name=name)
+        self._path, self._signature = path, signature
+
+    def activate_impl(self) -> None:
+        openvino: Any = require("openvino", ">=2024.0", add="pip install openvino")
+        core = openvino.Core()
+        model = core.read_model(_inlined(self._path) if self._signature.fused else str(self._path))
+        # its own choice on some CPUs is bf16
+        self._compiled = core.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+
+    def deactivate_impl(self) -> None:
+        del self._compiled
+
+    def get_input_metadata_impl(self) -> TensorMetadata:
+        metadata = TensorMetadata()
+        for tensor in self._signature.inputs:
+            shape = [-1 if d is None else d for d in tensor.shape] if tensor.shape else None
+            metadata.add(tensor.name, dtype=helper.tensor_dtype_to_np_dtype(tensor.element), shape=shape)
+        return metadata
+
+    def infer_impl(self, feed_dict: Feed) -> Feed:
+        types = {tensor.name: tensor for tensor in self._signature.inputs}
+        feed = {name: in_type(array, types[name]) for name, array in feed_dict.items()}
+        start = time.perf_counter()
+        values = self._compiled(feed)
+        self.inference_time = time.perf_counter() - start
+        return widened({name: values[name].copy() for name in self._signature.outputs})
+
+
+def _inlined(path: Path) -> bytes:
+    return onnx.inliner.inline_local_functions(onnx.load(path)).SerializeToString()

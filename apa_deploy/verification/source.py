@@ -1,0 +1,97 @@
+"""What a user names on the command line: a checkpoint, a module, an ONNX file or an engine."""
+
+from __future__ import annotations
+
+import re
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import BaseModel, Field
+
+from ..errors import InputError
+
+if TYPE_CHECKING:
+    from ..model import Model
+
+_MODULE = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
+_SUFFIXES = {".onnx": "onnx", ".engine": "engine", ".plan": "engine", ".trt": "engine"}
+
+
+class Kind(StrEnum):
+    """How a source is opened."""
+
+    CHECKPOINT = "checkpoint"
+    MODULE = "module"
+    ONNX = "onnx"
+    ENGINE = "engine"
+
+
+class Source(BaseModel):
+    """`text`: as it was named, a path or "package.module:factory". `live`: a torch module of this process."""
+
+    text: str
+    kind: Kind
+    live: Any = Field(default=None, exclude=True)
+
+    @property
+    def name(self) -> str:
+        """The file's name, or the text itself."""
+        return self.text if self.kind is Kind.MODULE else Path(self.text).name
+
+    @property
+    def path(self) -> Path | None:
+        """The file, or None for a module."""
+        return None if self.kind is Kind.MODULE else Path(self.text)
+
+
+class Loading(BaseModel):
+    """How checkpoints are read: arguments of `model.load`, and of `deployment.Deployment` (paths as text)."""
+
+    arguments: dict[str, Any] = {}
+    input_shape: tuple[int, ...] | None = None
+    deployment: dict[str, Any] = {}
+
+
+def source_of(text: str) -> Source:
+    """The source that `text` names.
+
+    Raises:
+        InputError: it is neither a file nor "package.module:factory".
+    """
+    path = Path(text)
+    if path.is_file():
+        return Source(text=text, kind=Kind(_SUFFIXES.get(path.suffix, "checkpoint")))
+    if _MODULE.fullmatch(text):
+        return Source(text=text, kind=Kind.MODULE)
+    saw = f"{text}: a folder" if path.is_dir() else f"{text}: no such file"
+    raise InputError(saw, "a checkpoint, an .onnx file, an engine, or package.module:factory", "Check the path.")
+
+
+def model_of(source: Source, loading: Loading) -> Model:
+    """A torch module from anything but an engine, with the deployment options around it.
+
+    Raises:
+        InputError: it cannot be loaded; an engine has no float64 to be judged by.
+    """
+    from ..deployment import Deployment, deployed
+
+    if source.kind is Kind.ENGINE:
+        saw, wanted = f"{source.name} as the reference", "a checkpoint, a module or an .onnx file"
+        raise InputError(saw, wanted, "Name the model that the engine was built from: it can run in float64.")
+    return deployed(_loaded(source, loading), Deployment(**_with_paths(loading.deployment)))
+
+
+def _loaded(source: Source, loading: Loading) -> Model:
+    from ..model import Metadata, Model, load, load_module
+
+    shape: Any = loading.input_shape
+    if source.live is not None:
+        return Model(source.live, shape, Metadata(type(source.live).__name__))
+    if source.kind is Kind.MODULE:
+        return load_module(source.text, shape)
+    return load(source.text, input_shape=shape, **loading.arguments)
+
+
+def _with_paths(options: dict[str, Any]) -> dict[str, Any]:
+    return {k: Path(v) if k in ("counts", "labels") and v is not None else v for k, v in options.items()}

@@ -1,0 +1,70 @@
+"""An ONNX file in TensorRT, or TensorRT for RTX, through Polygraphy: built here, its insides on show if wanted.
+
+Debug tensors are those that fusion left alone: marking them does not change what is fused. Polygraphy's runner
+returns them among the outputs.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from polygraphy.backend.base import BaseRunner
+
+from ..errors import MissingError
+from ..native import LibraryError, trt_plugin_library
+from ..require import require
+from ..runtimes.cuda_driver import device_count
+
+_PACKAGES = {
+    "tensorrt": ("tensorrt", ">=10.7", "pip install 'apa-deploy[gpu]'"),
+    "tensorrt-rtx": ("tensorrt_rtx", ">=1.4", "pip install 'apa-deploy[rtx]'"),
+}
+
+
+def tensorrt_runner(
+    path: Path, name: str, runner: str, shapes: dict[str, tuple[int, ...]], debug: bool
+) -> BaseRunner:
+    """A runner that builds the engine when it is entered.
+
+    Args:
+        runner: "tensorrt" or "tensorrt-rtx".
+        shapes: of the inputs that it will be fed.
+        debug: whether unfused values come out as well.
+
+    Raises:
+        MissingError: the package, or an NVIDIA GPU, is not there.
+    """
+    module, versions, add = _PACKAGES[runner]
+    require(module, versions, add=add)
+    if not device_count():
+        raise MissingError(f"--runner {runner} without an NVIDIA GPU", "a GPU", "Run this on the target machine.")
+    network = network_from_onnx(path, runner, debug)
+    from polygraphy.backend.trt import CreateConfig, EngineFromNetwork, Profile, TrtRunner
+
+    profile = Profile()
+    for tensor, shape in shapes.items():
+        profile.add(tensor, shape, shape, shape)
+    return TrtRunner(EngineFromNetwork(network, CreateConfig(profiles=[profile], tf32=False)), name=name)
+
+
+def network_from_onnx(path: Path, runner: str, debug: bool) -> Any:
+    """A Polygraphy loader of the network, strongly typed as our graphs are; our plugin takes fused nodes."""
+    from polygraphy import config
+
+    config.USE_TENSORRT_RTX = runner == "tensorrt-rtx"  # read when Polygraphy's TensorRT part is imported
+    from polygraphy.backend.trt import NetworkFromOnnxPath
+
+    if runner == "tensorrt":
+        _load_plugin()
+    return NetworkFromOnnxPath(str(path), strongly_typed=True, mark_unfused_tensors_as_debug_tensors=debug)
+
+
+def _load_plugin() -> None:
+    """Into TensorRT's registry, where it is built: decomposed graphs need none."""
+    import tensorrt
+
+    try:
+        tensorrt.get_plugin_registry().load_library(str(trt_plugin_library()))
+    except LibraryError:
+        return

@@ -1,0 +1,28 @@
+"""Child process: python -P -m apa_deploy.verification.worker WORK.json"""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from pathlib import Path
+
+from ..errors import ApaError
+from .record import Failure
+from .work import Answer, Work, as_results, done, save_results
+
+
+def main(path: str) -> None:
+    """Do the work; an error that a user may see goes into the answer, any other ends the process."""
+    work = Work.model_validate_json(Path(path).read_text(encoding="utf-8"))
+    sys.path += [entry for entry in work.path if entry not in sys.path]
+    try:
+        answer, recorded = done(work)
+        save_results(as_results(recorded), Path(work.results))
+    except ApaError as error:
+        traceback.print_exc()
+        answer = Answer(failure=Failure.of(error))
+    Path(work.answer).write_text(answer.model_dump_json(), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
