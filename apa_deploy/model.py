@@ -19,7 +19,7 @@ from .files import sha256
 from .replace import FLOORS
 from .trusted import NOTICE, read_trusted, ready
 
-Shape = tuple[int, int, int]
+Shape = tuple[int, ...]
 _CIFAR_SIDE, _IMAGENET_SIDE, _LARGEST_SIDE = 32, 224, 2048
 
 
@@ -66,7 +66,7 @@ class InputSpec:
 
 @dataclass
 class Model:
-    """`module`: torch module, eval mode, float32. `input_shape`: (C, H, W), or None where the file says none.
+    """`module`: torch module, eval mode, float32. `input_shape`: of one sample, e.g. (C, H, W), or None.
 
     `pixels`: nhwc or nchw where the module takes uint8 pixels in that layout; None: float32 (N, C, H, W).
     """
@@ -102,7 +102,8 @@ def load(
 ) -> Model:
     """Load a checkpoint: upstream's `.pth` in every layout, mmdet's, a bare state dict, `.safetensors`.
 
-    Nothing in the file is executed. The architecture is inferred from keys and shapes.
+    Nothing in the file is executed. The architecture is inferred from keys and shapes. An `.onnx` file of any
+    exporter is loaded as well: its activations are recognised in the graph, and it is its own reference.
 
     Args:
         path: the file.
@@ -119,6 +120,11 @@ def load(
     """
     path = Path(path)
     _check_options(weights, classif_norm, floor)
+    if path.suffix == ".onnx":
+        from .onnx_model import model_from_onnx
+
+        _refuse_for_onnx(weights=weights != "model", arch=arch, classif_norm=classif_norm, floor=floor, model=model)
+        return model_from_onnx(path, input_shape)
     loaded = _trusted(path, weights) if trust_pickle else None
     if loaded is None:
         checkpoint = _checkpoint(path, weights, trust_pickle)
@@ -236,6 +242,14 @@ def _check_options(weights: str, classif_norm: str | None, floor: str | None) ->
     ):
         if value is not None and value not in legal:
             raise InputError(f"--{option} {value}", f"one of {', '.join(legal)}", "Choose one of these.")
+
+
+def _refuse_for_onnx(**options: object) -> None:
+    given = [f"--{name.replace('_', '-')}" for name, value in options.items() if value]
+    if given:
+        raise InputError(
+            f"{', '.join(given)} with an .onnx file", "a checkpoint", "Leave it out: the graph says it all."
+        )
 
 
 def _check_architecture(wanted: str | None, found: str) -> None:

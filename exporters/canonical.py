@@ -26,6 +26,7 @@ from apa_deploy.errors import InputError
 from apa_deploy.graph.narrow import narrowed
 from apa_deploy.graph.node import activations, is_activation
 from apa_deploy.model import InputSpec, Model
+from apa_deploy.original.module import OriginalGraph
 from apa_deploy.parity.inputs import INPUT, seeded_feeds
 from apa_deploy.replace import Replacements, replace_activations
 
@@ -71,6 +72,10 @@ def canonical(model: Model, options: TraceOptions) -> Canonical:
     """
     if options.opset not in OPSETS:
         raise InputError(f"--opset {options.opset}", "18 to 23", "Leave --opset out for 18.")
+    if isinstance(model.module, OriginalGraph):
+        from .from_onnx import canonical_from_onnx
+
+        return canonical_from_onnx(model, options)
     module = copy.deepcopy(model.module).double().requires_grad_(False)
     replacements = replace_activations(module)
     example = _example(model.input, options)

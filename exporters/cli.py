@@ -21,11 +21,14 @@ from apa_deploy.errors import InputError
 from apa_deploy.graph.decompose import FORMS
 from apa_deploy.graph.precision import PRECISIONS
 from apa_deploy.model import Model, Shape, load
+from apa_deploy.original.module import OriginalGraph
 from apa_deploy.parity.report import ParityError
 from apa_deploy.passport import EngineBuild, Passport, dump
+from apa_deploy.progress import notice
 from apa_deploy.replace import FLOORS
 
-from .onnx import FORMATS, OnnxOptions, export_onnx
+from .from_onnx import explained, speed_up
+from .onnx import FORMATS, OnnxOptions, custom_library, export_onnx
 from .tensorrt_rtx import BATCHES, RtxOptions, export_rtx
 from .tensorrt_rtx import FORMAT as RTX
 
@@ -39,7 +42,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = verb_parser("apa-export", __doc__ or "")
-    parser.add_argument("checkpoint", metavar="MODEL", type=Path, help="checkpoint: .pth, .pt or .safetensors")
+    source_help = ".pth, .pt, .safetensors, or anybody's .onnx"
+    parser.add_argument("checkpoint", metavar="MODEL", type=Path, help=source_help)
     parser.add_argument("--format", choices=(*FORMATS, RTX), default="onnx", help="what to make (default: onnx)")
     parser.add_argument("-o", "--output", type=Path, help="file to write (default: MODEL's name, here)")
     parser.add_argument("--force", action="store_true", help="replace existing files")
@@ -66,6 +70,7 @@ def _add_graph(group: argparse._ArgumentGroup) -> None:
         "--batch", type=_batch, metavar="N|MIN:OPT:MAX", help="fixed batch (default: dynamic; engines 1:8:32)"
     )
     group.add_argument("--opset", type=int, default=18, help="18 (default) to 23")
+    group.add_argument("--explain", action="store_true", help="of an .onnx: say what was recognised, and what not")
     group.add_argument("--decomposition", choices=FORMS, default="anl", help="form of ordinary activations")
     group.add_argument("--precision", choices=PRECISIONS, default="fp32", help="of the graph (default: fp32)")
     group.add_argument("--half-io", action="store_true", help="inputs and outputs in that precision too")
@@ -128,11 +133,13 @@ def _capabilities(text: str) -> tuple[str, ...]:
 
 
 def _export(options: argparse.Namespace) -> int:
-    output = options.output or Path(options.checkpoint.stem + _SUFFIX[options.format])
+    output = options.output or _default_output(options.checkpoint, options.format)
     suffix = Path("x" + _SUFFIX[options.format]).suffix
     if output.suffix != suffix:
         raise InputError(f"-o {output}", f"a name that ends in {suffix}", "Runtimes choose their reader by it.")
     _check_engine_options(options)
+    if output.resolve() == options.checkpoint.resolve():
+        raise InputError(f"-o {output}", "another file than the source", "Choose another name.")
     sys.path.insert(0, "")  # --model finds packages of the current folder, as `python -m` does
     model = load(
         options.checkpoint,
@@ -144,6 +151,8 @@ def _export(options: argparse.Namespace) -> int:
         model=options.model,
         trust_pickle=options.trust_pickle,
     )
+    if options.explain:
+        _explain(model)
     try:
         passport = _made(deployed(model, _deployment(options)), output, options)
     except ParityError as error:
@@ -154,6 +163,7 @@ def _export(options: argparse.Namespace) -> int:
         print(dump(passport), end="")
     else:
         summarise(passport, output)
+        _say_speed_up(model, output, options)
     return 0
 
 
@@ -193,6 +203,26 @@ def _check_engine_options(options: argparse.Namespace) -> None:
     ):
         if given:
             raise InputError(f"{name} with --format {options.format}", f"--format {RTX}", "Leave it out.")
+
+
+def _default_output(source: Path, format: str) -> Path:
+    """Never the name of the source itself."""
+    mark = ".apa" if source.suffix == ".onnx" and _SUFFIX[format] == ".onnx" else ""
+    return Path(source.stem + mark + _SUFFIX[format])
+
+
+def _explain(model: Model) -> None:
+    if not isinstance(model.module, OriginalGraph):
+        raise InputError("--explain with a checkpoint", "an .onnx file", "Leave it out.")
+    for line in explained(model):
+        notice(line)
+
+
+def _say_speed_up(model: Model, output: Path, options: argparse.Namespace) -> None:
+    measurable = options.format in FORMATS and options.precision == "fp32" and not options.no_verify
+    if measurable and isinstance(model.module, OriginalGraph) and model.module.recognition.found:
+        library = custom_library() if options.format == "onnx-custom" else None
+        wide_console().print(str(speed_up(model, output, options.batch, library)))
 
 
 def summarise(passport: Passport, output: Path) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import onnx
 
+from .node import subgraphs
+
 # Above this size shape inference would have to copy the model through a file.
 _LARGEST_TO_INFER = (1 << 31) - (1 << 20)
 
@@ -11,8 +13,15 @@ _LARGEST_TO_INFER = (1 << 31) - (1 << 20)
 def ranks_and_types(model: onnx.ModelProto) -> dict[str, tuple[int | None, int]]:
     """Rank (None where unknown) and element type (`TensorProto.DataType`) of every value that is typed."""
     source = model if model.ByteSize() >= _LARGEST_TO_INFER else onnx.shape_inference.infer_shapes(model)
-    graph = source.graph
-    found: dict[str, tuple[int | None, int]] = {t.name: (len(t.dims), t.data_type) for t in graph.initializer}
+    return _declared(source.graph)
+
+
+def _declared(graph: onnx.GraphProto) -> dict[str, tuple[int | None, int]]:
+    found: dict[str, tuple[int | None, int]] = {}
+    for node in graph.node:
+        for inner in subgraphs(node):
+            found |= _declared(inner)
+    found |= {t.name: (len(t.dims), t.data_type) for t in graph.initializer}
     for value in (*graph.value_info, *graph.input, *graph.output):
         tensor = value.type.tensor_type
         found[value.name] = (len(tensor.shape.dim) if tensor.HasField("shape") else None, tensor.elem_type)

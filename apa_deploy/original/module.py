@@ -1,0 +1,173 @@
+"""Somebody's ONNX file as a torch module, so that every gate can judge by it.
+
+`.double()` makes it the truth: the graph in float64, by onnx's reference evaluation. As it is, it is the file
+in ONNX Runtime: the error that float32 had before anything was changed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import torch
+from onnx import TensorProto, helper
+from torch import Tensor, nn
+
+from ..activation import MODULES
+from ..errors import InputError
+from ..graph.functions import with_functions
+from ..graph.node import activations, all_activations, read_parameters
+from ..graph.recognise import Recognition
+from ..graph.recognise.cut import Cut
+from ..graph.widen import widened
+from .session import plain_session
+
+
+class EvaluationError(InputError):
+    """The original cannot be evaluated in float64. `reason`."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(
+            f"onnx's reference evaluation says: {reason}",
+            "a model that it can run in float64",
+            "Check --input-shape or --inputs, or pass --no-verify.",
+        )
+        self.reason = reason
+
+
+class Piece(nn.Module):
+    """One activation as the original spells it, in float64."""
+
+    def __init__(self, cut: Cut) -> None:
+        super().__init__()
+        self.source, self.target = cut.source, cut.root
+        self._cut = cut
+
+    def forward(self, z: Tensor) -> Tensor:
+        """float64 of the shape of z: the first axis is free, the parameters broadcast along the others."""
+        return torch.from_numpy(np.broadcast_to(self._cut.run(z.double().numpy()), z.shape).copy())
+
+
+class Canonical(nn.Module):
+    """An activation that was a canonical node already."""
+
+    def __init__(self, node: onnx.NodeProto) -> None:
+        super().__init__()
+        self.source, self.target = node.input[0], node.output[0]
+        p = read_parameters(node)
+        self._module = MODULES[node.op_type](p.lambda_, p.kappa, p.axis)
+
+    def forward(self, z: Tensor) -> Tensor:
+        """In the type of z."""
+        answer: Tensor = self._module(z)
+        return answer
+
+
+class _Engines:
+    """The original's two evaluations, made when first needed and shared by copies."""
+
+    def __init__(self, path: Path, graph: onnx.ModelProto, folded: onnx.ModelProto) -> None:
+        self.path, self.graph, self.folded = path, graph, folded
+
+    @cached_property
+    def float32(self) -> Any:
+        """Canonical nodes may have come without bodies, from torch or Polygraphy: they get ours."""
+        if not any(all_activations(self.graph.graph)):
+            return plain_session(self.path)
+        whole = onnx.ModelProto()
+        whole.CopyFrom(self.graph)
+        return plain_session(with_functions(whole).SerializeToString())
+
+    @cached_property
+    def float64(self) -> Any:
+        from onnx.reference import ReferenceEvaluator
+
+        from .operators import OPERATORS
+
+        return ReferenceEvaluator(widened(self.graph), new_ops=OPERATORS)
+
+
+class OriginalGraph(nn.Module):
+    """The file at `path`.
+
+    Args:
+        path: what ONNX Runtime loads.
+        graph: the same, functions inlined: what is evaluated in float64.
+        folded: the same, its activations folded into canonical nodes.
+        recognition: what was folded, and what was left.
+    """
+
+    def __init__(
+        self, path: Path, graph: onnx.ModelProto, folded: onnx.ModelProto, recognition: Recognition
+    ) -> None:
+        super().__init__()
+        self.precision: Tensor
+        self.register_buffer("precision", torch.zeros(()))
+        self.path, self.recognition = path, recognition
+        self.inputs = tuple(graph.graph.input)
+        self.output_names = tuple(value.name for value in graph.graph.output)
+        self._engines = _Engines(path, graph, folded)
+        # names with dots, which add_module would not take
+        self._modules.update({node.name: Canonical(node) for node in activations(folded.graph)})
+        self._modules.update({fold.name: Piece(fold.cut) for fold in recognition.found})
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> OriginalGraph:
+        """Another module over the same graphs, which are only read, and the same engines."""
+        copied = OriginalGraph(self.path, self._engines.graph, self._engines.folded, self.recognition)
+        copied._engines = self._engines
+        copied.precision = self.precision.clone()
+        return copied
+
+    @property
+    def session(self) -> Any:
+        """The file in ONNX Runtime, as it came."""
+        return self._engines.float32
+
+    @property
+    def folded(self) -> onnx.ModelProto:
+        """A copy of the graph with canonical nodes."""
+        model = onnx.ModelProto()
+        model.CopyFrom(self._engines.folded)
+        return model
+
+    def get_submodule(self, target: str) -> nn.Module:
+        """The activation called `target`; its dots are no path."""
+        found = self._modules.get(target)
+        return found if found is not None else super().get_submodule(target)
+
+    def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+        """The outputs in the file's order, for the inputs in the file's order."""
+        double = self.precision.dtype == torch.float64
+        feed = {
+            value.name: _typed(tensor, value.type.tensor_type.elem_type, double)
+            for value, tensor in zip(self.inputs, inputs, strict=True)
+        }
+        values = self._in_float64(feed) if double else self._engines.float32.run(list(self.output_names), feed)
+        return tuple(torch.from_numpy(np.array(value)) for value in values)
+
+    def _in_float64(self, feed: dict[str, np.ndarray]) -> Sequence[np.ndarray]:
+        watched = any(piece is not None and piece._forward_hooks for piece in self._modules.values())
+        try:
+            values = self._engines.float64.run(None, feed, intermediate=watched)
+        except (RuntimeError, TypeError, ValueError, KeyError, IndexError, NotImplementedError) as error:
+            raise EvaluationError((str(error).splitlines() or [type(error).__name__])[0][:200]) from error
+        if not watched:
+            return list(values)
+        self._show(values)
+        return [values[name] for name in self.output_names]
+
+    def _show(self, values: Mapping[str, np.ndarray]) -> None:
+        """Run the activations that somebody watches, so that the watcher sees what enters and leaves."""
+        for piece in self._modules.values():
+            if piece is not None and piece._forward_hooks and piece.source in values:
+                piece(torch.from_numpy(np.array(values[piece.source])))  # type: ignore[index]
+
+
+def _typed(tensor: Tensor, element: int, double: bool) -> np.ndarray:
+    dtype = helper.tensor_dtype_to_np_dtype(element)
+    floats = element in (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16, TensorProto.DOUBLE)
+    return tensor.numpy().astype(np.float64 if double and floats else dtype)
