@@ -61,6 +61,16 @@ def subgraphs(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
         yield from attribute.graphs
 
 
+def read_by(node: onnx.NodeProto) -> set[str]:
+    """The values that `node` reads, itself or in a graph that it holds."""
+    names = set(node.input) - {""}
+    for inner in subgraphs(node):
+        names |= {value.name for value in inner.output}
+        for below in inner.node:
+            names |= read_by(below)
+    return names
+
+
 def all_activations(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
     """The canonical nodes of a graph and of every graph inside it."""
     for node in graph.node:

@@ -6,6 +6,7 @@ in ONNX Runtime: the error that float32 had before anything was changed.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -24,7 +25,9 @@ from ..graph.node import activations, all_activations, read_parameters
 from ..graph.recognise import Recognition
 from ..graph.recognise.cut import Cut
 from ..graph.widen import widened
+from .operators import stored_array
 from .session import plain_session
+from .stored import stored
 
 
 class EvaluationError(InputError):
@@ -84,11 +87,19 @@ class _Engines:
 
     @cached_property
     def float64(self) -> Any:
-        from onnx.reference import ReferenceEvaluator
+        return _evaluator(widened(self.graph))
 
-        from .operators import OPERATORS
+    def stored_in(self, precision: str) -> Any:
+        """The float64 graph, what it stores rounded to `precision`."""
+        return _evaluator(stored(widened(self.graph), self.folded, precision))
 
-        return ReferenceEvaluator(widened(self.graph), new_ops=OPERATORS)
+
+def _evaluator(model: onnx.ModelProto) -> Any:
+    from onnx.reference import ReferenceEvaluator
+
+    from .operators import OPERATORS
+
+    return ReferenceEvaluator(model, new_ops=OPERATORS)
 
 
 class OriginalGraph(nn.Module):
@@ -111,6 +122,8 @@ class OriginalGraph(nn.Module):
         self.inputs = tuple(graph.graph.input)
         self.output_names = tuple(value.name for value in graph.graph.output)
         self._engines = _Engines(path, graph, folded)
+        self._stored: str | None = None
+        self._evaluate: Any = None
         # names with dots, which add_module would not take
         self._modules.update({node.name: Canonical(node) for node in activations(folded.graph)})
         self._modules.update({fold.name: Piece(fold.cut) for fold in recognition.found})
@@ -120,6 +133,12 @@ class OriginalGraph(nn.Module):
         copied = OriginalGraph(self.path, self._engines.graph, self._engines.folded, self.recognition)
         copied._engines = self._engines
         copied.precision = self.precision.clone()
+        return copied
+
+    def stored_in(self, precision: str) -> OriginalGraph:
+        """A float64 copy that rounds its inputs, its weights and what its nodes answer to "fp16" or "bf16"."""
+        copied = copy.deepcopy(self).double()
+        copied._stored, copied._evaluate = precision, self._engines.stored_in(precision)
         return copied
 
     @property
@@ -146,13 +165,16 @@ class OriginalGraph(nn.Module):
             value.name: _typed(tensor, value.type.tensor_type.elem_type, double)
             for value, tensor in zip(self.inputs, inputs, strict=True)
         }
+        if self._stored:
+            feed = {name: stored_array(array, self._stored) for name, array in feed.items()}
         values = self._in_float64(feed) if double else self._engines.float32.run(list(self.output_names), feed)
         return tuple(torch.from_numpy(np.array(value)) for value in values)
 
     def _in_float64(self, feed: dict[str, np.ndarray]) -> Sequence[np.ndarray]:
         watched = any(piece is not None and piece._forward_hooks for piece in self._modules.values())
         try:
-            values = self._engines.float64.run(None, feed, intermediate=watched)
+            evaluator = self._evaluate or self._engines.float64
+            values = evaluator.run(None, feed, intermediate=watched)
         except (RuntimeError, TypeError, ValueError, KeyError, IndexError, NotImplementedError) as error:
             raise EvaluationError((str(error).splitlines() or [type(error).__name__])[0][:200]) from error
         if not watched:

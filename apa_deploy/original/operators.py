@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 import onnx
 import torch
@@ -18,7 +19,9 @@ from torch.nn import functional
 
 from ..activation import aglu_float64, apa_float64
 from ..graph.node import read_parameters
+from ..graph.precision import NUMPY_TYPE
 from .session import plain_session
+from .stored import REFERENCE_DOMAIN
 
 Array = np.ndarray
 _CONVOLUTIONS: dict[int, Any] = {1: functional.conv1d, 2: functional.conv2d, 3: functional.conv3d}
@@ -166,4 +169,23 @@ def _parameters(node: onnx.NodeProto, rank: int) -> tuple[Array, Array]:
     return tuple(v if v.size == 1 else v.reshape(shape) for v in (lambda_, kappa))  # type: ignore[return-value]
 
 
-OPERATORS: list[type[OpRun]] = [Conv, MaxPool, AveragePool, Resize, APA, AGLU]
+class Stored(OpRun):
+    """A value as a half type would store it: rounded, beyond its range saturated; what is no float stays."""
+
+    op_domain = REFERENCE_DOMAIN
+
+    def _run(self, x: Array, **_: Any) -> tuple[Array]:
+        precision = helper.get_node_attr_value(self.onnx_node, "precision").decode()
+        return (stored_array(x, precision),)
+
+
+def stored_array(x: Array, precision: str) -> Array:
+    """`x` rounded to "fp16" or "bf16", saturating, in its own type; what is no float stays."""
+    if x.dtype.kind != "f":
+        return x
+    element = NUMPY_TYPE[precision]
+    limit = float(ml_dtypes.finfo(element).max)
+    return np.asarray(np.clip(x, -limit, limit).astype(element).astype(x.dtype))
+
+
+OPERATORS: list[type[OpRun]] = [Conv, MaxPool, AveragePool, Resize, APA, AGLU, Stored]

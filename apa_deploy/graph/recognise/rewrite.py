@@ -7,9 +7,8 @@ from collections.abc import Iterable, Sequence
 
 import onnx
 
-from ..node import make_node
+from ..node import make_node, read_by
 from .found import Fold
-from .scope import read_by
 
 
 def rewritten(graph: onnx.GraphProto, folds: Sequence[Fold]) -> None:

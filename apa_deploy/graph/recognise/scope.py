@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from ..node import subgraphs
+from ..node import read_by
 from .evaluate import FLOATS, Array, UnknownError, evaluated
 
 # Parameters have one value, or one a channel. Larger tensors are weights.
@@ -131,16 +131,6 @@ def constant_node(node: onnx.NodeProto) -> Constant | None:
     values = np.asarray(helper.get_attribute_value(attribute))
     is_float = attribute.name.startswith("value_float")
     return Constant(values.astype(np.float64), _ROUNDOFF[TensorProto.FLOAT]) if is_float else Constant(values)
-
-
-def read_by(node: onnx.NodeProto) -> set[str]:
-    """The values that `node` reads, itself or in a graph that it holds."""
-    names = set(node.input) - {""}
-    for inner in subgraphs(node):
-        names |= {value.name for value in inner.output}
-        for below in inner.node:
-            names |= read_by(below)
-    return names
 
 
 def _uses(graph: onnx.GraphProto) -> dict[str, list[onnx.NodeProto]]:
