@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
 from . import architectures
@@ -125,7 +126,7 @@ def load(
 
         _refuse_for_onnx(weights=weights != "model", arch=arch, classif_norm=classif_norm, floor=floor, model=model)
         return model_from_onnx(path, input_shape)
-    loaded = _trusted(path, weights) if trust_pickle else None
+    loaded = _trusted(path, weights, input_shape) if trust_pickle else None
     if loaded is None:
         checkpoint = _checkpoint(path, weights, trust_pickle)
         loaded = _own(checkpoint, model) if model else _upstream(checkpoint, classif_norm, floor)
@@ -136,11 +137,15 @@ def load(
     return loaded
 
 
-def _trusted(path: Path, weights: str) -> Model | None:
+def _trusted(path: Path, weights: str, input_shape: Shape | None) -> Model | None:
     """The pickled module in a file, or None where it holds none."""
     if not path.is_file():
         return None
     module = read_trusted(path, weights)
+    if isinstance(module, torch.export.ExportedProgram):
+        from .onnx_model import model_from_program
+
+        return model_from_program(module, path, input_shape)
     if not isinstance(module, nn.Module):
         return None
     metadata = Metadata(type(module).__name__, weights=weights, notices=(NOTICE,))

@@ -12,13 +12,16 @@ from google.protobuf.message import DecodeError
 from onnx import TensorProto, helper
 from onnx.external_data_helper import load_external_data_for_model, uses_external_data
 from onnx.inliner import inline_selected_functions
+from torch.export import ExportedProgram
 
 from .errors import InputError
 from .files import sha256
 from .graph.node import DOMAIN, KINDS
 from .graph.recognise import recognise
 from .model import Metadata, Model, Shape
-from .original.module import OriginalGraph
+from .original.module import Engines, OriginalGraph
+from .original.program import graph_of_program
+from .trusted import NOTICE
 
 # Tensors up to this size may say something to the converter (axes, shapes); larger ones are weights.
 _LARGEST_TOLD = 1024
@@ -85,7 +88,20 @@ def model_from_onnx(path: Path, input_shape: Shape | None = None) -> Model:
     )
     shape, notices = sample_shape(graph, input_shape)
     metadata.notices = notices
-    return Model(OriginalGraph(path, graph, folded, recognition), shape, metadata)
+    return Model(OriginalGraph(Engines(path, graph, folded), recognition), shape, metadata)
+
+
+def model_from_program(program: ExportedProgram, path: Path, input_shape: Shape | None = None) -> Model:
+    """A program of torch.export, from the `.pt2` file at `path`, in the same way.
+
+    Raises:
+        ProgramError: torch cannot write it as ONNX.
+        InputError: `input_shape` contradicts it.
+    """
+    module = graph_of_program(program, path)
+    shape, notices = sample_shape(module.graph, input_shape)
+    metadata = Metadata(path.stem, output_names=module.output_names, notices=(NOTICE, *notices))
+    return Model(module, shape, metadata)
 
 
 def sample_shape(graph: onnx.ModelProto, wanted: Shape | None) -> tuple[Shape, tuple[str, ...]]:

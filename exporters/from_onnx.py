@@ -88,6 +88,14 @@ def _found(original: OriginalGraph) -> Replacements:
     return Replacements(tuple(found), ())
 
 
+def fixed_batch(model: Model) -> int | None:
+    """The batch that an `.onnx` file fixes; None where it is open, and for other models."""
+    if not isinstance(model.module, OriginalGraph):
+        return None
+    dims = model.module.inputs[0].type.tensor_type.shape.dim
+    return (dims[0].dim_value or None) if dims else None
+
+
 def feeds_from_onnx(model: Model, batch: int | None, inputs: Path | None) -> tuple[list[Feed], str]:
     """What to verify on, and what the report says about it."""
     original = model.module

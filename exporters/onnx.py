@@ -153,7 +153,7 @@ def _facts(metadata: Metadata, traced: Canonical) -> dict[str, object]:
 
 
 def _judged(path: Path, model: Model, traced: Canonical, places: list[Site], options: OnnxOptions) -> ParityReport:
-    feeds, said = _feeds(model, options)
+    feeds, said = feeds_of(model, options.batch, options.inputs)
     with step("Verifying against the float64 module"):
         report = _gate(options.precision)(
             path,
@@ -181,13 +181,14 @@ def custom_library() -> Path | None:
         return None
 
 
-def _feeds(model: Model, options: OnnxOptions) -> tuple[list[Feed], str]:
+def feeds_of(model: Model, batch: int | None, inputs: Path | None) -> tuple[list[Feed], str]:
+    """What to judge `model` on, and what the report says about it. `inputs`: the user's own."""
     if isinstance(model.module, OriginalGraph):
-        return feeds_from_onnx(model, options.batch, options.inputs)
+        return feeds_from_onnx(model, batch, inputs)
     spec = model.input
-    if options.inputs:
-        return user_feeds(options.inputs, INPUT, spec), options.inputs.name
-    return seeded_feeds(INPUT, spec, options.batch or 2), "seeded"
+    if inputs:
+        return user_feeds(inputs, INPUT, spec), inputs.name
+    return seeded_feeds(INPUT, spec, batch or 2), "seeded"
 
 
 def _passport(

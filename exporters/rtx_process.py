@@ -8,7 +8,7 @@ import subprocess
 import sys
 from collections import deque
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,8 @@ _LAST_LINES, _LINE = 8, 200
 class Job:
     """What the child builds. `capabilities`: names such as SM86, none for a portable engine.
 
-    `batches`: least, usual and largest batch, for a model with a dynamic one; `sample_shape`: the other axes.
+    `batches`: least, usual and largest batch, for a model with a dynamic one; `sample_shape`: the other axes;
+    `other_shapes`: those of inputs after the first, by name.
     `tf32`: whether float32 products may be rounded to 10 bits first.
     """
 
@@ -35,6 +36,7 @@ class Job:
     capabilities: tuple[str, ...] = ()
     strip_weights: bool = False
     tf32: bool = False
+    other_shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -165,6 +165,7 @@ class _Conversion:
             )
         return numpy_helper.from_array(rounded, name)
 
+
 def _lift_constants(graph: onnx.GraphProto) -> None:
     """Constant nodes with a tensor -> initializers."""
     kept = []

@@ -70,8 +70,14 @@ class Canonical(nn.Module):
         return answer
 
 
-class _Engines:
-    """The original's two evaluations, made when first needed and shared by copies."""
+class Engines:
+    """The original's evaluations, made when first needed and shared by copies.
+
+    Args:
+        path: what ONNX Runtime loads.
+        graph: the same, functions inlined: what is evaluated in float64.
+        folded: the same, its activations folded into canonical nodes.
+    """
 
     def __init__(self, path: Path, graph: onnx.ModelProto, folded: onnx.ModelProto) -> None:
         self.path, self.graph, self.folded = path, graph, folded
@@ -103,35 +109,24 @@ def _evaluator(model: onnx.ModelProto) -> Any:
 
 
 class OriginalGraph(nn.Module):
-    """The file at `path`.
+    """The file that `engines` run; `recognition`: what was folded in it, and what was left."""
 
-    Args:
-        path: what ONNX Runtime loads.
-        graph: the same, functions inlined: what is evaluated in float64.
-        folded: the same, its activations folded into canonical nodes.
-        recognition: what was folded, and what was left.
-    """
-
-    def __init__(
-        self, path: Path, graph: onnx.ModelProto, folded: onnx.ModelProto, recognition: Recognition
-    ) -> None:
+    def __init__(self, engines: Engines, recognition: Recognition) -> None:
         super().__init__()
         self.precision: Tensor
         self.register_buffer("precision", torch.zeros(()))
-        self.path, self.recognition = path, recognition
-        self.inputs = tuple(graph.graph.input)
-        self.output_names = tuple(value.name for value in graph.graph.output)
-        self._engines = _Engines(path, graph, folded)
+        self._engines, self.recognition = engines, recognition
+        self.inputs = tuple(engines.graph.graph.input)
+        self.output_names = tuple(value.name for value in engines.graph.graph.output)
         self._stored: str | None = None
         self._evaluate: Any = None
         # names with dots, which add_module would not take
-        self._modules.update({node.name: Canonical(node) for node in activations(folded.graph)})
+        self._modules.update({node.name: Canonical(node) for node in activations(engines.folded.graph)})
         self._modules.update({fold.name: Piece(fold.cut) for fold in recognition.found})
 
     def __deepcopy__(self, memo: dict[int, Any]) -> OriginalGraph:
-        """Another module over the same graphs, which are only read, and the same engines."""
-        copied = OriginalGraph(self.path, self._engines.graph, self._engines.folded, self.recognition)
-        copied._engines = self._engines
+        """Another module over the same engines, which are only read."""
+        copied = type(self)(self._engines, self.recognition)
         copied.precision = self.precision.clone()
         return copied
 
@@ -147,6 +142,11 @@ class OriginalGraph(nn.Module):
         return self._engines.float32
 
     @property
+    def graph(self) -> onnx.ModelProto:
+        """As it came, functions inlined; not to be changed."""
+        return self._engines.graph
+
+    @property
     def folded(self) -> onnx.ModelProto:
         """A copy of the graph with canonical nodes."""
         model = onnx.ModelProto()
@@ -158,7 +158,12 @@ class OriginalGraph(nn.Module):
         found = self._modules.get(target)
         return found if found is not None else super().get_submodule(target)
 
-    def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+    @property
+    def watched(self) -> bool:
+        """Whether somebody hooks an activation."""
+        return any(piece is not None and piece._forward_hooks for piece in self._modules.values())
+
+    def forward(self, *inputs: Tensor) -> Tensor | tuple[Tensor, ...]:
         """The outputs in the file's order, for the inputs in the file's order."""
         double = self.precision.dtype == torch.float64
         feed = {
@@ -171,13 +176,12 @@ class OriginalGraph(nn.Module):
         return tuple(torch.from_numpy(np.array(value)) for value in values)
 
     def _in_float64(self, feed: dict[str, np.ndarray]) -> Sequence[np.ndarray]:
-        watched = any(piece is not None and piece._forward_hooks for piece in self._modules.values())
         try:
             evaluator = self._evaluate or self._engines.float64
-            values = evaluator.run(None, feed, intermediate=watched)
+            values = evaluator.run(None, feed, intermediate=self.watched)
         except (RuntimeError, TypeError, ValueError, KeyError, IndexError, NotImplementedError) as error:
             raise EvaluationError((str(error).splitlines() or [type(error).__name__])[0][:200]) from error
-        if not watched:
+        if not self.watched:
             return list(values)
         self._show(values)
         return [values[name] for name in self.output_names]

@@ -20,7 +20,7 @@ _WEIGHTED = {"Conv", "ConvTranspose", "Gemm", "MatMul"}
 
 
 def stored(double: onnx.ModelProto, folded: onnx.ModelProto, precision: str) -> onnx.ModelProto:
-    """A copy of `double`, the original in float64, that rounds what `folded`, the same with canonical nodes, stores."""
+    """A copy of `double`, the original in float64, that rounds what `folded`, the canonical graph, stores."""
     copy = onnx.ModelProto()
     copy.CopyFrom(double)
     names = _stored_names(folded, precision) | _weights(copy.graph)

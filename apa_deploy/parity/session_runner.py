@@ -13,7 +13,6 @@ from polygraphy.common import TensorMetadata
 from ..graph.precision import NUMPY_TYPE
 from .inputs import Feed
 
-
 # Inputs that are no floats are fed as they are.
 _FED = {
     "tensor(bool)": np.bool_,
