@@ -20,6 +20,7 @@ What every function and module here answers, in any float type:
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
 from typing import ClassVar
 
 import numpy as np
@@ -83,6 +84,17 @@ def effective_parameters(lambda_: ArrayLike, kappa: ArrayLike, axis: int = 1) ->
     return Parameters(lam, k, axis)
 
 
+def symbolic_of(kind: str) -> Callable[..., Tensor]:
+    """What torch.onnx writes as one canonical node; the arguments of `functional.apa`."""
+
+    def symbolic(x: Tensor, lambda_: Sequence[float], kappa: Sequence[float], axis: int) -> Tensor:
+        attrs = attributes(Parameters(tuple(lambda_), tuple(kappa), axis))
+        name = f"{DOMAIN}::{kind}"
+        return torch.onnx.ops.symbolic(name, (x,), attrs=attrs, dtype=x.dtype, shape=x.shape, version=VERSION)
+
+    return symbolic
+
+
 class _Activation(nn.Module):
     """Shared body of `APA` and `AGLU`.
 
@@ -93,7 +105,8 @@ class _Activation(nn.Module):
         inplace: not done; networks pass it to whatever stands in for their ReLU.
 
     Under torch.compile and torch.export a call is one node, `torch.ops.apa.aglu` or `.apa`. The parameters are
-    Python floats, not buffers: `.double()` of a float32 network then computes with them exactly. Half inputs are computed in float32 and rounded once.
+    Python floats, not buffers: `.double()` of a float32 network then computes with them exactly. Half inputs
+    are computed in float32 and rounded once.
 
     Raises:
         ParameterError: see `effective_parameters`.
@@ -111,7 +124,7 @@ class _Activation(nn.Module):
         """The activation of `x`, elementwise, in its own float type and shape."""
         e = self.effective
         if torch.onnx.is_in_onnx_export():
-            return self._symbolic(x)
+            return symbolic_of(self.kind)(x, e.lambda_, e.kappa, e.axis)
         run = (OPERATORS if torch.compiler.is_compiling() else FORMULAS)[self.kind]
         answer: Tensor = run(x, e.lambda_, e.kappa, e.axis)
         return answer
@@ -121,16 +134,6 @@ class _Activation(nn.Module):
         if len(e.lambda_) == len(e.kappa) == 1:
             return f"lambda={e.lambda_[0]:.6g}, kappa={e.kappa[0]:.6g}"
         return f"{max(len(e.lambda_), len(e.kappa))} channels along axis {e.axis}"
-
-    def _symbolic(self, x: Tensor) -> Tensor:
-        return torch.onnx.ops.symbolic(
-            f"{DOMAIN}::{self.kind}",
-            (x,),
-            attrs=attributes(self.effective),
-            dtype=x.dtype,
-            shape=x.shape,
-            version=VERSION,
-        )
 
 
 class APA(_Activation):

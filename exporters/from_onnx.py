@@ -14,7 +14,7 @@ from pathlib import Path
 import onnx
 
 from apa_deploy.errors import InputError
-from apa_deploy.graph.node import activations, all_activations, read_parameters
+from apa_deploy.graph.node import Parameters, all_activations, read_parameters
 from apa_deploy.model import Model
 from apa_deploy.onnx_model import converted, opset_of
 from apa_deploy.original.module import OriginalGraph
@@ -139,15 +139,15 @@ def explained(model: Model) -> list[str]:
     assert isinstance(original, OriginalGraph)
     recognition = original.recognition
     names = {fold.name for fold in recognition.found}
-    lines = [
-        f"{f.name}: {f.kind}, lambda {_shown(f.parameters.lambda_)}, kappa {_shown(f.parameters.kappa)}, "
-        f"from {f.spelling}"
-        for f in recognition.found
-    ]
-    kept = (node.name for node in activations(original.folded.graph) if node.name not in names)
-    lines += [f"{name}: a com.apa node already" for name in kept]
+    lines = [f"{f.name}: {f.kind}, {_shown(f.parameters)}, from {f.spelling}" for f in recognition.found]
+    kept = (node for node in all_activations(original.folded.graph) if node.name not in names)
+    lines += [f"{n.name}: {n.op_type}, {_shown(read_parameters(n))}, a com.apa node already" for n in kept]
     return lines + [f"{r.node} was left as it is ({r.spelling}): {r.reason}" for r in recognition.refused]
 
 
-def _shown(values: tuple[float, ...]) -> str:
+def _shown(parameters: Parameters) -> str:
+    return f"lambda {_range(parameters.lambda_)}, kappa {_range(parameters.kappa)}"
+
+
+def _range(values: tuple[float, ...]) -> str:
     return f"{values[0]:.6g}" if len(values) == 1 else f"{min(values):.6g} to {max(values):.6g}"

@@ -1,4 +1,4 @@
-"""apa_deploy.functional: the operators of torch.library, and what torch.compile and torch.export make of modules."""
+"""apa_deploy.functional: the operators of torch.library; modules under torch.compile and torch.export."""
 
 import numpy as np
 import pytest
@@ -27,7 +27,7 @@ def test_values(kind, lambda_, kappa):
 @pytest.mark.parametrize("kind", OPERATORS)
 @pytest.mark.parametrize(("lambda_", "kappa"), [c[1:] for c in CASES], ids=[c[0] for c in CASES])
 def test_derivative(kind, lambda_, kappa):
-    """Central differences of a curve whose third derivative is at most about 10: h^2 * 10 / 6 = 2e-9 at h = 3e-5."""
+    """Central differences of a curve whose third derivative is at most 10: h^2 * 10 / 6 = 2e-9 at h = 3e-5."""
     x = torch.linspace(-4, 4, 27, dtype=torch.float64).reshape(9, 3).requires_grad_()
     OPERATORS[kind](x, lambda_, kappa, 1).sum().backward()
     h = 3e-5

@@ -19,7 +19,9 @@ import onnx
 import torch
 from torch import Tensor, nn
 
+from ..activation import symbolic_of
 from ..errors import InputError
+from ..functional import OPERATORS
 from ..graph.recognise import recognise
 from .module import Engines, OriginalGraph
 
@@ -82,7 +84,8 @@ def graph_of_program(program: torch.export.ExportedProgram, path: Path) -> Progr
     written = Path(folder.name) / _NAME
     with quiet_torch():
         try:
-            made = torch.onnx.export(program, dynamo=True, opset_version=_OPSET, verbose=False)
+            lowered = _with_canonical_nodes(program)
+            made = torch.onnx.export(lowered, dynamo=True, opset_version=_OPSET, verbose=False)
             assert made is not None  # torch returns None only without dynamo
             made.save(written)
         except (torch.onnx.OnnxExporterError, RuntimeError) as error:
@@ -93,6 +96,11 @@ def graph_of_program(program: torch.export.ExportedProgram, path: Path) -> Progr
     folded.CopyFrom(graph)
     recognition = recognise(folded)
     return ProgramGraph(ProgramEngines(folder, graph, folded, program.module()), recognition)
+
+
+def _with_canonical_nodes(program: torch.export.ExportedProgram) -> torch.export.ExportedProgram:
+    """Calls of our operators become `com.apa` nodes, as our modules make them."""
+    return program.run_decompositions({op._opoverload: symbolic_of(kind) for kind, op in OPERATORS.items()})
 
 
 @contextmanager

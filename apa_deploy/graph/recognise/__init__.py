@@ -19,7 +19,7 @@ from ..node import DOMAIN, VERSION, activations, subgraphs
 from .found import Fold, Recognition, Refusal
 from .rewrite import drop_initializers, rewritten, used_values
 from .scope import Scope
-from .search import Search
+from .search import Search, name_of
 from .types import inferred
 
 __all__ = ["Fold", "Recognition", "Refusal", "recognise"]
@@ -35,7 +35,7 @@ def recognise(model: onnx.ModelProto) -> Recognition:
     searches = _searched(scopes, in_company=kept > 0)
     if not kept and any(search.found for search in searches):
         searches = _searched(scopes, in_company=True)
-    names = {node.name for scope in scopes for node in activations(scope.graph)}
+    names = _name_kept([node for scope in scopes for node in activations(scope.graph)])
     found = [list(_uniquely_named(search.found, names)) for search in searches]
     used = used_values(model.graph)
     for scope, folds in reversed(list(zip(scopes, found, strict=True))):  # inner graphs first
@@ -63,14 +63,27 @@ def _searched(scopes: Sequence[Scope], *, in_company: bool) -> list[Search]:
     return searches
 
 
+def _name_kept(nodes: Sequence[onnx.NodeProto]) -> set[str]:
+    """Name canonical nodes after their modules, where torch recorded them; the names."""
+    names: set[str] = set()
+    for node in nodes:
+        node.name = _free(name_of(node), names)
+    return names
+
+
+def _free(wanted: str, taken: set[str]) -> str:
+    """`wanted`, numbered if need be; it is taken then."""
+    name, count = wanted, 1
+    while name in taken:
+        count += 1
+        name = f"{wanted}_{count}"
+    taken.add(name)
+    return name
+
+
 def _uniquely_named(folds: Sequence[Fold], taken: set[str]) -> Iterator[Fold]:
     for fold in folds:
-        name, count = fold.name, 1
-        while name in taken:
-            count += 1
-            name = f"{fold.name}_{count}"
-        taken.add(name)
-        yield replace(fold, name=name)
+        yield replace(fold, name=_free(fold.name, taken))
 
 
 def _declare_types(scope: Scope, folds: Sequence[Fold]) -> None:
