@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
 
 from . import architectures
@@ -126,7 +125,9 @@ def load(
 
         _refuse_for_onnx(weights=weights != "model", arch=arch, classif_norm=classif_norm, floor=floor, model=model)
         return model_from_onnx(path, input_shape)
-    loaded = _trusted(path, weights, input_shape) if trust_pickle else None
+    if path.suffix == ".pt2" and trust_pickle and path.is_file():
+        return _program(path, input_shape)
+    loaded = _trusted(path, weights) if trust_pickle else None
     if loaded is None:
         checkpoint = _checkpoint(path, weights, trust_pickle)
         loaded = _own(checkpoint, model) if model else _upstream(checkpoint, classif_norm, floor)
@@ -137,15 +138,19 @@ def load(
     return loaded
 
 
-def _trusted(path: Path, weights: str, input_shape: Shape | None) -> Model | None:
+def _program(path: Path, input_shape: Shape | None) -> Model:
+    from .onnx_model import model_from_program
+
+    loaded = model_from_program(read_trusted(path), path, input_shape)
+    _record_source(loaded.metadata, path)
+    return loaded
+
+
+def _trusted(path: Path, weights: str) -> Model | None:
     """The pickled module in a file, or None where it holds none."""
     if not path.is_file():
         return None
     module = read_trusted(path, weights)
-    if isinstance(module, torch.export.ExportedProgram):
-        from .onnx_model import model_from_program
-
-        return model_from_program(module, path, input_shape)
     if not isinstance(module, nn.Module):
         return None
     metadata = Metadata(type(module).__name__, weights=weights, notices=(NOTICE,))
@@ -267,6 +272,9 @@ def _check_architecture(wanted: str | None, found: str) -> None:
 def _check_input_shape(loaded: Model) -> None:
     if loaded.input_shape is None:
         return
+    if len(loaded.input_shape) != 3:
+        saw = f"--input-shape {'x'.join(map(str, loaded.input_shape))} for {loaded.metadata.architecture}"
+        raise InputError(saw, "an image, CxHxW", "Give three sizes, e.g. 3x224x224.")
     _, height, width = loaded.input_shape
     if loaded.metadata.square and (height != width or height % 4):
         raise InputError(

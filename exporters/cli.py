@@ -65,7 +65,7 @@ def _add_loading(group: argparse._ArgumentGroup) -> None:
 
 
 def _add_graph(group: argparse._ArgumentGroup) -> None:
-    group.add_argument("--input-shape", metavar="CxHxW", type=_shape, help="e.g. 3x224x224")
+    group.add_argument("--input-shape", metavar="CxHxW", type=_shape, help="e.g. 3x224x224; other ranks for .onnx")
     group.add_argument(
         "--batch", type=_batch, metavar="N|MIN:OPT:MAX", help="fixed batch (default: dynamic; engines 1:8:32)"
     )
@@ -108,14 +108,14 @@ def _deployment(options: argparse.Namespace) -> Deployment:
 
 def _add_verification(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--no-verify", action="store_true", help="skip the parity gate")
-    group.add_argument("--inputs", type=Path, metavar="NPZ", help="verify on these: array 'input', (N, C, H, W)")
+    group.add_argument("--inputs", type=Path, metavar="NPZ", help="verify on these: an array an input, by its name")
 
 
 def _shape(text: str) -> Shape:
-    match = re.fullmatch(r"(\d+)x(\d+)x(\d+)", text)
-    if not match or "0" in match.groups():
+    sizes = text.split("x")
+    if not all(re.fullmatch(r"0*[1-9]\d*", size) for size in sizes):
         raise argparse.ArgumentTypeError(f"{text!r}: wanted CxHxW with positive sizes, e.g. 3x224x224")
-    return int(match[1]), int(match[2]), int(match[3])
+    return tuple(map(int, sizes))
 
 
 def _batch(text: str) -> int | tuple[int, int, int]:
@@ -153,6 +153,7 @@ def _export(options: argparse.Namespace) -> int:
     )
     if options.explain:
         _explain(model)
+    _check_graph_options(model, options)
     try:
         passport = _made(deployed(model, _deployment(options)), output, options)
     except ParityError as error:
@@ -203,6 +204,14 @@ def _check_engine_options(options: argparse.Namespace) -> None:
     ):
         if given:
             raise InputError(f"{name} with --format {options.format}", f"--format {RTX}", "Leave it out.")
+
+
+def _check_graph_options(model: Model, options: argparse.Namespace) -> None:
+    """Options that change a torch module before it is traced; a graph is exported as it is."""
+    given = [f"--{name}" for name in ("preprocess", "iif", "softmax") if getattr(options, name)]
+    if given and isinstance(model.module, OriginalGraph):
+        saw = f"{given[0]} with {model.metadata.source}"
+        raise InputError(saw, "a checkpoint", "Put it into the network before it is exported to that file.")
 
 
 def _default_output(source: Path, format: str) -> Path:

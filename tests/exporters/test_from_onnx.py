@@ -11,6 +11,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 import apa_deploy
 from apa_deploy.errors import InputError
+from apa_deploy.graph.precision import HALF_ELEMENT, UNIT_ROUNDOFF
 from apa_deploy.parity.report import ParityError
 from exporters import onnx as exporter
 from exporters.cli import main
@@ -61,7 +62,8 @@ def test_the_passport_and_metadata(tmp_path):
     assert [(f.name, f.bytes) for f in passport.inputs] == [("theirs.onnx", Path("theirs.onnx").stat().st_size)]
     facts = {p.key: p.value for p in out.metadata_props}
     assert (facts["names"], facts["apa.source"]) == ("{0: 'cat'}", "theirs.onnx")
-    assert json.loads(facts["apa.activations"]) == {"act": {"lambda": [0.5], "kappa": [pytest.approx(0.9)]}}
+    recorded = json.loads(facts["apa.activations"])["act"]
+    assert (recorded["kind"], recorded["lambda"], recorded["kappa"]) == ("AGLU", [0.5], [pytest.approx(0.9)])
 
 
 @pytest.mark.parametrize("format", FORMATS)
@@ -117,6 +119,56 @@ def test_users_inputs_by_name():
         np.savez("bad.npz", **arrays)
         with pytest.raises(InputError, match=saw):
             export(source, inputs=Path("bad.npz"))
+
+
+@pytest.mark.parametrize("precision", ["fp16", "bf16"])
+@pytest.mark.parametrize("path", [FILES[0], FILES[-1]], ids=lambda p: p.stem)
+def test_half_precision(path, precision):
+    """From opset 11 and from dynamo; the limit rests on what storing alone costs the original graph."""
+    passport, model = export(path, precision=precision, format="onnx-custom")
+    assert len(passport.parity.activations) >= len(TRUTH)
+    for check in passport.parity.outputs:
+        assert 0 < check.stored_max_rel < 2 * UNIT_ROUNDOFF[precision]  # a logistic head: values at most 1
+    element = HALF_ELEMENT[precision]
+    assert any(t.data_type == element for t in model.graph.initializer)
+
+
+def test_half_precision_with_several_inputs_and_control_flow():
+    passport, _ = export(save(two_inputs()), input_shape=(3, 8, 8), precision="fp16")
+    assert {c.name for c in passport.parity.outputs} == {"y", "best"}
+    passport, _ = export(save(if_model("AGLU")), precision="fp16")
+    assert passport.parity.passed
+    assert [a.kind for a in passport.activations] == ["AGLU"]
+
+
+def test_a_planted_fault_in_half_precision(monkeypatch):
+    """kappa off by 2 %: more than four times what storing costs."""
+    planted(monkeypatch, {"kappa": 0.918})
+    with pytest.raises(ParityError):
+        export(
+            save(spellings.spelled(spellings.softplus_neg, "AGLU", 0.5, 0.9, shape=("N", 3, 8, 8))),
+            precision="fp16",
+        )
+
+
+def test_tokens_by_the_command(capsys):
+    source = save(spellings.spelled(spellings.softplus_neg, "AGLU", 0.5, 0.9, shape=("N", "T", 3)))
+    assert main([str(source), "--input-shape", "5x3", "--no-verify"]) == 0
+    assert json.loads(Path("theirs.apa.onnx.passport.json").read_text())["input_shape"] == [5, 3]
+
+
+def test_an_engine(capsys):
+    """A file with a fixed batch decides the engine's; a second input has a shape of its own."""
+    pytest.importorskip("tensorrt_rtx", reason="the extra rtx is not installed")
+    source = save(spellings.spelled(spellings.softplus_neg, "AGLU", 0.5, 0.9, shape=(2, 3, 8, 8)), "net.onnx")
+    assert main([str(source), "--format", "trt-rtx", "--precision", "fp16", "--json"]) == 0
+    made = json.loads(capsys.readouterr().out)
+    assert made["build"]["batches"] == [2, 2, 2]
+    assert made["parity"]["passed"]
+    assert Path("net.engine").stat().st_size > 0
+    save(two_inputs())
+    assert main(["theirs.onnx", "--format", "trt-rtx", "--input-shape", "3x8x8", "--batch", "1:2:4", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["build"]["batches"] == [1, 2, 4]
 
 
 def test_open_dimensions_are_said(capsys):
@@ -206,6 +258,7 @@ MISUSE = [
     ("its own name", ["net.onnx", "-o", "net.onnx", "--force"], "another file than the source"),
     ("another size", ["net.onnx", "--input-shape", "4x8x8"], "Give the open dimensions only"),
     ("--arch", ["net.onnx", "--arch", "resnet50"], "--arch with an .onnx file"),
+    ("--softmax", ["net.onnx", "--softmax"], "--softmax with net.onnx"),
     ("no model", ["none.onnx"], "No such file"),
 ]
 
