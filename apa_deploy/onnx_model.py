@@ -19,6 +19,7 @@ from .files import sha256
 from .graph.node import DOMAIN, KINDS
 from .graph.recognise import recognise
 from .model import Metadata, Model, Shape
+from .original.foreign import foreign_part, up_to
 from .original.module import Engines, OriginalGraph
 from .original.program import graph_of_program
 from .trusted import NOTICE
@@ -79,6 +80,8 @@ def model_from_onnx(path: Path, input_shape: Shape | None = None) -> Model:
     folded = onnx.ModelProto()
     folded.CopyFrom(graph)
     recognition = recognise(folded)
+    foreign = foreign_part(graph)
+    engines = Engines(None if foreign else path, up_to(graph, foreign[1]) if foreign else graph, folded)
     metadata = Metadata(
         architecture=path.stem,
         source=path.name,
@@ -87,8 +90,8 @@ def model_from_onnx(path: Path, input_shape: Shape | None = None) -> Model:
         output_names=tuple(value.name for value in graph.graph.output),
     )
     shape, notices = sample_shape(graph, input_shape)
-    metadata.notices = notices
-    return Model(OriginalGraph(Engines(path, graph, folded), recognition), shape, metadata)
+    metadata.notices = (*notices, str(foreign[0])) if foreign else notices
+    return Model(OriginalGraph(engines, recognition), shape, metadata)
 
 
 def model_from_program(program: ExportedProgram, path: Path, input_shape: Shape | None = None) -> Model:

@@ -229,7 +229,8 @@ def _explain(model: Model) -> None:
 
 def _say_speed_up(model: Model, output: Path, options: argparse.Namespace) -> None:
     measurable = options.format in FORMATS and options.precision == "fp32" and not options.no_verify
-    if measurable and isinstance(model.module, OriginalGraph) and model.module.recognition.found:
+    original = model.module if isinstance(model.module, OriginalGraph) else None
+    if measurable and original and original.whole and original.recognition.found:
         library = custom_library() if options.format == "onnx-custom" else None
         wide_console().print(str(speed_up(model, output, options.batch, library)))
 

@@ -40,7 +40,7 @@ from apa_deploy.replace import Found
 from apa_deploy.runtimes.packages import conflict, installed_packages
 
 from .canonical import OPSETS, Canonical, TraceOptions, canonical, provenance, sites
-from .from_onnx import feeds_from_onnx
+from .from_onnx import feeds_from_onnx, runnable_part
 from .onnx_file import data_path, write_onnx
 
 FORMATS = ("onnx", "onnx-custom")
@@ -154,6 +154,8 @@ def _facts(metadata: Metadata, traced: Canonical) -> dict[str, object]:
 
 def _judged(path: Path, model: Model, traced: Canonical, places: list[Site], options: OnnxOptions) -> ParityReport:
     feeds, said = feeds_of(model, options.batch, options.inputs)
+    if isinstance(model.module, OriginalGraph) and not model.module.whole:
+        path, places = runnable_part(path, traced.output_names, places)
     with step("Verifying against the float64 module"):
         report = _gate(options.precision)(
             path,

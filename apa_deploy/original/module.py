@@ -74,18 +74,18 @@ class Engines:
     """The original's evaluations, made when first needed and shared by copies.
 
     Args:
-        path: what ONNX Runtime loads.
+        path: what ONNX Runtime loads; None where that is the part of it that `graph` holds.
         graph: the same, functions inlined: what is evaluated in float64.
         folded: the same, its activations folded into canonical nodes.
     """
 
-    def __init__(self, path: Path, graph: onnx.ModelProto, folded: onnx.ModelProto) -> None:
+    def __init__(self, path: Path | None, graph: onnx.ModelProto, folded: onnx.ModelProto) -> None:
         self.path, self.graph, self.folded = path, graph, folded
 
     @cached_property
     def float32(self) -> Any:
         """Canonical nodes may have come without bodies, from torch or Polygraphy: they get ours."""
-        if not any(all_activations(self.graph.graph)):
+        if self.path and not any(all_activations(self.graph.graph)):
             return plain_session(self.path)
         whole = onnx.ModelProto()
         whole.CopyFrom(self.graph)
@@ -145,6 +145,11 @@ class OriginalGraph(nn.Module):
     def graph(self) -> onnx.ModelProto:
         """As it came, functions inlined; not to be changed."""
         return self._engines.graph
+
+    @property
+    def whole(self) -> bool:
+        """Whether all of the file can be run here; else up to `output_names`: see `foreign`."""
+        return self._engines.path is not None
 
     @property
     def folded(self) -> onnx.ModelProto:
