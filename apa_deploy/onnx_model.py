@@ -16,7 +16,7 @@ from torch.export import ExportedProgram
 
 from .errors import InputError
 from .files import sha256
-from .graph.node import DOMAIN, KINDS
+from .graph.node import DOMAIN, KINDS, subgraphs
 from .graph.recognise import recognise
 from .model import Metadata, Model, Shape
 from .original.foreign import foreign_part, up_to
@@ -26,6 +26,7 @@ from .trusted import NOTICE
 
 # Tensors up to this size may say something to the converter (axes, shapes); larger ones are weights.
 _LARGEST_TOLD = 1024
+_FIRST_RESIZE_WITH_MODES = 11
 # Sizes for open dimensions: of images, and of anything else.
 _CHANNELS, _SIDE, _LENGTH = 3, 224, 16
 
@@ -192,9 +193,24 @@ def converted(model: onnx.ModelProto, opset: int) -> onnx.ModelProto:
         try:
             result = onnx.version_converter.convert_version(model, opset)
         except (RuntimeError, ValueError, onnx.version_converter.ConvertError) as error:
-            raise OpsetError(have, opset, str(error).splitlines()[0]) from error
+            reason = str(error).splitlines()[0].rpartition("failed: ")[2]  # without onnx's own source line
+            raise OpsetError(have, opset, reason) from error
     _put_back(result, model)
+    if have < _FIRST_RESIZE_WITH_MODES:
+        _keep_sampling(result.graph)
     return result
+
+
+def _keep_sampling(graph: onnx.GraphProto) -> None:
+    """Upsample and the first Resize sample at x / scale; the converter leaves Resize's default, half pixels."""
+    for node in graph.node:
+        if node.op_type == "Resize":
+            given = {attribute.name for attribute in node.attribute}
+            for name, value in (("coordinate_transformation_mode", "asymmetric"), ("nearest_mode", "floor")):
+                if name not in given:
+                    node.attribute.append(helper.make_attribute(name, value))
+        for inner in subgraphs(node):
+            _keep_sampling(inner)
 
 
 @contextmanager

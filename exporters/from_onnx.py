@@ -20,6 +20,7 @@ from apa_deploy.model import Model
 from apa_deploy.onnx_model import converted, opset_of
 from apa_deploy.original.foreign import up_to
 from apa_deploy.original.module import OriginalGraph
+from apa_deploy.original.session import save
 from apa_deploy.parity.graph_inputs import graph_feeds, user_graph_feeds
 from apa_deploy.parity.inputs import Feed
 from apa_deploy.parity.operator_gate import Site
@@ -112,8 +113,9 @@ def runnable_part(path: Path, outputs: Sequence[str], places: Sequence[Site]) ->
     """The part of the file at `path` before operators that nothing here runs, and its activations."""
     part = up_to(onnx.load(path), outputs)
     made = {output for node in part.graph.node for output in node.output}
-    onnx.save(part, path.with_name("runnable.onnx"))
-    return path.with_name("runnable.onnx"), [site for site in places if site.target in made]
+    runnable = path.with_name("runnable.onnx")
+    save(part, runnable)
+    return runnable, [site for site in places if site.target in made]
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from onnx import TensorProto, helper, numpy_helper
 import apa_deploy
 from apa_deploy.errors import InputError
 from apa_deploy.onnx_model import OnnxFileError, OpsetError, converted, load_onnx, opset_of, sample_shape
+from apa_deploy.original.session import plain_session
 from tests.graph.corpus.spellings import GENERAL, spelled
 
 UNIT = GENERAL["softplus, threshold by Greater"]
@@ -102,6 +103,45 @@ def test_conversion_keeps_weights_names_and_metadata():
     assert {p.key: p.value for p in after.metadata_props} == {"stride": "32"}
     kept = {tensor.name: tensor for tensor in after.graph.initializer}
     np.testing.assert_array_equal(numpy_helper.to_array(kept["w"]), weight)
+
+
+CUBE = np.random.default_rng(0).standard_normal((1, 3, 4, 4)).astype(np.float32)
+# Operators whose meaning or form changed before opset 18: opset, node, initializers.
+OLD = [
+    (9, ("Upsample", ["x", "s"], {"mode": "nearest"}), {"s": np.array([1, 1, 2, 2], "f")}),
+    (9, ("Upsample", ["x", "s"], {"mode": "linear"}), {"s": np.array([1, 1, 2, 2], "f")}),
+    (10, ("Resize", ["x", "s"], {"mode": "linear"}), {"s": np.array([1, 1, 2, 2], "f")}),
+    (9, ("Pad", ["x"], {"pads": [0, 0, 1, 1, 0, 0, 1, 1]}), {}),
+    (9, ("Clip", ["x"], {"min": 0.0, "max": 0.5}), {}),
+    (9, ("Slice", ["x"], {"axes": [1], "starts": [0], "ends": [2]}), {}),
+    (11, ("Softmax", ["x"], {"axis": 1}), {}),
+    (11, ("Squeeze", ["x"], {"axes": [0]}), {}),
+    (11, ("ReduceSum", ["x"], {"axes": [1]}), {}),
+    (13, ("ReduceMean", ["x"], {"axes": [1]}), {}),
+]
+
+
+@pytest.mark.parametrize(
+    ("opset", "node", "weights"), OLD, ids=[f"{o} {n[0]} {n[2].get('mode', '')}" for o, n, _ in OLD]
+)
+@pytest.mark.parametrize("nested", [False, True], ids=["", "in a branch"])
+def test_old_operators_mean_the_same_in_18(opset, node, weights, nested):
+    operator, inputs, attributes = node
+    nodes = [helper.make_node(operator, inputs, ["y"], **attributes)]
+    y = helper.make_tensor_value_info("y", TensorProto.FLOAT, None)
+    tensors = [numpy_helper.from_array(array, name) for name, array in weights.items()]
+    if nested:
+        branch = helper.make_graph([helper.make_node(operator, inputs, ["b"], **attributes)], "b", [],
+                                   [helper.make_tensor_value_info("b", TensorProto.FLOAT, None)])  # fmt: skip
+        nodes = [helper.make_node("If", ["c"], ["y"], then_branch=branch, else_branch=branch)]
+        tensors.append(numpy_helper.from_array(np.array(True), "c"))
+    x = helper.make_tensor_value_info("x", TensorProto.FLOAT, CUBE.shape)
+    graph = helper.make_graph(nodes, "g", [x], [y], tensors)
+    before = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=7)
+    values = [
+        plain_session(m.SerializeToString()).run(None, {"x": CUBE})[0] for m in (before, converted(before, 18))
+    ]
+    np.testing.assert_allclose(values[1], values[0], rtol=1e-6, atol=1e-6)
 
 
 def test_an_operator_that_cannot_be_converted():

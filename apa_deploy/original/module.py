@@ -26,7 +26,7 @@ from ..graph.recognise import Recognition
 from ..graph.recognise.cut import Cut
 from ..graph.widen import widened
 from .operators import stored_array
-from .session import plain_session
+from .session import plain_session, session_of
 from .stored import stored
 
 
@@ -89,7 +89,7 @@ class Engines:
             return plain_session(self.path)
         whole = onnx.ModelProto()
         whole.CopyFrom(self.graph)
-        return plain_session(with_functions(whole).SerializeToString())
+        return session_of(with_functions(whole))
 
     @cached_property
     def float64(self) -> Any:
@@ -105,7 +105,9 @@ def _evaluator(model: onnx.ModelProto) -> Any:
 
     from .operators import OPERATORS
 
-    return ReferenceEvaluator(model, new_ops=OPERATORS)
+    evaluator = ReferenceEvaluator(model, new_ops=OPERATORS)
+    del model.graph.initializer[:]  # it holds them as arrays
+    return evaluator
 
 
 class OriginalGraph(nn.Module):

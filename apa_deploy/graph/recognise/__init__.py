@@ -16,11 +16,11 @@ import onnx
 from onnx import helper
 
 from ..node import DOMAIN, VERSION, activations, subgraphs
+from ..values import inferred
 from .found import Fold, Recognition, Refusal
 from .rewrite import drop_initializers, rewritten, used_values
 from .scope import Scope
 from .search import Search, name_of
-from .types import inferred
 
 __all__ = ["Fold", "Recognition", "Refusal", "recognise"]
 
