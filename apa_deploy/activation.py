@@ -20,6 +20,7 @@ What every function and module here answers, in any float type:
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
 from typing import ClassVar
 
 import numpy as np
@@ -28,6 +29,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 
 from .errors import InputError
+from .functional import FORMULAS, OPERATORS, limit_below
 from .graph.node import DOMAIN, GATE, UNIT, VERSION, Parameters, attributes
 
 Float64 = NDArray[np.float64]
@@ -39,14 +41,6 @@ class ParameterError(InputError):
     def __init__(self, name: str, value: object, wanted: str) -> None:
         super().__init__(f"{name} = {value}", wanted, "Check the training run that made these weights.")
         self.name, self.value = name, value
-
-
-def limit_below(dtype: torch.dtype) -> float:
-    """The lambda up to which the limit exp(-exp(-kappa*z)) is exact to `dtype`: its machine epsilon.
-
-    The limit differs from APA by at most 0.271 * lambda: max over t of lambda/2 * t^2 * exp(-t).
-    """
-    return float(torch.finfo(dtype).eps)
 
 
 def apa_float64(z: ArrayLike, lambda_: ArrayLike, kappa: ArrayLike) -> Float64:
@@ -90,6 +84,17 @@ def effective_parameters(lambda_: ArrayLike, kappa: ArrayLike, axis: int = 1) ->
     return Parameters(lam, k, axis)
 
 
+def symbolic_of(kind: str) -> Callable[..., Tensor]:
+    """What torch.onnx writes as one canonical node; the arguments of `functional.apa`."""
+
+    def symbolic(x: Tensor, lambda_: Sequence[float], kappa: Sequence[float], axis: int) -> Tensor:
+        attrs = attributes(Parameters(tuple(lambda_), tuple(kappa), axis))
+        name = f"{DOMAIN}::{kind}"
+        return torch.onnx.ops.symbolic(name, (x,), attrs=attrs, dtype=x.dtype, shape=x.shape, version=VERSION)
+
+    return symbolic
+
+
 class _Activation(nn.Module):
     """Shared body of `APA` and `AGLU`.
 
@@ -97,9 +102,11 @@ class _Activation(nn.Module):
         lambda_: effective lambda >= 0; a float, or C of them (one a channel along `axis`).
         kappa: any finite value; a float, or C of them.
         axis: where the channels lie; negative counts from the end.
+        inplace: not done; networks pass it to whatever stands in for their ReLU.
 
-    The parameters are Python floats, not buffers: `.double()` of a float32 network then computes with
-    them exactly. Half inputs are computed in float32 and rounded once.
+    Under torch.compile and torch.export a call is one node, `torch.ops.apa.aglu` or `.apa`. The parameters are
+    Python floats, not buffers: `.double()` of a float32 network then computes with them exactly. Half inputs
+    are computed in float32 and rounded once.
 
     Raises:
         ParameterError: see `effective_parameters`.
@@ -107,17 +114,20 @@ class _Activation(nn.Module):
 
     kind: ClassVar[str]
 
-    def __init__(self, lambda_: ArrayLike = 1.0, kappa: ArrayLike = 1.0, axis: int = 1) -> None:
+    def __init__(
+        self, lambda_: ArrayLike = 1.0, kappa: ArrayLike = 1.0, axis: int = 1, *, inplace: bool = False
+    ) -> None:
         super().__init__()
         self.effective = effective_parameters(lambda_, kappa, axis)
 
     def forward(self, x: Tensor) -> Tensor:
         """The activation of `x`, elementwise, in its own float type and shape."""
+        e = self.effective
         if torch.onnx.is_in_onnx_export():
-            return self._symbolic(x)
-        if x.dtype in (torch.float16, torch.bfloat16):
-            return self._of(x.float()).to(x.dtype)
-        return self._of(x)
+            return symbolic_of(self.kind)(x, e.lambda_, e.kappa, e.axis)
+        run = (OPERATORS if torch.compiler.is_compiling() else FORMULAS)[self.kind]
+        answer: Tensor = run(x, e.lambda_, e.kappa, e.axis)
+        return answer
 
     def extra_repr(self) -> str:
         e = self.effective
@@ -125,53 +135,17 @@ class _Activation(nn.Module):
             return f"lambda={e.lambda_[0]:.6g}, kappa={e.kappa[0]:.6g}"
         return f"{max(len(e.lambda_), len(e.kappa))} channels along axis {e.axis}"
 
-    def _symbolic(self, x: Tensor) -> Tensor:
-        return torch.onnx.ops.symbolic(
-            f"{DOMAIN}::{self.kind}",
-            (x,),
-            attrs=attributes(self.effective),
-            dtype=x.dtype,
-            shape=x.shape,
-            version=VERSION,
-        )
-
-    def _of(self, x: Tensor) -> Tensor:
-        raise NotImplementedError
-
-    def _gate(self, x: Tensor) -> Tensor:
-        lam, k = (self._along_axis(values, x) for values in (self.effective.lambda_, self.effective.kappa))
-        limit = torch.exp(-torch.exp(-k * x))
-        ordinary = lam > limit_below(x.dtype)
-        if not ordinary.any():
-            return limit
-        positive = torch.where(ordinary, lam, 1.0)
-        t = positive.log() - k * x
-        general = torch.exp(-(t.clamp(min=0) + torch.log1p(torch.exp(-t.abs()))) / positive)
-        return general if ordinary.all() else torch.where(ordinary, general, limit)
-
-    def _along_axis(self, values: tuple[float, ...], x: Tensor) -> Tensor:
-        shape = [1] * x.ndim
-        if len(values) > 1:
-            shape[self.effective.axis] = len(values)
-        return torch.tensor(values, dtype=x.dtype, device=x.device).reshape(shape)
-
 
 class APA(_Activation):
     """The gate: x -> (1 + lambda*exp(-kappa*x))^(-1/lambda), between 0 and 1."""
 
     kind = GATE
 
-    def _of(self, x: Tensor) -> Tensor:
-        return self._gate(x)
-
 
 class AGLU(_Activation):
     """The unit: x -> x * APA(x)."""
 
     kind = UNIT
-
-    def _of(self, x: Tensor) -> Tensor:
-        return x * self._gate(x)
 
 
 MODULES: dict[str, type[_Activation]] = {GATE: APA, UNIT: AGLU}

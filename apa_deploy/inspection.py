@@ -17,8 +17,11 @@ from torch import Tensor
 from .activation import MODULES, REFERENCE, effective_parameters
 from .errors import InputError
 from .graph.decompose import decomposition_of
-from .graph.node import UNIT, Parameters, activations, read_parameters
+from .graph.node import UNIT, Parameters, all_activations, read_parameters
+from .graph.recognise import recognise
 from .model import load
+from .onnx_model import load_onnx
+from .original.module import OriginalGraph
 from .replace import replace_activations
 
 # The span in which the activations of trained networks work; beyond it they are flat or linear.
@@ -46,14 +49,15 @@ class Inspected:
 
 
 def inspected(path: Path, trust_pickle: bool = False) -> list[Inspected]:
-    """The activations of a checkpoint, or of an ONNX file with `com.apa` nodes or our metadata.
+    """The activations of a checkpoint or an ONNX file: `com.apa` nodes, our metadata, or what is recognised.
 
     Raises:
         InputError: the file cannot be read as either.
     """
     if path.suffix == ".onnx":
         return _of_onnx(path)
-    return inspected_module(load(path, trust_pickle=trust_pickle).module)
+    module = load(path, trust_pickle=trust_pickle).module
+    return _of_graph(module.folded) if isinstance(module, OriginalGraph) else inspected_module(module)
 
 
 def inspected_module(module: torch.nn.Module) -> list[Inspected]:
@@ -73,8 +77,17 @@ def _of_onnx(path: Path) -> list[Inspected]:
         raise InputError(f"{path.name}: {error}", "an ONNX model", "Check the file.") from error
     if not model.graph.node:
         raise InputError(f"{path.name}: no graph", "an ONNX model", "Check the file.")
-    nodes = [_record(n.name, n.op_type, "-", read_parameters(n)) for n in activations(model.graph)]
-    return nodes or _of_metadata(model)
+    return _of_graph(model) or _of_metadata(model) or _of_graph(_folded(path))
+
+
+def _of_graph(model: onnx.ModelProto) -> list[Inspected]:
+    return [_record(n.name, n.op_type, "-", read_parameters(n)) for n in all_activations(model.graph)]
+
+
+def _folded(path: Path) -> onnx.ModelProto:
+    model = load_onnx(path)
+    recognise(model)
+    return model
 
 
 def _of_metadata(model: onnx.ModelProto) -> list[Inspected]:

@@ -19,7 +19,7 @@ from .files import sha256
 from .replace import FLOORS
 from .trusted import NOTICE, read_trusted, ready
 
-Shape = tuple[int, int, int]
+Shape = tuple[int, ...]
 _CIFAR_SIDE, _IMAGENET_SIDE, _LARGEST_SIDE = 32, 224, 2048
 
 
@@ -66,7 +66,7 @@ class InputSpec:
 
 @dataclass
 class Model:
-    """`module`: torch module, eval mode, float32. `input_shape`: (C, H, W), or None where the file says none.
+    """`module`: torch module, eval mode, float32. `input_shape`: of one sample, e.g. (C, H, W), or None.
 
     `pixels`: nhwc or nchw where the module takes uint8 pixels in that layout; None: float32 (N, C, H, W).
     """
@@ -102,7 +102,8 @@ def load(
 ) -> Model:
     """Load a checkpoint: upstream's `.pth` in every layout, mmdet's, a bare state dict, `.safetensors`.
 
-    Nothing in the file is executed. The architecture is inferred from keys and shapes.
+    Nothing in the file is executed. The architecture is inferred from keys and shapes. An `.onnx` file of any
+    exporter is loaded as well: its activations are recognised in the graph, and it is its own reference.
 
     Args:
         path: the file.
@@ -119,6 +120,13 @@ def load(
     """
     path = Path(path)
     _check_options(weights, classif_norm, floor)
+    if path.suffix == ".onnx":
+        from .onnx_model import model_from_onnx
+
+        _refuse_for_onnx(weights=weights != "model", arch=arch, classif_norm=classif_norm, floor=floor, model=model)
+        return model_from_onnx(path, input_shape)
+    if path.suffix == ".pt2" and trust_pickle and path.is_file():
+        return _program(path, input_shape)
     loaded = _trusted(path, weights) if trust_pickle else None
     if loaded is None:
         checkpoint = _checkpoint(path, weights, trust_pickle)
@@ -139,6 +147,14 @@ def load_module(factory: str, input_shape: Shape | None = None) -> Model:
     module = _made(factory).float()
     module.train(False)
     return Model(module, input_shape, Metadata(factory))
+
+
+def _program(path: Path, input_shape: Shape | None) -> Model:
+    from .onnx_model import model_from_program
+
+    loaded = model_from_program(read_trusted(path), path, input_shape)
+    _record_source(loaded.metadata, path)
+    return loaded
 
 
 def _trusted(path: Path, weights: str) -> Model | None:
@@ -249,6 +265,14 @@ def _check_options(weights: str, classif_norm: str | None, floor: str | None) ->
             raise InputError(f"--{option} {value}", f"one of {', '.join(legal)}", "Choose one of these.")
 
 
+def _refuse_for_onnx(**options: object) -> None:
+    given = [f"--{name.replace('_', '-')}" for name, value in options.items() if value]
+    if given:
+        raise InputError(
+            f"{', '.join(given)} with an .onnx file", "a checkpoint", "Leave it out: the graph says it all."
+        )
+
+
 def _check_architecture(wanted: str | None, found: str) -> None:
     if wanted is not None and wanted not in (found, found.removeprefix("mmdet ")):
         raise InputError(
@@ -259,6 +283,9 @@ def _check_architecture(wanted: str | None, found: str) -> None:
 def _check_input_shape(loaded: Model) -> None:
     if loaded.input_shape is None:
         return
+    if len(loaded.input_shape) != 3:
+        saw = f"--input-shape {'x'.join(map(str, loaded.input_shape))} for {loaded.metadata.architecture}"
+        raise InputError(saw, "an image, CxHxW", "Give three sizes, e.g. 3x224x224.")
     _, height, width = loaded.input_shape
     if loaded.metadata.square and (height != width or height % 4):
         raise InputError(

@@ -101,7 +101,7 @@ class Passport(BaseModel):
     options: dict[str, Any]
     architecture: str
     weights: str
-    input_shape: tuple[int, int, int]
+    input_shape: tuple[int, ...]
     output_names: list[str]
     inputs: list[FileRecord]
     outputs: list[FileRecord]

@@ -23,7 +23,7 @@ _KEYS = {"model": ("model", "ema"), "ema": ("ema", "model_ema")}
 
 
 def read_trusted(path: Path, weights: str = "model") -> Any:
-    """The module in a file, or the file's content where it holds none.
+    """The module in a file, the program in a `.pt2`, or the file's content where it holds neither.
 
     Raises:
         CheckpointError: the file cannot be read.
@@ -39,6 +39,8 @@ def read_trusted(path: Path, weights: str = "model") -> Any:
         reason = (str(error).splitlines() or [""])[0][:200]
         saw = f"{type(error).__name__} while loading ({reason})"
         raise CheckpointError(path, saw, "a file that torch.load reads", "Check the file.") from error
+    if isinstance(content, torch.export.ExportedProgram):
+        return content
     module = _module_in(content, _KEYS[weights])
     return content if module is None else module
 
@@ -47,8 +49,6 @@ def _module_in(content: Any, keys: tuple[str, ...]) -> nn.Module | None:
     """A module found by its type: the content itself, or under the usual keys, or under any other."""
     if isinstance(content, nn.Module):
         return content
-    if isinstance(content, torch.export.ExportedProgram):
-        return content.module()
     if not isinstance(content, Mapping):
         return None
     values = [*(content.get(key) for key in keys), *content.values()]
@@ -56,6 +56,5 @@ def _module_in(content: Any, keys: tuple[str, ...]) -> nn.Module | None:
 
 
 def ready(module: nn.Module) -> nn.Module:
-    """`module` in float32 and eval mode; a program of torch.export knows no modes."""
-    module = module.float().requires_grad_(False)
-    return module if isinstance(module, torch.fx.GraphModule) else module.eval()
+    """`module` in float32 and eval mode."""
+    return module.float().requires_grad_(False).eval()

@@ -8,13 +8,9 @@ from __future__ import annotations
 
 import copy
 import json
-import logging
 import re
-import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from collections.abc import Sequence
 from dataclasses import dataclass
-from io import StringIO
 from typing import Any
 
 import onnx
@@ -26,6 +22,8 @@ from apa_deploy.errors import InputError
 from apa_deploy.graph.narrow import narrowed
 from apa_deploy.graph.node import activations, is_activation
 from apa_deploy.model import InputSpec, Model
+from apa_deploy.original.module import OriginalGraph
+from apa_deploy.original.program import quiet_torch
 from apa_deploy.parity.inputs import INPUT, seeded_feeds
 from apa_deploy.replace import Replacements, replace_activations
 
@@ -71,6 +69,10 @@ def canonical(model: Model, options: TraceOptions) -> Canonical:
     """
     if options.opset not in OPSETS:
         raise InputError(f"--opset {options.opset}", "18 to 23", "Leave --opset out for 18.")
+    if isinstance(model.module, OriginalGraph):
+        from .from_onnx import canonical_from_onnx
+
+        return canonical_from_onnx(model, options)
     module = copy.deepcopy(model.module).double().requires_grad_(False)
     replacements = replace_activations(module)
     example = _example(model.input, options)
@@ -116,7 +118,7 @@ def _traced(
 ) -> onnx.ModelProto:
     """Height and width are dynamic where the network allows, the batch unless it is fixed."""
     dynamic = {axis: torch.export.Dim.AUTO for axis in spec.axes if axis or not options.batch}
-    with _quiet():
+    with quiet_torch():
         try:
             program = torch.onnx.export(
                 module,
@@ -133,20 +135,6 @@ def _traced(
             raise ExportError((str(cause).splitlines() or [type(cause).__name__])[0][:200]) from error
     assert program is not None  # torch returns None only without dynamo
     return program.model_proto
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """torch.onnx reports its steps by print, warnings and logging."""
-    logger = logging.getLogger("torch.onnx")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings(), redirect_stdout(StringIO()), redirect_stderr(StringIO()):
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logger.setLevel(level)
 
 
 def _name_after_modules(proto: onnx.ModelProto) -> None:

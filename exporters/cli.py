@@ -18,13 +18,16 @@ from apa_deploy.errors import InputError
 from apa_deploy.graph.decompose import FORMS
 from apa_deploy.graph.precision import PRECISIONS
 from apa_deploy.model import Model, Shape, load
+from apa_deploy.original.module import OriginalGraph
 from apa_deploy.parity.report import ParityError
 from apa_deploy.passport import EngineBuild, Passport, dump
+from apa_deploy.progress import notice
 from apa_deploy.report import Report, check_report_path, write_report
 from apa_deploy.report.export import export_report, judged_report
 
 from .bundle import trtexec_lines
-from .onnx import FORMATS, OnnxOptions, export_onnx
+from .from_onnx import explained, speed_up
+from .onnx import FORMATS, OnnxOptions, custom_library, export_onnx
 from .tensorrt import FORMAT as TRT
 from .tensorrt import export_bundle, export_trt
 from .tensorrt_rtx import BATCHES, RtxOptions, export_rtx
@@ -43,7 +46,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = verb_parser("apa-export", __doc__ or "")
-    parser.add_argument("checkpoint", metavar="MODEL", type=Path, help="checkpoint: .pth, .pt or .safetensors")
+    source_help = ".pth, .pt, .safetensors, or anybody's .onnx"
+    parser.add_argument("checkpoint", metavar="MODEL", type=Path, help=source_help)
     parser.add_argument(
         "--format", choices=(*FORMATS, *_ENGINES), default="onnx", help="what to make (default: onnx)"
     )
@@ -60,11 +64,13 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _add_graph(group: argparse._ArgumentGroup) -> None:
-    group.add_argument("--input-shape", metavar="CxHxW", type=shape_of, help="e.g. 3x224x224")
+    shape_help = "e.g. 3x224x224; other ranks for .onnx"
+    group.add_argument("--input-shape", metavar="CxHxW", type=shape_of, help=shape_help)
     group.add_argument(
         "--batch", type=_batch, metavar="N|MIN:OPT:MAX", help="fixed batch (default: dynamic; engines 1:8:32)"
     )
     group.add_argument("--opset", type=int, default=18, help="18 (default) to 23")
+    group.add_argument("--explain", action="store_true", help="of an .onnx: say what was recognised, and what not")
     group.add_argument("--decomposition", choices=FORMS, default="anl", help="form of ordinary activations")
     group.add_argument("--precision", choices=PRECISIONS, default="fp32", help="of the graph (default: fp32)")
     group.add_argument("--half-io", action="store_true", help="inputs and outputs in that precision too")
@@ -98,7 +104,7 @@ def _add_trt(group: argparse._ArgumentGroup) -> None:
 
 def _add_verification(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--no-verify", action="store_true", help="skip the parity gate")
-    group.add_argument("--inputs", type=Path, metavar="NPZ", help="verify on these: array 'input', (N, C, H, W)")
+    group.add_argument("--inputs", type=Path, metavar="NPZ", help="verify on these: an array an input, by its name")
 
 
 def _shapes(text: str) -> tuple[Shape, Shape, Shape]:
@@ -130,14 +136,19 @@ def _capabilities(text: str) -> tuple[str, ...]:
 
 
 def _export(options: argparse.Namespace) -> int:
-    output = options.output or Path(options.checkpoint.stem + _SUFFIX[options.format])
+    output = options.output or _default_output(options.checkpoint, options.format)
     suffix = Path("x" + _SUFFIX[options.format]).suffix
     if output.suffix != suffix:
         raise InputError(f"-o {output}", f"a name that ends in {suffix}", "Runtimes choose their reader by it.")
     _check_engine_options(options)
+    if output.resolve() == options.checkpoint.resolve():
+        raise InputError(f"-o {output}", "another file than the source", "Choose another name.")
     check_report_path(options.report, force=options.force)
     sys.path.insert(0, "")  # --model finds packages of the current folder, as `python -m` does
     model = load(options.checkpoint, input_shape=options.input_shape, **loading_of(options))
+    if options.explain:
+        _explain(model)
+    _check_graph_options(model, options)
     try:
         passport = _made(deployed(model, deployment_of(options)), output, options)
     except ParityError as error:
@@ -150,6 +161,7 @@ def _export(options: argparse.Namespace) -> int:
         print(dump(passport), end="")
     else:
         summarise(passport, output)
+        _say_speed_up(model, output, options)
     return 0
 
 
@@ -233,6 +245,35 @@ def _check_engine_options(options: argparse.Namespace) -> None:
         if given and options.format not in formats:
             wanted = " or ".join(f"--format {format}" for format in formats)
             raise InputError(f"{name} with --format {options.format}", wanted, "Leave it out.")
+
+
+def _check_graph_options(model: Model, options: argparse.Namespace) -> None:
+    """Options that change a torch module before it is traced; a graph is exported as it is."""
+    given = [f"--{name}" for name in ("preprocess", "iif", "softmax") if getattr(options, name)]
+    if given and isinstance(model.module, OriginalGraph):
+        saw = f"{given[0]} with {model.metadata.source}"
+        raise InputError(saw, "a checkpoint", "Put it into the network before it is exported to that file.")
+
+
+def _default_output(source: Path, format: str) -> Path:
+    """Never the name of the source itself."""
+    mark = ".apa" if source.suffix == ".onnx" and _SUFFIX[format] == ".onnx" else ""
+    return Path(source.stem + mark + _SUFFIX[format])
+
+
+def _explain(model: Model) -> None:
+    if not isinstance(model.module, OriginalGraph):
+        raise InputError("--explain with a checkpoint", "an .onnx file", "Leave it out.")
+    for line in explained(model):
+        notice(line)
+
+
+def _say_speed_up(model: Model, output: Path, options: argparse.Namespace) -> None:
+    measurable = options.format in FORMATS and options.precision == "fp32" and not options.no_verify
+    original = model.module if isinstance(model.module, OriginalGraph) else None
+    if measurable and original and original.whole and original.recognition.found:
+        library = custom_library() if options.format == "onnx-custom" else None
+        wide_console().print(str(speed_up(model, output, options.batch, library)))
 
 
 def summarise(passport: Passport, output: Path) -> None:

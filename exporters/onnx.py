@@ -19,6 +19,7 @@ from apa_deploy.graph.node import DOMAIN, KINDS, Parameters
 from apa_deploy.graph.precision import LOWEST_OPSET, check_precision, in_precision
 from apa_deploy.model import InputSpec, Metadata, Model
 from apa_deploy.native import LibraryError, ort_library
+from apa_deploy.original.module import OriginalGraph
 from apa_deploy.parity.half import verify_half
 from apa_deploy.parity.inputs import INPUT, Feed, seeded_feeds, user_feeds
 from apa_deploy.parity.operator_gate import Site
@@ -39,6 +40,7 @@ from apa_deploy.replace import Found
 from apa_deploy.runtimes.packages import conflict, installed_packages
 
 from .canonical import OPSETS, Canonical, TraceOptions, canonical, provenance, sites
+from .from_onnx import feeds_from_onnx, runnable_part
 from .onnx_file import data_path, write_onnx
 
 FORMATS = ("onnx", "onnx-custom")
@@ -160,7 +162,9 @@ def _facts(metadata: Metadata, traced: Canonical) -> dict[str, object]:
 
 
 def _judged(path: Path, model: Model, traced: Canonical, places: list[Site], options: OnnxOptions) -> ParityReport:
-    feeds, said = _feeds(model.input, options)
+    feeds, said = feeds_of(model, options.batch, options.inputs)
+    if isinstance(model.module, OriginalGraph) and not model.module.whole:
+        path, places = runnable_part(path, traced.output_names, places)
     with step("Verifying against the float64 module"):
         report = _gate(options.precision)(
             path,
@@ -169,7 +173,7 @@ def _judged(path: Path, model: Model, traced: Canonical, places: list[Site], opt
             feeds,
             traced.output_names,
             inputs=said,
-            library=_library() if options.format == "onnx-custom" else None,
+            library=custom_library() if options.format == "onnx-custom" else None,
         )
     if not report.passed:
         raise ParityError(report)
@@ -180,7 +184,7 @@ def _gate(precision: str) -> Callable[..., ParityReport]:
     return verify if precision == "fp32" else partial(verify_half, precision=precision)
 
 
-def _library() -> Path | None:
+def custom_library() -> Path | None:
     """The fused operators, judged beside the function bodies where they are built."""
     try:
         return ort_library()
@@ -188,10 +192,14 @@ def _library() -> Path | None:
         return None
 
 
-def _feeds(spec: InputSpec, options: OnnxOptions) -> tuple[list[Feed], str]:
-    if options.inputs:
-        return user_feeds(options.inputs, INPUT, spec), options.inputs.name
-    return seeded_feeds(INPUT, spec, options.batch or 2), "seeded"
+def feeds_of(model: Model, batch: int | None, inputs: Path | None) -> tuple[list[Feed], str]:
+    """What to judge `model` on, and what the report says about it. `inputs`: the user's own."""
+    if isinstance(model.module, OriginalGraph):
+        return feeds_from_onnx(model, batch, inputs)
+    spec = model.input
+    if inputs:
+        return user_feeds(inputs, INPUT, spec), inputs.name
+    return seeded_feeds(INPUT, spec, batch or 2), "seeded"
 
 
 def _passport(

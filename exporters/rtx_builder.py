@@ -109,13 +109,20 @@ def _configured(builder: Any, network: Any, job: dict[str, Any]) -> Any:
         config.num_compute_capabilities = len(job["capabilities"])
         for i, name in enumerate(job["capabilities"]):
             config.set_compute_capability(getattr(trt.ComputeCapability, name), i)
-    source = network.get_input(0)
-    if -1 in source.shape:
-        sample = job["sample_shape"]
-        profile = builder.create_optimization_profile()
-        profile.set_shape(source.name, *((batch, *sample) for batch in job["batches"]))
-        config.add_optimization_profile(profile)
+    sources = [network.get_input(i) for i in range(network.num_inputs)]
+    if any(-1 in source.shape for source in sources):
+        config.add_optimization_profile(_profile(builder, sources, job))
     return config
+
+
+def _profile(builder: Any, sources: list[Any], job: dict[str, Any]) -> Any:
+    profile = builder.create_optimization_profile()
+    for source in sources:
+        if -1 in source.shape:
+            sample = job["other_shapes"].get(source.name, job["sample_shape"])
+            batches = job["batches"] if source.shape[0] == -1 else [source.shape[0]] * 3
+            profile.set_shape(source.name, *((batch, *sample) for batch in batches))
+    return profile
 
 
 def launches(layers: str) -> dict[str, int]:

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from apa_deploy.model import Model
-from apa_deploy.parity.inputs import INPUT, Feed, seeded_feeds
+from apa_deploy.parity.inputs import Feed
 from apa_deploy.parity.recorded import check_recorded
 from apa_deploy.parity.report import OutputCheck
 from apa_deploy.passport import Passport
@@ -23,17 +23,22 @@ RUNNER = "TensorRT for RTX"
 _SCRIPT = Path(__file__).with_name("rtx_execute.py")
 
 
-def executed(engine: Path, model: Model, passport: Passport, batch: int, precision: str) -> list[OutputCheck]:
-    """Checks of every output on seeded inputs; none, and a notice, where the engine does not run here."""
-    feeds = seeded_feeds(INPUT, model.input, batch)
+def executed(
+    engine: Path, model: Model, passport: Passport, feeds: Sequence[Feed], precision: str
+) -> list[OutputCheck]:
+    """Checks of every output on `feeds`; none, and a notice, where the engine does not run here."""
     given = feeds
     if passport.options.get("half_io") and precision == "fp16":
-        given = [{name: array.astype(np.float16) for name, array in feed.items()} for feed in feeds]
+        given = [{name: _half(array) for name, array in feed.items()} for feed in feeds]
     recorded = _recorded(engine, given)
     if recorded is None:
         return []
     paths = [activation.path for activation in passport.activations]
     return check_recorded(recorded, RUNNER, model.module, paths, feeds, passport.output_names, precision)
+
+
+def _half(array: np.ndarray) -> np.ndarray:
+    return array.astype(np.float16) if array.dtype == np.float32 else array
 
 
 def _recorded(engine: Path, feeds: Sequence[Feed]) -> list[dict[str, np.ndarray]] | None:

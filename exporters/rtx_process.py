@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from .child import EngineError, Report, last_lines, last_report
@@ -16,7 +16,8 @@ _SCRIPT = Path(__file__).with_name("rtx_builder.py")
 class Job:
     """What the child builds. `capabilities`: names such as SM86, none for a portable engine.
 
-    `batches`: least, usual and largest batch, for a model with a dynamic one; `sample_shape`: the other axes.
+    `batches`: least, usual and largest batch, for a model with a dynamic one; `sample_shape`: the other axes;
+    `other_shapes`: those of inputs after the first, by name.
     `tf32`: whether float32 products may be rounded to 10 bits first.
     """
 
@@ -28,6 +29,7 @@ class Job:
     capabilities: tuple[str, ...] = ()
     strip_weights: bool = False
     tf32: bool = False
+    other_shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,8 @@ from apa_deploy.progress import notice, step
 from apa_deploy.runtimes.cuda_driver import device_count
 
 from .build_progress import shown
-from .onnx import OnnxOptions, export_onnx
+from .from_onnx import fixed_batch
+from .onnx import OnnxOptions, export_onnx, feeds_of
 from .rtx_limits import DISTRIBUTION, capability_names, check_graph, check_options
 from .rtx_outputs import executed
 from .rtx_process import Built, Job, build_in_child
@@ -50,6 +51,7 @@ def export_rtx(model: Model, out: Path, options: RtxOptions) -> Passport:
         ParityError: the ONNX file, or the engine where it can run, is not right.
         EngineError: the builder refused or died.
     """
+    options = replace(options, batches=_batches(model, options.batches))
     check_options(options.batches, options.capabilities, options.strip_weights, options.graph.precision)
     spec = model.input
     least, _, largest = options.batches
@@ -66,6 +68,7 @@ def export_rtx(model: Model, out: Path, options: RtxOptions) -> Passport:
             batches=options.batches,
             capabilities=capability_names(options.capabilities),
             strip_weights=options.strip_weights,
+            other_shapes=_other_shapes(model, graph),
         )
         with shown() as on_report, step("Building the engine"):
             built = build_in_child(job, on_report)
@@ -73,6 +76,18 @@ def export_rtx(model: Model, out: Path, options: RtxOptions) -> Passport:
         _record(passport, source, engine, built, options)
         passport_path(engine).write_text(dump(passport), encoding="utf-8")
     return passport
+
+
+def _batches(model: Model, wanted: tuple[int, int, int]) -> tuple[int, int, int]:
+    """A file of a fixed batch says it itself; a contradiction is refused when the graph is made."""
+    fixed = fixed_batch(model)
+    return (fixed, fixed, fixed) if fixed and wanted == BATCHES else wanted
+
+
+def _other_shapes(model: Model, options: OnnxOptions) -> dict[str, tuple[int, ...]]:
+    """Samples of the inputs after the first."""
+    _, *others = feeds_of(model, options.batch, options.inputs)[0][0].items()
+    return {name: array.shape[1:] for name, array in others}
 
 
 def _judge_engine(engine: Path, model: Model, passport: Passport, options: RtxOptions) -> None:
@@ -84,7 +99,8 @@ def _judge_engine(engine: Path, model: Model, passport: Passport, options: RtxOp
     if passport.parity is None or options.strip_weights or not device_count():
         return
     with step("Running the engine"):
-        checks = executed(engine, model, passport, options.batches[1], options.graph.precision)
+        feeds = feeds_of(model, options.batches[1], None)[0]
+        checks = executed(engine, model, passport, feeds, options.graph.precision)
     if not checks:
         return
     passport.parity.outputs += checks

@@ -9,6 +9,7 @@ import torch
 import apa_deploy
 from apa_deploy.checkpoint import CheckpointError
 from apa_deploy.errors import MissingError
+from apa_deploy.parity.report import ParityError
 from apa_deploy.trusted import NOTICE
 from exporters.onnx import OnnxOptions, export_onnx
 from tests.networks import TinyNet, tiny_net
@@ -43,15 +44,39 @@ def test_weights_in_a_file_with_code_are_found_as_well(tmp_path):
     assert isinstance(model.module, TinyNet)
 
 
-def test_exported_program(tmp_path):
+@pytest.mark.parametrize("ours", [False, True], ids=["their modules", "our operator"])
+def test_exported_program(ours, tmp_path):
+    """It has no modules left: its activations are recognised in its graph, and the program is the truth."""
     net = tiny_net()
+    if ours:
+        apa_deploy.replace_activations(net)
     dims = ({0: torch.export.Dim("batch"), 2: torch.export.Dim.AUTO, 3: torch.export.Dim.AUTO},)
     program = torch.export.export(net, (torch.zeros(2, 3, 16, 16),), dynamic_shapes=dims)
     torch.export.save(program, tmp_path / "m.pt2")
     model = apa_deploy.load(tmp_path / "m.pt2", trust_pickle=True, input_shape=(3, 16, 16))
+    assert NOTICE in model.metadata.notices
     x = torch.randn(2, 3, 16, 16)
     torch.testing.assert_close(model.module(x), net(x))
-    assert export_onnx(model, tmp_path / "m.onnx", OnnxOptions()).parity.passed
+    passports = [
+        export_onnx(model, tmp_path / "m.onnx", OnnxOptions(force=True, **options))
+        for options in ({}, {"format": "onnx-custom", "precision": "fp16"})
+    ]
+    for passport in passports:
+        assert passport.parity.passed
+        assert [(a.path, a.kind) for a in passport.activations] == [
+            ("act1", "AGLU"), ("se.gate", "APA"), ("act2", "AGLU"),
+        ]  # fmt: skip
+
+
+def test_a_program_is_judged_against_itself(tmp_path, monkeypatch):
+    """A fault between the program and its graph, such as one of torch.onnx, is seen."""
+    program = torch.export.export(tiny_net(), (torch.zeros(2, 3, 16, 16),))
+    torch.export.save(program, tmp_path / "m.pt2")
+    model = apa_deploy.load(tmp_path / "m.pt2", trust_pickle=True)
+    assert model.input_shape == (3, 16, 16)
+    model.module._engines.program.fc.bias.data += 0.1
+    with pytest.raises(ParityError):
+        export_onnx(model, tmp_path / "m.onnx", OnnxOptions())
 
 
 def test_missing_package_exits_3(tmp_path, monkeypatch):

@@ -12,7 +12,7 @@ from ..errors import InputError
 from ..passport import PassportError, passport_path, read_passport
 from .subject import ENGINES, ONLY, Feed
 
-Image = tuple[int, int, int]
+Image = tuple[int, ...]
 _IMAGE_RANK = 4
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import math
-import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -20,6 +19,7 @@ from ..report import check_report_path, write_report
 from ..report.bench import bench_report, sentence
 from ..report.wording import amount, interval
 from .common import add_report, print_json, run_verb, verb_parser, wide_console
+from .model_options import shape_of
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -35,7 +35,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--batch", type=_counts, default=(1,), metavar="1,8", help="batch sizes (default: 1)")
     add("--threads", type=_counts, default=(None,), metavar="1,2", help="threads (default: the runtime's own)")
     add("--runtime", type=_runtimes, default=(), metavar="NAME,...", help=", ".join(RUNTIMES))
-    add("--input-shape", metavar="CxHxW", type=_shape, help="where no passport tells, e.g. 3x224x224")
+    add("--input-shape", metavar="CxHxW", type=shape_of, help="where no passport tells, e.g. 3x224x224")
     add("--no-activations", action="store_true", help="do not measure each activation alone")
     add("--passport", action="store_true", help="put the latency into the passport beside each artifact")
     add_report(parser)
@@ -78,13 +78,6 @@ def _runtimes(text: str) -> tuple[str, ...]:
     if not set(wanted) <= set(RUNTIMES):
         raise argparse.ArgumentTypeError(f"{text!r}: wanted some of {', '.join(RUNTIMES)}")
     return wanted
-
-
-def _shape(text: str) -> tuple[int, int, int]:
-    match = re.fullmatch(r"([1-9]\d*)x([1-9]\d*)x([1-9]\d*)", text)
-    if not match:
-        raise argparse.ArgumentTypeError(f"{text!r}: wanted CxHxW, e.g. 3x224x224")
-    return int(match[1]), int(match[2]), int(match[3])
 
 
 def _bench(options: argparse.Namespace) -> int:

@@ -59,8 +59,8 @@ def deployment_of(options: argparse.Namespace) -> Deployment:
 
 
 def shape_of(text: str) -> Shape:
-    """Argument type: CxHxW."""
-    match = re.fullmatch(r"(\d+)x(\d+)x(\d+)", text)
-    if not match or "0" in match.groups():
+    """Argument type: CxHxW, or another rank."""
+    sizes = text.split("x")
+    if not all(re.fullmatch(r"0*[1-9]\d*", size) for size in sizes):
         raise argparse.ArgumentTypeError(f"{text!r}: wanted CxHxW with positive sizes, e.g. 3x224x224")
-    return int(match[1]), int(match[2]), int(match[3])
+    return tuple(map(int, sizes))

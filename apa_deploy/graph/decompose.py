@@ -24,7 +24,7 @@ from ..activation import Float64
 from ..errors import InputError
 from .functions import LIMIT_LAMBDA
 from .log1p_fit import log1p_coefficients
-from .node import DOMAIN, UNIT, Parameters, is_activation, read_parameters
+from .node import DOMAIN, UNIT, Parameters, is_activation, read_parameters, subgraphs
 from .values import ranks_and_types
 
 FORMS = ("anl", "softplus")
@@ -39,20 +39,25 @@ def decomposed(model: onnx.ModelProto, form: str = "anl") -> onnx.ModelProto:
     """
     if form not in FORMS:
         raise InputError(f"--decomposition {form}", " or ".join(FORMS), "Choose one of these.")
-    known = ranks_and_types(model)
+    _decompose(model.graph, ranks_and_types(model), form)
+    _forget_domain(model)
+    return model
+
+
+def _decompose(graph: onnx.GraphProto, known: dict[str, tuple[int | None, int]], form: str) -> None:
     nodes: list[onnx.NodeProto] = []
-    for node in model.graph.node:
+    for node in graph.node:
+        for inner in subgraphs(node):
+            _decompose(inner, known, form)
         if is_activation(node):
             rank, element = known.get(node.input[0], (None, TensorProto.FLOAT))
             chain = _Chain(node, rank, element, form)
             nodes += chain.nodes
-            model.graph.initializer.extend(chain.constants)
+            graph.initializer.extend(chain.constants)
         else:
             nodes.append(node)
-    del model.graph.node[:]
-    model.graph.node.extend(nodes)
-    _forget_domain(model)
-    return model
+    del graph.node[:]
+    graph.node.extend(nodes)
 
 
 def _forget_domain(model: onnx.ModelProto) -> None:

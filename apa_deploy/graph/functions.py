@@ -4,6 +4,8 @@
 
 One body serves every lambda, any rank and every float type: it reads the attributes, reshapes C values
 along `axis`, and computes in float32. t = ln(lambda) - kappa*x; -ln APA = (max(t,0) + log1p(e^-|t|)) / lambda.
+The rank is Shape(Shape(x)): shape inference takes Size(Shape(x)) for the number of elements of x, and so gets a
+wrong rank wherever the shape is fixed.
 """
 
 from __future__ import annotations
@@ -12,7 +14,7 @@ import onnx
 from onnx import helper, parser
 
 from .log1p_fit import log1p_coefficients
-from .node import DOMAIN, GATE, KINDS, VERSION, activations
+from .node import DOMAIN, GATE, KINDS, VERSION, all_activations
 
 # Up to here the limit exp(-exp(-kappa*x)) is right to 0.271e-7 in float32, and 1/lambda costs accuracy.
 LIMIT_LAMBDA = 1e-7
@@ -28,16 +30,17 @@ _BODY = """
   zero_i = Constant <value_int: int = 0> ()
   one_i = Constant <value_int: int = 1> ()
   shape = Shape (x)
-  rank = Size (shape)
+  ranks = Shape (shape)
+  rank = Squeeze (ranks)
   wrapped = Add (axis_of, rank)
   counts_back = Less (axis_of, zero_i)
   place = Where (counts_back, wrapped, axis_of)
   places = Range (zero_i, rank, one_i)
   is_place = Equal (places, place)
-  lambda_count = Size (lambdas)
+  lambda_count = Shape (lambdas)
   lambda_shape = Where (is_place, lambda_count, one_i)
   lam = Reshape (lambdas, lambda_shape)
-  kappa_count = Size (kappas)
+  kappa_count = Shape (kappas)
   kappa_shape = Where (is_place, kappa_count, one_i)
   kap = Reshape (kappas, kappa_shape)
 
@@ -92,7 +95,7 @@ def function_body(kind: str, opset: int) -> onnx.FunctionProto:
 
 def with_functions(model: onnx.ModelProto) -> onnx.ModelProto:
     """`model` itself, carrying a body for each kind of canonical node that it uses."""
-    used = {node.op_type for node in activations(model.graph)}
+    used = {node.op_type for node in all_activations(model.graph)}
     kept = [f for f in model.functions if f.domain != DOMAIN]
     del model.functions[:]
     model.functions.extend(kept)

@@ -15,7 +15,7 @@ import onnx
 from onnx import TensorProto, defs
 
 from .functions import standard_opset
-from .node import is_activation
+from .node import is_activation, subgraphs
 
 # Sums over many terms and functions that leave the range of fp16 in the middle; each is whole in itself.
 _WHOLE = {
@@ -70,7 +70,8 @@ def allowed(node: onnx.NodeProto, opset: int, element: int) -> tuple[Allows, All
     """What the operator's schema says: which inputs and which outputs may be of type `element`."""
     if is_activation(node):
         return (lambda _: True), (lambda _: True)
-    if node.domain not in ("", "ai.onnx") or not defs.has(node.op_type, opset):
+    has_branches = any(True for _ in subgraphs(node))
+    if has_branches or node.domain not in ("", "ai.onnx") or not defs.has(node.op_type, opset):
         return (lambda _: False), (lambda _: False)
     schema = defs.get_schema(node.op_type, opset, "")
     wide = {c.type_param_str for c in schema.type_constraints if _TYPE_NAME[element] in c.allowed_type_strs}

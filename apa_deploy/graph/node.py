@@ -53,6 +53,33 @@ def activations(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
     return (node for node in graph.node if is_activation(node))
 
 
+def subgraphs(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
+    """The graphs that a node holds: branches of If, bodies of Loop and Scan."""
+    for attribute in node.attribute:
+        if attribute.HasField("g"):
+            yield attribute.g
+        yield from attribute.graphs
+
+
+def read_by(node: onnx.NodeProto) -> set[str]:
+    """The values that `node` reads, itself or in a graph that it holds."""
+    names = set(node.input) - {""}
+    for inner in subgraphs(node):
+        names |= {value.name for value in inner.output}
+        for below in inner.node:
+            names |= read_by(below)
+    return names
+
+
+def all_activations(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
+    """The canonical nodes of a graph and of every graph inside it."""
+    for node in graph.node:
+        if is_activation(node):
+            yield node
+        for inner in subgraphs(node):
+            yield from all_activations(inner)
+
+
 def read_parameters(node: onnx.NodeProto) -> Parameters:
     """The parameters of a canonical node.
 

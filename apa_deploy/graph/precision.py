@@ -18,6 +18,7 @@ from onnx import TensorProto, helper, numpy_helper
 from ..errors import InputError
 from .functions import standard_opset
 from .islands import allowed, islands
+from .node import read_by, subgraphs
 from .values import ranks_and_types
 
 FLOAT = TensorProto.FLOAT
@@ -45,7 +46,7 @@ def in_precision(model: onnx.ModelProto, precision: str, *, half_io: bool = Fals
         half_io: whether inputs and outputs take the half type too; else they stay float32.
 
     Raises:
-        PrecisionError: a weight overflows the type, or the graph has control flow.
+        PrecisionError: a weight overflows the type.
     """
     check_precision(precision, half_io)
     if precision != "fp32":
@@ -79,7 +80,7 @@ class _Conversion:
     def run(self, kept: set[int]) -> None:
         self._declare(self._graph.input)
         for i, node in enumerate(self._graph.node):
-            self._refuse_control_flow(node)
+            self._keep_captured(node)
             self._convert(node, FLOAT if i in kept else self._half)
         self._restore_outputs()
         del self._graph.node[:]
@@ -105,6 +106,13 @@ class _Conversion:
         if element == self._half:
             _retype_attributes(node, element)
         self._nodes.append(node)
+
+    def _keep_captured(self, node: onnx.NodeProto) -> None:
+        """What the branches and bodies of a node read from around them, they read in float32."""
+        for inner in subgraphs(node):
+            for name in sorted(read_by(node) - set(node.input)):
+                if self._is_float(name) and (wide := self._as(name, FLOAT)) != name:
+                    _rename_reads(inner, name, wide)
 
     def _is_float(self, name: str) -> bool:
         return name in self._type or name in self._weights
@@ -140,7 +148,7 @@ class _Conversion:
     def _rewrite_weights(self) -> None:
         """Keep each weight in the types in which it is used."""
         wanted = {name: new for (name, _), new in self._cast.items() if name in self._weights and new != name}
-        used = {name for node in self._nodes for name in node.input}
+        used = {name for node in self._nodes for name in read_by(node)}
         kept = [t for t in self._graph.initializer if t.name in used or t.name not in self._weights]
         kept += [self._rounded(self._weights[name], new) for name, new in wanted.items()]
         del self._graph.initializer[:]
@@ -156,11 +164,6 @@ class _Conversion:
                 self._precision, tensor.name, saw, "at most 65504", "Use --precision bf16 or fp32."
             )
         return numpy_helper.from_array(rounded, name)
-
-    def _refuse_control_flow(self, node: onnx.NodeProto) -> None:
-        if any(a.HasField("g") or a.graphs for a in node.attribute):
-            saw = f"control flow ({node.op_type})"
-            raise PrecisionError(self._precision, node.name, saw, "a graph without", "Use --precision fp32.")
 
 
 def _lift_constants(graph: onnx.GraphProto) -> None:
@@ -192,3 +195,12 @@ def _rename(nodes: list[onnx.NodeProto], old: str, new: str) -> None:
     for node in nodes:
         node.input[:] = [new if name == old else name for name in node.input]
         node.output[:] = [new if name == old else name for name in node.output]
+
+
+def _rename_reads(graph: onnx.GraphProto, old: str, new: str) -> None:
+    for node in graph.node:
+        node.input[:] = [new if name == old else name for name in node.input]
+        for inner in subgraphs(node):
+            _rename_reads(inner, old, new)
+    for value in graph.output:
+        value.name = new if value.name == old else value.name

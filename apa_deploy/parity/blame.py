@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 
 import numpy as np
 import onnx
@@ -71,11 +72,14 @@ def _use(site: Site) -> int:
 
 
 def _exported_values(path: Path, sites: Sequence[Site], feed: Feed, library: Path | None) -> dict[str, np.ndarray]:
-    model = onnx.load(path)
+    model = onnx.load(path, load_external_data=False)
     wanted = list(dict.fromkeys(name for site in sites for name in (site.source, site.target)))
     known = {value.name for value in model.graph.output}
     model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in wanted if name not in known)
-    session = cpu_session(model.SerializeToString(), library)
+    with NamedTemporaryFile(dir=path.parent, suffix=".onnx") as file:  # beside its weights, if they lie apart
+        file.write(model.SerializeToString())
+        file.flush()
+        session = cpu_session(Path(file.name), library)
     return dict(zip(wanted, session.run(wanted, feed), strict=True))
 
 

@@ -13,6 +13,12 @@ from polygraphy.common import TensorMetadata
 from ..graph.precision import NUMPY_TYPE
 from .inputs import Feed
 
+# Inputs that are no floats are fed as they are.
+_FED = {
+    "tensor(bool)": np.bool_,
+    **{f"tensor({name})": getattr(np, name) for name in ("uint8", "int8", "int16", "int32", "int64")},
+}
+
 
 class SessionRunner(BaseRunner):
     """The file at `path` on the CPU provider.
@@ -40,7 +46,7 @@ class SessionRunner(BaseRunner):
         metadata = TensorMetadata()
         for value in self._session.get_inputs():
             shape = [d if isinstance(d, int) else -1 for d in value.shape]
-            metadata.add(value.name, dtype=np.uint8 if value.type == "tensor(uint8)" else np.float32, shape=shape)
+            metadata.add(value.name, dtype=_FED.get(value.type, np.float32), shape=shape)
         return metadata
 
     def infer_impl(self, feed_dict: Feed) -> dict[str, np.ndarray]:
@@ -52,7 +58,7 @@ class SessionRunner(BaseRunner):
         return {out.name: value for out, value in zip(self._session.get_outputs(), values, strict=True)}
 
     def _as_wanted(self, array: np.ndarray, wanted: str) -> np.ndarray:
-        if wanted == "tensor(uint8)":
+        if wanted in _FED:
             return array
         rounded = array.astype(NUMPY_TYPE[self._inputs])
         return rounded.astype(np.float16 if wanted == "tensor(float16)" else np.float32)

@@ -15,6 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..original.module import OriginalGraph
+
 TORCH_TYPE = {"fp16": torch.float16, "bf16": torch.bfloat16}
 _WEIGHTED = (nn.modules.conv._ConvNd, nn.Linear)
 
@@ -26,6 +28,8 @@ def stored_in(module: nn.Module, precision: str, activations: Sequence[str]) -> 
         precision: "fp16" or "bf16". Beyond the type's range values saturate, so that the error stays finite.
         activations: paths of the activations, inside which nothing is rounded.
     """
+    if isinstance(module, OriginalGraph):
+        return module.stored_in(precision)
     double, element = copy.deepcopy(module).double(), TORCH_TYPE[precision]
     within = tuple(f"{path}." for path in activations)
     for path, part in double.named_modules():

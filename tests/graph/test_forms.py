@@ -109,6 +109,16 @@ def test_every_opset(opset):
         assert error(y, "APA", Z, 0.5, 1.0) <= LIMIT
 
 
+def test_the_rank_survives_where_the_shape_is_fixed():
+    """A Conv after the node is refused if shape inference gets another rank out of the body."""
+    proto = model("AGLU", Parameters((0.5, 0.1), (1.0,)), (1, 2, 4, 4))
+    weight = onnx.numpy_helper.from_array(np.ones((2, 2, 1, 1), np.float32), "w")
+    proto.graph.initializer.append(weight)
+    proto.graph.node.append(helper.make_node("Conv", ["y", "w"], ["z"]))
+    proto.graph.output[0].name = "z"
+    assert run(with_functions(proto), np.ones((1, 2, 4, 4), np.float32)).shape == (1, 2, 4, 4)
+
+
 def test_empty_and_scalar_inputs():
     parameters = Parameters((0.5,), (1.0,))
     assert run(with_functions(model("AGLU", parameters, (0, 3))), np.zeros((0, 3), np.float32)).shape == (0, 3)

@@ -158,13 +158,6 @@ def test_an_operator_without_the_type_stays_in_float32():
 BRANCH = helper.make_graph([node("Identity", "c", "b")], "b", [], [helper.make_tensor_value_info("b", FLOAT, None)])
 REFUSED = [
     ("a weight above 65504", [CONV, node("Relu", "c", "y")], {"w": W * 1e6}, "fp16", "65504"),
-    (
-        "control flow",
-        [CONV, node("If", "q", "y", then_branch=BRANCH, else_branch=BRANCH)],
-        {"w": W, "q": np.array(True)},
-        "bf16",
-        "control flow",
-    ),
 ]
 
 

@@ -1,0 +1,131 @@
+"""Cut elementwise pieces out of a graph: everything between one value `source` and one value `root`.
+
+    Conv -> z -> Mul, Sub, Softplus, ... -> Exp -> root        Cut(source=z, root=root, nodes=[Mul, ..., Exp])
+
+For one root there are several cuts, one for each value that every path to the root passes through.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+import onnx
+
+from .evaluate import Array, UnknownError, evaluated, is_elementwise
+from .scope import Constant, Scope
+
+# The longest spelling seen has 23 operators; beyond that nothing is worth the search.
+_MOST_NODES = 48
+
+
+@dataclass
+class Cut:
+    """`nodes`: in the order of computation. `constants`: the constants that they read, by name."""
+
+    root: str
+    source: str
+    nodes: list[onnx.NodeProto]
+    constants: dict[str, Constant] = field(repr=False)
+
+    def run(self, z: Array) -> Array:
+        """The root for `source` = z.
+
+        Raises:
+            UnknownError: an operator does not work on these values.
+        """
+        values: dict[str, Array] = {name: c.values for name, c in self.constants.items()}
+        values[self.source] = z
+        for node in self.nodes:
+            values[node.output[0]] = evaluated(node, [values[name] if name else None for name in node.input])
+        return values[self.root]
+
+    @property
+    def operators(self) -> set[str]:
+        return {node.op_type for node in self.nodes}
+
+    @property
+    def spelling(self) -> str:
+        """Its operators, in order."""
+        return " ".join(node.op_type for node in self.nodes)
+
+    @property
+    def rank(self) -> int:
+        """The largest rank of its constants."""
+        return max((c.values.ndim for c in self.constants.values()), default=0)
+
+    @property
+    def roundoff(self) -> float:
+        return max((c.roundoff for c in self.constants.values()), default=0.0)
+
+    def escape(self, scope: Scope) -> str | None:
+        """A value inside that is used outside, or None."""
+        mine = {id(node) for node in self.nodes}
+        for node in self.nodes:
+            name = node.output[0]
+            if name == self.root:
+                continue
+            if name in scope.outputs or any(id(user) not in mine for user in scope.uses[name]):
+                return name
+        return None
+
+
+def cuts(scope: Scope, root: str) -> Iterator[Cut]:
+    """The cuts that end at `root`, smallest first; each holds the one before it."""
+    frontier, nodes, constants = {root}, list[onnx.NodeProto](), dict[str, Constant]()
+    heap = [-scope.index[root]]
+    by_index = {scope.index[root]: root}
+    while heap and len(nodes) < _MOST_NODES:
+        name = by_index[-heapq.heappop(heap)]
+        node = scope.makers[name]
+        # The last value in the order of computation: if it cannot be entered, no value lies before it alone.
+        if not is_elementwise(node) or scope.constant(name) is not None:
+            return
+        frontier.discard(name)
+        nodes.append(node)
+        for value in dict.fromkeys(filter(None, node.input)):
+            constant = scope.constant(value)
+            if constant is not None:
+                constants[value] = constant
+            elif value not in frontier:
+                frontier.add(value)
+                if value in scope.index:
+                    by_index[scope.index[value]] = value
+                    heapq.heappush(heap, -scope.index[value])
+        if not frontier:
+            return
+        if len(frontier) == 1:
+            yield Cut(root, next(iter(frontier)), nodes[::-1], dict(constants))
+
+
+def sampled(cut: Cut, z: Array, axis: int | None) -> Array | None:
+    """The root for each z, shape (len(z), C); None where the piece does not work so.
+
+    `z`: shape (N,), or (N, C) with a column a channel along `axis` (counted from the end).
+    """
+    rank = max(cut.rank, -(axis or 0))
+    shape = [len(z)] + [1] * rank
+    if z.ndim == 2 and axis is not None:
+        shape[axis] = z.shape[1]
+    try:
+        values = cut.run(z.reshape(shape))
+    except UnknownError:
+        return None
+    if values.ndim != rank + 1 or len(values) != len(z) or values.dtype.kind != "f":
+        return None
+    return values.reshape(len(z), -1)
+
+
+def channel_axis(cut: Cut) -> int | None:
+    """Where the parameters have their channels, from the end; None: one value for all.
+
+    Raises:
+        UnknownError: they vary along several axes.
+    """
+    shape = np.broadcast_shapes(*(c.values.shape for c in cut.constants.values())) if cut.constants else ()
+    wide = [i - len(shape) for i, size in enumerate(shape) if size > 1]
+    if len(wide) > 1:
+        raise UnknownError(f"its constants have the shape {shape}: they vary along several axes")
+    return wide[0] if wide else None
