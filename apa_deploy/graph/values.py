@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import onnx
+from onnx.external_data_helper import ExternalDataInfo
 
 # Above this size shape inference would have to copy the model through a file.
 _LARGEST_TO_INFER = (1 << 31) - (1 << 20)
@@ -22,3 +23,9 @@ def ranks_and_types(model: onnx.ModelProto) -> dict[str, tuple[int | None, int]]
 def producers(model: onnx.ModelProto) -> dict[str, onnx.NodeProto]:
     """Value name -> the node that makes it; the main graph only."""
     return {output: node for node in model.graph.node for output in node.output if output}
+
+
+def external_files(model: onnx.ModelProto) -> list[str]:
+    """Names of the files beside an ONNX file that hold its weights."""
+    tensors = (t for t in model.graph.initializer if t.data_location == onnx.TensorProto.EXTERNAL)
+    return sorted({ExternalDataInfo(tensor).location for tensor in tensors})

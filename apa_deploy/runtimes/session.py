@@ -20,6 +20,7 @@ class Runner(Protocol):
 
     input_names: tuple[str, ...]
     output_names: tuple[str, ...]
+    prepared: Path | None
 
     def run(self, inputs: Arrays) -> dict[str, np.ndarray]: ...
 
@@ -35,16 +36,28 @@ class Session:
         path: an `.onnx` file; the suffix chooses the runtime.
         threads: threads of the runtime's own pool; None: one a physical core.
         providers: ONNX Runtime providers in order of preference, names or (name, options); None: the CPU.
+        layout: whether the CPU runs the model in its blocked layout, prepared at the first load and kept in the
+            user's cache; None: yes, unless the environment says APA_LAYOUT=0.
 
     Raises:
         InputError: the file is absent or of no known kind, does not load, or a provider is not available.
     """
 
     def __init__(
-        self, path: str | Path, *, threads: int | None = None, providers: Sequence[Wanted] | None = None
+        self,
+        path: str | Path,
+        *,
+        threads: int | None = None,
+        providers: Sequence[Wanted] | None = None,
+        layout: bool | None = None,
     ) -> None:
         self.path = Path(path)
-        self._runner: Runner | None = _opened(self.path, threads, providers)
+        self._runner: Runner | None = _opened(self.path, threads, providers, layout)
+
+    @property
+    def prepared(self) -> Path | None:
+        """The file that runs in the blocked layout; None: the model runs as it is."""
+        return self._open().prepared
 
     @property
     def input_names(self) -> tuple[str, ...]:
@@ -91,13 +104,13 @@ class Session:
         return self._runner
 
 
-def _opened(path: Path, threads: int | None, providers: Sequence[Wanted] | None) -> Runner:
+def _opened(path: Path, threads: int | None, providers: Sequence[Wanted] | None, layout: bool | None) -> Runner:
     if not path.is_file():
         raise InputError(f"{path} is not a file", "an exported model", "Check the path.")
     if path.suffix == ".onnx":
         from .onnxruntime import OnnxRunner
 
-        return OnnxRunner(path, threads, providers)
+        return OnnxRunner(path, threads, providers, layout)
     raise InputError(
         f"{path.name} with the suffix {path.suffix!r}",
         "an .onnx file",

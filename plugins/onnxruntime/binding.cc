@@ -5,11 +5,28 @@
 namespace apa {
 namespace {
 
+// Whether every dimension has a size or a name. ONNX Runtime would take one with neither for the size -1, and
+// then share memory between values of different sizes.
+OrtStatus* all_known(const OrtApi* api, const OrtTensorTypeAndShapeInfo* info, bool* known) {
+  size_t rank = 0;
+  int64_t dims[kRank];
+  const char* names[kRank];
+  APA_TRY(api->GetDimensionsCount(info, &rank));
+  *known = rank <= kRank;
+  if (!*known) return nullptr;
+  APA_TRY(api->GetDimensions(info, dims, rank));
+  APA_TRY(api->GetSymbolicDimensions(info, names, rank));
+  for (size_t i = 0; i < rank; i++) *known = *known && (dims[i] >= 0 || names[i][0]);
+  return nullptr;
+}
+
 OrtStatus* same_shape(const OrtCustomOp* op, OrtShapeInferContext* context) {
   const OrtApi* api = static_cast<const Bound*>(op)->api;
   OrtTensorTypeAndShapeInfo* info = nullptr;
+  bool known = false;
   APA_TRY(api->ShapeInferContext_GetInputTypeShape(context, 0, &info));
-  return api->ShapeInferContext_SetOutputTypeShape(context, 0, info);
+  APA_TRY(all_known(api, info, &known));
+  return known ? api->ShapeInferContext_SetOutputTypeShape(context, 0, info) : nullptr;
 }
 
 // Output 0 may take the memory of input 0. ONNX Runtime asks for arrays that it hands back to be freed,
