@@ -1,0 +1,74 @@
+"""Prepared models: nothing leaves the blocked layout for an activation, results are right, the cache is safe."""
+
+from __future__ import annotations
+
+import collections
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+import pytest
+import torch
+from blocked_networks import PerChannel, exported, relu_twin, resnet
+
+import apa_deploy
+from apa_deploy.graph.layout.blocked import reorders
+from apa_deploy.runtimes.blocking import blocking, optimised
+
+GATES = ("none", "se", "cbam", "spatial")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _blocks(library):
+    if not blocking().kept:
+        pytest.skip(f"ONNX Runtime {ort.__version__} has no blocked layout here, or leaves it")
+
+
+@pytest.fixture(scope="module", params=(*GATES, "per channel"))
+def case(request, tmp_path_factory):
+    """A network, its file, and the prepared model."""
+    folder = tmp_path_factory.mktemp("layout")
+    network = PerChannel() if request.param == "per channel" else resnet(request.param)
+    path = exported(network, folder / "model.onnx")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(folder))
+        session = apa_deploy.Session(path, threads=1)
+    assert session.prepared
+    return request.param, network, session, path
+
+
+def test_as_many_reorders_as_the_relu_twin(case, tmp_path):
+    gate, _, session, path = case
+    if gate == "per channel":
+        pytest.skip("is no residual network")
+    onnx.save(relu_twin(onnx.load(path)), tmp_path / "twin.onnx")
+    twin = optimised(str(tmp_path / "twin.onnx"), tmp_path / "fast.onnx")
+    plain = optimised(str(path), tmp_path / "plain.onnx", apa_deploy.ort_library())
+    ours, theirs, without = (reorders(onnx.load(p)) for p in (session.prepared, twin, plain))
+    assert ours == theirs if gate == "none" else ours <= theirs
+    assert without > theirs  # so this test can fail
+
+
+def test_attention_becomes_one_operator_a_block(case):
+    gate, _, session, _ = case
+    found = collections.Counter(node.op_type for node in onnx.load(session.prepared).graph.node)
+    blocks = 0 if gate in ("none", "per channel") else 2
+    assert found["GatedAGLU"] == blocks and found["Gated"] == found["Mul"] == found["QuickGelu"] == 0
+    assert found["ChannelPool"] == (blocks if gate in ("cbam", "spatial") else 0)
+    # Left are the additions of CBAM's two vectors: residuals are inside a convolution or our operator.
+    assert found["Add"] == (blocks if gate == "cbam" else 0)
+
+
+@pytest.mark.parametrize("shape", [(2, 3, 64, 96), (1, 3, 33, 47), (3, 3, 16, 16)])
+def test_against_float64(case, shape):
+    _, network, session, _ = case
+    x = np.random.default_rng(1).standard_normal(shape).astype(np.float32)
+    got = next(iter(session.run({"input": x}).values()))
+    with torch.no_grad():
+        torch32 = network.float()(torch.from_numpy(x)).numpy()
+        truth = network.double()(torch.from_numpy(x).double()).numpy()
+    scale = np.abs(truth).max()
+    # The same float32 operations in another order: torch's own error, times a small factor for the luck in it,
+    # and never asked to be below one unit in the last place of the largest output.
+    allowed = 8 * max(np.abs(torch32 - truth).max() / scale, 2.0**-23)
+    assert np.abs(got - truth).max() / scale <= allowed
