@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from apa_deploy.architectures.activations import Learned
-from apa_deploy.architectures.resnet import ResNet
+from apa_deploy.architectures.resnet import Block, ResNet
 from apa_deploy.architectures.spec import Head, Spec
 from apa_deploy.graph.functions import with_functions
 from apa_deploy.graph.node import GATE, UNIT, activations
@@ -20,16 +20,28 @@ from tests.networks import RawActivation
 CHANNELS = 20  # no multiple of a block: its last lanes are padding
 
 
-def resnet(gate: str, seed: int = 0) -> ResNet:
-    """Two bottleneck blocks, the first with a downsampling shortcut, with one of upstream's gates."""
-    torch.manual_seed(seed)
-    spec = Spec(
+def _spec(gate: str) -> Spec:
+    return Spec(
         cifar=False, bottleneck=True, depths=(2,), in_channels=3, widths=(CHANNELS,), groups=1,
         base_width=64, gate=gate, learned_units=True, learned_channel_gate=True, learned_spatial_gate=True,
         normed_gate=True, reduction=8, heads=(Head("fc", "linear", 4 * CHANNELS, 7),), contrastive=0,
         unit_floor="relu+1e-8",
     )  # fmt: skip
-    return with_values(ResNet(spec).eval())
+
+
+def resnet(seed: int = 0) -> nn.Module:
+    """Two bottleneck blocks without attention, the first with a downsampling shortcut."""
+    torch.manual_seed(seed)
+    return with_values(ResNet(_spec("none")).eval())
+
+
+def attention(seed: int = 0) -> nn.Module:
+    """Four blocks: SE with a downsampling shortcut, SE, CBAM, and the spatial gate alone."""
+    torch.manual_seed(seed)
+    network = ResNet(_spec("se"))
+    for gate in ("cbam", "spatial"):
+        network.layer1.append(Block(4 * CHANNELS, CHANNELS, 1, _spec(gate)))
+    return with_values(network.eval())
 
 
 def with_values(network: nn.Module) -> nn.Module:
