@@ -42,9 +42,14 @@ class UpstreamForm(Learned):
 
 
 def se_resnet50(seed: int = 0) -> ResNet:
+    """SE-ResNet50 with values as in `resnet50`."""
+    return resnet50(SE_RESNET50, seed)
+
+
+def resnet50(spec: Spec, seed: int = 0) -> ResNet:
     """Random weights that keep the signal alive; a third of the units at the floor, as training leaves them."""
     torch.manual_seed(seed)
-    network = ResNet(SE_RESNET50).eval()
+    network = ResNet(spec).eval()
     for name, module in network.named_modules():
         if isinstance(module, Learned):
             module.__class__ = UpstreamForm

@@ -6,6 +6,7 @@ import math
 
 import onnx
 from onnx import TensorProto
+from onnx.external_data_helper import ExternalDataInfo
 
 from .node import subgraphs
 
@@ -62,3 +63,9 @@ def _declared(graph: onnx.GraphProto) -> dict[str, tuple[int | None, int]]:
 def producers(model: onnx.ModelProto) -> dict[str, onnx.NodeProto]:
     """Value name -> the node that makes it; the main graph only."""
     return {output: node for node in model.graph.node for output in node.output if output}
+
+
+def external_files(model: onnx.ModelProto) -> list[str]:
+    """Names of the files beside an ONNX file that hold its weights."""
+    tensors = (t for t in model.graph.initializer if t.data_location == onnx.TensorProto.EXTERNAL)
+    return sorted({ExternalDataInfo(tensor).location for tensor in tensors})

@@ -23,10 +23,16 @@ _NO_BODY = "Build libapa_ort.so (pip install .), or export the model again, with
 class OnnxRunner:
     """A `Runner` over `onnxruntime.InferenceSession`, whose `run` is safe from several threads."""
 
-    def __init__(self, path: Path, threads: int | None, providers: Sequence[Wanted] | None) -> None:
+    def __init__(
+        self, path: Path, threads: int | None, providers: Sequence[Wanted] | None, layout: bool | None = None
+    ) -> None:
         ort = require("onnxruntime", _VERSIONS, add=_ADD)
         choice = chosen(providers, ort.get_available_providers(), _plugin())
-        self._session = _session(ort, path, session_options(ort, threads, choice.cpu_library), choice)
+        options = session_options(ort, threads)
+        self.prepared = _prepared(path, layout) if choice.cpu_library and _register(options) else None
+        if self.prepared:
+            options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+        self._session = _session(ort, self.prepared or path, options, choice)
         self.input_names = tuple(value.name for value in self._session.get_inputs())
         self.output_names = tuple(value.name for value in self._session.get_outputs())
 
@@ -43,25 +49,25 @@ class OnnxRunner:
         del self._session
 
 
-def session_options(ort: Any, threads: int | None, library: bool) -> Any:
-    """`onnxruntime.SessionOptions` with the thread count and, where `library`, our operators."""
+def session_options(ort: Any, threads: int | None) -> Any:
+    """`onnxruntime.SessionOptions` with the thread count."""
     options = ort.SessionOptions()
     options.log_severity_level = 4  # what fails is raised; ONNX Runtime would print it as well
     if threads is not None:
         options.intra_op_num_threads = threads
-    if library:
-        _register(options)
     return options
 
 
-def _register(options: Any) -> None:
+def _register(options: Any) -> bool:
     """Register our operators; where that is not possible say so once, for the model runs all the same."""
     try:
         options.register_custom_ops_library(str(ort_library()))
+        return True
     except LibraryError as error:
         _fall_back(str(error))
     except Exception as error:  # noqa: BLE001 - ONNX Runtime's errors have no other base in common
         _fall_back(f"{_text(error)}. Install apa-deploy again: pip install --force-reinstall --no-deps .")
+    return False
 
 
 @cache
@@ -85,6 +91,13 @@ def _refusal(error: Exception, wanted: str) -> InputError:
 
 def _text(error: Exception) -> str:
     return str(error).removeprefix("[ONNXRuntimeError] : ").strip()
+
+
+def _prepared(path: Path, layout: bool | None) -> Path | None:
+    """The model in the blocked layout, where our operators can be registered at all."""
+    from .prepared import prepared
+
+    return prepared(path, layout)
 
 
 def _plugin() -> Path | None:

@@ -23,6 +23,7 @@ class Runner(Protocol):
 
     input_names: tuple[str, ...]
     output_names: tuple[str, ...]
+    prepared: Path | None
 
     def run(self, inputs: Arrays) -> dict[str, np.ndarray]: ...
 
@@ -38,6 +39,8 @@ class Session:
         path: an `.onnx` file, or an `.engine` (also `.plan`) of TensorRT; the suffix chooses the runtime.
         threads: ONNX Runtime: threads of its own pool; None: one a physical core.
         providers: ONNX Runtime: providers in order of preference, names or (name, options); None: the CPU.
+        layout: ONNX Runtime: whether the CPU runs the model in its blocked layout, prepared at the first load and
+            kept in the user's cache; None: yes, unless the environment says APA_LAYOUT=0.
         trust_engine: TensorRT: load an engine whose hash is not in its passport. An engine is code, and a passport
             is not signed: it proves that an engine is intact, not who made it.
         sha256: TensorRT: the hash that the engine must have, instead of its passport's.
@@ -56,6 +59,7 @@ class Session:
         *,
         threads: int | None = None,
         providers: Sequence[Wanted] | None = None,
+        layout: bool | None = None,
         trust_engine: bool = False,
         sha256: str | None = None,
         contexts: int = 1,
@@ -68,7 +72,12 @@ class Session:
             trust = Trust(trust_engine, sha256)
             self._runner: Runner | None = _engine_runner(self.path, trust, contexts, cuda_graph)
         else:
-            self._runner = _onnx_runner(self.path, threads, providers)
+            self._runner = _onnx_runner(self.path, threads, providers, layout)
+
+    @property
+    def prepared(self) -> Path | None:
+        """The file that runs in the blocked layout; None: the model runs as it is."""
+        return self._open().prepared
 
     @property
     def input_names(self) -> tuple[str, ...]:
@@ -133,10 +142,12 @@ def _engine_runner(path: Path, trust: Trust, contexts: int, cuda_graph: bool) ->
     return TensorRTRunner(path, trust, contexts=contexts, cuda_graph=cuda_graph)
 
 
-def _onnx_runner(path: Path, threads: int | None, providers: Sequence[Wanted] | None) -> Runner:
+def _onnx_runner(
+    path: Path, threads: int | None, providers: Sequence[Wanted] | None, layout: bool | None
+) -> Runner:
     if path.suffix != ".onnx":
         saw = f"{path.name} with the suffix {path.suffix!r}"
         raise InputError(saw, "an .onnx or .engine file", "Give the exported file.")
     from .onnxruntime import OnnxRunner
 
-    return OnnxRunner(path, threads, providers)
+    return OnnxRunner(path, threads, providers, layout)

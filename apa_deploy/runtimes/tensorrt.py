@@ -53,6 +53,8 @@ class TensorRTRunner:
         EngineLoadError: TensorRT does not take the engine.
     """
 
+    prepared: Path | None = None  # an engine has its layouts already
+
     def __init__(self, path: Path, trust: Trust, *, contexts: int = 1, cuda_graph: bool = True) -> None:
         if contexts < 1:
             raise InputError(f"contexts={contexts}", "1 or more", "Leave it out for one.")

@@ -5,9 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-import onnx
-from onnx.external_data_helper import ExternalDataInfo
-
 from ..errors import GateError
 from ..files import sha256
 from ..passport import FileRecord, Passport, passport_path, read_passport
@@ -44,12 +41,6 @@ def checked_passport(artifact: Path, weights: Sequence[str]) -> Passport | None:
         _check(artifact.parent, record)
     _check_known(artifact, weights, {record.name for record in others})
     return passport
-
-
-def external_files(model: onnx.ModelProto) -> list[str]:
-    """Names of the files beside an ONNX file that hold its weights."""
-    tensors = (t for t in model.graph.initializer if t.data_location == onnx.TensorProto.EXTERNAL)
-    return sorted({ExternalDataInfo(tensor).location for tensor in tensors})
 
 
 def warnings(passport: Passport | None) -> list[str]:

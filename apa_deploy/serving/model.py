@@ -8,11 +8,12 @@ from dataclasses import dataclass
 import onnx
 
 from ..errors import InputError
+from ..graph.values import external_files
 from ..passport import Passport
 from ..runtimes.providers import Wanted
 from ..runtimes.session import ENGINE_SUFFIXES, Session
 from .batcher import Batcher
-from .integrity import checked_passport, external_files, warnings
+from .integrity import checked_passport, warnings
 from .layout import Artifact, LayoutError, fingerprint
 from .model_config import FILE, check_against, labels
 from .signature import Signature, signature_from_engine, signature_from_onnx

@@ -7,6 +7,7 @@
 #include <mutex>
 #include <vector>
 
+#include "attention_operators.h"
 #include "operators.h"
 
 namespace apa {
@@ -36,6 +37,8 @@ struct Operators {
   const OrtApi* api = nullptr;
   OrtCustomOpDomain* domain = nullptr;
   std::unique_ptr<Operator> all[8];
+  std::unique_ptr<GatedOperator> gated[2];
+  std::unique_ptr<ChannelPoolOperator> pool;
 
   OrtStatus* make(const Api& a) {
     api = a.api;
@@ -47,7 +50,16 @@ struct Operators {
         all[i] = std::make_unique<Operator>(api, a.version, kind, element);
         status = api->CustomOpDomain_Add(domain, all[i++].get());
       }
-    return status;
+    return status ? status : make_attention(a);
+  }
+
+  OrtStatus* make_attention(const Api& a) {
+    for (bool with_unit : {false, true}) {
+      gated[with_unit] = std::make_unique<GatedOperator>(api, a.version, with_unit);
+      if (OrtStatus* status = api->CustomOpDomain_Add(domain, gated[with_unit].get())) return status;
+    }
+    pool = std::make_unique<ChannelPoolOperator>(api, a.version);
+    return api->CustomOpDomain_Add(domain, pool.get());
   }
 };
 

@@ -1,21 +1,11 @@
 #include "operators.h"
 
-#include <cstdlib>
 #include <memory>
 
 #include "node.h"
 
-#define APA_TRY(call)                        \
-  do {                                       \
-    if (OrtStatus* status_ = (call)) return status_; \
-  } while (false)
-
 namespace apa {
 namespace {
-
-// Elements a task: MEASUREMENTS saw no difference between 4k and 64k. A multiple of every lane period.
-constexpr size_t kTask = 16384;
-constexpr size_t kRank = 64;  // ONNX Runtime's own limit is far below
 
 const char* name_of(Kind kind) { return kind == Kind::Gate ? "APA" : "AGLU"; }
 
@@ -63,16 +53,6 @@ OrtStatus* create(const OrtCustomOp* op, const OrtApi* api, const OrtKernelInfo*
   });
 }
 
-OrtStatus* read_shape(const OrtApi* api, const OrtValue* value, int64_t* dims, size_t* rank) {
-  OrtTensorTypeAndShapeInfo* info = nullptr;
-  APA_TRY(api->GetTensorTypeAndShape(value, &info));
-  OrtStatus* status = api->GetDimensionsCount(info, rank);
-  if (!status && *rank > kRank) status = api->CreateStatus(ORT_INVALID_ARGUMENT, "com.apa: rank above 64");
-  if (!status) status = api->GetDimensions(info, dims, *rank);
-  api->ReleaseTensorTypeAndShapeInfo(info);
-  return status;
-}
-
 OrtStatus* run(const Kernel& kernel, OrtKernelContext* context) {
   const OrtApi* api = kernel.api;
   const OrtValue* input = nullptr;
@@ -98,58 +78,22 @@ OrtStatus* compute(void* data, OrtKernelContext* context) {
   return guarded(kernel.api, [&] { return kernel.name; }, [&] { return run(kernel, context); });
 }
 
-OrtStatus* same_shape(const OrtCustomOp* op, OrtShapeInferContext* context) {
-  const OrtApi* api = self(op)->api;
-  OrtTensorTypeAndShapeInfo* info = nullptr;
-  APA_TRY(api->ShapeInferContext_GetInputTypeShape(context, 0, &info));
-  return api->ShapeInferContext_SetOutputTypeShape(context, 0, info);
-}
-
-// Output 0 may take the memory of input 0. ONNX Runtime asks for arrays that it hands back to be freed,
-// and honours them only together with a shape function.
-size_t in_place(int** input, int** output) {
-  *input = static_cast<int*>(std::calloc(1, sizeof(int)));
-  *output = static_cast<int*>(std::calloc(1, sizeof(int)));
-  return *input && *output ? 1 : 0;
-}
-
-void release_in_place(int* input, int* output) {
-  std::free(input);
-  std::free(output);
-}
-
 void describe(OrtCustomOp& op) {
   op.GetName = [](const OrtCustomOp* o) { return name_of(self(o)->kind); };
-  op.GetExecutionProviderType = [](const OrtCustomOp*) -> const char* { return "CPUExecutionProvider"; };
   op.GetInputType = [](const OrtCustomOp* o, size_t) { return type_of(self(o)->element); };
   op.GetOutputType = op.GetInputType;
   op.GetInputTypeCount = [](const OrtCustomOp*) -> size_t { return 1; };
-  op.GetOutputTypeCount = op.GetInputTypeCount;
-  op.GetInputCharacteristic = [](const OrtCustomOp*, size_t) { return INPUT_OUTPUT_REQUIRED; };
-  op.GetOutputCharacteristic = op.GetInputCharacteristic;
-  op.GetInputMemoryType = [](const OrtCustomOp*, size_t) { return OrtMemTypeDefault; };
-  op.GetVariadicInputMinArity = [](const OrtCustomOp*) { return 1; };
-  op.GetVariadicInputHomogeneity = op.GetVariadicInputMinArity;
-  op.GetVariadicOutputMinArity = op.GetVariadicInputMinArity;
-  op.GetVariadicOutputHomogeneity = op.GetVariadicInputMinArity;
-  op.GetStartVersion = [](const OrtCustomOp*) { return 1; };
-  op.GetEndVersion = op.GetStartVersion;
 }
 
 }  // namespace
 
 Operator::Operator(const OrtApi* api_, uint32_t version_, Kind kind_, Element element_)
-    : OrtCustomOp{}, api(api_), kind(kind_), element(element_) {
-  version = version_;
+    : Bound(api_, version_), kind(kind_), element(element_) {
   describe(*this);
   CreateKernelV2 = create;
   KernelComputeV2 = compute;
   KernelDestroy = [](void* kernel) { delete static_cast<Kernel*>(kernel); };
-  InferOutputShapeFn = same_shape;
-  GetMayInplace = in_place;
-  ReleaseMayInplace = release_in_place;
-  GetAliasMap = [](int**, int**) -> size_t { return 0; };
-  ReleaseAliasMap = [](int*, int*) {};
+  output_like_input();
 }
 
 }  // namespace apa

@@ -2,16 +2,14 @@
 #ifndef APA_OPERATORS_H
 #define APA_OPERATORS_H
 
-#include <onnxruntime_c_api.h>
-
+#include "binding.h"
 #include "layer.h"
 
 namespace apa {
 
-// One operator for one type. ONNX Runtime keeps the address: objects live as long as the library.
-struct Operator : OrtCustomOp {
+// One operator for one type.
+struct Operator : Bound {
   Operator(const OrtApi* api, uint32_t version, Kind kind, Element element);
-  const OrtApi* api;
   Kind kind;
   Element element;
 };

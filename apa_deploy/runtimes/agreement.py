@@ -1,0 +1,59 @@
+"""Does a rewritten model compute what the original does? Both run once, on seeded inputs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime as ort
+
+from ..graph.layout.swap import LayoutError
+
+# Sizes tried, in this order, for dimensions that a model leaves open: the first that the original takes.
+_SIZES = (64, 224, 32, 640)
+
+# Not a gate of accuracy: the same float32 maths in another order differs by some 1e-6 of the largest output (a
+# gate's normalisation may multiply that by a hundred), while a permuted channel or a lost residual is wrong by 1.
+_TOLERANCE = 1e-2
+
+_TYPES = {"float": "float32", "double": "float64"}  # others are called as NumPy calls them
+
+
+def check_agreement(original: Path, rewritten: Path, library: Path) -> None:
+    """Raise `LayoutError` where an output differs, or no input was found that the original takes."""
+    feed, wanted = _answer(_session(original, library, optimise=True))
+    got = _session(rewritten, library, optimise=False).run(None, feed)
+    for a, b in zip(got, wanted, strict=True):
+        largest = np.abs(b[np.isfinite(b)]).max(initial=0)
+        if a.shape != b.shape or not np.allclose(a, b, rtol=0, atol=_TOLERANCE * largest, equal_nan=True):
+            raise LayoutError("the prepared model's outputs differ from the original's")
+
+
+def _session(path: Path, library: Path, *, optimise: bool) -> Any:
+    options = ort.SessionOptions()
+    options.log_severity_level = 4
+    options.register_custom_ops_library(str(library))
+    if not optimise:
+        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+
+
+def _answer(session: Any) -> tuple[dict[str, np.ndarray], list[np.ndarray]]:
+    reason = ""
+    for size in _SIZES:
+        feed = {value.name: _input(value, size) for value in session.get_inputs()}
+        try:
+            return feed, session.run(None, feed)
+        except Exception as error:  # noqa: BLE001 - ONNX Runtime's errors have no other base in common
+            reason = str(error).splitlines()[0]
+    raise LayoutError(f"no input was found to compare the prepared model with ({reason})")
+
+
+def _input(value: Any, size: int) -> np.ndarray:
+    """The batch is 2, so that a mistake between samples shows."""
+    shape = [d if isinstance(d, int) else (size if i else 2) for i, d in enumerate(value.shape)]
+    name = value.type.removeprefix("tensor(").removesuffix(")")
+    dtype, rng = np.dtype(_TYPES.get(name, name)), np.random.default_rng(0)
+    values = rng.standard_normal(shape) if dtype.kind == "f" else rng.integers(0, 256, shape)
+    return values.astype(dtype)

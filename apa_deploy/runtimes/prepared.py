@@ -1,0 +1,104 @@
+"""A model made ready once for the machine that runs it: activations stay in ONNX Runtime's blocked layout.
+
+`prepared(path)` is called for every session on the CPU. It answers with a file from the cache, made where it is
+missing, or with None: then the model runs as it is, right but slower.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sys
+from contextlib import nullcontext
+from functools import cache
+from pathlib import Path
+
+import onnx
+import onnxruntime as ort
+
+from .. import __version__
+from ..files import sha256
+from ..graph.layout.placeholders import Plan, with_placeholders
+from ..graph.layout.swap import LayoutError, swapped
+from ..graph.node import activations
+from ..graph.values import external_files
+from ..native import ort_library
+from ..progress import step
+from . import cache as store
+from .agreement import check_agreement
+from .blocking import blocking, optimised
+
+_VARIABLE = "APA_LAYOUT"
+_FORM = 1  # counts up with every change of what a prepared model looks like
+_LARGEST = (1 << 31) - (1 << 24)  # bytes; a protobuf ends at 2 GiB
+
+
+def prepared(path: Path, wanted: bool | None) -> Path | None:
+    """The prepared model of `path`, to be loaded with our operators registered and optimisation off.
+
+    Args:
+        wanted: whether to prepare; None: unless the environment says APA_LAYOUT=0.
+
+    Never raises: what stands in the way is said once, and the answer is None.
+    """
+    if not (os.environ.get(_VARIABLE) != "0" if wanted is None else wanted):
+        return None
+    try:
+        model = onnx.load(path, load_external_data=False)
+        if not _worthwhile(model):
+            return None
+        return _found_or_made(path, _key(path, model))
+    except Exception as error:  # noqa: BLE001 - a session must come up whatever an optimiser or a disk does
+        _notice(f"{path.name}: {error}")
+        return None
+
+
+def _worthwhile(model: onnx.ModelProto) -> bool:
+    return any(activations(model.graph)) and any(node.op_type == "Conv" for node in model.graph.node)
+
+
+def _key(path: Path, model: onnx.ModelProto) -> str:
+    """Everything that the prepared model depends on."""
+    files = [path, *(path.parent / name for name in external_files(model)), ort_library()]
+    parts = [*map(sha256, files), ort.__version__, str(blocking()), __version__, str(_FORM)]
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:32]
+
+
+def _found_or_made(path: Path, key: str) -> Path | None:
+    if found := store.find(key):
+        return found
+    block = blocking()
+    if block.size == 1:
+        return None
+    if not block.kept:
+        raise LayoutError(f"ONNX Runtime {ort.__version__} leaves its blocked layout at activations")
+    with step(f"Preparing {path.name} for this machine, once") if sys.stderr.isatty() else nullcontext():
+        return _made(path, key, block.size)
+
+
+def _made(path: Path, key: str, block: int) -> Path | None:
+    with store.workplace() as folder:
+        plan = _write_placeholders(path, folder / "placeholders.onnx")
+        optimised(str(folder / "placeholders.onnx"), folder / "optimised.onnx", ort_library())
+        model = onnx.load(folder / "optimised.onnx")
+        if not swapped(model, plan, block):
+            return None
+        onnx.save(model, folder / "prepared.onnx")
+        del model
+        check_agreement(path, folder / "prepared.onnx", ort_library())
+        return store.keep(key, folder / "prepared.onnx")
+
+
+def _write_placeholders(path: Path, target: Path) -> Plan:
+    model = onnx.load(path)
+    plan = with_placeholders(model)
+    if model.ByteSize() > _LARGEST:
+        raise LayoutError("the model has more than 2 GB")
+    onnx.save(model, target)
+    return plan
+
+
+@cache
+def _notice(reason: str) -> None:
+    advice = f"The model runs in the plain layout; {_VARIABLE}=0 silences this."
+    print(f"apa-deploy: {reason}. {advice}", file=sys.stderr)

@@ -1,0 +1,220 @@
+"""Networks with AGLU beside their ReLU twins and beside other runtimes, on the CPU.
+
+    python benchmarks/cpu.py [goals | batches | parts ...] [--rounds 15] [--json]
+
+Each configuration is a process of its own; they take turns, one inference each, so that whatever else the machine
+does meets all of them. A ratio is the median of the ratios within a round, its spread their tenth and ninetieth
+percentile. Memory is what is resident after loading and warming up.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from apa_deploy.passport import versions
+from apa_deploy.progress import step
+
+sys.path.insert(0, str(Path(__file__).parent))
+from cpu_networks import PARTS, SHAPE, TENSOR, write_all
+
+REST = 0.02  # seconds between two runs, in which the threads of the first stop spinning
+WORKER = Path(__file__).with_name("cpu_worker.py")
+
+
+@dataclass(frozen=True)
+class Config:
+    """One process. `layout`: whether ours keeps the blocked layout."""
+
+    label: str
+    runtime: str
+    path: str
+    batch: int = 1
+    threads: int = 2
+    layout: bool = True
+    network: str = "resnet50"
+    shape: tuple[int, ...] = SHAPE
+
+
+@dataclass(frozen=True)
+class Row:
+    """A question: how long does `ours` take beside `other`?"""
+
+    what: str
+    ours: Config
+    other: Config
+    goal: float | None = None
+
+
+def relu(batch: int, threads: int = 2, network: str = "resnet50") -> Config:
+    return Config("ReLU twin", "onnxruntime", f"{network}.relu.onnx", batch, threads, network=network)
+
+
+def aglu(batch: int, threads: int = 2, network: str = "resnet50", layout: bool = True) -> Config:
+    return Config("AGLU", "ours", f"{network}.aglu.onnx", batch, threads, layout, network)
+
+
+def goals() -> list[Row]:
+    rows = []
+    for batch, goal in ((1, 1.05), (8, 1.02)):
+        rows.append(Row(f"AGLU ResNet-50 / ReLU twin, batch {batch}", aglu(batch), relu(batch), goal))
+        plain = aglu(batch, layout=False)
+        rows.append(Row(f"the same without the blocked layout, batch {batch}", plain, relu(batch)))
+    for batch in (1, 8):
+        pair = (f(batch, network="se_resnet50") for f in (aglu, relu))
+        rows.append(Row(f"AGLU+APA SE-ResNet50 / stock with ReLU and Sigmoid, batch {batch}", *pair, 0.85))
+    others = [
+        ("torch.onnx's export in ONNX Runtime", "onnxruntime", "resnet50.torch.onnx", 0.40),
+        ("OpenVINO (f32) on our decomposed graph", "openvino", "resnet50.decomposed.onnx", 0.92),
+        ("torch.compile", "torch.compile", "", 0.80),
+    ]
+    for name, runtime, path, goal in others:
+        rows.append(Row(f"AGLU ResNet-50 / {name}", aglu(1), Config(name, runtime, path), goal))
+    alone = [
+        Config(op, runtime, f"operator.{op}.onnx", TENSOR[0], layout=False, shape=TENSOR[1:])
+        for op, runtime in (("AGLU", "ours"), ("QuickGelu", "onnxruntime"))
+    ]
+    return [*rows, Row("operator / ONNX Runtime's QuickGelu, 25 MB", *alone, 1.05)]
+
+
+def batches() -> list[Row]:
+    return [
+        Row(f"batch {batch}, {threads} thread{'s' * (threads > 1)}", aglu(batch, threads), relu(batch, threads))
+        for threads in (1, 2)
+        for batch in (1, 2, 4, 8, 16, 32)
+    ]
+
+
+def parts() -> list[Row]:
+    few = [Config(f"{n} AGLU", "ours", f"resnet50.{n}.onnx") for n in PARTS[1:-1]]
+    counted = zip(PARTS[1:], [*few, aglu(1)], strict=True)
+    return [Row(f"{count} of 49 activations are AGLU", config, relu(1)) for count, config in counted]
+
+
+TABLES = {"goals": goals, "batches": batches, "parts": parts}
+
+
+class Worker:
+    """A running configuration."""
+
+    def __init__(self, config: Config, folder: Path) -> None:
+        job = asdict(config) | {"path": str(folder / config.path)}
+        environment = os.environ | {"OMP_NUM_THREADS": str(config.threads), "ORT_DISABLE_TELEMETRY": "1"}
+        command = [sys.executable, str(WORKER), json.dumps(job)]
+        self._process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
+        )
+        self.memory = json.loads(self._line())["memory_mb"]
+
+    def run(self) -> float:
+        """Milliseconds of one inference."""
+        assert self._process.stdin
+        self._process.stdin.write("\n")
+        self._process.stdin.flush()
+        return float(self._line())
+
+    def close(self) -> None:
+        self._process.communicate()
+
+    def _line(self) -> str:
+        assert self._process.stdout
+        line = self._process.stdout.readline()
+        if not line:
+            raise SystemExit(f"{self._process.args} ended")
+        return line
+
+
+@contextmanager
+def workers(configs: Sequence[Config], folder: Path) -> Iterator[dict[Config, Worker]]:
+    with ExitStack() as stack:
+        running = {}
+        for config in configs:
+            running[config] = Worker(config, folder)
+            stack.callback(running[config].close)
+        yield running
+
+
+def measured(rows: Sequence[Row], folder: Path, rounds: int) -> list[dict[str, object]]:
+    """Rows of one batch and thread count run together, and no more processes at a time than that."""
+    results = []
+    for key in dict.fromkeys((row.ours.batch, row.ours.threads, row.ours.network, row.ours.shape) for row in rows):
+        group = [r for r in rows if (r.ours.batch, r.ours.threads, r.ours.network, r.ours.shape) == key]
+        configs = list(dict.fromkeys(config for row in group for config in (row.ours, row.other)))
+        with step(", ".join(row.what for row in group)), workers(configs, folder) as running:
+            samples: dict[Config, list[float]] = {config: [] for config in configs}
+            for _ in range(rounds):
+                for config, worker in running.items():
+                    time.sleep(REST)
+                    samples[config].append(worker.run())
+            results += [_result(row, samples, running) for row in group]
+    return results
+
+
+def _result(row: Row, samples: dict[Config, list[float]], running: dict[Config, Worker]) -> dict[str, object]:
+    ours, other = samples[row.ours], samples[row.other]
+    ratios = [a / b for a, b in zip(ours, other, strict=True)]
+    deciles = statistics.quantiles(ratios, n=10, method="inclusive")
+    return {
+        "what": row.what,
+        "ratio": statistics.median(ratios),
+        "p10": deciles[0],
+        "p90": deciles[-1],
+        "goal": row.goal,
+        "ours_ms": statistics.median(ours),
+        "other_ms": statistics.median(other),
+        "memory_ratio": running[row.ours].memory / running[row.other].memory,
+        "samples_ms": {"ours": ours, "other": other},
+    }
+
+
+def table(results: Sequence[dict[str, object]]) -> str:
+    lines = ["| what | ratio (p10 to p90) | goal | ms | memory |", "| --- | --- | --- | --- | --- |"]
+    for r in results:
+        spread, goal = f"{r['ratio']:.2f} ({r['p10']:.2f} to {r['p90']:.2f})", f"{r['goal'] or ''}"
+        times = f"{r['ours_ms']:.1f} / {r['other_ms']:.1f}"
+        lines.append(f"| {r['what']} | {spread} | {goal} | {times} | {r['memory_ratio']:.2f} |")
+    return "\n".join(lines)
+
+
+def environment() -> dict[str, str]:
+    info = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
+    model = next((line.split(":")[1].strip() for line in info.splitlines() if "model name" in line), "")
+    widest = next((name for name in ("avx512f", "avx2") if name in info.split()), "")
+    cpu = f"{model or platform.machine()} {widest}, {os.cpu_count()} cores"
+    return {"cpu": cpu, "load": f"{os.getloadavg()[0]:.1f}"} | versions()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("tables", nargs="*", choices=[*TABLES, []], default=[], help="default: all")
+    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--folder", type=Path, help="where the models lie or are written; default: a temporary one")
+    parser.add_argument("--json", action="store_true")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = options.folder or Path(temporary)
+        if not (folder / "operator.QuickGelu.onnx").exists():
+            folder.mkdir(exist_ok=True)
+            with step("Exporting the networks"):
+                write_all(folder)
+        results = {name: measured(TABLES[name](), folder, options.rounds) for name in options.tables or TABLES}
+    said = {"environment": environment(), "tables": results}
+    if options.json:
+        print(json.dumps(said, indent=2))
+    else:
+        print("\n\n".join(map(table, results.values())), *said["environment"].items(), sep="\n")
+
+
+if __name__ == "__main__":
+    main()

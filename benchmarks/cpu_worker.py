@@ -1,0 +1,92 @@
+"""One configuration of `cpu.py` in a process of its own: loads, warms up, then runs once a line of its input.
+
+Prints one JSON line when ready, with its memory, and one number a run: milliseconds.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+WARM_UP = 3
+
+
+def main() -> None:
+    job = json.loads(sys.argv[1])
+    run = RUNTIMES[job["runtime"]](job)
+    for _ in range(WARM_UP):
+        run()
+    print(json.dumps({"memory_mb": _memory()}), flush=True)
+    for _ in sys.stdin:
+        start = time.perf_counter()
+        run()
+        print((time.perf_counter() - start) * 1e3, flush=True)
+
+
+def _images(job: dict[str, Any]) -> np.ndarray:
+    return np.random.default_rng(0).standard_normal((job["batch"], *job["shape"])).astype(np.float32)
+
+
+def _ours(job: dict[str, Any]) -> Callable[[], Any]:
+    import apa_deploy
+
+    session = apa_deploy.Session(job["path"], threads=job["threads"], layout=job["layout"])
+    if job["layout"] and session.prepared is None:
+        raise SystemExit(f"{job['path']} was not prepared")
+    feed = {session.input_names[0]: _images(job)}
+    return lambda: session.run(feed)
+
+
+def _onnxruntime(job: dict[str, Any]) -> Callable[[], Any]:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = job["threads"]
+    session = onnxruntime.InferenceSession(job["path"], options, providers=["CPUExecutionProvider"])
+    feed = {session.get_inputs()[0].name: _images(job)}
+    return lambda: session.run(None, feed)
+
+
+def _openvino(job: dict[str, Any]) -> Callable[[], Any]:
+    import openvino
+
+    options = {"INFERENCE_NUM_THREADS": job["threads"], "INFERENCE_PRECISION_HINT": "f32"}
+    request = openvino.Core().compile_model(job["path"], "CPU", options).create_infer_request()
+    images = _images(job)
+    return lambda: request.infer([images])
+
+
+def _torch_compile(job: dict[str, Any]) -> Callable[[], Any]:
+    import torch
+
+    sys.path.insert(0, str(Path(__file__).parent))
+    from cpu_networks import network
+
+    torch.set_num_threads(job["threads"])
+    torch._inductor.config.freezing = True
+    module, images = torch.compile(network(job["network"])), torch.from_numpy(_images(job))
+
+    def run() -> None:
+        with torch.inference_mode():
+            module(images)
+
+    return run
+
+
+def _memory() -> float:
+    """Megabytes that are resident now, on Linux."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
+
+
+RUNTIMES = {"ours": _ours, "onnxruntime": _onnxruntime, "openvino": _openvino, "torch.compile": _torch_compile}
+
+if __name__ == "__main__":
+    main()
