@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from functools import cache
@@ -17,16 +18,20 @@ from .providers import Choice, Wanted, chosen
 
 _VERSIONS = ">=1.17"
 _ADD = "pip install 'onnxruntime>=1.17'"
+KERNELS = ("exact", "acc", "pw")
+_KERNEL_ENTRY, _KERNEL_VARIABLE = "com.apa.kernel", "APA_KERNEL"
 _NO_BODY = "Build libapa_ort.so (pip install .), or export the model again, with function bodies."
 
 
 class OnnxRunner:
     """A `Runner` over `onnxruntime.InferenceSession`, whose `run` is safe from several threads."""
 
-    def __init__(self, path: Path, threads: int | None, providers: Sequence[Wanted] | None) -> None:
+    def __init__(
+        self, path: Path, threads: int | None, providers: Sequence[Wanted] | None, kernel: str | None = None
+    ) -> None:
         ort = require("onnxruntime", _VERSIONS, add=_ADD)
         choice = chosen(providers, ort.get_available_providers(), _plugin())
-        self._session = _session(ort, path, session_options(ort, threads, choice.cpu_library), choice)
+        self._session = _session(ort, path, session_options(ort, threads, choice.cpu_library, kernel), choice)
         self.input_names = tuple(value.name for value in self._session.get_inputs())
         self.output_names = tuple(value.name for value in self._session.get_outputs())
 
@@ -43,15 +48,24 @@ class OnnxRunner:
         del self._session
 
 
-def session_options(ort: Any, threads: int | None, library: bool) -> Any:
-    """`onnxruntime.SessionOptions` with the thread count and, where `library`, our operators."""
+def session_options(ort: Any, threads: int | None, library: bool, kernel: str | None = None) -> Any:
+    """`onnxruntime.SessionOptions` with the thread count and, where `library`, our operators and their kernel."""
     options = ort.SessionOptions()
     options.log_severity_level = 4  # what fails is raised; ONNX Runtime would print it as well
     if threads is not None:
         options.intra_op_num_threads = threads
+    _check_kernel(kernel, "a kernel")
+    _check_kernel(os.environ.get(_KERNEL_VARIABLE), _KERNEL_VARIABLE)
     if library:
+        if kernel:
+            options.add_session_config_entry(_KERNEL_ENTRY, kernel)  # read as the library is registered
         _register(options)
     return options
+
+
+def _check_kernel(name: str | None, what: str) -> None:
+    if name and name not in KERNELS:
+        raise InputError(f"{what} named {name!r}", ", ".join(KERNELS), "Name one of these, or none.")
 
 
 def _register(options: Any) -> None:

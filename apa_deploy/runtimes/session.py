@@ -35,16 +35,24 @@ class Session:
         path: an `.onnx` file; the suffix chooses the runtime.
         threads: threads of the runtime's own pool; None: one a physical core.
         providers: ONNX Runtime providers in order of preference, names or (name, options); None: the CPU.
+        kernel: what computes our operators on the CPU: "exact", "acc" or "pw" (docs/kernels.md); None: the
+            environment's APA_KERNEL, or else the fastest within the error bound.
 
     Raises:
-        InputError: the file is absent or of no known kind, does not load, or a provider is not available.
+        InputError: the file is absent or of no known kind, does not load, or a provider is not available;
+            or there is no such kernel.
     """
 
     def __init__(
-        self, path: str | Path, *, threads: int | None = None, providers: Sequence[Wanted] | None = None
+        self,
+        path: str | Path,
+        *,
+        threads: int | None = None,
+        providers: Sequence[Wanted] | None = None,
+        kernel: str | None = None,
     ) -> None:
         self.path = Path(path)
-        self._runner: Runner | None = _opened(self.path, threads, providers)
+        self._runner: Runner | None = _opened(self.path, threads, providers, kernel)
 
     @property
     def input_names(self) -> tuple[str, ...]:
@@ -91,13 +99,13 @@ class Session:
         return self._runner
 
 
-def _opened(path: Path, threads: int | None, providers: Sequence[Wanted] | None) -> Runner:
+def _opened(path: Path, threads: int | None, providers: Sequence[Wanted] | None, kernel: str | None) -> Runner:
     if not path.is_file():
         raise InputError(f"{path} is not a file", "an exported model", "Check the path.")
     if path.suffix == ".onnx":
         from .onnxruntime import OnnxRunner
 
-        return OnnxRunner(path, threads, providers)
+        return OnnxRunner(path, threads, providers, kernel)
     raise InputError(
         f"{path.name} with the suffix {path.suffix!r}",
         "an .onnx file",

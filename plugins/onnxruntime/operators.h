@@ -10,10 +10,11 @@ namespace apa {
 
 // One operator for one type. ONNX Runtime keeps the address: objects live as long as the library.
 struct Operator : OrtCustomOp {
-  Operator(const OrtApi* api, uint32_t version, Kind kind, Element element);
+  Operator(const OrtApi* api, uint32_t version, Kind kind, Element element, const Choice& choice);
   const OrtApi* api;
   Kind kind;
   Element element;
+  Choice choice;
 };
 
 }  // namespace apa
