@@ -35,22 +35,20 @@ HEADER = (
 
 def sweep_program(folder: Path, instructions: str) -> Path:
     """ort_float32_sweep.cc, with the kernels compiled for one of `building.instruction_sets()`."""
-    include = (f"-I{building.INCLUDE}", f"-I{building.ORT}")
-    kernel = building.compiled(
-        folder / "exact.o", *building.kernel_flags(), *building.for_instructions(instructions),
-        "-DAPA_CLONES=", *include, "-c", building.ORT / "exact.cc",
-    )  # fmt: skip
+    kernels = building.kernel_objects(folder, instructions)
     truth = building.compiled(
         folder / "truth.o", "-O3", "-ffast-math", "-march=native", "-c", building.TESTS / "ort_truth.cc"
     )
-    sources = (building.TESTS / "ort_float32_sweep.cc", kernel, truth)
-    return building.compiled(folder / "sweep", "-O3", "-march=native", *include, *sources, "-lm", "-lpthread")
+    source = building.TESTS / "ort_float32_sweep.cc"
+    return building.compiled(folder / "sweep", "-O3", "-march=native", source, truth, *kernels, "-lm")
 
 
-def measured(program: Path, lambda_: float, kappa: float, stride: int, threads: int = 1) -> dict[str, Any]:
+def measured(
+    program: Path, lambda_: float, kappa: float, stride: int, threads: int = 1, kernel: str = "exact", isa: str = "none"
+) -> dict[str, Any]:
     """The worst errors over the inputs 0, stride, 2*stride, ...; parameters are rounded as in a node."""
     numbers = (repr(float(np.float32(value))) for value in (lambda_, kappa))
-    command = [str(program), *numbers, str(stride), str(threads)]
+    command = [str(program), *numbers, str(stride), str(threads), kernel, isa]
     found: dict[str, Any] = json.loads(subprocess.run(command, capture_output=True, check=True).stdout)
     return found
 
