@@ -35,12 +35,16 @@ HEADER = (
 
 def sweep_program(folder: Path, instructions: str) -> Path:
     """ort_float32_sweep.cc, with the kernels compiled for one of `building.instruction_sets()`."""
-    kernels = building.kernel_objects(folder, instructions)
-    truth = building.compiled(
-        folder / "truth.o", "-O3", "-ffast-math", "-march=native", "-c", building.TESTS / "ort_truth.cc"
-    )
-    source = building.TESTS / "ort_float32_sweep.cc"
-    return building.compiled(folder / "sweep", "-O3", "-march=native", source, truth, *kernels, "-lm")
+    building.kernel_objects(folder, instructions)
+    building.compiled(folder / "truth.o", "-O3", "-ffast-math", "-march=native", "-c", building.TESTS / "ort_truth.cc")
+    return linked("ort_float32_sweep.cc", folder / "sweep")
+
+
+def linked(source: str, program: Path) -> Path:
+    """A program of plugins/tests beside the objects that `sweep_program` made."""
+    folder = program.parent
+    arguments = (building.TESTS / source, folder / "truth.o", *building.with_kernels(folder), "-lm")
+    return building.compiled(program, "-O3", "-march=native", *arguments)
 
 
 def measured(

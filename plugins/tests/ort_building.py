@@ -21,6 +21,7 @@ BUILD = ROOT / "build/ort-tests"
 NO_COMPILER = "no C++ compiler on this machine: install one (Debian: apt install g++)"
 # The kernels and what chooses among them, free of ONNX Runtime.
 KERNELS = [ORT / f"{name}.cc" for name in ("layer", "choice", "table_fit", "table_avx2", "table_avx512", "exact")]
+_INCLUDE = (f"-I{INCLUDE}", f"-I{ORT}", f"-I{TESTS}", "-pthread")
 STRICT = ("-std=c++17", "-Wall", "-Wextra", "-Werror")
 
 
@@ -94,13 +95,17 @@ def emulated() -> bool:
 
 
 def kernel_objects(folder: Path, instructions: str, *flags: str) -> list[str | Path]:
-    """KERNELS compiled into `folder`, and the flags to compile what uses them with."""
-    include = [f"-I{INCLUDE}", f"-I{ORT}", f"-I{TESTS}", "-pthread"]
-    common = [*(flags or (*kernel_flags(), *for_instructions(instructions))), *include]
-    objects = []
+    """KERNELS compiled into `folder`; returns `with_kernels(folder)`."""
+    common = [*(flags or (*kernel_flags(), *for_instructions(instructions))), *_INCLUDE]
     for source in KERNELS:
         own = ["-DAPA_CLONES="]
         if source.stem == "table_avx512" and emulated():
             own += ["-O1", "-march=x86-64-v3", "-DAPA_NO_TARGET", f"-I{TESTS / 'avx512_emulated'}"]
-        objects.append(compiled(folder / f"{source.stem}.o", *common, *own, "-c", source))
-    return [*include, *(["-DAPA_EMULATES_AVX512"] if emulated() else []), *objects]
+        compiled(folder / f"{source.stem}.o", *common, *own, "-c", source)
+    return with_kernels(folder)
+
+
+def with_kernels(folder: Path) -> list[str | Path]:
+    """The arguments that compile a program with the objects which `kernel_objects` has made."""
+    objects = [folder / f"{source.stem}.o" for source in KERNELS]
+    return [*_INCLUDE, *(["-DAPA_EMULATES_AVX512"] if emulated() else []), *objects]
