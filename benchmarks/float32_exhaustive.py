@@ -33,18 +33,18 @@ HEADER = (
 )
 
 
-def sweep_program(folder: Path, instructions: str) -> Path:
-    """ort_float32_sweep.cc, with the kernels compiled for one of `building.instruction_sets()`."""
-    building.kernel_objects(folder, instructions)
+def sweep_program(folder: Path, instructions: str, *flags: str) -> Path:
+    """ort_float32_sweep.cc, with the kernels compiled for one of `building.instruction_sets()`, or with `flags`."""
+    building.kernel_objects(folder, instructions, *flags)
     building.compiled(folder / "truth.o", "-O3", "-ffast-math", "-march=native", "-c", building.TESTS / "ort_truth.cc")
     return linked("ort_float32_sweep.cc", folder / "sweep")
 
 
-def linked(source: str, program: Path) -> Path:
+def linked(source: str, program: Path, *flags: str) -> Path:
     """A program of plugins/tests beside the objects that `sweep_program` made."""
     folder = program.parent
     arguments = (building.TESTS / source, folder / "truth.o", *building.with_kernels(folder), "-lm")
-    return building.compiled(program, "-O3", "-march=native", *arguments)
+    return building.compiled(program, *(flags or ("-O3", "-march=native")), *arguments)
 
 
 def measured(

@@ -21,7 +21,6 @@ BUILD = ROOT / "build/ort-tests"
 NO_COMPILER = "no C++ compiler on this machine: install one (Debian: apt install g++)"
 # The kernels and what chooses among them, free of ONNX Runtime.
 KERNELS = [ORT / f"{name}.cc" for name in ("layer", "choice", "table_fit", "table_avx2", "table_avx512", "exact")]
-_INCLUDE = (f"-I{INCLUDE}", f"-I{ORT}", f"-I{TESTS}", "-pthread")
 STRICT = ("-std=c++17", "-Wall", "-Wextra", "-Werror")
 
 
@@ -96,16 +95,23 @@ def emulated() -> bool:
 
 def kernel_objects(folder: Path, instructions: str, *flags: str) -> list[str | Path]:
     """KERNELS compiled into `folder`; returns `with_kernels(folder)`."""
-    common = [*(flags or (*kernel_flags(), *for_instructions(instructions))), *_INCLUDE]
+    common = flags or (*kernel_flags(), *for_instructions(instructions))
     for source in KERNELS:
-        own = ["-DAPA_CLONES="]
-        if source.stem == "table_avx512" and emulated():
-            own += ["-O1", "-march=x86-64-v3", "-DAPA_NO_TARGET", f"-I{TESTS / 'avx512_emulated'}"]
-        compiled(folder / f"{source.stem}.o", *common, *own, "-c", source)
+        kernel_object(source, folder, *common)
     return with_kernels(folder)
+
+
+def kernel_object(source: Path, folder: Path, *flags: str) -> None:
+    """One of KERNELS, or a copy of it with its neighbours, compiled into `folder`."""
+    own = ["-DAPA_CLONES=", f"-I{INCLUDE}", f"-I{source.parent}", "-pthread"]
+    if source.stem == "table_avx512" and emulated():
+        slow = any("sanitize" in flag for flag in flags)  # to compile, if optimised
+        own += ["-O0" if slow else "-O1", "-march=x86-64-v3", "-DAPA_NO_TARGET", f"-I{TESTS / 'avx512_emulated'}"]
+    compiled(folder / f"{source.stem}.o", *flags, *own, "-c", source)
 
 
 def with_kernels(folder: Path) -> list[str | Path]:
     """The arguments that compile a program with the objects which `kernel_objects` has made."""
     objects = [folder / f"{source.stem}.o" for source in KERNELS]
-    return [*_INCLUDE, *(["-DAPA_EMULATES_AVX512"] if emulated() else []), *objects]
+    include = [f"-I{INCLUDE}", f"-I{ORT}", f"-I{TESTS}", "-pthread"]
+    return [*include, *(["-DAPA_EMULATES_AVX512"] if emulated() else []), *objects]
