@@ -36,7 +36,9 @@ HEADER = (
 def sweep_program(folder: Path, instructions: str, *flags: str) -> Path:
     """ort_float32_sweep.cc, with the kernels compiled for one of `building.instruction_sets()`, or with `flags`."""
     building.kernel_objects(folder, instructions, *flags)
-    building.compiled(folder / "truth.o", "-O3", "-ffast-math", "-march=native", "-c", building.TESTS / "ort_truth.cc")
+    building.compiled(
+        folder / "truth.o", "-O3", "-ffast-math", "-march=native", "-c", building.TESTS / "ort_truth.cc"
+    )
     return linked("ort_float32_sweep.cc", folder / "sweep")
 
 
@@ -48,7 +50,13 @@ def linked(source: str, program: Path, *flags: str) -> Path:
 
 
 def measured(
-    program: Path, lambda_: float, kappa: float, stride: int, threads: int = 1, kernel: str = "exact", isa: str = "none"
+    program: Path,
+    lambda_: float,
+    kappa: float,
+    stride: int,
+    threads: int = 1,
+    kernel: str = "exact",
+    isa: str = "none",
 ) -> dict[str, Any]:
     """The worst errors over the inputs 0, stride, 2*stride, ...; parameters are rounded as in a node."""
     numbers = (repr(float(np.float32(value))) for value in (lambda_, kappa))

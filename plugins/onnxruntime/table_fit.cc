@@ -136,12 +136,12 @@ void interpolate(Table& t, const TableKernels& k, const Curve& curve) {
 // Runs the finished kernel and holds it against float64, at the ends of every segment and where the error of
 // interpolation peaks. Returns the u above which it keeps its bound: the steepest segments, lowest, may not.
 double bounded_from(const Table& t, const TableKernels& k, Element element, const Curve& curve) {
-  const int points = k.degree + 1;
-  float z[kHighestDegree + 1], gate[kHighestDegree + 1];
+  const int points = k.degree + 2;  // where T(degree + 1) is 1 or -1
+  float z[kHighestDegree + 2], gate[kHighestDegree + 2];
   double from = -std::numeric_limits<double>::infinity();
   for (int s = 0; s < k.segments; s++) {
     for (int i = 0; i < points; i++) {
-      const double f = 0.5 * std::cos(3.14159265358979323846 * i / k.degree);
+      const double f = 0.5 * std::cos(3.14159265358979323846 * i / (points - 1));
       const double place = centre(t, s) + f / static_cast<double>(t.scale);
       z[i] = std::min(t.high, std::max(t.low, static_cast<float>(place)));
     }

@@ -141,7 +141,9 @@ def test_aarch64_keeps_the_contracts_and_gives_the_same_bits(check, monkeypatch,
     monkeypatch.setenv("CXX", str(CROSS))
     flags = [*building.kernel_flags(), "-static"]
     kernels = building.kernel_objects(tmp_path, "", *flags)
-    maths = building.compiled(tmp_path / "maths", *flags, f"-I{building.INCLUDE}", building.TESTS / "maths_check.cc")
+    maths = building.compiled(
+        tmp_path / "maths", *flags, f"-I{building.INCLUDE}", building.TESTS / "maths_check.cc"
+    )
     layers = building.compiled(tmp_path / "layers", *flags, LAYERS, *kernels)
     for command in ([maths], [layers], [layers, tmp_path / "aarch64"]):
         _passes(EMULATOR, *command)

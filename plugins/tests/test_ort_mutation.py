@@ -13,7 +13,9 @@ import float32_exhaustive as sweep
 
 SET = building.instruction_sets()[-1]
 pytestmark = [
-    pytest.mark.skipif(building.compiler() is None or not building.table_sets(), reason="wants a compiler and AVX2"),
+    pytest.mark.skipif(
+        building.compiler() is None or not building.table_sets(), reason="wants a compiler and AVX2"
+    ),
     pytest.mark.xdist_group("ort-kernels"),
 ]
 
@@ -31,7 +33,7 @@ FAULTS = [
     (FIT, "the gate never reaches 0", "150 + 26", "100", "avx2"),
     (ROW, "NaN is lost", "Simd::max(low, Simd::min(high, z))", "Simd::max(Simd::min(z, high), low)", "avx2"),
     (ROW, "the edge is not looked at", "Simd::any_below(Simd::flipped(z, flip), edge)", "false", "avx2"),
-    (AVX2, "a power too many", "c0 = _mm256_shuffle_ps(ab, cd, 0x44)", "c0 = _mm256_shuffle_ps(ab, cd, 0xee)", "avx2"),
+    (AVX2, "a power too many", "c0 = _mm256_shuffle_ps(ab, cd, 0x44)", "c0 = _mm256_shuffle_ps(ab, cd, 0)", "avx2"),
     (AVX2, "subnormal factor", "_mm256_set1_epi32(-125)", "_mm256_set1_epi32(-200)", "avx2"),
     (AVX512, "half the result", "_mm512_add_ps(n, all(1.0f))", "n", "avx512"),
     (AVX512, "the halves of a table", "(low[i], segment, high[i])", "(high[i], segment, low[i])", "avx512"),
@@ -47,7 +49,9 @@ def objects(tmp_path_factory):
     folder = tmp_path_factory.mktemp("objects")
     sweep.sweep_program(folder, SET, *QUICK)
     main = building.TESTS / "ort_float32_sweep.cc"
-    building.compiled(folder / "main.o", *QUICK, *building.with_kernels(folder)[:-len(building.KERNELS)], "-c", main)
+    building.compiled(
+        folder / "main.o", *QUICK, *building.with_kernels(folder)[: -len(building.KERNELS)], "-c", main
+    )
     return folder
 
 
