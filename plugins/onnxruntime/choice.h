@@ -41,6 +41,7 @@ class Row {
     return element_ != nullptr;
   }
   const Coefficients<float>& exact() const { return exact_; }
+  bool has_table() const { return table_ != nullptr; }
   const char* kernel() const { return !table_ ? "exact" : table_->mode == Mode::Acc ? "acc" : "pw"; }
 
  private:

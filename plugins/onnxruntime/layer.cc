@@ -12,6 +12,9 @@ constexpr size_t kBuffer = 512;
 // Short periods are repeated up to this many lanes, so that vectors are full.
 constexpr size_t kFullLanes = 64;
 
+// Tiles of channels and pixels: 4 KiB on the stack.
+constexpr size_t kTileChannels = 16, kTilePixels = 64;
+
 // Different pairs of lambda and kappa that get a table of their own: at most 10 ms of fitting, 512 KiB.
 constexpr size_t kTables = 128;
 
@@ -57,6 +60,7 @@ void Layer::prepare_rows(const Choice& choice) {
     const Choice allowed = known.size() < kTables ? choice : Choice{};
     const auto row = known.try_emplace(pair, pair.first, pair.second, kind_, element_, allowed).first;
     rows_.push_back(row->second);
+    tabled_ |= row->second.has_table();
     double_rows_.push_back(coefficients<double>(pair.first, pair.second));
   }
 }
@@ -103,8 +107,30 @@ Geometry Layer::geometry_of(const int64_t* dims, size_t rank) const {
                   static_cast<size_t>(parameters_.block));
 }
 
+// Parameters that change from element to element: a few channels of many pixels are turned into rows, run with a
+// table each, and turned back. Pixels cut off at either end go through the same kernels, one number at a time, so
+// that a result does not depend on where the cut is.
+void Layer::tiles(const float* x, float* y, size_t n, const Row* channels, size_t offset, size_t lanes) const {
+  alignas(64) float tile[kTileChannels][kTilePixels];
+  const size_t whole_from = std::min(n, (lanes - offset % lanes) % lanes);
+  const size_t whole_to = whole_from + (n - whole_from) / lanes * lanes;
+  for (size_t i = 0; i < whole_from; i++) channels[(offset + i) % lanes].run(x + i, y + i, 1);
+  for (size_t i = whole_to; i < n; i++) channels[(offset + i) % lanes].run(x + i, y + i, 1);
+  for (size_t at = whole_from; at < whole_to; at += kTilePixels * lanes)
+    for (size_t first = 0; first < lanes; first += kTileChannels) {
+      const size_t pixels = std::min(kTilePixels, (whole_to - at) / lanes);
+      const size_t abreast = std::min(kTileChannels, lanes - first);
+      for (size_t p = 0; p < pixels; p++)
+        for (size_t c = 0; c < abreast; c++) tile[c][p] = x[at + p * lanes + first + c];
+      for (size_t c = 0; c < abreast; c++) channels[first + c].run(tile[c], tile[c], pixels);
+      for (size_t p = 0; p < pixels; p++)
+        for (size_t c = 0; c < abreast; c++) y[at + p * lanes + first + c] = tile[c][p];
+    }
+}
+
 void Layer::piece(const float* x, float* y, size_t n, size_t group, size_t offset, size_t lanes) const {
   if (lanes == 1) return rows_[group].run(x, y, n);
+  if (tabled_) return tiles(x, y, n, &rows_[group * lanes], offset, lanes);
   const float* values = &lane_values_[group * 6 * lane_period_];
   for (size_t done = 0; done < n;) {
     const size_t phase = (offset + done) % lane_period_;

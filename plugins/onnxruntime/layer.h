@@ -51,6 +51,7 @@ class Layer {
   void prepare_rows(const Choice& choice);
   void prepare_lanes();
   size_t axis_of(size_t rank) const;
+  void tiles(const float* x, float* y, size_t n, const Row* channels, size_t offset, size_t lanes) const;
   template <class Small>
   void run_small(const Small* x, Small* y, const Geometry& geometry, size_t begin, size_t end) const;
   void run_double(const double* x, double* y, const Geometry& geometry, size_t begin, size_t end) const;
@@ -59,6 +60,7 @@ class Layer {
   Element element_;
   Parameters parameters_;
   std::vector<Row> rows_;
+  bool tabled_ = false;  // some channel has a table
   std::vector<Coefficients<double>> double_rows_;
   std::vector<float> lane_values_;  // six arrays of `lane_period_` a group
   std::vector<int32_t> lane_regimes_;

@@ -47,7 +47,8 @@ struct Avx2 {
   }
   static APA_HOST_DEVICE void store_as(float, void* at, V x) { store(at, x); }
   static APA_HOST_DEVICE void store_as(Half, void* at, V x) {
-    _mm_storeu_si128(static_cast<__m128i*>(at), _mm256_cvtps_ph(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
+    constexpr int kNearest = _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC;
+    _mm_storeu_si128(static_cast<__m128i*>(at), _mm256_cvtps_ph(x, kNearest));
   }
   // Ties to even by adding 0x7fff and the last kept bit; NaN, which that could turn into inf, apart.
   static APA_HOST_DEVICE void store_as(Bfloat16, void* at, V x) {
@@ -67,7 +68,8 @@ struct Avx2 {
     const V shifted = _mm256_add_ps(v, rounder);
     const V r = sub(v, sub(shifted, rounder));
     const V q = exp2_fraction<Avx2>(r);
-    const __m256i power = _mm256_sub_epi32(_mm256_castps_si256(shifted), _mm256_set1_epi32(VectorMath::kRounderBits));
+    const __m256i rounder_bits = _mm256_set1_epi32(VectorMath::kRounderBits);
+    const __m256i power = _mm256_sub_epi32(_mm256_castps_si256(shifted), rounder_bits);
     const __m256i last = _mm256_max_epi32(power, _mm256_set1_epi32(-125));
     return mul(mul(y, power_of_two(_mm256_sub_epi32(power, last))), mul(q, power_of_two(last)));
   }

@@ -46,7 +46,8 @@ struct Avx512 {
   }
   static APA_HOST_DEVICE void store_as(float, void* at, V x) { store(at, x); }
   static APA_HOST_DEVICE void store_as(Half, void* at, V x) {
-    _mm256_storeu_si256(static_cast<__m256i*>(at), _mm512_cvtps_ph(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
+    constexpr int kNearest = _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC;
+    _mm256_storeu_si256(static_cast<__m256i*>(at), _mm512_cvtps_ph(x, kNearest));
   }
   // Ties to even by adding 0x7fff and the last kept bit; NaN, which that could turn into inf, apart.
   static APA_HOST_DEVICE void store_as(Bfloat16, void* at, V x) {

@@ -1,6 +1,5 @@
-// The loop of the table kernels, written once. Included by a file of one instruction set, inside its target
-// region; `Simd` holds that set's primitives and keeps the instantiations of the files apart.
-// No include guard is missed: each translation unit includes this once.
+// The loop of the table kernels, written once. Each file of an instruction set includes it behind its `Simd`, which
+// holds that set's primitives and keeps the instantiations of the files apart.
 namespace apa {
 namespace {
 
@@ -49,7 +48,8 @@ void table_row(const void* from, void* to, size_t n, const Table& table) {
   char* y = static_cast<char*>(to);
   constexpr size_t kStep = Simd::kWidth * sizeof(T);
   size_t bytes = n * sizeof(T);
-  for (; bytes >= kStep; bytes -= kStep, x += kStep, y += kStep) Simd::store_as(T{}, y, evaluate(Simd::load_as(T{}, x)));
+  for (; bytes >= kStep; bytes -= kStep, x += kStep, y += kStep)
+    Simd::store_as(T{}, y, evaluate(Simd::load_as(T{}, x)));
   if (bytes == 0) return;
   alignas(64) char rest[kStep] = {};
   std::memcpy(rest, x, bytes);
@@ -57,15 +57,18 @@ void table_row(const void* from, void* to, size_t n, const Table& table) {
   std::memcpy(y, rest, bytes);
 }
 
+template <class Simd, int kDegree, class T, Mode kMode, Kind kKind>
+constexpr TableRow row = table_row<Simd, kDegree, kMode, kKind, T>;
+
 template <class Simd, int kDegree, class T>
 constexpr TableKernels kernels(int segments) {
   return {segments,
           kDegree,
           Simd::kBySegment,
-          {{table_row<Simd, kDegree, Mode::Pw, Kind::Gate, float>, table_row<Simd, kDegree, Mode::Pw, Kind::Unit, float>},
-           {table_row<Simd, kDegree, Mode::Acc, Kind::Gate, float>, table_row<Simd, kDegree, Mode::Acc, Kind::Unit, float>}},
-          {{table_row<Simd, kDegree, Mode::Pw, Kind::Gate, T>, table_row<Simd, kDegree, Mode::Pw, Kind::Unit, T>},
-           {table_row<Simd, kDegree, Mode::Acc, Kind::Gate, T>, table_row<Simd, kDegree, Mode::Acc, Kind::Unit, T>}}};
+          {{row<Simd, kDegree, float, Mode::Pw, Kind::Gate>, row<Simd, kDegree, float, Mode::Pw, Kind::Unit>},
+           {row<Simd, kDegree, float, Mode::Acc, Kind::Gate>, row<Simd, kDegree, float, Mode::Acc, Kind::Unit>}},
+          {{row<Simd, kDegree, T, Mode::Pw, Kind::Gate>, row<Simd, kDegree, T, Mode::Pw, Kind::Unit>},
+           {row<Simd, kDegree, T, Mode::Acc, Kind::Gate>, row<Simd, kDegree, T, Mode::Acc, Kind::Unit>}}};
 }
 
 }  // namespace

@@ -75,7 +75,8 @@ int main(int argc, char** argv) {
   for (const Type& type : kTypes)
     for (double lambda : kLambdas)
       for (double kappa : kKappas)
-        for (Kind kind : {Kind::Gate, Kind::Unit}) swept += sweep(type, kind, static_cast<float>(lambda), static_cast<float>(kappa), choice);
+        for (Kind kind : {Kind::Gate, Kind::Unit})
+          swept += sweep(type, kind, static_cast<float>(lambda), static_cast<float>(kappa), choice);
   std::printf("%zu of 180 with a table, %d failures\n", swept, check::failures);
   return check::failures != 0;
 }

@@ -177,6 +177,7 @@ const Shape kShapes[] = {
     {"rows of features", {5, 9}, 9, 9, 1, 1},
     {"the last axis", {2, 3, 4, 5}, 5, 5, -1, 1},
     {"a long last axis", {3, 200}, 200, 200, -1, 1},
+    {"many pixels", {170, 19}, 19, 19, -1, 1},
     {"the first axis", {6, 50}, 6, 6, 0, 1},
     {"a length of 1 after it", {2, 10, 1, 1}, 10, 10, 1, 1},
     {"long channels", {1, 2, 3000}, 2, 2, 1, 1},
