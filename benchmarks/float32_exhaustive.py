@@ -33,24 +33,34 @@ HEADER = (
 )
 
 
-def sweep_program(folder: Path, instructions: str) -> Path:
-    """ort_float32_sweep.cc, with the kernels compiled for one of `building.instruction_sets()`."""
-    include = (f"-I{building.INCLUDE}", f"-I{building.ORT}")
-    kernel = building.compiled(
-        folder / "exact.o", *building.kernel_flags(), *building.for_instructions(instructions),
-        "-DAPA_CLONES=", *include, "-c", building.ORT / "exact.cc",
-    )  # fmt: skip
-    truth = building.compiled(
+def sweep_program(folder: Path, instructions: str, *flags: str) -> Path:
+    """ort_float32_sweep.cc, with the kernels compiled for one of `building.instruction_sets()`, or with `flags`."""
+    building.kernel_objects(folder, instructions, *flags)
+    building.compiled(
         folder / "truth.o", "-O3", "-ffast-math", "-march=native", "-c", building.TESTS / "ort_truth.cc"
     )
-    sources = (building.TESTS / "ort_float32_sweep.cc", kernel, truth)
-    return building.compiled(folder / "sweep", "-O3", "-march=native", *include, *sources, "-lm", "-lpthread")
+    return linked("ort_float32_sweep.cc", folder / "sweep")
 
 
-def measured(program: Path, lambda_: float, kappa: float, stride: int, threads: int = 1) -> dict[str, Any]:
+def linked(source: str, program: Path, *flags: str) -> Path:
+    """A program of plugins/tests beside the objects that `sweep_program` made."""
+    folder = program.parent
+    arguments = (building.TESTS / source, folder / "truth.o", *building.with_kernels(folder), "-lm")
+    return building.compiled(program, *(flags or ("-O3", "-march=native")), *arguments)
+
+
+def measured(
+    program: Path,
+    lambda_: float,
+    kappa: float,
+    stride: int,
+    threads: int = 1,
+    kernel: str = "exact",
+    isa: str = "none",
+) -> dict[str, Any]:
     """The worst errors over the inputs 0, stride, 2*stride, ...; parameters are rounded as in a node."""
     numbers = (repr(float(np.float32(value))) for value in (lambda_, kappa))
-    command = [str(program), *numbers, str(stride), str(threads)]
+    command = [str(program), *numbers, str(stride), str(threads), kernel, isa]
     found: dict[str, Any] = json.loads(subprocess.run(command, capture_output=True, check=True).stdout)
     return found
 

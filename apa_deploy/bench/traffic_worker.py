@@ -20,8 +20,7 @@ from onnx import helper
 from ..graph.isolate import isolated
 from ..graph.node import DOMAIN
 from ..graph.sites import Place, places
-from ..native import LibraryError, ort_library
-from ..runtimes.onnxruntime import session_options
+from ..runtimes.onnxruntime import register_operators, session_options
 from .opened import arrays
 from .subject import Feed
 
@@ -102,16 +101,10 @@ def _session(model: onnx.ModelProto, threads: int | None) -> Any:
     import onnxruntime
 
     fused = any(node.domain == DOMAIN for node in model.graph.node)
-    options = session_options(onnxruntime, threads, library=fused and _library_is_built())
+    options = session_options(onnxruntime, threads)
+    if fused:
+        register_operators(options)
     return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
-
-
-def _library_is_built() -> bool:
-    try:
-        ort_library()
-    except LibraryError:
-        return False
-    return True
 
 
 if __name__ == "__main__":

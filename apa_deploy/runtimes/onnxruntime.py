@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from functools import cache
@@ -17,6 +18,8 @@ from .providers import Choice, Wanted, chosen
 
 _VERSIONS = ">=1.17"
 _ADD = "pip install 'onnxruntime>=1.17'"
+KERNELS = ("exact", "acc", "pw")
+_KERNEL_ENTRY, _KERNEL_VARIABLE = "com.apa.kernel", "APA_KERNEL"
 _NO_BODY = "Build libapa_ort.so (pip install .), or export the model again, with function bodies."
 
 
@@ -24,12 +27,18 @@ class OnnxRunner:
     """A `Runner` over `onnxruntime.InferenceSession`, whose `run` is safe from several threads."""
 
     def __init__(
-        self, path: Path, threads: int | None, providers: Sequence[Wanted] | None, layout: bool | None = None
+        self,
+        path: Path,
+        threads: int | None,
+        providers: Sequence[Wanted] | None,
+        layout: bool | None = None,
+        kernel: str | None = None,
     ) -> None:
         ort = require("onnxruntime", _VERSIONS, add=_ADD)
         choice = chosen(providers, ort.get_available_providers(), _plugin())
         options = session_options(ort, threads)
-        self.prepared = _prepared(path, layout) if choice.cpu_library and _register(options) else None
+        fused = choice.cpu_library and register_operators(options, kernel)
+        self.prepared = _prepared(path, layout) if fused else None
         if self.prepared:
             options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
         self._session = _session(ort, self.prepared or path, options, choice)
@@ -58,8 +67,19 @@ def session_options(ort: Any, threads: int | None) -> Any:
     return options
 
 
-def _register(options: Any) -> bool:
-    """Register our operators; where that is not possible say so once, for the model runs all the same."""
+def register_operators(options: Any, kernel: str | None = None) -> bool:
+    """Register our operators; where that is not possible say so once, for the model runs all the same.
+
+    Args:
+        kernel: one of KERNELS; None: the environment's APA_KERNEL, or else the fastest within the error bound.
+
+    Raises:
+        InputError: there is no such kernel.
+    """
+    _check_kernel(kernel, "a kernel")
+    _check_kernel(os.environ.get(_KERNEL_VARIABLE), _KERNEL_VARIABLE)
+    if kernel:
+        options.add_session_config_entry(_KERNEL_ENTRY, kernel)  # read as the library is registered
     try:
         options.register_custom_ops_library(str(ort_library()))
         return True
@@ -68,6 +88,11 @@ def _register(options: Any) -> bool:
     except Exception as error:  # noqa: BLE001 - ONNX Runtime's errors have no other base in common
         _fall_back(f"{_text(error)}. Install apa-deploy again: pip install --force-reinstall --no-deps .")
     return False
+
+
+def _check_kernel(name: str | None, what: str) -> None:
+    if name and name not in KERNELS:
+        raise InputError(f"{what} named {name!r}", ", ".join(KERNELS), "Name one of these, or none.")
 
 
 @cache

@@ -41,6 +41,8 @@ class Session:
         providers: ONNX Runtime: providers in order of preference, names or (name, options); None: the CPU.
         layout: ONNX Runtime: whether the CPU runs the model in its blocked layout, prepared at the first load and
             kept in the user's cache; None: yes, unless the environment says APA_LAYOUT=0.
+        kernel: ONNX Runtime: what computes our operators on the CPU: "exact", "acc" or "pw" (docs/kernels.md);
+            None: the environment's APA_KERNEL, or else the fastest within the error bound.
         trust_engine: TensorRT: load an engine whose hash is not in its passport. An engine is code, and a passport
             is not signed: it proves that an engine is intact, not who made it.
         sha256: TensorRT: the hash that the engine must have, instead of its passport's.
@@ -48,8 +50,8 @@ class Session:
         cuda_graph: TensorRT: launch runs of one shape after another as one graph.
 
     Raises:
-        InputError: the file is absent or of no known kind, does not load, or a provider is not available; an engine
-            is not trusted (`UntrustedEngineError`).
+        InputError: the file is absent or of no known kind, does not load, or a provider or kernel is not available;
+            an engine is not trusted (`UntrustedEngineError`).
         MissingError: TensorRT, cuda-python, the driver or a GPU is missing.
     """
 
@@ -60,6 +62,7 @@ class Session:
         threads: int | None = None,
         providers: Sequence[Wanted] | None = None,
         layout: bool | None = None,
+        kernel: str | None = None,
         trust_engine: bool = False,
         sha256: str | None = None,
         contexts: int = 1,
@@ -72,7 +75,7 @@ class Session:
             trust = Trust(trust_engine, sha256)
             self._runner: Runner | None = _engine_runner(self.path, trust, contexts, cuda_graph)
         else:
-            self._runner = _onnx_runner(self.path, threads, providers, layout)
+            self._runner = _onnx_runner(self.path, threads, providers, layout, kernel)
 
     @property
     def prepared(self) -> Path | None:
@@ -143,11 +146,15 @@ def _engine_runner(path: Path, trust: Trust, contexts: int, cuda_graph: bool) ->
 
 
 def _onnx_runner(
-    path: Path, threads: int | None, providers: Sequence[Wanted] | None, layout: bool | None
+    path: Path,
+    threads: int | None,
+    providers: Sequence[Wanted] | None,
+    layout: bool | None,
+    kernel: str | None,
 ) -> Runner:
     if path.suffix != ".onnx":
         saw = f"{path.name} with the suffix {path.suffix!r}"
         raise InputError(saw, "an .onnx or .engine file", "Give the exported file.")
     from .onnxruntime import OnnxRunner
 
-    return OnnxRunner(path, threads, providers, layout)
+    return OnnxRunner(path, threads, providers, layout, kernel)

@@ -180,7 +180,8 @@ OrtStatus* compute(void* data, OrtKernelContext* context) {
   return guarded(kernel.api, [&] { return kernel.name; }, [&] { return kRun(kernel, context); });
 }
 
-OrtStatus* create(const OrtApi* api, const OrtKernelInfo* info, const char* name, bool with_unit, void** out) {
+// `unit`: how to run the unit behind the gates; null: there is none.
+OrtStatus* create(const OrtApi* api, const OrtKernelInfo* info, const char* name, const Choice* unit, void** out) {
   const Node node(api, info, name);
   return guarded(api, [&] { return node.name(); }, [&]() -> OrtStatus* {
     const int64_t block = node.integer("block", 1), channels = node.integer("channels", 0);
@@ -189,7 +190,7 @@ OrtStatus* create(const OrtApi* api, const OrtKernelInfo* info, const char* name
     if (channels < 1) throw Refusal("channels is " + std::to_string(channels) + "; wanted 1 or more");
     auto kernel = std::make_unique<Kernel>(
         Kernel{api, node.name(), static_cast<size_t>(block), static_cast<size_t>(channels), std::nullopt});
-    if (with_unit) kernel->layer.emplace(Kind::Unit, Element::Float32, node.parameters());
+    if (unit) kernel->layer.emplace(Kind::Unit, Element::Float32, node.parameters(), *unit);
     *out = kernel.release();
     return nullptr;
   });
@@ -204,11 +205,15 @@ void describe(OrtCustomOp& op) {
   op.KernelDestroy = [](void* kernel) { delete static_cast<Kernel*>(kernel); };
 }
 
-bool unit_of(const OrtCustomOp* op) { return static_cast<const GatedOperator*>(op)->with_unit; }
+const Choice* unit_of(const OrtCustomOp* op) {
+  const auto& self = *static_cast<const GatedOperator*>(op);
+  return self.with_unit ? &self.choice : nullptr;
+}
 
 }  // namespace
 
-GatedOperator::GatedOperator(const OrtApi* api_, uint32_t version_, bool unit) : Bound(api_, version_), with_unit(unit) {
+GatedOperator::GatedOperator(const OrtApi* api_, uint32_t version_, bool unit, const Choice& choice_)
+    : Bound(api_, version_), with_unit(unit), choice(choice_) {
   describe(*this);
   GetName = [](const OrtCustomOp* op) { return name_of(unit_of(op)); };
   GetInputTypeCount = [](const OrtCustomOp*) -> size_t { return 4; };
@@ -224,7 +229,7 @@ ChannelPoolOperator::ChannelPoolOperator(const OrtApi* api_, uint32_t version_) 
   GetName = [](const OrtCustomOp*) { return "ChannelPool"; };
   GetInputTypeCount = [](const OrtCustomOp*) -> size_t { return 2; };
   CreateKernelV2 = [](const OrtCustomOp*, const OrtApi* a, const OrtKernelInfo* info, void** out) {
-    return create(a, info, "ChannelPool", false, out);
+    return create(a, info, "ChannelPool", nullptr, out);
   };
   KernelComputeV2 = compute<run_pool>;
 }

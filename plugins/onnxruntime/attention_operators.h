@@ -10,12 +10,14 @@
 #define APA_ATTENTION_OPERATORS_H
 
 #include "binding.h"
+#include "choice.h"
 
 namespace apa {
 
 struct GatedOperator : Bound {
-  GatedOperator(const OrtApi* api, uint32_t version, bool with_unit);
+  GatedOperator(const OrtApi* api, uint32_t version, bool with_unit, const Choice& choice);
   bool with_unit;
+  Choice choice;
 };
 
 struct ChannelPoolOperator : Bound {

@@ -5,6 +5,8 @@
 #include <cstdio>
 #include <memory>
 #include <mutex>
+#include <stdexcept>
+#include <string>
 #include <vector>
 
 #include "attention_operators.h"
@@ -15,6 +17,7 @@ namespace {
 
 constexpr char kDomain[] = "com.apa";
 constexpr char kRegistered[] = "com.apa.registered";
+constexpr char kKernel[] = "com.apa.kernel";  // a session's own choice, made before it registers the library
 constexpr unsigned kOldest = 17;  // KernelContext_ParallelFor and InferOutputShapeFn came with it
 
 struct Api {
@@ -31,23 +34,25 @@ Api negotiated(const OrtApiBase* base) {
   return {base->GetApi(version), version};
 }
 
-// The operators in their domain. ONNX Runtime keeps pointers to both for as long as a session lives, so
-// they are never freed: one set a runtime, of which a process may hold several.
+// The operators in their domain. ONNX Runtime keeps pointers to both for as long as a session lives, so they
+// are never freed: one set a runtime, of which a process may hold several, and a choice of kernels.
 struct Operators {
   const OrtApi* api = nullptr;
+  Choice choice;
   OrtCustomOpDomain* domain = nullptr;
   std::unique_ptr<Operator> all[8];
   std::unique_ptr<GatedOperator> gated[2];
   std::unique_ptr<ChannelPoolOperator> pool;
 
-  OrtStatus* make(const Api& a) {
+  OrtStatus* make(const Api& a, const Choice& c) {
     api = a.api;
+    choice = c;
     OrtStatus* status = api->CreateCustomOpDomain(kDomain, &domain);
     size_t i = 0;
     for (Kind kind : {Kind::Gate, Kind::Unit})
       for (Element element : {Element::Float32, Element::Float16, Element::Bfloat16, Element::Float64}) {
         if (status) return status;
-        all[i] = std::make_unique<Operator>(api, a.version, kind, element);
+        all[i] = std::make_unique<Operator>(api, a.version, kind, element, choice);
         status = api->CustomOpDomain_Add(domain, all[i++].get());
       }
     return status ? status : make_attention(a);
@@ -55,7 +60,7 @@ struct Operators {
 
   OrtStatus* make_attention(const Api& a) {
     for (bool with_unit : {false, true}) {
-      gated[with_unit] = std::make_unique<GatedOperator>(api, a.version, with_unit);
+      gated[with_unit] = std::make_unique<GatedOperator>(api, a.version, with_unit, choice);
       if (OrtStatus* status = api->CustomOpDomain_Add(domain, gated[with_unit].get())) return status;
     }
     pool = std::make_unique<ChannelPoolOperator>(api, a.version);
@@ -63,17 +68,33 @@ struct Operators {
   }
 };
 
-OrtStatus* domain_for(const Api& a, OrtCustomOpDomain** domain) {
+OrtStatus* domain_for(const Api& a, const Choice& choice, OrtCustomOpDomain** domain) {
   static std::mutex mutex;
   static auto* made = new std::vector<std::unique_ptr<Operators>>;  // outlives static destruction
   const std::lock_guard<std::mutex> lock(mutex);
-  auto known = std::find_if(made->begin(), made->end(), [&](const auto& one) { return one->api == a.api; });
+  auto known = std::find_if(made->begin(), made->end(), [&](const auto& one) {
+    return one->api == a.api && one->choice == choice;
+  });
   if (known == made->end()) {
     auto fresh = std::make_unique<Operators>();
-    if (OrtStatus* status = fresh->make(a)) return status;
+    if (OrtStatus* status = fresh->make(a, choice)) return status;
     known = made->insert(made->end(), std::move(fresh));
   }
   *domain = (*known)->domain;
+  return nullptr;
+}
+
+// What the environment says, unless the session says otherwise. Throws std::invalid_argument.
+OrtStatus* choose(const Api& a, const OrtSessionOptions* options, Choice* choice) {
+  *choice = choice_of_environment();
+  size_t size = 0;
+  int present = 0;
+  if (OrtStatus* status = a.api->HasSessionConfigEntry(options, kKernel, &present)) return status;
+  if (!present) return nullptr;
+  if (OrtStatus* status = a.api->GetSessionConfigEntry(options, kKernel, nullptr, &size)) return status;
+  std::string name(size, '\0');
+  if (OrtStatus* status = a.api->GetSessionConfigEntry(options, kKernel, &name[0], &size)) return status;
+  choice->wanted = wanted_kernel(name.c_str(), kKernel);
   return nullptr;
 }
 
@@ -82,8 +103,10 @@ OrtStatus* register_once(const Api& a, OrtSessionOptions* options) {
   int present = 0;
   if (OrtStatus* status = a.api->HasSessionConfigEntry(options, kRegistered, &present)) return status;
   if (present) return nullptr;
+  Choice choice;
+  if (OrtStatus* status = choose(a, options, &choice)) return status;
   OrtCustomOpDomain* domain = nullptr;
-  if (OrtStatus* status = domain_for(a, &domain)) return status;
+  if (OrtStatus* status = domain_for(a, choice, &domain)) return status;
   if (OrtStatus* status = a.api->AddCustomOpDomain(options, domain)) return status;
   return a.api->AddSessionConfigEntry(options, kRegistered, "1");
 }
@@ -99,6 +122,8 @@ extern "C" __attribute__((visibility("default"))) OrtStatus* ORT_API_CALL Regist
     return a.api->CreateStatus(ORT_NOT_IMPLEMENTED, "com.apa: wanted ONNX Runtime 1.17 or newer");
   try {
     return apa::register_once(a, options);
+  } catch (const std::invalid_argument& error) {
+    return a.api->CreateStatus(ORT_INVALID_ARGUMENT, error.what());
   } catch (const std::exception& error) {
     return a.api->CreateStatus(ORT_FAIL, error.what());
   }

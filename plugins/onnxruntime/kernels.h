@@ -10,6 +10,7 @@
 namespace apa {
 
 enum class Kind { Gate, Unit };
+enum class Element { Float32, Float16, Bfloat16, Float64 };
 
 // One coefficient set a lane, as arrays, for parameters that change from element to element.
 struct Lanes {

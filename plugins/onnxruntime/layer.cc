@@ -1,6 +1,7 @@
 #include "layer.h"
 
 #include <cmath>
+#include <map>
 
 namespace apa {
 namespace {
@@ -10,6 +11,12 @@ constexpr size_t kBuffer = 512;
 
 // Short periods are repeated up to this many lanes, so that vectors are full.
 constexpr size_t kFullLanes = 64;
+
+// Tiles of channels and pixels: 4 KiB on the stack.
+constexpr size_t kTileChannels = 16, kTilePixels = 64;
+
+// Different pairs of lambda and kappa that get a table of their own: at most 10 ms of fitting, 512 KiB.
+constexpr size_t kTables = 128;
 
 void check_values(const char* name, const std::vector<double>& values, bool non_negative) {
   if (values.empty()) throw Refusal(std::string(name) + " holds no float; wanted 1, or one a channel");
@@ -37,18 +44,24 @@ double pick(const std::vector<double>& values, size_t i) { return values[values.
 
 }  // namespace
 
-Layer::Layer(Kind kind, Element element, Parameters parameters)
+Layer::Layer(Kind kind, Element element, Parameters parameters, const Choice& choice)
     : kind_(kind), element_(element), parameters_(std::move(parameters)) {
   check(parameters_);
-  prepare_rows();
+  prepare_rows(choice);
   if (parameters_.channels() > 1 && element_ != Element::Float64) prepare_lanes();
 }
 
-void Layer::prepare_rows() {
+// Channels with the same parameters share a table. Where too many differ, tables would take longer to fit and
+// to load into a cache than they save.
+void Layer::prepare_rows(const Choice& choice) {
+  std::map<std::pair<double, double>, Row> known;
   for (size_t i = 0; i < parameters_.channels(); i++) {
-    const double lambda = pick(parameters_.lambda, i), kappa = pick(parameters_.kappa, i);
-    rows_.push_back(coefficients<float>(lambda, kappa));
-    double_rows_.push_back(coefficients<double>(lambda, kappa));
+    const std::pair<double, double> pair(pick(parameters_.lambda, i), pick(parameters_.kappa, i));
+    const Choice allowed = known.size() < kTables ? choice : Choice{};
+    const auto row = known.try_emplace(pair, pair.first, pair.second, kind_, element_, allowed).first;
+    rows_.push_back(row->second);
+    tabled_ |= row->second.has_table();
+    double_rows_.push_back(coefficients<double>(pair.first, pair.second));
   }
 }
 
@@ -63,7 +76,7 @@ void Layer::prepare_lanes() {
   for (size_t g = 0; g < groups; g++) {
     float* out = &lane_values_[g * 6 * lane_period_];
     for (size_t i = 0; i < lane_period_; i++) {
-      const Coefficients<float>& c = rows_[g * lanes + i % lanes];
+      const Coefficients<float>& c = rows_[g * lanes + i % lanes].exact();
       const float fields[6] = {c.slope, c.slope_low, c.offset, c.lambda, c.rate, c.rate_low};
       for (size_t f = 0; f < 6; f++) out[f * lane_period_ + i] = fields[f];
       lane_regimes_[g * lane_period_ + i] = c.regime == Regime::Large;
@@ -94,8 +107,30 @@ Geometry Layer::geometry_of(const int64_t* dims, size_t rank) const {
                   static_cast<size_t>(parameters_.block));
 }
 
+// Parameters that change from element to element: a few channels of many pixels are turned into rows, run with a
+// table each, and turned back. Pixels cut off at either end go through the same kernels, one number at a time, so
+// that a result does not depend on where the cut is.
+void Layer::tiles(const float* x, float* y, size_t n, const Row* channels, size_t offset, size_t lanes) const {
+  alignas(64) float tile[kTileChannels][kTilePixels];
+  const size_t whole_from = std::min(n, (lanes - offset % lanes) % lanes);
+  const size_t whole_to = whole_from + (n - whole_from) / lanes * lanes;
+  for (size_t i = 0; i < whole_from; i++) channels[(offset + i) % lanes].run(x + i, y + i, 1);
+  for (size_t i = whole_to; i < n; i++) channels[(offset + i) % lanes].run(x + i, y + i, 1);
+  for (size_t at = whole_from; at < whole_to; at += kTilePixels * lanes)
+    for (size_t first = 0; first < lanes; first += kTileChannels) {
+      const size_t pixels = std::min(kTilePixels, (whole_to - at) / lanes);
+      const size_t abreast = std::min(kTileChannels, lanes - first);
+      for (size_t p = 0; p < pixels; p++)
+        for (size_t c = 0; c < abreast; c++) tile[c][p] = x[at + p * lanes + first + c];
+      for (size_t c = 0; c < abreast; c++) channels[first + c].run(tile[c], tile[c], pixels);
+      for (size_t p = 0; p < pixels; p++)
+        for (size_t c = 0; c < abreast; c++) y[at + p * lanes + first + c] = tile[c][p];
+    }
+}
+
 void Layer::piece(const float* x, float* y, size_t n, size_t group, size_t offset, size_t lanes) const {
-  if (lanes == 1) return exact_row(kind_, x, y, n, rows_[group]);
+  if (lanes == 1) return rows_[group].run(x, y, n);
+  if (tabled_) return tiles(x, y, n, &rows_[group * lanes], offset, lanes);
   const float* values = &lane_values_[group * 6 * lane_period_];
   for (size_t done = 0; done < n;) {
     const size_t phase = (offset + done) % lane_period_;
@@ -113,6 +148,7 @@ template <class Small>
 void Layer::run_small(const Small* x, Small* y, const Geometry& geometry, size_t begin, size_t end) const {
   alignas(64) float buffer[kBuffer];
   geometry.walk(begin, end, [&](size_t group, size_t offset, size_t first, size_t count) {
+    if (geometry.lanes == 1 && rows_[group].run_element(x + first, y + first, count)) return;
     for (size_t done = 0; done < count; done += kBuffer) {
       const size_t n = std::min(kBuffer, count - done);
       widen(x + first + done, buffer, n);

@@ -7,8 +7,8 @@
 #include <string>
 #include <vector>
 
+#include "choice.h"
 #include "geometry.h"
-#include "kernels.h"
 
 namespace apa {
 
@@ -16,8 +16,6 @@ namespace apa {
 struct Refusal : std::runtime_error {
   using std::runtime_error::runtime_error;
 };
-
-enum class Element { Float32, Float16, Bfloat16, Float64 };
 
 struct Parameters {
   std::vector<double> lambda, kappa;  // length 1 or C each
@@ -29,7 +27,7 @@ struct Parameters {
 class Layer {
  public:
   // Throws Refusal for NaN, infinite or negative lambda, NaN or infinite kappa, lengths that disagree.
-  Layer(Kind kind, Element element, Parameters parameters);
+  Layer(Kind kind, Element element, Parameters parameters, const Choice& choice = choice_of_environment());
 
   // Throws Refusal where the axis does not lie in the rank or its length is not that of the parameters.
   // A dimension <= 0 in a symbolic shape is unknown and passes.
@@ -39,11 +37,21 @@ class Layer {
   // Computes elements [begin, end). x == y is allowed. No allocation; safe from any thread.
   void run(const void* x, void* y, const Geometry& geometry, size_t begin, size_t end) const;
 
+  // For operators that do more than this one: `n` contiguous float32 elements that lie anywhere, whichever
+  // Element the layer has. They are elements [offset, offset + n) of a span of `group` (geometry.h).
+  //   scalar parameters          piece(x, y, n, 0, 0, 1)
+  //   one channel of NCHW        piece(x, y, n, channel, 0, 1)
+  //   pixels of an NCHWc block   piece(x, y, n, channel / block, 0, block), x at the block's first channel
+  void piece(const float* x, float* y, size_t n, size_t group, size_t offset, size_t lanes) const;
+
+  // "pw", "acc" or "exact": what runs the parameters of channel 0.
+  const char* kernel() const { return element_ == Element::Float64 ? "exact" : rows_[0].kernel(); }
+
  private:
-  void prepare_rows();
+  void prepare_rows(const Choice& choice);
   void prepare_lanes();
   size_t axis_of(size_t rank) const;
-  void piece(const float* x, float* y, size_t n, size_t group, size_t offset, size_t lanes) const;
+  void tiles(const float* x, float* y, size_t n, const Row* channels, size_t offset, size_t lanes) const;
   template <class Small>
   void run_small(const Small* x, Small* y, const Geometry& geometry, size_t begin, size_t end) const;
   void run_double(const double* x, double* y, const Geometry& geometry, size_t begin, size_t end) const;
@@ -51,7 +59,8 @@ class Layer {
   Kind kind_;
   Element element_;
   Parameters parameters_;
-  std::vector<Coefficients<float>> rows_;
+  std::vector<Row> rows_;
+  bool tabled_ = false;  // some channel has a table
   std::vector<Coefficients<double>> double_rows_;
   std::vector<float> lane_values_;  // six arrays of `lane_period_` a group
   std::vector<int32_t> lane_regimes_;

@@ -45,7 +45,7 @@ OrtStatus* create(const OrtCustomOp* op, const OrtApi* api, const OrtKernelInfo*
   const Node node(api, info, name_of(o.kind));
   return guarded(api, [&] { return node.name(); }, [&]() -> OrtStatus* {
     auto kernel = std::make_unique<Kernel>(
-        Kernel{api, node.name(), Layer(o.kind, o.element, node.parameters())});
+        Kernel{api, node.name(), Layer(o.kind, o.element, node.parameters(), o.choice)});
     const std::vector<int64_t> dims = node.input_shape(0);
     if (!dims.empty()) kernel->layer.check_shape(dims.data(), dims.size());
     *out = kernel.release();
@@ -87,8 +87,8 @@ void describe(OrtCustomOp& op) {
 
 }  // namespace
 
-Operator::Operator(const OrtApi* api_, uint32_t version_, Kind kind_, Element element_)
-    : Bound(api_, version_), kind(kind_), element(element_) {
+Operator::Operator(const OrtApi* api_, uint32_t version_, Kind kind_, Element element_, const Choice& choice_)
+    : Bound(api_, version_), kind(kind_), element(element_), choice(choice_) {
   describe(*this);
   CreateKernelV2 = create;
   KernelComputeV2 = compute;

@@ -9,9 +9,10 @@ namespace apa {
 
 // One operator for one type.
 struct Operator : Bound {
-  Operator(const OrtApi* api, uint32_t version, Kind kind, Element element);
+  Operator(const OrtApi* api, uint32_t version, Kind kind, Element element, const Choice& choice);
   Kind kind;
   Element element;
+  Choice choice;
 };
 
 }  // namespace apa

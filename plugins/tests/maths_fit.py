@@ -78,8 +78,8 @@ def fitted(p: Polynomial, steps: int = 200) -> np.ndarray:
 def standing(p: Polynomial) -> np.ndarray:
     """The coefficients in the header, lowest power first."""
     text = (INCLUDE / p.file).read_text()
-    body = text[text.index(f"float {p.name}(") :]
-    found = re.findall(rf"(?:= | \* {p.variable} \+ )(-?\d\.\d+e[+-]\d+)f", body)
+    body = text[text.index(f" {p.name}(") :]
+    found = re.findall(rf"(?:= | \* {p.variable} \+ |all\()(-?\d\.\d+e[+-]\d+)f", body)
     return np.array(found[: p.degree + 1][::-1], np.float32)
 
 

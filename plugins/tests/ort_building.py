@@ -19,6 +19,8 @@ ROOT = Path(__file__).resolve().parents[2]
 TESTS, INCLUDE, ORT = ROOT / "plugins/tests", ROOT / "plugins/include", ROOT / "plugins/onnxruntime"
 BUILD = ROOT / "build/ort-tests"
 NO_COMPILER = "no C++ compiler on this machine: install one (Debian: apt install g++)"
+# The kernels and what chooses among them, free of ONNX Runtime.
+KERNELS = [ORT / f"{name}.cc" for name in ("layer", "choice", "table_fit", "table_avx2", "table_avx512", "exact")]
 STRICT = ("-std=c++17", "-Wall", "-Wextra", "-Werror")
 
 
@@ -78,3 +80,38 @@ def instruction_sets() -> list[str]:
 def for_instructions(name: str) -> list[str]:
     """The compiler's flags for one of `instruction_sets()`, as the library's own clones have them."""
     return [f"-march={name}", "-mprefer-vector-width=512"] if name else []
+
+
+def table_sets() -> list[str]:
+    """The instruction sets that the table kernels are written for and this machine runs or emulates."""
+    return ["avx2", "avx512"] if "x86-64-v3" in instruction_sets() else []
+
+
+@cache
+def emulated() -> bool:
+    """Whether AVX-512 is to be emulated, because the processor has AVX2 only."""
+    return instruction_sets()[-1] == "x86-64-v3"
+
+
+def kernel_objects(folder: Path, instructions: str, *flags: str) -> list[str | Path]:
+    """KERNELS compiled into `folder`; returns `with_kernels(folder)`."""
+    common = flags or (*kernel_flags(), *for_instructions(instructions))
+    for source in KERNELS:
+        kernel_object(source, folder, *common)
+    return with_kernels(folder)
+
+
+def kernel_object(source: Path, folder: Path, *flags: str) -> None:
+    """One of KERNELS, or a copy of it with its neighbours, compiled into `folder`."""
+    own = ["-DAPA_CLONES=", f"-I{INCLUDE}", f"-I{source.parent}", "-pthread"]
+    if source.stem == "table_avx512" and emulated() and "-static" not in flags:  # which is for another processor
+        slow = any("sanitize" in flag for flag in flags)  # to compile, if optimised
+        own += ["-O0" if slow else "-O1", "-march=x86-64-v3", "-DAPA_NO_TARGET", f"-I{TESTS / 'avx512_emulated'}"]
+    compiled(folder / f"{source.stem}.o", *flags, *own, "-c", source)
+
+
+def with_kernels(folder: Path) -> list[str | Path]:
+    """The arguments that compile a program with the objects which `kernel_objects` has made."""
+    objects = [folder / f"{source.stem}.o" for source in KERNELS]
+    include = [f"-I{INCLUDE}", f"-I{ORT}", f"-I{TESTS}", "-pthread"]
+    return [*include, *(["-DAPA_EMULATES_AVX512"] if emulated() else []), *objects]

@@ -1,7 +1,8 @@
-// Holds the exact float32 kernels against float64 over the bit patterns 0, stride, 2*stride, ... of 2^32.
+// Holds a float32 kernel against float64 over the bit patterns 0, stride, 2*stride, ... of 2^32.
 //
-//     ort_float32_sweep LAMBDA KAPPA STRIDE THREADS     prints one line of JSON
+//     ort_float32_sweep LAMBDA KAPPA STRIDE THREADS KERNEL SET     prints one line of JSON
 //
+// KERNEL: best, exact, acc or pw. SET: none, avx2 or avx512.
 // Stride 1 is every float there is. An odd stride visits every exponent of both signs 2^23/stride times.
 #include <algorithm>
 #include <atomic>
@@ -13,12 +14,15 @@
 #include <thread>
 #include <vector>
 
-#include "kernels.h"
+#include "ort_choices.h"
 #include "ort_truth.h"
 
 namespace {
 
+using apa::Choice;
+using apa::Element;
 using apa::Kind;
+using apa::Row;
 
 constexpr size_t kBlock = 4096;
 
@@ -88,6 +92,9 @@ double special(Kind kind, double z, double kappa) {
 struct Sweep {
   double lambda, kappa;
   uint64_t stride;
+  Choice choice;
+  Row gate{lambda, kappa, Kind::Gate, Element::Float32, choice};
+  Row unit{lambda, kappa, Kind::Unit, Element::Float32, choice};
   std::atomic<uint64_t> next{0};
 
   void work(Worst& gates, Worst& units);
@@ -95,22 +102,21 @@ struct Sweep {
 };
 
 void Sweep::block(const std::vector<float>& z, size_t n, Worst& gates, Worst& units) const {
-  static thread_local std::vector<float> safe(kBlock), gate(kBlock), unit(kBlock);
+  static thread_local std::vector<float> safe(kBlock), gate_of(kBlock), unit_of(kBlock);
   static thread_local std::vector<double> truth(kBlock), log2_truth(kBlock);
   for (size_t i = 0; i < n; i++) safe[i] = std::isfinite(z[i]) ? z[i] : 0;
   apa::true_gate(safe.data(), truth.data(), log2_truth.data(), n, lambda, kappa);
-  const auto c = apa::coefficients<float>(lambda, kappa);
-  apa::exact_row(Kind::Gate, z.data(), gate.data(), n, c);
-  apa::exact_row(Kind::Unit, z.data(), unit.data(), n, c);
+  gate.run(z.data(), gate_of.data(), n);
+  unit.run(z.data(), unit_of.data(), n);
   for (size_t i = 0; i < n; i++) {
     if (std::isfinite(z[i])) {
-      hold(gates, z[i], gate[i], truth[i], truth[i], log2_truth[i]);
-      hold(units, z[i], unit[i], z[i] * truth[i], truth[i], log2_truth[i]);
+      hold(gates, z[i], gate_of[i], truth[i], truth[i], log2_truth[i]);
+      hold(units, z[i], unit_of[i], z[i] * truth[i], truth[i], log2_truth[i]);
       continue;
     }
     const double g = special(Kind::Gate, z[i], kappa), u = special(Kind::Unit, z[i], kappa);
-    gates.wrong_specials += std::isnan(g) ? !std::isnan(gate[i]) : gate[i] != g;
-    units.wrong_specials += std::isnan(u) ? !std::isnan(unit[i]) : unit[i] != u;
+    gates.wrong_specials += std::isnan(g) ? !std::isnan(gate_of[i]) : gate_of[i] != g;
+    units.wrong_specials += std::isnan(u) ? !std::isnan(unit_of[i]) : unit_of[i] != u;
   }
 }
 
@@ -127,16 +133,18 @@ void Sweep::work(Worst& gates, Worst& units) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  if (argc != 5) return 2;
-  Sweep sweep{std::atof(argv[1]), std::atof(argv[2]), std::strtoull(argv[3], nullptr, 10)};
+  if (argc != 7) return 2;
+  const char* kernel = std::strcmp(argv[5], "best") ? argv[5] : "";
+  Sweep sweep{std::atof(argv[1]), std::atof(argv[2]), std::strtoull(argv[3], nullptr, 10),
+              {apa::wanted_kernel(kernel, "KERNEL"), apa::set_of(argv[6])}};
   const size_t threads = std::strtoull(argv[4], nullptr, 10);
   std::vector<Worst> gates(threads), units(threads);
   std::vector<std::thread> pool;
   for (size_t t = 0; t < threads; t++) pool.emplace_back([&, t] { sweep.work(gates[t], units[t]); });
   for (auto& thread : pool) thread.join();
   for (size_t t = 1; t < threads; t++) gates[0].join(gates[t]), units[0].join(units[t]);
-  std::printf("{\"lambda\": %.9g, \"kappa\": %.9g, \"stride\": %llu, ", sweep.lambda, sweep.kappa,
-              static_cast<unsigned long long>(sweep.stride));
+  std::printf("{\"lambda\": %.9g, \"kappa\": %.9g, \"stride\": %llu, \"kernel\": \"%s\", ", sweep.lambda, sweep.kappa,
+              static_cast<unsigned long long>(sweep.stride), sweep.unit.kernel());
   gates[0].print("gate");
   std::printf(", ");
   units[0].print("unit");

@@ -14,6 +14,7 @@
 
 #include "layer.h"
 #include "maths_check.h"
+#include "ort_choices.h"
 
 namespace {
 
@@ -108,6 +109,13 @@ void placement(const char* what, const std::vector<In>& inputs, Kernel kernel) {
     }
 }
 
+template <class T>
+void placement_of_own(const char* what, const std::vector<T>& inputs, const Row& row) {
+  placement<T, T>(what, inputs, [&](const T* x, T* y, size_t n) {
+    check::that(row.run_element(x, y, n), "no kernel of its own", 0, 0, 0, 0, 0);
+  });
+}
+
 void placements() {
   std::vector<float> z(kLongest), near(kLongest);
   std::vector<Half> half(kLongest);
@@ -117,13 +125,16 @@ void placements() {
     half[i] = narrowed_half(z[i]);
     brain[i] = narrowed_bfloat16(z[i]);
   }
-  for (Kind kind : {Kind::Gate, Kind::Unit})
-    for (double lambda : {0.0, 0.1, 2.0}) {
-      const auto c = coefficients<float>(lambda, 1.1);
-      placement<float, float>("a row's place", z, [&](const float* x, float* y, size_t n) {
-        exact_row(kind, x, y, n, c);
-      });
-    }
+  for (const Choice& choice : runnable_choices())
+    for (Kind kind : {Kind::Gate, Kind::Unit})
+      for (double lambda : {0.0, 0.1, 2.0}) {
+        const Row row(lambda, 1.1, kind, Element::Float32, choice);
+        placement<float, float>("a row's place", z,
+                                [&](const float* x, float* y, size_t n) { row.run(x, y, n); });
+        if (choice.wanted == Wanted::Exact) continue;
+        placement_of_own<Half>("a float16 row's place", half, Row(lambda, 1.1, kind, Element::Float16, choice));
+        placement_of_own<Bfloat16>("a bfloat16 row's place", brain, Row(lambda, 1.1, kind, Element::Bfloat16, choice));
+      }
   std::vector<float> fields[6];
   std::vector<int32_t> large(kLongest);
   for (auto& f : fields) f.resize(kLongest);
@@ -166,6 +177,7 @@ const Shape kShapes[] = {
     {"rows of features", {5, 9}, 9, 9, 1, 1},
     {"the last axis", {2, 3, 4, 5}, 5, 5, -1, 1},
     {"a long last axis", {3, 200}, 200, 200, -1, 1},
+    {"many pixels", {170, 19}, 19, 19, -1, 1},
     {"the first axis", {6, 50}, 6, 6, 0, 1},
     {"a length of 1 after it", {2, 10, 1, 1}, 10, 10, 1, 1},
     {"long channels", {1, 2, 3000}, 2, 2, 1, 1},
@@ -196,9 +208,9 @@ double bound(Element element, double truth, double log2_gate) {
 }
 
 template <class T>
-void shape(const Shape& s, Kind kind, Element element) {
+void shape(const Shape& s, Kind kind, Element element, const Choice& choice) {
   const Parameters p = parameters(s.lambdas, s.kappas, s.axis, s.block);
-  const Layer layer(kind, element, p);
+  const Layer layer(kind, element, p, choice);
   layer.check_shape(s.dims.data(), s.dims.size());
   const Geometry geometry = layer.geometry_of(s.dims.data(), s.dims.size());
   const size_t n = geometry.total;
@@ -221,13 +233,14 @@ void shape(const Shape& s, Kind kind, Element element) {
 }
 
 void shapes() {
-  for (const Shape& s : kShapes)
-    for (Kind kind : {Kind::Gate, Kind::Unit}) {
-      shape<float>(s, kind, Element::Float32);
-      shape<double>(s, kind, Element::Float64);
-      shape<Half>(s, kind, Element::Float16);
-      shape<Bfloat16>(s, kind, Element::Bfloat16);
-    }
+  for (const Choice& choice : runnable_choices())
+    for (const Shape& s : kShapes)
+      for (Kind kind : {Kind::Gate, Kind::Unit}) {
+        shape<float>(s, kind, Element::Float32, choice);
+        shape<Half>(s, kind, Element::Float16, choice);
+        shape<Bfloat16>(s, kind, Element::Bfloat16, choice);
+        if (choice.wanted == Wanted::Exact) shape<double>(s, kind, Element::Float64, choice);
+      }
 }
 
 // --- Sizes beyond 32 bits: address space without memory behind it, but for the end that is computed.
@@ -298,7 +311,7 @@ void refusals() {
 void threads() {
   const int64_t dims[] = {4, 9, 500};
   for (Element element : {Element::Float32, Element::Float16}) {
-    const Layer layer(Kind::Unit, element, parameters(9, 9));
+    const Layer layer(Kind::Unit, element, parameters(9, 9), runnable_choices().back());
     const Geometry geometry = layer.geometry_of(dims, 3);
     std::vector<float> x(geometry.total), y(x), wanted(x);
     for (size_t i = 0; i < x.size(); i++) write(x[i], input(i));
@@ -313,6 +326,30 @@ void threads() {
     for (auto& thread : pool) thread.join();
     check::that(alike(y.data(), wanted.data(), y.size()), "threads", 0, 0, 0, 0, 0);
   }
+}
+
+// --- Which kernel is chosen.
+
+struct Chosen {
+  const char* wanted;
+  double lambda, kappa;
+  const char* kernel;  // with table kernels
+};
+
+const Chosen kChosen[] = {
+    {"", 1, 1, "pw"},          {"", 0.5, -0.3, "pw"},    {"", 0, 1, "acc"},        {"", 1e-8, 1, "acc"},
+    {"", 0.1, 2, "acc"},       {"", 0.5, 0, "exact"},    {"", 0.5, 1e-12, "exact"}, {"", 1e9, 1, "exact"},
+    {"acc", 1, 1, "acc"},      {"pw", 0, 1, "pw"},       {"exact", 1, 1, "exact"}, {"pw", 1, 0, "exact"},
+};
+
+void choices() {
+  for (Instructions set : runnable_sets())
+    for (const Chosen& c : kChosen) {
+      const Row row(c.lambda, c.kappa, Kind::Unit, Element::Float32, {wanted_kernel(c.wanted, "a test"), set});
+      const bool good = !std::strcmp(row.kernel(), set == Instructions::None ? "exact" : c.kernel);
+      if (!good) std::printf("'%s' chose %s\n", c.wanted, row.kernel());
+      check::that(good, "choice", 0, c.lambda, c.kappa, 0, 0);
+    }
 }
 
 int dump(const char* path) {
@@ -332,11 +369,14 @@ int dump(const char* path) {
 
 int main(int argc, char** argv) {
   if (argc == 2) return dump(argv[1]);
+  threads();
+#ifndef __SANITIZE_THREAD__  // the rest has one thread
   placements();
   shapes();
   long_tensors();
   refusals();
-  threads();
+  choices();
+#endif
   std::printf("%d failures\n", check::failures);
   return check::failures != 0;
 }

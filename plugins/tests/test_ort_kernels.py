@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import shutil
 import subprocess
 import sys
@@ -19,8 +20,7 @@ pytestmark = [
 ]
 
 SETS = building.instruction_sets()
-SOURCES = [building.TESTS / "ort_layer_check.cc", building.ORT / "layer.cc", building.ORT / "exact.cc"]
-INCLUDE = [f"-I{building.INCLUDE}", f"-I{building.ORT}", "-DAPA_CLONES=", "-pthread"]
+LAYERS = building.TESTS / "ort_layer_check.cc"
 
 
 @pytest.fixture(scope="module")
@@ -30,8 +30,10 @@ def check(tmp_path_factory):
 
     def program(instructions):
         if instructions not in made:
-            flags = [*building.kernel_flags(), *building.for_instructions(instructions), *INCLUDE]
-            made[instructions] = building.compiled(folder / f"check{instructions}", *flags, *SOURCES)
+            (objects := folder / (instructions or "any")).mkdir()
+            kernels = building.kernel_objects(objects, instructions)
+            flags = [*building.kernel_flags(), *building.for_instructions(instructions)]
+            made[instructions] = building.compiled(folder / f"check{instructions}", *flags, LAYERS, *kernels)
         return made[instructions]
 
     return program
@@ -49,8 +51,9 @@ def test_shapes_types_tails_alignment_threads_refusals(check, instructions):
 
 @pytest.mark.parametrize("sanitizer", ["address,undefined", "thread"])
 def test_the_same_under_sanitizers(tmp_path, sanitizer):
-    flags = ["-O1", "-g", f"-fsanitize={sanitizer}", "-fno-sanitize-recover=all", *INCLUDE]
-    _passes(building.compiled(tmp_path / "check", *flags, *SOURCES))
+    flags = ["-O1", f"-fsanitize={sanitizer}", "-fno-sanitize-recover=all", "-Wno-unused-function"]
+    kernels = building.kernel_objects(tmp_path, "", *flags)
+    _passes(building.compiled(tmp_path / "check", *flags, LAYERS, *kernels))
 
 
 def test_instruction_sets_agree(check, tmp_path):
@@ -97,15 +100,51 @@ def test_float32_keeps_the_bound_of_its_lambda(program, instructions, lambda_):
         assert not list(sweep.broken(found, fused=instructions != "x86-64")), kappa
 
 
+# Emulation takes about a hundred times as long: every exponent is met at 100 mantissas still.
+TABLE_STRIDE = {"avx2": STRIDE, "avx512": 80021 if building.emulated() else STRIDE}
+
+
+@pytest.mark.parametrize("isa", building.table_sets())
+@pytest.mark.parametrize("kernel", ["acc", "pw"])
+def test_table_kernels_keep_the_same_bound(program, kernel, isa):
+    for lambda_, kappa in itertools.product(LAMBDAS, KAPPAS):
+        found = sweep.measured(program(SETS[-1]), lambda_, kappa, TABLE_STRIDE[isa], kernel=kernel, isa=isa)
+        assert not list(sweep.broken(found, fused=True)), (lambda_, kappa)
+        assert found["kernel"] == (kernel if kappa else "exact")
+
+
+@pytest.mark.parametrize("isa", building.table_sets())
+@pytest.mark.parametrize("kernel", ["acc", "pw"])
+def test_every_half_is_within_one_ulp(program, kernel, isa):
+    half = program(SETS[-1]).with_name("half")
+    if not half.exists():
+        sweep.linked("ort_half_sweep.cc", half)
+    _passes(half, kernel, isa)
+
+
+def test_no_code_for_one_processor_leaves_its_file(program):
+    """A weak symbol in these objects might be linked into what runs elsewhere."""
+    folder = program(SETS[-1]).parent
+    for name in ("table_avx2.o", "table_avx512.o"):
+        if name == "table_avx512.o" and building.emulated():
+            continue  # what is emulated is ordinary code
+        symbols = subprocess.run(["nm", "-C", folder / name], capture_output=True, text=True, check=True).stdout
+        kinds = {line.split()[-2 if len(line.split()) < 4 else 1] for line in symbols.splitlines()}
+        assert not kinds & {"W", "V", "u"}, symbols
+
+
 CROSS, EMULATOR = shutil.which("aarch64-linux-gnu-g++"), shutil.which("qemu-aarch64")
 
 
 @pytest.mark.skipif(not (CROSS and EMULATOR), reason="needs g++-aarch64-linux-gnu and qemu-user")
 def test_aarch64_keeps_the_contracts_and_gives_the_same_bits(check, monkeypatch, tmp_path):
     monkeypatch.setenv("CXX", str(CROSS))
-    flags = [*building.kernel_flags(), *INCLUDE, "-static"]
-    maths = building.compiled(tmp_path / "maths", *flags, building.TESTS / "maths_check.cc")
-    layers = building.compiled(tmp_path / "layers", *flags, *SOURCES)
+    flags = [*building.kernel_flags(), "-static"]
+    kernels = building.kernel_objects(tmp_path, "", *flags)
+    maths = building.compiled(
+        tmp_path / "maths", *flags, f"-I{building.INCLUDE}", building.TESTS / "maths_check.cc"
+    )
+    layers = building.compiled(tmp_path / "layers", *flags, LAYERS, *kernels)
     for command in ([maths], [layers], [layers, tmp_path / "aarch64"]):
         _passes(EMULATOR, *command)
     if SETS[-1] in ("x86-64-v3", "x86-64-v4"):

@@ -29,6 +29,19 @@ APA_HOST_DEVICE uint32_t as_bits(float value) {
 APA_HOST_DEVICE float at_most(float limit, float x) { return limit < x ? limit : x; }
 APA_HOST_DEVICE float at_least(float limit, float x) { return limit > x ? limit : x; }
 
+// 2^r for |r| <= 1/2 + 2^-20: relative error 1.8e-8 before rounding (plugins/tests/maths_fit.py, also below).
+// `Math` has fma and all, which makes a Real of a float: one number, or a register of them.
+template <class Math>
+APA_HOST_DEVICE typename Math::Real exp2_fraction(typename Math::Real r) {
+  typename Math::Real q = Math::all(1.547589782e-04f);
+  q = Math::fma(q, r, Math::all(1.340028364e-03f));
+  q = Math::fma(q, r, Math::all(9.618005715e-03f));
+  q = Math::fma(q, r, Math::all(5.550327897e-02f));
+  q = Math::fma(q, r, Math::all(2.402265072e-01f));
+  q = Math::fma(q, r, Math::all(6.931471825e-01f));
+  return Math::fma(q, r, Math::all(1.0f));
+}
+
 struct VectorMath {
   using Real = float;
   static constexpr bool kSplitSlope = true;
@@ -39,16 +52,8 @@ struct VectorMath {
 
   static APA_HOST_DEVICE float fma(float a, float b, float c) { return a * b + c; }
 
-  // 2^r for |r| <= 1/2 + 2^-20: relative error 1.8e-8 before rounding (plugins/tests/maths_fit.py, also below).
-  static APA_HOST_DEVICE float exp2_fraction(float r) {
-    float q = 1.547589782e-04f;
-    q = q * r + 1.340028364e-03f;
-    q = q * r + 9.618005715e-03f;
-    q = q * r + 5.550327897e-02f;
-    q = q * r + 2.402265072e-01f;
-    q = q * r + 6.931471825e-01f;
-    return q * r + 1.0f;
-  }
+  static APA_HOST_DEVICE float all(float x) { return x; }
+  static APA_HOST_DEVICE float exp2_fraction(float r) { return apa::exp2_fraction<VectorMath>(r); }
 
   // 2^x for x <= 0. x below -126 answers 2^-126, which no caller can tell from 0. <= 1 ulp.
   static APA_HOST_DEVICE float exp2(float x) {

@@ -1,0 +1,153 @@
+"""Time the CPU kernels: beside memcpy, and the operator beside ONNX Runtime's QuickGelu.
+
+    python benchmarks/kernels.py            prints Markdown; --json prints the raw samples
+
+Each configuration of the operators runs in a process of its own, and the processes take turns: two sessions in
+one process would share a thread pool's attention. Read ratios: they are medians over rounds, of medians of runs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from statistics import median, quantiles
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+from onnx import TensorProto, helper
+
+import apa_deploy
+from apa_deploy.graph.node import Parameters, make_node
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "plugins/tests"))
+import ort_building as building
+
+LAMBDA, KAPPA = 0.5, 1.1
+THREADS = 2
+SHAPES = [(1, 256, 56, 56), (8, 256, 56, 56)]
+MEBIBYTES = (1 / 16, 8, 128)
+OPERATORS = ("AGLU", "QuickGelu")
+
+
+def one_node(operator: str, path: Path, shape: tuple[int, ...]) -> None:
+    """x -> AGLU or QuickGelu -> y, as a file."""
+    values = [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name in ("x", "y")]
+    quick_gelu = helper.make_node("QuickGelu", ["x"], ["y"], domain="com.microsoft", alpha=KAPPA)
+    aglu = make_node("AGLU", "x", "y", Parameters((LAMBDA,), (KAPPA,)), "act")
+    graph = helper.make_graph([aglu if operator == "AGLU" else quick_gelu], "g", values[:1], values[1:])
+    domains = [
+        helper.make_opsetid(domain, version) for domain, version in (("", 18), ("com.apa", 1), ("com.microsoft", 1))
+    ]
+    onnx.save(helper.make_model(graph, opset_imports=domains, ir_version=8), path)
+
+
+def run_operator(operator: str, shape: tuple[int, ...], seconds: float) -> list[float]:
+    """Milliseconds of each run, in this process."""
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = THREADS
+    options.register_custom_ops_library(str(apa_deploy.ort_library()))
+    with tempfile.TemporaryDirectory() as folder:
+        one_node(operator, path := Path(folder) / "model.onnx", shape)
+        session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    x = ort.OrtValue.ortvalue_from_numpy(np.random.default_rng(0).normal(size=shape).astype(np.float32))
+    binding = session.io_binding()
+    binding.bind_ortvalue_input("x", x)
+    binding.bind_ortvalue_output("y", ort.OrtValue.ortvalue_from_shape_and_type(list(shape), np.float32))
+    times: list[float] = []
+    end = time.perf_counter() + 1.25 * seconds
+    while (start := time.perf_counter()) < end:
+        session.run_with_iobinding(binding)
+        times.append((time.perf_counter() - start) * 1e3)
+    return times[len(times) // 5 :]  # what comes before warms up
+
+
+def operators(rounds: int, seconds: float) -> dict[str, dict[str, list[float]]]:
+    """Shape -> operator -> the median of each round, in milliseconds."""
+    found: dict[str, dict[str, list[float]]] = {str(shape): {name: [] for name in OPERATORS} for shape in SHAPES}
+    for _ in range(rounds):
+        for shape in SHAPES:
+            for name in OPERATORS:
+                command = [sys.executable, __file__, "--operator", name, json.dumps(shape), str(seconds)]
+                done = subprocess.run(command, capture_output=True, text=True, check=True)
+                found[str(shape)][name].append(median(json.loads(done.stdout)))
+    return found
+
+
+def kernels(rounds: int) -> dict[str, dict[str, Any]]:
+    """Size and threads -> kernel -> nanoseconds an element, one a round."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        objects = building.kernel_objects(folder, building.instruction_sets()[-1])
+        source = Path(__file__).with_name("kernels.cc")
+        quiet = [argument for argument in objects if argument != "-DAPA_EMULATES_AVX512"]  # emulation is not timed
+        program = building.compiled(folder / "kernels", "-O2", source, *quiet)
+        return {
+            f"{size:g} MiB, {threads} thread{'s' * (threads > 1)}": json.loads(
+                subprocess.run(
+                    [program, *map(str, (LAMBDA, KAPPA, size, threads, rounds))], capture_output=True, check=True
+                ).stdout
+            )
+            for threads in (1, THREADS)
+            for size in MEBIBYTES
+        }
+
+
+def spread(values: list[float], form: str) -> str:
+    """Median and quartiles."""
+    low, middle, high = quantiles(values, n=4, method="inclusive")
+    return f"{middle:{form}} ({low:{form}} to {high:{form}})"
+
+
+def print_tables(found: dict[str, Any]) -> None:
+    """Ratios are of values of the same round."""
+    print(f"{found['environment']}\n\n| operator, {THREADS} threads | AGLU, ms | QuickGelu, ms | ratio |")
+    print("| --- | --- | --- | --- |")
+    for shape, times in found["operators"].items():
+        ratios = [a / b for a, b in zip(*(times[name] for name in OPERATORS), strict=True)]
+        cells = (*(spread(times[name], ".3f") for name in OPERATORS), spread(ratios, ".2f"))
+        print(f"| {shape} | {' | '.join(cells)} |")
+    print("\n| kernel | ns an element | beside memcpy |\n| --- | --- | --- |")
+    for size, rows in found["kernels"].items():
+        set_up = rows.pop("set-up, ms")
+        for name, values in rows.items():
+            ratios = [a / b for a, b in zip(values, rows["memcpy"], strict=True)]
+            print(f"| {size}: {name} | {spread(values, '.3f')} | {spread(ratios, '.2f')} |")
+    print(f"\nSet-up of one layer: pw {set_up['pw']:.3f} ms, acc {set_up['acc']:.3f} ms")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--seconds", type=float, default=1.0, help="of each operator in each round")
+    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--operator", nargs=3, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.operator:
+        name, shape, seconds = options.operator
+        print(json.dumps(run_operator(name, tuple(json.loads(shape)), float(seconds))))
+        return 0
+    sets = ", ".join(building.instruction_sets())
+    found = {
+        "environment": f"ONNX Runtime {ort.__version__}, {platform.processor() or platform.machine()}, {sets}, "
+        f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}",
+        "operators": operators(options.rounds, options.seconds),
+        "kernels": kernels(options.rounds),
+    }
+    if options.json:
+        print(json.dumps(found))
+    else:
+        print_tables(found)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,62 @@
+// Fitted tables: a layer's lambda and kappa are constants, so its curve becomes a piecewise polynomial as the
+// session is made. docs/kernels.md derives the errors.
+//
+//     Pw     the table holds APA(z) itself; taken only where `fitted` has seen it within the contract
+//     Acc    the table holds log2 APA(z), and 2^x follows; within the contract for every lambda it is made for
+//
+// z falls into segment round(z*scale) + offset, and lies at f in [-1/2, 1/2] of it. Where the table ends while
+// the gate has not, the exact kernel answers: what comes out keeps the contract of apa/math.h for every z.
+#ifndef APA_TABLE_H
+#define APA_TABLE_H
+
+#include "kernels.h"
+
+namespace apa {
+
+enum class Mode { Pw, Acc };
+
+// What a processor runs of what is built. None: no table kernel, the compiler's own vectors only.
+enum class Instructions { None, Avx2, Avx512 };
+
+struct alignas(64) Table {
+  static constexpr int kRoom = 1024;  // floats: 256 segments of a cubic, 4 KiB
+  float values[kRoom];
+  float scale;         // segments a unit of z; negative where kappa is
+  float shift;         // 1.5 * 2^23 + offset: adding it rounds to a segment, found in the low bits
+  float low, high;     // z is bounded to these
+  float edge;          // the exact kernel answers where z < edge, or -z < edge for kappa < 0
+  uint32_t flip;       // the sign bit for kappa < 0
+  uint32_t mask;       // segments - 1
+  Mode mode;
+  Coefficients<float> exact;
+};
+
+// `n` elements at x to y, in place or not, at any alignment.
+using TableRow = void (*)(const void* x, void* y, size_t n, const Table& table);
+
+// How the tables of one instruction set and number type are laid out, and what runs them.
+struct TableKernels {
+  int segments, degree;
+  bool by_segment;          // values[segment][power], else values[power][segment]
+  TableRow real[2][2];      // [mode][kind]: float32 in and out
+  TableRow element[2][2];   // the type itself
+  TableRow of(Mode mode, Kind kind, bool own) const {
+    return (own ? element : real)[static_cast<int>(mode)][static_cast<int>(kind)];
+  }
+};
+
+const TableKernels& avx2_kernels(Element element);
+const TableKernels& avx512_kernels(Element element);
+
+// Null where there is none: on another processor, and for float64.
+const TableKernels* table_kernels(Instructions instructions, Element element);
+
+// Fits `table`. False where there is none within the contract: lambda, kappa or the curve's range is outside
+// what the segments can follow, or (Pw) the finished kernel was seen to keep its bound only where kappa*z is
+// above `latest_edge`. 25 microseconds, 90 with the check.
+bool fit(Table& table, const TableKernels& kernels, Element element, Mode mode, double lambda, double kappa,
+         double latest_edge);
+
+}  // namespace apa
+
+#endif  // APA_TABLE_H

@@ -1,0 +1,188 @@
+// Tables for one lambda and kappa, in float64. The curve depends on u = kappa*z alone:
+//
+//     ln APA = -1/lambda * log1p(lambda * exp(-u))        lambda = 0: -exp(-u)
+//
+// Each segment interpolates at its Chebyshev nodes, which is within a factor of 2 of the best polynomial for
+// every degree used here.
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+#include "table.h"
+
+namespace apa {
+namespace {
+
+constexpr double kLn2 = 0.69314718055994530942;
+constexpr int kHighestDegree = 7;
+
+// Where the table may end, in nats of -ln APA. Above the gate the rest of the curve is 1 to half a last place.
+// Below: Pw ends where the exact kernel is to take over; Acc where y * 2^v is 0 for |y| <= 2^26.
+struct Ends {
+  double top, bottom;
+};
+
+Ends ends(Element element, Mode mode) {
+  const double top = element == Element::Float16 ? 0x1p-14 : element == Element::Bfloat16 ? 0x1p-11 : 0x1p-26;
+  if (mode == Mode::Pw) return {top, 24 * kLn2};
+  return {top, (element == Element::Float16 ? 25 + 17 : element == Element::Bfloat16 ? 134 + 26 : 150 + 26) * kLn2};
+}
+
+constexpr double kFarthest = 0x1p26;
+
+// What the relative error of the gate may be, in the units of 2^-24 * (2 + |log2 APA|): less than the contract's
+// by the two roundings that a unit adds. Half types: 0.4 of a last place, so that rounding stays within 1.
+double allowed(Element element, double lambda, double log2_gate) {
+  if (element == Element::Float16) return 0.4 * 0x1p-11;
+  if (element == Element::Bfloat16) return 0.4 * 0x1p-8;
+  const double b = lambda < kSmallestLambda ? 2 : lambda < kLargeFrom ? 3 : 2.5;
+  const double relative = 0x1p-24 * (b * (2 - log2_gate) - 2);
+  return std::min(relative, 1.1e-7 / std::exp2(log2_gate));
+}
+
+struct Curve {
+  double lambda, kappa;
+
+  // -ln APA at u = kappa*z.
+  double nats(double u) const {
+    return lambda < kSmallestLambda ? std::exp(-u) : std::log1p(lambda * std::exp(-u)) / lambda;
+  }
+  // Where it is `n`; the inverse of the above.
+  double where(double n) const {
+    if (lambda < kSmallestLambda) return -std::log(n);
+    const double power = lambda * n;
+    return std::log(lambda) - (power > 30 ? power : std::log(std::expm1(power)));
+  }
+  double value(Mode mode, double u) const {
+    return mode == Mode::Pw ? std::exp(-nats(u)) : nats(u) / -kLn2;
+  }
+};
+
+// Powers of f from values at the Chebyshev nodes of [-1/2, 1/2]: the inverse of their Vandermonde matrix.
+struct Interpolation {
+  int count;
+  double nodes[kHighestDegree + 1];
+  double powers[kHighestDegree + 1][kHighestDegree + 1];  // [power][node]
+
+  explicit Interpolation(int degree) : count(degree + 1), powers{} {
+    for (int i = 0; i < count; i++) nodes[i] = 0.5 * std::cos(3.14159265358979323846 * (i + 0.5) / count);
+    for (int i = 0; i < count; i++) lagrange(i);
+  }
+
+  // The polynomial that is 1 at node i and 0 at the others, multiplied out.
+  void lagrange(int i) {
+    double product[kHighestDegree + 2] = {1};
+    int degree = 0;
+    for (int j = 0; j < count; j++) {
+      if (j == i) continue;
+      const double scale = 1 / (nodes[i] - nodes[j]);
+      for (int k = ++degree; k >= 0; k--)
+        product[k] = ((k > 0 ? product[k - 1] : 0) - nodes[j] * product[k]) * scale;
+    }
+    for (int k = 0; k < count; k++) powers[k][i] = product[k];
+  }
+};
+
+const Interpolation& interpolation(int degree) {
+  static const Interpolation made[] = {Interpolation(3), Interpolation(4), Interpolation(7)};
+  return made[degree == 3 ? 0 : degree == 4 ? 1 : 2];
+}
+
+// The part of u that the table covers; empty (high <= low) where none is worth a table.
+struct Range {
+  double low, high;
+  bool linear;  // below it log2 APA is a straight line, not yet 0
+};
+
+// Below t = ln(lambda) - u = 17 the curve is a straight line to 2^-24, and may be as long as you like.
+Range range(const Curve& curve, Element element, Mode mode) {
+  const Ends e = ends(element, mode);
+  const double bottom = curve.where(e.bottom), line = std::log(std::max(curve.lambda, kSmallestLambda)) - 17;
+  return {std::max(bottom, line), curve.where(e.top), line > bottom};
+}
+
+// Places the segments: z*scale runs over one less than there are, so that rounding never leaves them.
+void place(Table& t, const Range& r, const TableKernels& k, double kappa) {
+  t.scale = static_cast<float>((k.segments - 1.1) / (r.high - r.low) * kappa);
+  const double first = r.low / kappa * static_cast<double>(t.scale);
+  t.shift = VectorMath::kRounder + static_cast<float>(std::ceil(-0.5 - first));
+  const float low = static_cast<float>(r.low / kappa), high = static_cast<float>(r.high / kappa);
+  t.low = std::min(low, high);
+  t.high = std::max(low, high);
+  t.mask = static_cast<uint32_t>(k.segments - 1);
+  t.flip = kappa < 0 ? 0x80000000u : 0;
+}
+
+double centre(const Table& t, int segment) {
+  return (segment - static_cast<double>(t.shift - VectorMath::kRounder)) / static_cast<double>(t.scale);
+}
+
+void interpolate(Table& t, const TableKernels& k, const Curve& curve) {
+  const Interpolation& through = interpolation(k.degree);
+  for (int s = 0; s < k.segments; s++) {
+    double values[kHighestDegree + 1];
+    for (int i = 0; i < through.count; i++) {
+      const double z = centre(t, s) + through.nodes[i] / static_cast<double>(t.scale);
+      values[i] = curve.value(t.mode, curve.kappa * z);
+    }
+    for (int power = 0; power < through.count; power++) {
+      double sum = 0;
+      for (int i = 0; i < through.count; i++) sum += through.powers[power][i] * values[i];
+      t.values[k.by_segment ? s * through.count + power : power * k.segments + s] = static_cast<float>(sum);
+    }
+  }
+}
+
+// Runs the finished kernel and holds it against float64, at the ends of every segment and where the error of
+// interpolation peaks. Returns the u above which it keeps its bound: the steepest segments, lowest, may not.
+double bounded_from(const Table& t, const TableKernels& k, Element element, const Curve& curve) {
+  const int points = k.degree + 2;  // where T(degree + 1) is 1 or -1
+  float z[kHighestDegree + 2], gate[kHighestDegree + 2];
+  double from = -std::numeric_limits<double>::infinity();
+  for (int s = 0; s < k.segments; s++) {
+    for (int i = 0; i < points; i++) {
+      const double f = 0.5 * std::cos(3.14159265358979323846 * i / (points - 1));
+      const double place = centre(t, s) + f / static_cast<double>(t.scale);
+      z[i] = std::min(t.high, std::max(t.low, static_cast<float>(place)));
+    }
+    k.of(t.mode, Kind::Gate, false)(z, gate, static_cast<size_t>(points), t);
+    for (int i = 0; i < points; i++) {
+      const double nats = curve.nats(curve.kappa * static_cast<double>(z[i])), truth = std::exp(-nats);
+      const bool kept = std::abs(gate[i] - truth) <= allowed(element, curve.lambda, nats / -kLn2) * truth;
+      if (!kept) from = std::max(from, curve.kappa * static_cast<double>(z[0]));  // f = 1/2: the segment's upper end
+    }
+  }
+  return from;
+}
+
+}  // namespace
+
+const TableKernels* table_kernels(Instructions instructions, Element element) {
+#if defined(__x86_64__)
+  if (element == Element::Float64) return nullptr;
+  if (instructions == Instructions::Avx512) return &avx512_kernels(element);
+  if (instructions == Instructions::Avx2) return &avx2_kernels(element);
+#endif
+  (void)instructions, (void)element;
+  return nullptr;
+}
+
+bool fit(Table& table, const TableKernels& kernels, Element element, Mode mode, double lambda, double kappa,
+         double latest_edge) {
+  const double size = std::abs(kappa);
+  if (!(size >= 0x1p-30 && size <= 0x1p30 && lambda <= 0x1p20)) return false;
+  const Curve curve{lambda, kappa};
+  const Range r = range(curve, element, mode);
+  if (!(r.high - r.low >= 1)) return false;
+  table.mode = mode;
+  table.exact = coefficients<float>(lambda, kappa);
+  place(table, r, kernels, kappa);
+  interpolate(table, kernels, curve);
+  table.edge = static_cast<float>(mode == Mode::Acc && !r.linear ? -kFarthest : r.low / size);
+  if (mode == Mode::Acc) return true;
+  const double from = std::max(r.low, bounded_from(table, kernels, element, curve));
+  table.edge = static_cast<float>(from / size);
+  return from <= latest_edge;
+}
+
+}  // namespace apa
