@@ -19,7 +19,7 @@ import torch
 from apa_deploy.errors import InputError
 from apa_deploy.native import LibraryError, trt_plugin_library
 from apa_deploy.parity.report import ParityError
-from apa_deploy.passport import read_passport
+from apa_deploy.passport import EngineBuild, file_record, read_passport
 from apa_deploy.runtimes.cuda_driver import device_count
 from exporters.bundle import trtexec_lines
 from exporters.child import EngineError
@@ -29,6 +29,7 @@ from exporters.target.recipe import read_recipe
 from exporters.target.refusal import FAILED, MISSING, MISUSE
 from exporters.tensorrt import _build, export_bundle
 from exporters.trt_options import TrtOptions, check_trt_options, profile
+from exporters.trtexec import load_line
 from tests.exporters.trt_bundles import OPTIONS, RUNS, Ran, changed, digits
 from tests.networks import tiny_net
 from tests.standin.machine import MAJORS
@@ -255,6 +256,17 @@ def test_trtexec_line_with_every_option(bundle, tmp_path):
         "--setPluginsToSerialize=plugin/libapa_trt.so",
     ):  # fmt: skip
         assert option in line
+
+
+@pytest.mark.parametrize(("plugin", "embedded"), [(True, False), (True, True), (False, False)])
+def test_trtexec_line_to_run_an_engine(plugin, embedded, bundle):
+    passport = read_passport(bundle / "passport.json")
+    made = {"activation": "plugin", "plugin": file_record(bundle / "plugin/libapa_trt.so") if plugin else None}
+    passport.build = EngineBuild.model_construct(**made)
+    passport.options["embed_plugin"] = embedded
+    line = load_line(Path("my model.engine"), passport)
+    assert line.startswith("trtexec '--loadEngine=my model.engine'")
+    assert (f"--dynamicPlugins={trt_plugin_library()}" in line) == (plugin and not embedded)
 
 
 REFUSED = [
