@@ -79,7 +79,7 @@ LACKING = [
     ("tensorrt", None, Driver(1), ["the package tensorrt"], ["pip install"]),
     ("the driver", "10.13.0", None, ["the NVIDIA driver"], ["r580", "r525"]),
     ("a GPU", "11.4.0", Driver(0), ["a GPU"], ["--gpus all"]),
-    ("an older tensorrt", "10.3.0", Driver(1), ["tensorrt 10.7 or later (10.3 is here)"], ["pip install"]),
+    ("an older tensorrt", "10.3.0", Driver(1), ["tensorrt 10.7 or later (10.3.0 is here)"], ["pip install"]),
 ]
 
 

@@ -17,9 +17,10 @@ import pytest
 import torch
 
 from apa_deploy.errors import InputError
+from apa_deploy.model import Metadata, Model
 from apa_deploy.native import LibraryError, trt_plugin_library
 from apa_deploy.parity.report import ParityError
-from apa_deploy.passport import read_passport
+from apa_deploy.passport import EngineBuild, file_record, read_passport
 from apa_deploy.runtimes.cuda_driver import device_count
 from exporters.bundle import trtexec_lines
 from exporters.child import EngineError
@@ -28,7 +29,8 @@ from exporters.onnx import OnnxOptions
 from exporters.target.recipe import read_recipe
 from exporters.target.refusal import FAILED, MISSING, MISUSE
 from exporters.tensorrt import _build, export_bundle
-from exporters.trt_options import TrtOptions, check_trt_options, profile
+from exporters.trt_options import TrtOptions, check_dynamic, check_trt_options, profile
+from exporters.trtexec import load_line
 from tests.exporters.trt_bundles import OPTIONS, RUNS, Ran, changed, digits
 from tests.networks import tiny_net
 from tests.standin.machine import MAJORS
@@ -257,6 +259,17 @@ def test_trtexec_line_with_every_option(bundle, tmp_path):
         assert option in line
 
 
+@pytest.mark.parametrize(("plugin", "embedded"), [(True, False), (True, True), (False, False)])
+def test_trtexec_line_to_run_an_engine(plugin, embedded, bundle):
+    passport = read_passport(bundle / "passport.json")
+    made = {"activation": "plugin", "plugin": file_record(bundle / "plugin/libapa_trt.so") if plugin else None}
+    passport.build = EngineBuild.model_construct(**made)
+    passport.options["embed_plugin"] = embedded
+    line = load_line(Path("my model.engine"), passport)
+    assert line.startswith("trtexec '--loadEngine=my model.engine'")
+    assert (f"--dynamicPlugins={trt_plugin_library()}" in line) == (plugin and not embedded)
+
+
 REFUSED = [
     ({"batches": (8, 4, 32)}, "--batch 8:4:32"),
     ({"images": ((3, 16, 16), (3, 8, 16), (3, 32, 32))}, "--shapes 3x16x16:3x8x16:3x32x32"),
@@ -277,6 +290,28 @@ def test_profile_has_shapes_of_images_too():
     images = ((3, 8, 8), (3, 16, 16), (3, 32, 16))
     wanted = {"input": [[1, 3, 8, 8], [8, 3, 16, 16], [32, 3, 32, 16]]}
     assert profile(TrtOptions(images=images), digits().input) == wanted
+
+
+def test_shapes_that_the_network_fixes_are_refused(bundle):
+    model = onnx.load(bundle / "model.onnx")
+    shapes = profile(TrtOptions(images=((3, 8, 8), (3, 16, 16), (3, 32, 16))), digits().input)
+    check_dynamic(shapes, model)
+    model.graph.input[0].type.tensor_type.shape.dim[2].dim_value = 16
+    with pytest.raises(InputError, match=r"axis 2 of input from 8 to 32; wanted 16"):
+        check_dynamic(shapes, model)
+
+
+def test_bundle_of_images_of_many_sizes_without_learned_activations(tmp_path):
+    """Golden inputs are of the usual size; there is nothing that a plugin could do."""
+    torch.manual_seed(0)
+    plain = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.ReLU(), torch.nn.AdaptiveAvgPool2d(1)).eval()
+    model = Model(plain, (3, 16, 16), Metadata("plain", source="plain.pth", sha256="0" * 64))
+    options = TrtOptions(batches=(1, 2, 4), images=((3, 8, 8), (3, 12, 12), (3, 32, 32)))
+    recipe, _ = export_bundle(model, tmp_path / "b", "model.engine", options)
+    assert recipe.models == {"decomposed": "model.onnx"}
+    assert recipe.plugin is None
+    with np.load(tmp_path / "b/golden/inputs.npz") as inputs:
+        assert {array.shape for array in inputs.values()} == {(2, 3, 12, 12)}
 
 
 def test_bundle_replaces_no_other_folder(tmp_path):
