@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -63,7 +64,7 @@ def _session(subject: Subject, batch: int, threads: int | None) -> tuple[Infer, 
 
 
 def _openvino(subject: Subject, batch: int, threads: int | None) -> tuple[Infer, str]:
-    """In the graph's own precision; our functions are inlined, which OpenVINO does not do itself."""
+    """In float32, as the other runtimes compute; our functions are inlined, which OpenVINO does not do itself."""
     import onnx
     import onnx.inliner
 
@@ -88,6 +89,7 @@ def _torch(subject: Subject, batch: int, threads: int | None) -> tuple[Infer, st
 
     if threads:
         torch.set_num_threads(threads)
+    sys.path.insert(0, "")  # --model finds packages of the current folder, as `python -m` does
     model = load(subject.path, **subject.loading)
     module = with_plain(model.module, subject.plain) if subject.plain else model.module
     x = torch.from_numpy(seeded_feeds("input", model.input, batch)[0]["input"])

@@ -38,7 +38,7 @@ class Worker:
         self._subject, self._limit = subject, limit_s
         self._said = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the worker
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "apa_deploy.bench.worker"],
+            [sys.executable, "-P", "-m", "apa_deploy.bench.worker"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._said,

@@ -8,11 +8,11 @@ from pydantic import BaseModel
 
 
 class Interval(BaseModel):
-    """An estimate and its 95 % bootstrap interval, in the unit of its field."""
+    """An estimate and its interval, in the unit of its field; no bounds where a single turn gives none."""
 
     value: float
-    low: float
-    high: float
+    low: float | None = None
+    high: float | None = None
 
 
 class Latency(BaseModel):

@@ -24,18 +24,22 @@ from .record import Interval
 LEVEL = 0.01
 SMALLEST = 0.01  # a ratio nearer to 1 is not called a difference, however sure it is
 _DRAWS = 500
+_WIDEST = 50.0  # of the logarithm of a ratio: two launches may know nothing, but exp must not overflow
 _QUANTILES = (0.5, 0.9, 0.99)
 
 Turns = Sequence[Sequence[float]]
 
 
 def percentiles(turns: Turns, seed: int = 0) -> tuple[Interval, Interval, Interval, Interval]:
-    """p50, p90, p99 and the mean of all samples, with 95 % intervals; bounds are NaN for a single turn."""
+    """p50, p90, p99 and the mean of all samples, with 95 % intervals; a single turn gives none."""
     arrays = [np.asarray(turn) for turn in turns]
+    if len(arrays) == 1:
+        p50, p90, p99, mean = (Interval(value=float(value)) for value in _figures(arrays))
+        return p50, p90, p99, mean
     generator = np.random.default_rng(seed)
     draws = [generator.integers(len(arrays), size=len(arrays)) for _ in range(_DRAWS)]
     drawn = np.array([_figures([arrays[i] for i in draw]) for draw in draws])
-    low, high = np.quantile(drawn, [0.025, 0.975], axis=0) if len(arrays) > 1 else np.full((2, 4), np.nan)
+    low, high = np.quantile(drawn, [0.025, 0.975], axis=0)
     p50, p90, p99, mean = (
         Interval(value=float(v), low=float(a), high=float(b))
         for v, a, b in zip(_figures(arrays), low, high, strict=True)
@@ -59,7 +63,7 @@ def compared(turns: Turns, baseline: Turns, launches: int) -> tuple[Interval, fl
     logs = np.median(np.reshape(pairs, (launches, -1)), axis=1)
     mean, error, freedom = float(logs.mean()), float(logs.std(ddof=1)) / math.sqrt(launches), launches - 1
     p = two_sided(mean / error, freedom) if error > 0 else float(mean == 0)
-    reach = t_quantile(1 - LEVEL / 2, freedom) * error
+    reach = min(t_quantile(1 - LEVEL / 2, freedom) * error, _WIDEST)
     ratio = Interval(value=math.exp(mean), low=math.exp(mean - reach), high=math.exp(mean + reach))
     return ratio, p, _verdict(ratio.value, p)
 

@@ -102,7 +102,6 @@ def _record(taken: _Taken, ask: Any) -> None:
 
 def _latency(subject: Subject, taken: _Taken, batch: int, threads: int | None, launches: int) -> Latency:
     p50, p90, p99, mean = percentiles(taken.turns)
-    rate = 1e3 * batch
     return Latency(
         name=subject.name,
         sha256=subject.sha256,
@@ -114,7 +113,15 @@ def _latency(subject: Subject, taken: _Taken, batch: int, threads: int | None, l
         p50=p50,
         p90=p90,
         p99=p99,
-        throughput=Interval(value=rate / mean.value, low=rate / mean.high, high=rate / mean.low),
+        throughput=_inverse(mean, 1e3 * batch),
         loads_s=taken.loads_s,
         peak_memory_bytes=taken.peak,
+    )
+
+
+def _inverse(time: Interval, rate: float) -> Interval:
+    return Interval(
+        value=rate / time.value,
+        low=rate / time.high if time.high else None,
+        high=rate / time.low if time.low else None,
     )

@@ -34,7 +34,7 @@ def measured_traffic(subjects: Sequence[Subject], batch: int) -> tuple[list[Traf
 
 def _in_child(subject: Subject, batch: int) -> tuple[list[dict], float | None]:
     feeds = {feed.name: [batch_shape(feed, batch), feed.dtype] for feed in subject.feeds}
-    command = [sys.executable, "-m", "apa_deploy.bench.traffic_worker", subject.path, json.dumps(feeds)]
+    command = [sys.executable, "-P", "-m", "apa_deploy.bench.traffic_worker", subject.path, json.dumps(feeds)]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=_LIMIT_S, check=True)
         answer = json.loads(done.stdout.splitlines()[-1])

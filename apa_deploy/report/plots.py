@@ -174,7 +174,12 @@ def _ratios(comparisons: Sequence[Comparison]) -> Draw:
         axes.axvline(1, color=paint.muted, linewidth=1)
         for row, one in enumerate(comparisons):
             color = colors.get(one.verdict, paint.muted)
-            axes.plot([one.ratio.low, one.ratio.high], [row, row], color=color, linewidth=3, solid_capstyle="round")
+            value, low, high = one.ratio.value, one.ratio.low or one.ratio.value, one.ratio.high or one.ratio.value
+            ends = [
+                max(low, value / 4),
+                min(high, value * 4),
+            ]  # a hopelessly wide interval would squeeze the others
+            axes.plot(ends, [row, row], color=color, linewidth=3, solid_capstyle="round")
             axes.plot(one.ratio.value, row, "o", color=color, markersize=7, markeredgecolor=paint.card)
         axes.set_yticks(range(len(comparisons)), [f"{_short(c.name, 18)}, {_setting(c)}" for c in comparisons])
         axes.set_ylim(len(comparisons) - 0.5, -0.5)

@@ -33,7 +33,7 @@ def amount(count: float) -> str:
 
 def interval(value: Interval, digits: int = 3) -> str:
     """`12.3 [12.1, 12.6]`; the estimate alone where no interval could be formed."""
-    if not (math.isfinite(value.low) and math.isfinite(value.high)):
+    if value.low is None or value.high is None:
         return f"{value.value:.{digits}g}"
     return f"{value.value:.{digits}g} [{value.low:.{digits}g}, {value.high:.{digits}g}]"
 

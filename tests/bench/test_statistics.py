@@ -138,4 +138,11 @@ def test_percentiles_of_dependent_samples_are_wider():
 def test_one_turn_has_no_interval():
     p50, *_ = percentiles([[1.0, 2.0, 3.0]])
     assert p50.value == 2
-    assert math.isnan(p50.low)
+    assert p50.low is p50.high is None
+
+
+def test_two_launches_that_know_nothing():
+    ratio, p, verdict = compared([[1e9], [1e-9]], [[1.0], [1.0]], 2)
+    assert verdict == "no difference"
+    assert p == pytest.approx(1)
+    assert ratio.low < 1 < ratio.high < math.inf
