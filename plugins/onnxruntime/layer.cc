@@ -130,7 +130,7 @@ void Layer::tiles(const float* x, float* y, size_t n, const Row* channels, size_
 
 void Layer::piece(const float* x, float* y, size_t n, size_t group, size_t offset, size_t lanes) const {
   if (lanes == 1) return rows_[group].run(x, y, n);
-  if (tabled_) return tiles(x, y, n, &rows_[group * lanes], offset, lanes);
+  if (tabled_ && lanes <= kTileChannels * kTilePixels) return tiles(x, y, n, &rows_[group * lanes], offset, lanes);
   const float* values = &lane_values_[group * 6 * lane_period_];
   for (size_t done = 0; done < n;) {
     const size_t phase = (offset + done) % lane_period_;
