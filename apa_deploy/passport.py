@@ -45,6 +45,14 @@ class ActivationRecord(BaseModel):
     form: str
 
 
+class TensorRecord(BaseModel):
+    """An input or output: `datatype` as the inference protocol names it, `shape` with -1 where it is open."""
+
+    name: str
+    datatype: str
+    shape: list[int]
+
+
 class EngineBuild(BaseModel):
     """How an engine was built. `model`: the ONNX file it was built from, judged by `Passport.parity`.
 
@@ -75,6 +83,8 @@ class Passport(BaseModel):
     weights: str
     input_shape: tuple[int, int, int]
     output_names: list[str]
+    input_tensors: list[TensorRecord] = []
+    output_tensors: list[TensorRecord] = []
     inputs: list[FileRecord]
     outputs: list[FileRecord]
     versions: dict[str, str]

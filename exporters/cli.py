@@ -25,9 +25,11 @@ from apa_deploy.parity.report import ParityError
 from apa_deploy.passport import EngineBuild, Passport, dump
 from apa_deploy.replace import FLOORS
 
+from . import triton_cli
 from .onnx import FORMATS, OnnxOptions, export_onnx
 from .tensorrt_rtx import BATCHES, RtxOptions, export_rtx
 from .tensorrt_rtx import FORMAT as RTX
+from .triton import FORMAT as TRITON
 
 _SUFFIX = {"onnx": ".onnx", "onnx-custom": ".custom.onnx", RTX: ".engine"}
 
@@ -39,14 +41,19 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = verb_parser("apa-export", __doc__ or "")
-    parser.add_argument("checkpoint", metavar="MODEL", type=Path, help="checkpoint: .pth, .pt or .safetensors")
-    parser.add_argument("--format", choices=(*FORMATS, RTX), default="onnx", help="what to make (default: onnx)")
+    parser.add_argument(
+        "checkpoint", metavar="MODEL", type=Path, help="checkpoint: .pth, .pt or .safetensors (triton: or .onnx)"
+    )
+    parser.add_argument(
+        "--format", choices=(*FORMATS, RTX, TRITON), default="onnx", help="what to make (default: onnx)"
+    )
     parser.add_argument("-o", "--output", type=Path, help="file to write (default: MODEL's name, here)")
     parser.add_argument("--force", action="store_true", help="replace existing files")
     _add_loading(parser.add_argument_group("loading"))
     _add_graph(parser.add_argument_group("graph"))
     _add_deployment(parser.add_argument_group("baked into the graph"))
     _add_engine(parser.add_argument_group(f"engine ({RTX})"))
+    triton_cli.add_options(parser.add_argument_group(f"repository ({TRITON})"))
     _add_verification(parser.add_argument_group("verification"))
     return parser
 
@@ -128,24 +135,18 @@ def _capabilities(text: str) -> tuple[str, ...]:
 
 
 def _export(options: argparse.Namespace) -> int:
+    triton_cli.check_unused(options, _parser())
+    sys.path.insert(0, "")  # --model finds packages of the current folder, as `python -m` does
+    if options.format == TRITON:
+        return triton_cli.export(options, lambda path: _made(_loaded(options), path, options))
     output = options.output or Path(options.checkpoint.stem + _SUFFIX[options.format])
     suffix = Path("x" + _SUFFIX[options.format]).suffix
     if output.suffix != suffix:
         raise InputError(f"-o {output}", f"a name that ends in {suffix}", "Runtimes choose their reader by it.")
     _check_engine_options(options)
-    sys.path.insert(0, "")  # --model finds packages of the current folder, as `python -m` does
-    model = load(
-        options.checkpoint,
-        weights=options.weights,
-        arch=options.arch,
-        classif_norm=options.classif_norm,
-        floor=options.floor,
-        input_shape=options.input_shape,
-        model=options.model,
-        trust_pickle=options.trust_pickle,
-    )
+    model = _loaded(options)
     try:
-        passport = _made(deployed(model, _deployment(options)), output, options)
+        passport = _made(model, output, options)
     except ParityError as error:
         if options.json:
             print(error.report.model_dump_json(indent=2))
@@ -157,11 +158,25 @@ def _export(options: argparse.Namespace) -> int:
     return 0
 
 
+def _loaded(options: argparse.Namespace) -> Model:
+    model = load(
+        options.checkpoint,
+        weights=options.weights,
+        arch=options.arch,
+        classif_norm=options.classif_norm,
+        floor=options.floor,
+        input_shape=options.input_shape,
+        model=options.model,
+        trust_pickle=options.trust_pickle,
+    )
+    return deployed(model, _deployment(options))
+
+
 def _made(model: Model, output: Path, options: argparse.Namespace) -> Passport:
     graph = OnnxOptions(
-        format=options.format,
+        format="onnx-custom" if options.format == TRITON else options.format,
         opset=options.opset,
-        batch=None if options.format == RTX else options.batch,
+        batch=None if options.format in (RTX, TRITON) else options.batch,
         decomposition=options.decomposition,
         precision=options.precision,
         half_io=options.half_io,
