@@ -169,5 +169,12 @@ def _sizes(spec: TensorSpec, found: Served) -> tuple[int, ...]:
 def _row(found: Served) -> Arrays:
     shapes = row_shapes(found)
     specs = [replace(spec, dims=(1, *shapes[spec.name])) for spec in found.signature.inputs]
-    row = sample(Signature(tuple(specs), (), 1), 1, ())
+    row = {name: _pixels(array) for name, array in sample(Signature(tuple(specs), (), 1), 1, ()).items()}
     return row if found.signature.max_batch else {name: array[0] for name, array in row.items()}
+
+
+def _pixels(array: np.ndarray) -> np.ndarray:
+    """Integers of a sample are zeros and ones, which as pixels would be nearly black: the whole range instead."""
+    if array.dtype != np.uint8:
+        return array
+    return np.random.default_rng(0).integers(0, 256, array.shape).astype(np.uint8)
