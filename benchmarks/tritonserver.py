@@ -22,6 +22,7 @@ import platformdirs
 
 PATIENCE = 60  # seconds
 _PACKAGES = Path(__file__).with_suffix(".txt")
+_MODELS = Path(__file__).parents[1] / "docker" / "triton-requirements.txt"
 _VERSIONS = ("3.11", "3.12")
 _FACTS = """
 import sys, sysconfig
@@ -63,7 +64,8 @@ def environment() -> Path:
         NoPythonError: no Python here can run the server.
     """
     interpreter = python()
-    key = hashlib.sha256(_PACKAGES.read_bytes() + interpreter.encode()).hexdigest()[:12]
+    wanted = b"".join(path.read_bytes() for path in (_PACKAGES, _MODELS))
+    key = hashlib.sha256(wanted + interpreter.encode()).hexdigest()[:12]
     venv = platformdirs.user_cache_path("apa-deploy", ensure_exists=True) / f"tritonserver-{key}"
     with venv.with_suffix(".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)

@@ -15,7 +15,6 @@ from tritonclient.grpc import model_config_pb2
 from exporters.cli import main
 from exporters.triton_check import RepositoryError, check_repository
 
-
 pytestmark = pytest.mark.xdist_group("tritonserver")  # the repositories are made once
 
 
