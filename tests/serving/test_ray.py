@@ -13,10 +13,10 @@ from serving_models import TOLERANCE, small_model, truth
 os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
 os.environ["RAY_DISABLE_MEMORY_MONITOR"] = "1"  # of a machine that other tests share
 
-import ray  # noqa: E402  the variables come first
-from ray import serve  # noqa: E402
+import ray
+from ray import serve
 
-from apa_deploy.serving.ray_app import RayOptions, application  # noqa: E402
+from apa_deploy.serving.ray_app import RayOptions, application
 
 pytestmark = [
     pytest.mark.xdist_group("ray"),
@@ -79,7 +79,7 @@ def _ask_many(address, seed):
 
 
 def test_every_replica_answers_and_each_request_gets_its_own(address):
-    # each replica has statistics of its own: two counts above 0, between which nothing was inferred, are two replicas
+    # each replica counts for itself: two counts above 0, between which nothing was inferred, are two replicas
     counted = (_ask_many(address, seed) for seed in range(10))
     assert any(len(counts) == 2 and min(counts) > 0 for counts in counted)
 

@@ -9,6 +9,7 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).parent))
 sys.path.insert(0, str(Path(__file__).parents[2]))
+sys.path.insert(0, str(Path(__file__).parents[2] / "docker"))
 sys.path.insert(0, str(Path(__file__).parents[2] / "serving"))
 
 from networks import tiny_net

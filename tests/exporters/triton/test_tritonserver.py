@@ -4,6 +4,7 @@ import io
 import os
 import subprocess
 import sys
+import urllib.request
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ import tritonclient.http as client
 from PIL import Image
 from triton_repositories import STAND_IN
 from tritonclient.utils import InferenceServerException
+from watched import watched
 
 from apa_deploy import Session
 from benchmarks.tritonserver import TritonServer
@@ -39,7 +41,15 @@ def test_loads_and_conforms(repositories, act, triton_environment, tmp_path, bac
         assert (plugin in command) == (backend == "tensorrt")
         assert "failed" not in server.text()
         _conforms(server, backend, act)
+        _has_every_metric_that_is_watched(server)
     assert server.process.returncode == 0
+
+
+def _has_every_metric_that_is_watched(server):
+    with urllib.request.urlopen(f"http://{server.metrics}/metrics", timeout=30) as answer:
+        found = {line.partition("{")[0] for line in answer.read().decode().splitlines()}
+    assert watched("nv")
+    assert watched("nv") <= found
 
 
 def _conforms(server, model, onnx):
