@@ -10,12 +10,6 @@ import pytest
 import tritonclient.http as client
 from serving_models import TOLERANCE, small_model, truth
 
-os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-os.environ["RAY_DISABLE_MEMORY_MONITOR"] = "1"  # of a machine that other tests share
-
-import ray
-from ray import serve
-
 from apa_deploy.serving.ray_app import RayOptions, application
 
 pytestmark = [
@@ -30,6 +24,11 @@ def address(tmp_path_factory):
     """Two replicas behind Ray's proxy."""
     folder = tmp_path_factory.mktemp("ray")
     small_model(folder / "act.onnx")
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    os.environ["RAY_DISABLE_MEMORY_MONITOR"] = "1"  # of a machine that other tests share
+    import ray  # here, for it takes seconds that other workers need not spend
+    from ray import serve
+
     with socket.create_server(("127.0.0.1", 0)) as held:
         port = held.getsockname()[1]
     ray.init(

@@ -12,6 +12,9 @@ from serving_models import mixing_model, small_model, write_passport
 from triton_repositories import engine, exported
 from tritonclient.grpc import model_config_pb2
 
+from apa_deploy.serving.layout import scan
+from apa_deploy.serving.model import load_model
+from apa_deploy.serving.model_config import ModelConfig
 from exporters.cli import main
 from exporters.triton_check import RepositoryError, check_repository
 
@@ -56,6 +59,15 @@ def test_config(repositories, backend):
     assert on_cpu == (backend != "tensorrt")  # where there is a GPU, an engine gets it: no kind is given
     libraries = ["libapa_ort.so"] if backend == "onnxruntime" else []
     assert list(config.model_operations.op_library_filename) == libraries
+
+
+@pytest.mark.parametrize("backend", ["onnxruntime", "python"])
+def test_apa_serve_takes_it_as_well(repositories, backend):
+    entry = scan(repositories[backend], ModelConfig())[backend]
+    loaded = load_model(entry.artifacts[1], threads=1, providers=None)
+    loaded.session.close()
+    assert loaded.signature.max_batch == 8
+    assert loaded.artifact.config.instances == 1
 
 
 def test_options(act, tmp_path):
