@@ -29,6 +29,7 @@ class Metadata:
 
     `output_names`: names of the network's outputs in order; None where only a run tells.
     `square`: the network wants height = width. `notices`: what the user should know, one sentence each.
+    `pixels`: where the network takes uint8 pixels: their `layout`, `channels`, and the `preprocess` recipe.
     """
 
     architecture: str
@@ -41,6 +42,7 @@ class Metadata:
     square: bool = False
     notices: tuple[str, ...] = ()
     labels: list[str] | None = None
+    pixels: dict[str, str] | None = None
 
 
 @dataclass(frozen=True)

@@ -66,6 +66,14 @@ class EngineCandidate(BaseModel):
     latency_ms: list[float]
 
 
+class TensorRecord(BaseModel):
+    """An input or output: `datatype` as the inference protocol names it, `shape` with -1 where it is open."""
+
+    name: str
+    datatype: str
+    shape: list[int]
+
+
 class EngineBuild(BaseModel):
     """How an engine was built. `model`: the ONNX file it was built from, judged by `Passport.parity`.
 
@@ -103,6 +111,8 @@ class Passport(BaseModel):
     weights: str
     input_shape: tuple[int, ...]
     output_names: list[str]
+    input_tensors: list[TensorRecord] = []
+    output_tensors: list[TensorRecord] = []
     inputs: list[FileRecord]
     outputs: list[FileRecord]
     versions: dict[str, str]

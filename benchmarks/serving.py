@@ -1,11 +1,11 @@
 """Requests a second and latency of apa-serve, beside a real tritonserver in the same run with equal batching.
 
-    python benchmarks/serving.py [--triton VENV] [--rounds 5] [--seconds 2] [--json]
+    python benchmarks/serving.py [--triton] [--rounds 5] [--seconds 2] [--json]
 
 Two models: `tiny` (two activations on four numbers) shows the cost of the protocols alone, `network` (SE-ResNet50,
 65 activations, 64x64) that of a network. Both servers: one instance, one thread, batches up to 8, no delay, the
 fused operator where it is built. They take turns within each round, so that whatever else the machine does meets
-both; the client, tritonclient's asyncio one, is this process. VENV: see benchmarks/tritonserver.py.
+both; the client, tritonclient's asyncio one, is this process.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ from onnx import TensorProto, helper
 from apa_deploy.graph.functions import with_functions
 from apa_deploy.graph.node import Parameters, make_node
 from apa_deploy.model import Metadata, Model
-from apa_deploy.native import LibraryError, ort_library
 from apa_deploy.passport import versions
 from exporters.onnx import OnnxOptions, export_onnx
+from exporters.triton import TritonOptions, export_triton
 
 sys.path.insert(0, str(Path(__file__).parent))
-from tritonserver import TritonServer
+from tritonserver import TritonServer, environment
 from upstream_form import se_resnet50
 
 CLIENTS = {"http": tritonclient.http.aio, "grpc": tritonclient.grpc.aio}
@@ -46,7 +46,7 @@ MAX_BATCH, PORT, SIZE = 8, 18400, 64
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--triton", type=Path, metavar="VENV")
+    parser.add_argument("--triton", action="store_true")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=2.0)
     parser.add_argument("--json", action="store_true")
@@ -61,19 +61,22 @@ def main() -> None:
         print(table(result))
 
 
-def started(folder: Path, triton: Path | None, stack: contextlib.ExitStack) -> dict[str, dict[str, str]]:
+def started(folder: Path, triton: bool, stack: contextlib.ExitStack) -> dict[str, dict[str, str]]:
     """Both servers on the same files: {server: {protocol: address}}."""
     models = folder / "models"
     models.mkdir()
     files = [tiny(models / "tiny.onnx"), network(models / "network.onnx")]
     addresses = {"apa-serve": apa_serve(models, stack)}
-    if triton is None:
+    if not triton:
         print("no --triton: apa-serve alone", file=sys.stderr)
         return addresses
-    server = TritonServer(triton, folder / "triton", PORT + 10)
-    for file in files:
-        spec = asyncio.run(metadata(addresses["apa-serve"]["http"], file.stem))
-        server.add(file, spec, max_batch=MAX_BATCH, threads=1, library=library())
+    repositories = [folder / f"{file.stem}.triton" for file in files]
+    for file, repository in zip(files, repositories, strict=True):
+        export_triton(
+            file, repository, TritonOptions(backend="python", batches=(1, MAX_BATCH, MAX_BATCH), threads=1)
+        )
+    more = f"--model-repository={repositories[1]}"
+    server = TritonServer(environment(), repositories[0], folder / "work", more)
     stack.enter_context(server)
     return addresses | {"tritonserver": {"http": server.http, "grpc": server.grpc}}
 
@@ -93,19 +96,12 @@ def tiny(path: Path) -> Path:
 def network(path: Path) -> Path:
     model = Model(se_resnet50(), (3, SIZE, SIZE), Metadata("se_resnet50"))
     export_onnx(model, path, OnnxOptions(format="onnx-custom", verify=False))
-    fixed = onnx.load(path)  # tritonserver's configuration gives height and width
+    fixed = onnx.load(path)  # the load's inputs are of the shape that the server tells
     for dim, size in zip(fixed.graph.input[0].type.tensor_type.shape.dim[2:], (SIZE, SIZE), strict=True):
         dim.dim_value = size
     onnx.save(fixed, path)
     path.with_name(path.name + ".passport.json").unlink()  # it speaks of the file as exported
     return path
-
-
-def library() -> Path | None:
-    try:
-        return ort_library()
-    except LibraryError:
-        return None
 
 
 def apa_serve(models: Path, stack: contextlib.ExitStack) -> dict[str, str]:
@@ -126,11 +122,6 @@ async def until_ready(address: str) -> None:
                 if await client.is_server_ready():
                     return
             await asyncio.sleep(0.1)
-
-
-async def metadata(address: str, model: str) -> dict:
-    async with tritonclient.http.aio.InferenceServerClient(address) as client:
-        return await client.get_model_metadata(model)
 
 
 Key = tuple[str, str, int, str]  # model, protocol, concurrency, server

@@ -1,92 +1,130 @@
-"""A real tritonserver, of the `nvidia-pytriton` wheel, serving an ONNX file through its Python backend.
+"""A real tritonserver, of the `nvidia-pytriton` wheel, serving a repository of `apa-export --format triton`.
 
-The wheel wants an environment of its own, with numpy below 2:
+The wheel wants Python 3.11 or 3.12 and an environment of its own, which `environment()` makes:
 
-    python3.11 -m venv triton && triton/bin/pip install 'numpy<2' nvidia-pytriton==0.7.0 onnxruntime
+    python benchmarks/tritonserver.py      # prints where it is
 """
 
 from __future__ import annotations
 
-import json
+import fcntl
+import hashlib
 import os
 import shutil
+import socket
 import subprocess
+import sys
 import time
 import urllib.request
 from pathlib import Path
 
-READY = 60  # seconds
+import platformdirs
 
-# Requests that the server's batcher hands over together run together, as they do in apa-serve.
-_MODEL = """\
-import json
-
-import numpy as np
-import onnxruntime
-import triton_python_backend_utils as utils
-
-
-class TritonPythonModel:
-    def initialize(self, args):
-        config = json.loads(args["model_config"])
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = int(config["parameters"]["threads"]["string_value"])
-        library = config["parameters"]["library"]["string_value"]
-        if library:
-            options.register_custom_ops_library(library)
-        path = config["parameters"]["onnx"]["string_value"]
-        self.session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-        self.inputs = [value.name for value in self.session.get_inputs()]
-        self.outputs = [value.name for value in self.session.get_outputs()]
-
-    def execute(self, requests):
-        arrays = [[utils.get_input_tensor_by_name(r, n).as_numpy() for n in self.inputs] for r in requests]
-        feed = {n: np.concatenate([a[i] for a in arrays]) for i, n in enumerate(self.inputs)}
-        values = self.session.run(self.outputs, feed)
-        ends = np.cumsum([len(a[0]) for a in arrays])
-        replies = []
-        for end, a in zip(ends, arrays):
-            rows = [utils.Tensor(n, v[end - len(a[0]) : end]) for n, v in zip(self.outputs, values)]
-            replies.append(utils.InferenceResponse(rows))
-        return replies
+PATIENCE = 60  # seconds
+_PACKAGES = Path(__file__).with_suffix(".txt")
+_MODELS = Path(__file__).parents[1] / "docker" / "triton-requirements.txt"
+_VERSIONS = ("3.11", "3.12")
+_FACTS = """
+import sys, sysconfig
+from pathlib import Path
+library = Path(sysconfig.get_config_var("LIBDIR") or "/", sysconfig.get_config_var("INSTSONAME") or "none")
+print("%d.%d" % sys.version_info[:2], sys.executable, library.is_file())
 """
 
 
+class NoPythonError(RuntimeError):
+    """No Python here can run the server."""
+
+
+def python() -> str:
+    """An interpreter that the wheel takes: of the right version, with its shared library.
+
+    Raises:
+        NoPythonError: there is none; the message says what was looked at.
+    """
+    names = [sys.executable, *(shutil.which(f"python{version}") or "" for version in _VERSIONS)]
+    pyenv = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")) / "versions"
+    seen = []
+    for name in [*filter(None, names), *map(str, sorted(pyenv.glob("3.1[12]*/bin/python")))]:
+        done = subprocess.run([name, "-c", _FACTS], capture_output=True, text=True, check=False)
+        version, path, shared = done.stdout.split() if done.returncode == 0 else ("?", name, "False")
+        if version in _VERSIONS and shared == "True":
+            return path
+        seen.append(f"{name} ({version}, shared library: {shared})")
+    raise NoPythonError(
+        f"no Python {' or '.join(_VERSIONS)} with its shared library; seen: {', '.join(seen)}. On Debian "
+        "12: apt-get install python3 libpython3.11; pyenv: PYTHON_CONFIGURE_OPTS=--enable-shared pyenv install 3.12"
+    )
+
+
+def environment() -> Path:
+    """A virtual environment with the server, made once and kept in the user's cache.
+
+    Raises:
+        NoPythonError: no Python here can run the server.
+    """
+    interpreter = python()
+    wanted = b"".join(path.read_bytes() for path in (_PACKAGES, _MODELS))
+    key = hashlib.sha256(wanted + interpreter.encode()).hexdigest()[:12]
+    venv = platformdirs.user_cache_path("apa-deploy", ensure_exists=True) / f"tritonserver-{key}"
+    with venv.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (venv / "ready").exists():
+            shutil.rmtree(venv, ignore_errors=True)
+            subprocess.run([interpreter, "-m", "venv", "--without-pip", str(venv)], check=True)
+            pip = [sys.executable, "-m", "pip", "--python", str(venv / "bin" / "python"), "install", "--quiet"]
+            # what the server's Python needs is the list itself: the wheel's other requirements are its client's
+            subprocess.run([*pip, "--no-deps", "--no-compile", "--requirement", str(_PACKAGES)], check=True)
+            (venv / "ready").touch()
+    return venv
+
+
 class TritonServer:
-    """The server, ready; a context that ends it. Ports: `http`, `grpc`, and one beyond for metrics."""
+    """The server of a repository, by the repository's own `start`; a context that ends it with SIGTERM.
 
-    def __init__(self, venv: Path, folder: Path, port: int) -> None:
-        self.http, self.grpc = f"127.0.0.1:{port}", f"127.0.0.1:{port + 1}"
-        self._venv, self._folder, self._port = venv.absolute(), folder.absolute(), port
+    Args:
+        repository: what `apa-export --format triton` wrote.
+        work: a folder for the server's parts and its log.
+        options: further ones for tritonserver.
+        stand_ins: a `model.py` by the name of a backend that is absent, to run its models instead.
+    """
 
-    def add(self, onnx: Path, spec: dict, *, max_batch: int, threads: int, library: Path | None) -> None:
-        """Put a model into the repository; `spec`: its metadata, as the protocol has it."""
-        folder = self._folder / "models" / onnx.stem
-        (folder / "1").mkdir(parents=True)
-        (folder / "1" / "model.py").write_text(_MODEL)
-        parameters = {"onnx": onnx.absolute(), "threads": threads, "library": library.absolute() if library else ""}
-        (folder / "config.pbtxt").write_text(_config(onnx.stem, spec, max_batch, parameters))
+    def __init__(
+        self, venv: Path, repository: Path, work: Path, *options: str, stand_ins: dict[str, Path] | None = None
+    ) -> None:
+        self._venv, self._repository, self._work = venv.absolute(), repository.absolute(), work.absolute()
+        self._options, self._stand_ins = options, stand_ins or {}
+        ports = _free_ports(3)
+        self.http, self.grpc, self.metrics = (f"127.0.0.1:{port}" for port in ports)
+        self._ports = dict(zip(("http", "grpc", "metrics"), ports, strict=True))
 
     def __enter__(self) -> TritonServer:
-        purelib = self._ask("import sysconfig; print(sysconfig.get_path('purelib'))")
-        library = self._ask("import sysconfig; print(sysconfig.get_config_var('LIBDIR'))")
-        backends = self._backends(Path(purelib) / "pytriton" / "tritonserver")
-        environment = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "VIRTUAL_ENV")}
-        environment["LD_LIBRARY_PATH"] = f"{purelib}/nvidia_pytriton.libs:{library}"
-        environment["PATH"] = f"{self._venv}/bin:{os.environ['PATH']}"
-        address = [f"--{kind}-address=127.0.0.1" for kind in ("http", "grpc", "metrics")]
-        ports = [f"--{kind}-port={self._port + n}" for n, kind in enumerate(("http", "grpc", "metrics"))]
-        binary = Path(purelib) / "pytriton" / "tritonserver" / "bin" / "tritonserver"
-        folders = [f"--model-repository={self._folder}/models", f"--backend-directory={backends}"]
-        with (self._folder / "log").open("wb") as log:
-            command = [str(binary), *folders, *address, *ports]
-            self._process = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
+        purelib = Path(self._ask("import sysconfig; print(sysconfig.get_path('purelib'))"))
+        installed = purelib / "pytriton" / "tritonserver"
+        self._work.mkdir(parents=True, exist_ok=True)
+        backends = self._backends(installed)
+        kept = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "VIRTUAL_ENV")}
+        shared = self._ask("import sysconfig; print(sysconfig.get_config_var('LIBDIR'))")
+        kept["LD_LIBRARY_PATH"] = f"{purelib}/nvidia_pytriton.libs:{shared}"
+        kept["PATH"] = f"{installed}/bin:{self._venv}/bin:{os.environ['PATH']}"
+        ports = [f"--{name}-port={port}" for name, port in self._ports.items()]
+        command = [str(self._repository / "start"), f"--backend-directory={backends}", *ports, *self._options]
+        with (self._work / "log").open("wb") as log:
+            self.process = subprocess.Popen(command, env=kept, stdout=log, stderr=log)
         self._wait_until_ready()
         return self
 
     def __exit__(self, *error: object) -> None:
-        self._process.terminate()
-        self._process.wait(READY)
+        self.process.terminate()
+        try:
+            self.process.wait(PATIENCE)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            raise
+
+    def text(self) -> str:
+        """The log so far."""
+        return (self._work / "log").read_text(errors="replace")
 
     def _ask(self, code: str) -> str:
         command = [str(self._venv / "bin" / "python"), "-c", code]
@@ -95,33 +133,38 @@ class TritonServer:
     def _backends(self, installed: Path) -> Path:
         """The wheel keeps the parts of the Python backend apart; the server wants them in one folder."""
         version = self._ask("import sys; print('%d.%d' % sys.version_info[:2])")
-        folder = self._folder / "backends" / "python"
+        folder = self._work / "backends" / "python"
         folder.mkdir(parents=True)
         parts = [part for part in (installed / "backends" / "python").iterdir() if part.is_file()]
         for part in (*parts, installed / "python_backend_stubs" / version / "triton_python_backend_stub"):
             shutil.copy2(part, folder)
-        libraries = self._folder / "nvidia_pytriton.libs"  # the backend looks for them beside its own folder
+        libraries = self._work / "nvidia_pytriton.libs"  # the backend looks for them beside its own folder
         libraries.symlink_to(installed.parents[1] / "nvidia_pytriton.libs")
+        for name, model in self._stand_ins.items():
+            (folder.parent / name).mkdir()
+            shutil.copyfile(model, folder.parent / name / "model.py")
         return folder.parent
 
     def _wait_until_ready(self) -> None:
-        end = time.monotonic() + READY
-        while time.monotonic() < end and self._process.poll() is None:
+        end = time.monotonic() + PATIENCE
+        while time.monotonic() < end and self.process.poll() is None:
             try:
                 with urllib.request.urlopen(f"http://{self.http}/v2/health/ready", timeout=5):
                     return
             except OSError:
                 time.sleep(0.1)
-        raise RuntimeError(f"tritonserver did not start: {(self._folder / 'log').read_text()[-2000:]}")
+        self.process.kill()
+        raise RuntimeError(f"tritonserver did not start: {self.text()[-4000:]}")
 
 
-def _config(name: str, spec: dict, max_batch: int, parameters: dict) -> str:
-    lines = [f'name: "{name}" backend: "python" max_batch_size: {max_batch} dynamic_batching {{}}']
-    lines.append("instance_group [ { kind: KIND_CPU count: 1 } ]")
-    for side, tensors in (("input", spec["inputs"]), ("output", spec["outputs"])):
-        for t in tensors:
-            dims = json.dumps([int(n) for n in t["shape"][1:]])
-            lines.append(f'{side} [ {{ name: "{t["name"]}" data_type: TYPE_{t["datatype"]} dims: {dims} }} ]')
-    for key, value in parameters.items():
-        lines.append(f'parameters {{ key: "{key}" value {{ string_value: "{value}" }} }}')
-    return "\n".join(lines) + "\n"
+def _free_ports(count: int) -> list[int]:
+    """Ports of loopback that are free now; all are held until all are known."""
+    held = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports = [one.getsockname()[1] for one in held]
+    for one in held:
+        one.close()
+    return ports
+
+
+if __name__ == "__main__":
+    print(environment())

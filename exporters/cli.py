@@ -25,12 +25,14 @@ from apa_deploy.progress import notice
 from apa_deploy.report import Report, check_report_path, write_report
 from apa_deploy.report.export import export_report, judged_report
 
+from . import triton_cli
 from .cli_trt import add_trt_options, given_trt_options, made_trt, trt_options
 from .from_onnx import explained, speed_up
 from .onnx import FORMATS, OnnxOptions, custom_library, export_onnx
 from .tensorrt import FORMAT as TRT
 from .tensorrt_rtx import BATCHES, RtxOptions, export_rtx
 from .tensorrt_rtx import FORMAT as RTX
+from .triton import FORMAT as TRITON
 
 _SUFFIX = {"onnx": ".onnx", "onnx-custom": ".custom.onnx", RTX: ".engine", TRT: ".engine"}
 _ENGINES = (TRT, RTX)
@@ -43,10 +45,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = verb_parser("apa-export", __doc__ or "")
-    source_help = ".pth, .pt, .safetensors, or anybody's .onnx"
+    source_help = ".pth, .pt, .safetensors, or anybody's .onnx (triton: any artifact)"
     parser.add_argument("checkpoint", metavar="MODEL", type=Path, help=source_help)
     parser.add_argument(
-        "--format", choices=(*FORMATS, *_ENGINES), default="onnx", help="what to make (default: onnx)"
+        "--format", choices=(*FORMATS, *_ENGINES, TRITON), default="onnx", help="what to make (default: onnx)"
     )
     parser.add_argument("-o", "--output", type=Path, help="file to write (default: MODEL's name, here)")
     parser.add_argument("--force", action="store_true", help="replace existing files")
@@ -56,6 +58,7 @@ def _parser() -> argparse.ArgumentParser:
     add_deployment(parser.add_argument_group("baked into the graph"))
     _add_engine(parser.add_argument_group(f"engine ({', '.join(_ENGINES)})"))
     add_trt_options(parser.add_argument_group(f"engine ({TRT})"))
+    triton_cli.add_options(parser.add_argument_group(f"repository ({TRITON})"))
     _add_verification(parser.add_argument_group("verification"))
     return parser
 
@@ -104,6 +107,11 @@ def _capabilities(text: str) -> tuple[str, ...]:
 
 
 def _export(options: argparse.Namespace) -> int:
+    triton_cli.check_unused(options, _parser())
+    check_report_path(options.report, force=options.force)
+    sys.path.insert(0, "")  # --model finds packages of the current folder, as `python -m` does
+    if options.format == TRITON:
+        return triton_cli.export(options, lambda path: _reported(_made(_loaded(options), path, options), options))
     output = options.output or _default_output(options.checkpoint, options.format)
     suffix = Path("x" + _SUFFIX[options.format]).suffix
     if output.suffix != suffix:
@@ -111,26 +119,33 @@ def _export(options: argparse.Namespace) -> int:
     _check_engine_options(options)
     if output.resolve() == options.checkpoint.resolve():
         raise InputError(f"-o {output}", "another file than the source", "Choose another name.")
-    check_report_path(options.report, force=options.force)
-    sys.path.insert(0, "")  # --model finds packages of the current folder, as `python -m` does
-    model = load(options.checkpoint, input_shape=options.input_shape, **loading_of(options))
-    if options.explain:
-        _explain(model)
-    _check_graph_options(model, options)
+    model = _loaded(options)
     try:
-        passport = _made(deployed(model, deployment_of(options)), output, options)
+        passport = _made(model, output, options)
     except ParityError as error:
         if options.json:
             print(error.report.model_dump_json(indent=2))
         _write_report(judged_report(error.report, output.name, options.command), options)
         raise
-    _write_report(export_report(passport, options.command), options)
+    _reported(passport, options)
     if options.json:
         print(dump(passport), end="")
     else:
         summarise(passport, output)
         _say_speed_up(model, output, options)
     return 0
+
+
+def _loaded(options: argparse.Namespace) -> Model:
+    model = load(options.checkpoint, input_shape=options.input_shape, **loading_of(options))
+    if options.explain:
+        _explain(model)
+    _check_graph_options(model, options)
+    return deployed(model, deployment_of(options))
+
+
+def _reported(passport: Passport, options: argparse.Namespace) -> None:
+    _write_report(export_report(passport, options.command), options)
 
 
 def _write_report(report: Report, options: argparse.Namespace) -> None:
@@ -140,7 +155,7 @@ def _write_report(report: Report, options: argparse.Namespace) -> None:
 
 def _made(model: Model, output: Path, options: argparse.Namespace) -> Passport:
     graph = OnnxOptions(
-        format=options.format,
+        format="onnx-custom" if options.format == TRITON else options.format,
         opset=options.opset,
         batch=options.batch if options.format in FORMATS else None,
         decomposition=options.decomposition,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -29,6 +29,7 @@ from apa_deploy.passport import (
     ActivationRecord,
     FileRecord,
     Passport,
+    TensorRecord,
     dump,
     file_record,
     now,
@@ -38,6 +39,7 @@ from apa_deploy.passport import (
 from apa_deploy.progress import notice, step
 from apa_deploy.replace import Found
 from apa_deploy.runtimes.packages import conflict, installed_packages
+from apa_deploy.serving import datatypes
 
 from .canonical import OPSETS, Canonical, TraceOptions, canonical, provenance, sites
 from .from_onnx import feeds_from_onnx, runnable_part
@@ -88,6 +90,7 @@ def export_onnx(model: Model, out: Path, options: OnnxOptions, traced: Canonical
         written = write_onnx(proto, folder / out.name)
         report = _judged(folder / out.name, model, traced, places, options) if options.verify else None
         passport = _passport(model, traced, spec, options, [file_record(p) for p in written], report)
+        passport.input_tensors, passport.output_tensors = map(_tensors, (proto.graph.input, proto.graph.output))
         passport_path(folder / out.name).write_text(dump(passport), encoding="utf-8")
     return passport
 
@@ -158,6 +161,7 @@ def _facts(metadata: Metadata, traced: Canonical) -> dict[str, object]:
             for f in traced.replacements.found
         },
         **({"labels": metadata.labels} if metadata.labels else {}),
+        **({"pixels": metadata.pixels} if metadata.pixels else {}),
     }
 
 
@@ -212,6 +216,7 @@ def _passport(
 ) -> Passport:
     metadata = model.metadata
     chosen = {k: v.name if isinstance(v, Path) else v for k, v in asdict(options).items() if k != "force"}
+    chosen |= {"pixels": metadata.pixels} if metadata.pixels else {}
     return Passport(
         created=now(),
         format=options.format,
@@ -227,6 +232,16 @@ def _passport(
         notices=list(metadata.notices),
         parity=report,
     )
+
+
+def _tensors(values: Iterable[onnx.ValueInfoProto]) -> list[TensorRecord]:
+    return [_tensor(value.name, value.type.tensor_type) for value in values]
+
+
+def _tensor(name: str, tensor: onnx.TypeProto.Tensor) -> TensorRecord:
+    known = datatypes.of_onnx(tensor.elem_type)  # bfloat16 is none of the protocol's that numpy has
+    shape = [dim.dim_value if dim.HasField("dim_value") else -1 for dim in tensor.shape.dim]
+    return TensorRecord(name=name, datatype=known.name if known else "BF16", shape=shape)
 
 
 def activation_record(found: Found) -> ActivationRecord:

@@ -51,6 +51,9 @@ def deployed(model: Model, options: Deployment) -> Model:
     if options.labels:
         metadata.labels = labels_of(options.labels, classes)
         metadata.notices += _label_order(metadata.arguments.get("dset_name"))
+    if pixels:
+        recipe = Path(options.preprocess or "").stem
+        metadata.pixels = {"preprocess": recipe, "layout": pixels.layout, "channels": pixels.channels}
     if not (pixels or offsets is not None or options.softmax):
         return dataclasses.replace(model, metadata=metadata)
     if (offsets is not None or options.softmax) and _is_backbone(model):

@@ -43,14 +43,14 @@ RECIPES = {
 
 
 class Pixels(nn.Module):
-    """uint8 pixels -> the network's normalised input."""
+    """uint8 pixels, `layout` and `channels` as the caller gives them -> the network's normalised input."""
 
     factor: Tensor
     shift: Tensor
 
-    def __init__(self, recipe: Recipe, layout: str, swap: bool) -> None:
+    def __init__(self, recipe: Recipe, layout: str, channels: str) -> None:
         super().__init__()
-        self.layout, self.swap = layout, swap
+        self.layout, self.channels, self.swap = layout, channels, channels != recipe.channels
         mean, std = (torch.tensor(v, dtype=torch.float64) for v in (recipe.mean, recipe.std))
         self.register_buffer("factor", (recipe.scale / std).reshape(1, 3, 1, 1).float())
         self.register_buffer("shift", (-mean / std).reshape(1, 3, 1, 1).float())
@@ -71,7 +71,7 @@ def pixels_of(preprocess: str, layout: str, channels: str | None) -> Pixels:
     recipe = recipe_of(preprocess)
     if layout not in LAYOUTS or channels not in (None, *CHANNELS):
         raise InputError(f"layout {layout}, channels {channels}", "nhwc or nchw, rgb or bgr", "Choose among these.")
-    return Pixels(recipe, layout, swap=(channels or recipe.input_channels) != recipe.channels)
+    return Pixels(recipe, layout, channels or recipe.input_channels)
 
 
 def recipe_of(preprocess: str) -> Recipe:

@@ -111,7 +111,7 @@ def _version(name: str) -> int:
 def _entry(path: Path, root: Path, defaults: ModelConfig) -> Entry:
     entry = Entry(path.stem if path.suffix in _SUFFIXES else path.name)
     try:
-        _check_name(path, entry.name)
+        check_name(path, entry.name)
         entry.artifacts = _artifacts(path, entry.name, root, defaults)
     except InputError as error:
         entry.error = error
@@ -120,7 +120,8 @@ def _entry(path: Path, root: Path, defaults: ModelConfig) -> Entry:
     return entry
 
 
-def _check_name(path: Path, name: str) -> None:
+def check_name(path: Path, name: str) -> None:
+    """Raise `LayoutError` unless `name` can name a model, here and in Triton."""
     if not _NAME.fullmatch(name):
         wanted = "letters, digits, and _ . + - after the first"
         raise LayoutError(path, f"the name {name[:80]!r}", wanted, "Rename it.")

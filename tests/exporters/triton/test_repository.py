@@ -1,0 +1,239 @@
+"""What `apa-export --format triton` writes, and what it refuses, without a server."""
+
+import json
+import os
+import shutil
+import subprocess
+
+import numpy as np
+import pytest
+from google.protobuf import text_format
+from serving_models import mixing_model, small_model, write_passport
+from triton_repositories import engine, exported
+from tritonclient.grpc import model_config_pb2
+
+from apa_deploy.serving.layout import scan
+from apa_deploy.serving.model import load_model
+from apa_deploy.serving.model_config import ModelConfig
+from exporters.cli import main
+from exporters.triton_check import RepositoryError, check_repository
+
+pytestmark = pytest.mark.xdist_group("tritonserver")  # the repositories are made once
+
+
+def _config(folder):
+    return text_format.Parse((folder / "config.pbtxt").read_text(), model_config_pb2.ModelConfig())
+
+
+def _files(root):
+    return {str(path.relative_to(root)) for path in root.rglob("*") if path.is_file()}
+
+
+SCRIPTS = {"start", "smoke-test", "smoke-test.json", "SHA256SUMS"}
+FILES = {
+    "onnxruntime": {"libapa_ort.so", "1/model.onnx", "1/model.onnx.passport.json"},
+    "python": {"libapa_ort.so", "1/model.onnx", "1/model.onnx.passport.json", "1/model.py"},
+    "tensorrt": {"libapa_trt.so", "1/model.plan", "1/model.plan.passport.json"},
+}
+EXPECTED = {"onnxruntime": 2, "python": 2, "tensorrt": 0}  # an engine does not run here
+
+
+@pytest.mark.parametrize("backend", FILES)
+def test_files(repositories, backend):
+    made = {"config.pbtxt", "warmup/input0", "smoke/input0", *FILES[backend]}
+    made |= {f"smoke/output{at}" for at in range(EXPECTED[backend])}
+    assert _files(repositories[backend]) == SCRIPTS | {f"{backend}/{name}" for name in made}
+
+
+@pytest.mark.parametrize("backend", FILES)
+def test_config(repositories, backend):
+    config = _config(repositories[backend] / backend)
+    platform = {"onnxruntime": "onnxruntime_onnx", "tensorrt": "tensorrt_plan", "python": ""}[backend]
+    assert (config.name, config.backend, config.platform) == (backend, backend, platform)
+    assert config.max_batch_size == 8
+    assert list(config.dynamic_batching.preferred_batch_size) == [4, 8]
+    assert config.dynamic_batching.default_queue_policy.max_queue_size > 0
+    assert [warm_up.batch_size for warm_up in config.model_warmup] == [1, 4, 8]
+    assert [(t.name, list(t.dims)) for t in (*config.input, *config.output)] == [(n, [4]) for n in "xyg"]
+    on_cpu = config.instance_group[0].kind == model_config_pb2.ModelInstanceGroup.KIND_CPU
+    assert on_cpu == (backend != "tensorrt")  # where there is a GPU, an engine gets it: no kind is given
+    libraries = ["libapa_ort.so"] if backend == "onnxruntime" else []
+    assert list(config.model_operations.op_library_filename) == libraries
+
+
+@pytest.mark.parametrize("backend", ["onnxruntime", "python"])
+def test_apa_serve_takes_it_as_well(repositories, backend):
+    entry = scan(repositories[backend], ModelConfig())[backend]
+    loaded = load_model(entry.artifacts[1], threads=1, providers=None)
+    loaded.session.close()
+    assert loaded.signature.max_batch == 8
+    assert loaded.artifact.config.instances == 1
+
+
+def test_options(act, tmp_path):
+    more = ("--instances", 3, "--batch-delay-ms", 1.5, "--batch", 6, "--device", "gpu", "--name", "net")
+    config = _config(exported(act, tmp_path / "r", *more) / "net")
+    assert config.instance_group[0].count == 3
+    assert config.instance_group[0].kind == model_config_pb2.ModelInstanceGroup.KIND_AUTO
+    assert config.dynamic_batching.max_queue_delay_microseconds == 1500
+    assert list(config.dynamic_batching.preferred_batch_size) == [6]
+    assert not config.model_operations.op_library_filename  # CPU operators amid a GPU's would cost copies
+
+
+def test_labels_and_sizes_come_from_the_checkpoint(pictures):
+    network = _config(pictures / "pics_network")
+    assert network.output[0].label_filename == "labels.txt"
+    assert (pictures / "pics_network" / "labels.txt").read_text().split() == ["ant", "bee", "cow", "dog", "eel"]
+    assert list(network.input[0].dims) == [-1, -1, 3]
+    assert list(network.model_warmup[0].inputs["input"].dims) == [32, 32, 3]
+    steps = [step.model_name for step in _config(pictures / "pics").ensemble_scheduling.step]
+    assert steps == ["pics_image", "pics_network"]
+
+
+def test_a_model_whose_rows_mix_is_not_batched(tmp_path):
+    config = _config(exported(mixing_model(tmp_path / "mix.onnx"), tmp_path / "r") / "mix")
+    assert config.max_batch_size == 0
+    assert not config.HasField("dynamic_batching")
+    assert list(config.input[0].dims) == [-1, 4]
+
+
+PLUGIN = [({}, True), ({"embed_plugin": True}, False), ({"activation": "decomposed"}, False)]
+
+
+@pytest.mark.parametrize(("options", "wired"), PLUGIN)
+def test_plugin(tmp_path, options, wired):
+    root = exported(engine(tmp_path, options=options), tmp_path / "r")
+    assert (root / "net" / "libapa_trt.so").exists() == wired
+
+
+def _other_folder(tmp_path, act):
+    (tmp_path / "r" / "theirs").mkdir(parents=True)
+    (tmp_path / "r" / "theirs" / "config.pbtxt").write_text("")
+    return act, ["--force"], 2, "config.pbtxt, which is not ours"
+
+
+def _with_a_stranger(tmp_path, act):
+    exported(act, tmp_path / "r")
+    (tmp_path / "r" / "notes").write_text("")
+    return act, ["--force"], 2, "notes, which is not ours"
+
+
+def _changed_artifact(tmp_path, act):
+    path = shutil.copy(act, tmp_path / "act.onnx")
+    write_passport(path)
+    small_model(path, kappa=2.0)
+    return path, [], 1, "sha256"
+
+
+def _changed_engine(tmp_path, act):
+    path = engine(tmp_path)
+    path.write_bytes(path.read_bytes() + b"x")
+    return path, [], 1, "sha256"
+
+
+def _no_engine_passport(tmp_path, act):
+    path = engine(tmp_path)
+    (tmp_path / "net.engine.passport.json").unlink()
+    return path, [], 2, "no passport"
+
+
+def _labels(tmp_path, act):
+    (tmp_path / "labels").write_text("a\nb\n")
+    return act, ["--labels", tmp_path / "labels"], 2, "2 labels; wanted one for each of 4 classes"
+
+
+REFUSED = [
+    ("another folder", _other_folder),
+    ("a stranger in the folder", _with_a_stranger),
+    ("an artifact that changed", _changed_artifact),
+    ("an engine that changed", _changed_engine),
+    ("an engine without a passport", _no_engine_passport),
+    ("an RTX engine", lambda t, a: (engine(t, format="trt-rtx"), [], 2, "format trt-rtx; wanted format trt")),
+    ("batches beyond the profile", lambda t, a: (engine(t), ["--batch", "1:8:16"], 2, "profile 1:4:8")),
+    ("an engine on the CPU", lambda t, a: (engine(t), ["--device", "cpu"], 2, "wanted gpu")),
+    ("an engine in Python", lambda t, a: (engine(t), ["--backend", "python"], 2, "wanted tensorrt")),
+    ("ONNX in TensorRT", lambda t, a: (a, ["--backend", "tensorrt"], 2, "wanted onnxruntime or python")),
+    ("a checkpoint in TensorRT", lambda t, a: (t / "x.pth", ["--backend", "tensorrt"], 2, "wanted an engine")),
+    ("a name", lambda t, a: (a, ["--name", "../up"], 2, "letters, digits")),
+    ("labels", _labels),
+    ("an ensemble without pixels", lambda t, a: (a, ["--ensemble"], 2, "Export it with --preprocess")),
+    ("a checkpoint's option", lambda t, a: (a, ["--weights", "ema"], 2, "--weights; wanted a checkpoint")),
+    ("a missing file", lambda t, a: (t / "none.onnx", [], 2, "not a file")),
+]
+
+
+@pytest.mark.parametrize("make", [case[1] for case in REFUSED], ids=[case[0] for case in REFUSED])
+def test_refused_and_nothing_written(act, tmp_path, capsys, make):
+    source, options, code, text = make(tmp_path, act)
+    before = _files(tmp_path)
+    capsys.readouterr()
+    assert main([str(source), "--format", "triton", "-o", str(tmp_path / "r"), *map(str, options)]) == code
+    assert text in capsys.readouterr().err
+    assert _files(tmp_path) == before
+
+
+def test_its_options_belong_to_it(act, tmp_path, capsys):
+    assert main([str(act), "--format", "onnx", "--instances", "2", "-o", str(tmp_path / "x.onnx")]) == 2
+    assert "--instances; wanted --format triton" in capsys.readouterr().err
+
+
+def test_force_replaces_its_own(act, tmp_path, capsys):
+    exported(act, tmp_path / "r", "--name", "old")
+    assert main([str(act), "--format", "triton", "-o", str(tmp_path / "r")]) == 2
+    capsys.readouterr()
+    assert main([str(act), "--format", "triton", "-o", str(tmp_path / "r"), "--force", "--json"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert (said["model"], said["backend"], said["max_batch"]) == ("act", "onnxruntime_onnx", 32)
+    assert not (tmp_path / "r" / "old").exists()
+
+
+@pytest.mark.parametrize("backend", FILES)
+def test_a_missing_file_is_found_before_a_server_looks(repositories, backend, tmp_path):
+    root = shutil.copytree(repositories[backend], tmp_path / "r")
+    needed = ["1/model.plan" if backend == "tensorrt" else "1/model.onnx", "warmup/input0"]
+    needed += {"python": ["1/model.py"], "onnxruntime": ["libapa_ort.so"], "tensorrt": []}[backend]
+    for name in needed:
+        path = root / backend / name
+        path.rename(tmp_path / "away")
+        with pytest.raises(RepositoryError, match=path.name):
+            check_repository(root)
+        (tmp_path / "away").rename(path)
+    check_repository(root)
+
+
+def test_a_step_that_does_not_fit_is_found(pictures, tmp_path):
+    root = shutil.copytree(pictures, tmp_path / "r")
+    shutil.rmtree(root / "pics_image")
+    with pytest.raises(RepositoryError, match="step pics_image"):
+        check_repository(root)
+
+
+def _started(root, **environment):
+    return subprocess.run(
+        [str(root / "start")], env=os.environ | environment, capture_output=True, text=True, check=False
+    )
+
+
+def test_start_looks_at_the_files_first(repositories, tmp_path):
+    root = shutil.copytree(repositories["python"], tmp_path / "r")
+    missing = _started(root, PATH="/usr/bin:/bin")
+    assert missing.returncode == 3
+    assert "no tritonserver in PATH" in missing.stderr
+    (root / "python" / "1" / "model.py").write_text("import os")
+    changed = _started(root)
+    assert changed.returncode == 1
+    assert "differ from SHA256SUMS" in changed.stderr
+
+
+def test_smoke_test_without_a_server(repositories):
+    command = [str(repositories["python"] / "smoke-test"), "127.0.0.1:9"]  # nothing listens on discard
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 3
+    assert "./start" in done.stderr
+
+
+def test_the_smoke_test_holds_the_truth(repositories):
+    folder = repositories["onnxruntime"] / "onnxruntime" / "smoke"
+    x, y = (np.frombuffer((folder / name).read_bytes(), np.float32) for name in ("input0", "output0"))
+    wanted = x * (1 + 0.5 * np.exp(-x.astype(np.float64))) ** -2
+    np.testing.assert_allclose(y, wanted, rtol=0, atol=1.2e-6)  # serving_models.TOLERANCE
