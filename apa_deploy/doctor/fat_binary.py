@@ -14,7 +14,9 @@ from pathlib import Path
 _MAGIC = struct.pack("<I", 0xBA55ED50)
 _HEADER, _ENTRY = struct.Struct("<IHHQ"), struct.Struct("<HHIQ12xI")
 _PTX, _CODE = 1, 2
-_LINK_STUB = 4096  # nvcc's link step adds a fat binary without kernels, of its default capability: smaller than this
+_LINK_STUB = (
+    4096  # nvcc's link step adds a fat binary without kernels, of its default capability: smaller than this
+)
 _RELEASE = re.compile(rb"Cuda compilation tools, release (\d+)\.(\d+)")
 
 
