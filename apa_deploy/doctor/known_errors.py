@@ -50,7 +50,7 @@ def _row(
 
 
 def explained(text: str, *, vague: bool = True) -> list[Explained]:
-    """The known errors in `text`, each once, in the table's order; vague ones only where no other is met, or not."""
+    """The known errors in `text`, each once, in the table's order; `vague` ones at most where no other is met."""
     flat = " ".join(text.split())
     met = [(known, match) for known in known_errors() if (match := _first(known, flat))]
     sharp = [pair for pair in met if not pair[0].vague]
