@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from apa_deploy.errors import InputError
 from apa_deploy.model import Model
 from apa_deploy.native import LibraryError, trt_plugin_library, trt_plugin_sources
 from apa_deploy.parity.inputs import INPUT, Feed, seeded_feeds, user_feeds
@@ -27,12 +28,13 @@ from apa_deploy.parity.runners import TorchRunner
 from apa_deploy.passport import Passport, dump, passport_path
 from apa_deploy.progress import notice, step
 
+from .canonical import Canonical
 from .onnx import OnnxOptions, export_onnx, traced_for
 from .target import golden
 from .target.checksums import write_sums
 from .target.recipe import DECOMPOSED, FLOAT32, INPUTS, PLUGIN, TRUTH, Limit, Recipe, write_recipe
 from .target.record import PASSPORT
-from .trt_options import AUTO, TrtOptions, profile
+from .trt_options import AUTO, TrtOptions, check_dynamic, profile
 from .trtexec import WHY_DYNAMIC, trtexec_command
 
 SCRIPT, LIBRARY, SOURCES = "build.py", "plugin/libapa_trt.so", "plugin/src"
@@ -47,14 +49,18 @@ def write_bundle(folder: Path, engine: str, model: Model, options: TrtOptions) -
         ParityError: an ONNX file is not right.
         LibraryError: the plugin was asked for, and is not built here.
     """
-    models = _models(options)
-    passport = _write_models(folder, model, models, options)
+    with step("Tracing the network"):
+        traced = traced_for(model, _graph(options, DECOMPOSED))
+    shapes = profile(options, model.input)
+    check_dynamic(shapes, traced.proto)
+    models = _models(options, bool(traced.replacements.found))
+    passport = _write_models(folder, model, models, traced, options)
     with step("Recording golden outputs"):
         limits = _write_golden(folder, model, passport, options)
     recipe = Recipe(
         models=models,
         engine=engine,
-        shapes=profile(options, model.input),
+        shapes=shapes,
         precision=options.graph.precision,
         limits=limits if options.graph.verify else {},
         plugin=LIBRARY if PLUGIN in models else None,
@@ -75,24 +81,32 @@ def write_bundle(folder: Path, engine: str, model: Model, options: TrtOptions) -
     return recipe, passport
 
 
-def _models(options: TrtOptions) -> dict[str, str]:
-    """Which ONNX file serves which activation."""
-    wanted = [DECOMPOSED, PLUGIN] if options.activation == AUTO else [options.activation]
-    if PLUGIN in wanted:
-        try:
+def _models(options: TrtOptions, any_activations: bool) -> dict[str, str]:
+    """Which ONNX file serves which activation; "auto" tries what can be tried."""
+    if options.activation != AUTO:
+        if options.activation == PLUGIN:
+            _check_plugin(any_activations)
+        return {options.activation: "model.onnx"}
+    try:
+        if any_activations:
             trt_plugin_library()
-        except LibraryError as error:
-            if options.activation == PLUGIN:
-                raise
-            notice(f"only the decomposed form is tried: {error}")
-            wanted.remove(PLUGIN)
-    return {name: "model.custom.onnx" if i else "model.onnx" for i, name in enumerate(wanted)}
+            return {DECOMPOSED: "model.onnx", PLUGIN: "model.custom.onnx"}
+    except LibraryError as error:
+        notice(f"only the decomposed form is tried: {error}")
+    return {DECOMPOSED: "model.onnx"}
 
 
-def _write_models(folder: Path, model: Model, models: dict[str, str], options: TrtOptions) -> Passport:
+def _check_plugin(any_activations: bool) -> None:
+    if not any_activations:
+        saw = "--activation plugin for a network without learned activations"
+        raise InputError(saw, "one that has some", "Leave it out.")
+    trt_plugin_library()
+
+
+def _write_models(
+    folder: Path, model: Model, models: dict[str, str], traced: Canonical, options: TrtOptions
+) -> Passport:
     """Export each file; one passport, that of the first, with what was found about the others."""
-    with step("Tracing the network"):
-        traced = traced_for(model, _graph(options, DECOMPOSED))
     made = {
         name: export_onnx(model, folder / name, _graph(options, activation), traced)
         for activation, name in models.items()
@@ -125,8 +139,8 @@ def _chosen(options: TrtOptions) -> dict[str, object]:
 def _write_golden(folder: Path, model: Model, passport: Passport, options: TrtOptions) -> dict[str, Limit]:
     """Inputs and outputs at the usual batch; the limits that `model_gate` derives from them."""
     feeds, precision, names = _feeds(model, options), options.graph.precision, passport.output_names
-    truth = _outputs(model, feeds, names, torch.float64)
-    single = _outputs(model, feeds, names, torch.float32)
+    truth = outputs_of(model, feeds, names, torch.float64)
+    single = outputs_of(model, feeds, names, torch.float32)
     golden.save(folder / INPUTS, [_as_given(feed, options) for feed in feeds])
     golden.save(folder / TRUTH, truth)
     golden.save(folder / FLOAT32, single)
@@ -137,7 +151,8 @@ def _write_golden(folder: Path, model: Model, passport: Passport, options: TrtOp
 
 def _feeds(model: Model, options: TrtOptions) -> list[Feed]:
     if not options.graph.inputs:
-        return seeded_feeds(INPUT, model.input, options.batches[1])
+        usual = replace(model.input, image=options.images[1]) if options.images else model.input
+        return seeded_feeds(INPUT, usual, options.batches[1])
     (feed,) = user_feeds(options.graph.inputs, INPUT, model.input)
     return [{name: np.resize(array, (options.batches[1], *array.shape[1:])) for name, array in feed.items()}]
 
@@ -148,7 +163,8 @@ def _as_given(feed: Feed, options: TrtOptions) -> Feed:
     return {name: array.astype(np.float16) if half else array for name, array in feed.items()}
 
 
-def _outputs(model: Model, feeds: list[Feed], names: list[str], dtype: torch.dtype) -> list[Feed]:
+def outputs_of(model: Model, feeds: list[Feed], names: list[str], dtype: torch.dtype) -> list[Feed]:
+    """What torch says in `dtype`."""
     module = copy.deepcopy(model.module).to(dtype)
     with TorchRunner(module, feeds[0], names, dtype, str(dtype)) as runner:
         return [dict(runner.infer(feed)) for feed in feeds]

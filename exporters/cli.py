@@ -20,22 +20,19 @@ from apa_deploy.deployment.pixels import CHANNELS, LAYOUTS, RECIPES
 from apa_deploy.errors import InputError
 from apa_deploy.graph.decompose import FORMS
 from apa_deploy.graph.precision import PRECISIONS
-from apa_deploy.model import Model, Shape, load
+from apa_deploy.model import Model, load
 from apa_deploy.parity.report import ParityError
 from apa_deploy.passport import EngineBuild, Passport, dump
 from apa_deploy.replace import FLOORS
 
-from .bundle import trtexec_lines
+from .cli_trt import add_trt_options, given_trt_options, made_trt, shape, trt_options
 from .onnx import FORMATS, OnnxOptions, export_onnx
 from .tensorrt import FORMAT as TRT
-from .tensorrt import export_bundle, export_trt
 from .tensorrt_rtx import BATCHES, RtxOptions, export_rtx
 from .tensorrt_rtx import FORMAT as RTX
-from .trt_options import ACTIVATIONS, AUTO, LEVELS, TrtOptions
 
 _SUFFIX = {"onnx": ".onnx", "onnx-custom": ".custom.onnx", RTX: ".engine", TRT: ".engine"}
 _ENGINES = (TRT, RTX)
-_UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -55,7 +52,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_graph(parser.add_argument_group("graph"))
     _add_deployment(parser.add_argument_group("baked into the graph"))
     _add_engine(parser.add_argument_group(f"engine ({', '.join(_ENGINES)})"))
-    _add_trt(parser.add_argument_group(f"engine ({TRT})"))
+    add_trt_options(parser.add_argument_group(f"engine ({TRT})"))
     _add_verification(parser.add_argument_group("verification"))
     return parser
 
@@ -70,7 +67,7 @@ def _add_loading(group: argparse._ArgumentGroup) -> None:
 
 
 def _add_graph(group: argparse._ArgumentGroup) -> None:
-    group.add_argument("--input-shape", metavar="CxHxW", type=_shape, help="e.g. 3x224x224")
+    group.add_argument("--input-shape", metavar="CxHxW", type=shape, help="e.g. 3x224x224")
     group.add_argument(
         "--batch", type=_batch, metavar="N|MIN:OPT:MAX", help="fixed batch (default: dynamic; engines 1:8:32)"
     )
@@ -89,21 +86,6 @@ def _add_engine(group: argparse._ArgumentGroup) -> None:
         help=f"{RTX} (default: 8.0 and later)",
     )
     group.add_argument("--strip-weights", action="store_true", help="leave the weights out; needs a GPU")
-
-
-def _add_trt(group: argparse._ArgumentGroup) -> None:
-    group.add_argument("--bundle", type=Path, metavar="DIR", help="write what another machine needs to build it")
-    group.add_argument("--activation", choices=ACTIVATIONS, help="auto (default): the faster one that is right")
-    group.add_argument("--shapes", type=_shapes, metavar="MIN:OPT:MAX", help="of an image, each CxHxW")
-    group.add_argument("--workspace", type=_size, metavar="SIZE", help="the builder's, e.g. 4G")
-    group.add_argument("--optimization-level", type=int, metavar="N", help="0 to 5 (TensorRT's own default: 3)")
-    group.add_argument("--timing-cache", type=Path, metavar="FILE", help="read it, and add what was learned")
-    group.add_argument("--latency-runs", type=int, metavar="N", help="of each engine (default: 400)")
-    group.add_argument("--version-compatible", action="store_true", help="for later versions of TensorRT too")
-    group.add_argument(
-        "--hardware-compatible", nargs="?", const=LEVELS[0], choices=LEVELS, help=f"other GPUs too ({LEVELS[0]})"
-    )
-    group.add_argument("--embed-plugin", action="store_true", help="put the plugin's code into the engine")
 
 
 def _add_deployment(group: argparse._ArgumentGroup) -> None:
@@ -132,27 +114,6 @@ def _deployment(options: argparse.Namespace) -> Deployment:
 def _add_verification(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--no-verify", action="store_true", help="skip the parity gate")
     group.add_argument("--inputs", type=Path, metavar="NPZ", help="verify on these: array 'input', (N, C, H, W)")
-
-
-def _shape(text: str) -> Shape:
-    match = re.fullmatch(r"(\d+)x(\d+)x(\d+)", text)
-    if not match or "0" in match.groups():
-        raise argparse.ArgumentTypeError(f"{text!r}: wanted CxHxW with positive sizes, e.g. 3x224x224")
-    return int(match[1]), int(match[2]), int(match[3])
-
-
-def _shapes(text: str) -> tuple[Shape, Shape, Shape]:
-    parts = text.split(":")
-    if len(parts) != 3:
-        raise argparse.ArgumentTypeError(f"{text!r}: wanted MIN:OPT:MAX, e.g. 3x160x160:3x224x224:3x320x320")
-    return _shape(parts[0]), _shape(parts[1]), _shape(parts[2])
-
-
-def _size(text: str) -> int:
-    match = re.fullmatch(r"(\d+)([KMG]?)(i?B)?", text)
-    if not match or not int(match[1]):
-        raise argparse.ArgumentTypeError(f"{text!r}: wanted bytes, or e.g. 512M or 4G")
-    return int(match[1]) * _UNITS[match[2]]
 
 
 def _batch(text: str) -> int | tuple[int, int, int]:
@@ -215,35 +176,8 @@ def _made(model: Model, output: Path, options: argparse.Namespace) -> Passport:
         batches, capabilities = _batches(options), options.compute_capability
         return export_rtx(model, output, RtxOptions(graph, batches, capabilities, options.strip_weights))
     if options.format == TRT:
-        return _made_trt(model, output, _trt(graph, options), options)
+        return made_trt(model, output, trt_options(graph, _batches(options), options), options)
     return export_onnx(model, output, graph)
-
-
-def _made_trt(model: Model, output: Path, trt: TrtOptions, options: argparse.Namespace) -> Passport:
-    if not options.bundle:
-        return export_trt(model, output, trt)
-    recipe, passport = export_bundle(model, options.bundle, output.name, trt)
-    if not options.json:
-        print(f"{options.bundle}: on a machine with a GPU, run: python3 build.py\nor, in that folder:")
-        print("\n".join(f"  {line}" for line in trtexec_lines(recipe)))
-    return passport
-
-
-def _trt(graph: OnnxOptions, options: argparse.Namespace) -> TrtOptions:
-    return TrtOptions(
-        graph=graph,
-        activation=options.activation or AUTO,
-        batches=_batches(options),
-        images=options.shapes,
-        workspace=options.workspace,
-        optimization_level=options.optimization_level,
-        version_compatible=options.version_compatible,
-        hardware_compatible=options.hardware_compatible,
-        strip_weights=options.strip_weights,
-        embed_plugin=options.embed_plugin,
-        timing_cache=options.timing_cache,
-        runs=options.latency_runs or 400,
-    )
 
 
 def _batches(options: argparse.Namespace) -> tuple[int, int, int]:
@@ -254,19 +188,9 @@ def _batches(options: argparse.Namespace) -> tuple[int, int, int]:
 def _check_engine_options(options: argparse.Namespace) -> None:
     """Options that only an engine has, or one kind of engine."""
     profile = isinstance(options.batch, tuple)
-    of_trt = {
-        "--bundle": options.bundle,
-        "--activation": options.activation,
-        "--shapes": options.shapes,
-        "--workspace": options.workspace,
-        "--optimization-level": options.optimization_level is not None,
-        "--timing-cache": options.timing_cache,
-        "--latency-runs": options.latency_runs,
-        "--version-compatible": options.version_compatible,
-        "--hardware-compatible": options.hardware_compatible,
-        "--embed-plugin": options.embed_plugin,
+    owners: dict[str, tuple[object, tuple[str, ...]]] = {
+        name: (given, (TRT,)) for name, given in given_trt_options(options).items()
     }
-    owners: dict[str, tuple[object, tuple[str, ...]]] = {name: (given, (TRT,)) for name, given in of_trt.items()}
     owners["--compute-capability"] = (options.compute_capability, (RTX,))
     owners["--batch MIN:OPT:MAX"] = (profile, _ENGINES)
     owners["--strip-weights"] = (options.strip_weights, _ENGINES)
@@ -312,6 +236,8 @@ def _summarise_build(console: Console, build: EngineBuild) -> None:
         f"{build.peak_memory_bytes / 1e6:.0f} MB, {sum(build.launches.values())} kernel launches"
     )
     console.print(build.note)
+    if build.activation:
+        console.print(f"activation {build.activation}: {build.reason}")
 
 
 if __name__ == "__main__":

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import onnx
+
 from apa_deploy.errors import InputError
 from apa_deploy.model import InputSpec, Shape
 from apa_deploy.parity.inputs import INPUT
@@ -74,3 +76,13 @@ def profile(options: TrtOptions, spec: InputSpec) -> dict[str, list[list[int]]]:
     images = options.images or (spec.image,) * 3
     samples = (InputSpec(image, spec.channels_last).shape for image in images)
     return {INPUT: [[batch, *sample] for batch, sample in zip(options.batches, samples, strict=True)]}
+
+
+def check_dynamic(shapes: dict[str, list[list[int]]], model: onnx.ModelProto) -> None:
+    """Raise an `InputError` where a profile wants sizes that the traced network does not take."""
+    for value in model.graph.input:
+        dims = value.type.tensor_type.shape.dim
+        for axis, (dim, sizes) in enumerate(zip(dims, zip(*shapes[value.name], strict=True), strict=True)):
+            if dim.HasField("dim_value") and set(sizes) != {dim.dim_value}:
+                saw = f"axis {axis} of {value.name} from {sizes[0]} to {sizes[2]}"
+                raise InputError(saw, f"{dim.dim_value}, which the network fixes", "Leave --shapes out.")

@@ -7,6 +7,10 @@ is opened. Ours is registered by TensorRT's loader, which calls `getCreators`.
 from __future__ import annotations
 
 import shlex
+from pathlib import Path
+
+from apa_deploy.native import trt_plugin_library
+from apa_deploy.passport import Passport
 
 from .target.recipe import PLUGIN, Recipe
 
@@ -28,6 +32,13 @@ def trtexec_command(recipe: Recipe, activation: str, model: str, engine: str, li
         given.append(f"--{option}={','.join(each)}")
     given.append("--profilingVerbosity=detailed")
     return shlex.join(given + _builder_options(recipe) + _plugin_options(recipe, activation, library))
+
+
+def load_line(engine: Path, passport: Passport) -> str:
+    """The line that runs and times an engine that is there."""
+    given = ["trtexec", f"--loadEngine={engine}", "--useCudaGraph"]
+    plugin = passport.build and passport.build.plugin and not passport.options["embed_plugin"]
+    return shlex.join([*given, f"--dynamicPlugins={trt_plugin_library()}"] if plugin else given)
 
 
 def _builder_options(recipe: Recipe) -> list[str]:

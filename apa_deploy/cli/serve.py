@@ -23,7 +23,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = verb_parser("apa-serve", __doc__ or "")
-    parser.add_argument("source", metavar="MODEL_OR_DIR", type=Path, help="an .onnx file or a model repository")
+    parser.add_argument(
+        "source", metavar="MODEL_OR_DIR", type=Path, help="an .onnx or .engine file, or a model repository"
+    )
     parser.add_argument("--http-port", type=int, default=8000, metavar="N", help="default 8000; 0: any free port")
     parser.add_argument("--grpc-port", type=int, default=8001, metavar="N", help="default 8001")
     parser.add_argument("--metrics-port", type=int, default=8002, metavar="N", help="default 8002")
@@ -58,6 +60,7 @@ def _add_limits(group: argparse._ArgumentGroup) -> None:
 def _add_access(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--host", default="127.0.0.1", help="any but a loopback address needs a token")
     group.add_argument("--token-file", type=Path, metavar="FILE", help=f"bearer token (or set {_TOKEN})")
+    group.add_argument("--trust-engine", action="store_true", help="load engines whose hash no passport holds")
     group.add_argument("--insecure", action="store_true", help="serve the network without a token")
     group.add_argument("--tls-cert", type=Path, metavar="PEM")
     group.add_argument("--tls-key", type=Path, metavar="PEM")
@@ -87,6 +90,7 @@ def _serve(given: argparse.Namespace) -> int:
         instances=given.instances,
         threads=default_threads(given.instances) if given.threads is None else given.threads,
         providers=given.provider,
+        trust_engine=given.trust_engine,
         queue=given.queue,
         request_timeout=given.request_timeout,
         read_timeout=given.read_timeout,

@@ -20,12 +20,16 @@ from .device import Device, DeviceError
 
 @dataclass(frozen=True)
 class Tensor:
-    """An input or output of an engine: numpy's type of it, and its shape with -1 where it is dynamic."""
+    """An input or output of an engine: numpy's type of it, and its shape with -1 where it is dynamic.
+
+    `largest`: of an input with a dynamic shape, what the engine takes at most.
+    """
 
     name: str
     dtype: np.dtype[Any]
     shape: tuple[int, ...]
     is_input: bool
+    largest: tuple[int, ...] = ()
 
 
 class Lane:

@@ -10,6 +10,7 @@ from typing import Protocol, Self
 import numpy as np
 
 from ..errors import InputError
+from .engine_lane import Tensor
 from .engine_trust import Trust
 from .providers import Wanted
 
@@ -78,6 +79,18 @@ class Session:
     def output_names(self) -> tuple[str, ...]:
         """The names that `run` returns."""
         return self._open().output_names
+
+    @property
+    def tensors(self) -> list[Tensor]:
+        """Inputs and outputs of an engine; an ONNX file says itself what it takes.
+
+        Raises:
+            InputError: it is no engine.
+        """
+        found = getattr(self._open(), "tensors", None)
+        if found is None:
+            raise InputError(f"{self.path.name} is no engine", "an engine", "Read the ONNX file itself.")
+        return list(found)
 
     def run(self, inputs: Arrays) -> dict[str, np.ndarray]:
         """One inference: every input by name, every output by name; shapes and dtypes are the model's.

@@ -62,7 +62,7 @@ class TensorRTRunner:
         self._device = Device()
         self._logger = _logger(trt)
         self._runtime, self._engine = _deserialized(trt, path, file, self._logger)
-        tensors = [_tensor(trt, self._engine, i) for i in range(self._engine.num_io_tensors)]
+        self.tensors = tensors = [_tensor(trt, self._engine, i) for i in range(self._engine.num_io_tensors)]
         self._lanes: queue.LifoQueue[Lane] = queue.LifoQueue()
         for _ in range(contexts):
             self._lanes.put(Lane(self._context(path), self._device, tensors, cuda_graph))
@@ -166,4 +166,9 @@ def _tensor(trt: Any, engine: Any, index: int) -> Tensor:
     if kind.name not in _TYPES:
         raise InputError(f"{name} of type {kind.name}", f"one of {', '.join(_TYPES)}", "Cast it in the network.")
     is_input = engine.get_tensor_mode(name) == trt.TensorIOMode.INPUT
-    return Tensor(name, np.dtype(_TYPES[kind.name]), tuple(engine.get_tensor_shape(name)), is_input)
+    shape = tuple(engine.get_tensor_shape(name))
+    largest: tuple[int, ...] = ()
+    if is_input and -1 in shape:
+        least, _, largest = (tuple(dims) for dims in engine.get_tensor_profile_shape(name, 0))
+        shape = tuple(low if low == high else -1 for low, high in zip(least, largest, strict=True))
+    return Tensor(name, np.dtype(_TYPES[kind.name]), shape, is_input, largest)

@@ -64,6 +64,11 @@ def of_array(array: np.ndarray) -> Datatype:
     return _BY_DTYPE[array.dtype]
 
 
+def of_dtype(dtype: np.dtype) -> Datatype | None:
+    """The datatype of a numpy type; None where the protocol has none."""
+    return _BY_DTYPE.get(dtype)
+
+
 def of_onnx(element_type: int) -> Datatype | None:
     """The datatype of an ONNX element type; None where the protocol or numpy has none."""
     return _BY_ONNX.get(element_type)

@@ -2,7 +2,7 @@
 
 model.onnx                     -> model "model", version 1
 folder/1/model.onnx            -> model "folder", as in Triton
-repository/a.onnx              -> model "a", version 1
+repository/a.onnx              -> model "a", version 1; a.engine likewise
 repository/b/3/model.onnx      -> model "b", version 3; b/config.pbtxt where there is one
 """
 
@@ -14,10 +14,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..errors import InputError
+from ..runtimes.session import ENGINE_SUFFIXES
 from .model_config import DEFAULT_ARTIFACT, FILE, ModelConfig, read_config, versions_to_serve
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]{0,127}")
-_SUFFIX = ".onnx"
+_SUFFIXES = (".onnx", *ENGINE_SUFFIXES)
 Fingerprint = tuple[tuple[str, int, int, int], ...]
 
 
@@ -81,7 +82,7 @@ def _model_paths(source: Path) -> list[Path]:
         return [source.absolute()]
     if not source.is_dir():
         raise LayoutError(
-            source, "no such file or folder", "an .onnx file or a model repository", "Check the path."
+            source, "no such file or folder", "an .onnx or .engine file, or a model repository", "Check the path."
         )
     found = [path for path in sorted(source.absolute().iterdir()) if _is_model(path)]
     if not found:
@@ -91,7 +92,7 @@ def _model_paths(source: Path) -> list[Path]:
 
 def _is_model(path: Path) -> bool:
     """Whether an entry of a repository is meant to be a model; hidden entries (temporary ones) are not."""
-    return not path.name.startswith(".") and (path.suffix == _SUFFIX or path.is_dir())
+    return not path.name.startswith(".") and (path.suffix in _SUFFIXES or path.is_dir())
 
 
 def _is_model_folder(path: Path) -> bool:
@@ -108,7 +109,7 @@ def _version(name: str) -> int:
 
 
 def _entry(path: Path, root: Path, defaults: ModelConfig) -> Entry:
-    entry = Entry(path.stem if path.suffix == _SUFFIX else path.name)
+    entry = Entry(path.stem if path.suffix in _SUFFIXES else path.name)
     try:
         _check_name(path, entry.name)
         entry.artifacts = _artifacts(path, entry.name, root, defaults)
@@ -141,7 +142,7 @@ def _artifacts(path: Path, name: str, root: Path, defaults: ModelConfig) -> dict
 
 def _file(folder: Path, config: ModelConfig, root: Path) -> Path:
     named = folder / config.artifact
-    others = [path for path in sorted(folder.iterdir()) if path.suffix == _SUFFIX]
+    others = [path for path in sorted(folder.iterdir()) if path.suffix in _SUFFIXES]
     if not named.exists() and config.artifact == DEFAULT_ARTIFACT and len(others) == 1:
         named = others[0]
     if not named.is_file():

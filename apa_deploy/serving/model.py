@@ -10,12 +10,12 @@ import onnx
 from ..errors import InputError
 from ..passport import Passport
 from ..runtimes.providers import Wanted
-from ..runtimes.session import Session
+from ..runtimes.session import ENGINE_SUFFIXES, Session
 from .batcher import Batcher
 from .integrity import checked_passport, external_files, warnings
 from .layout import Artifact, LayoutError, fingerprint
 from .model_config import FILE, check_against, labels
-from .signature import Signature, signature_from_onnx
+from .signature import Signature, signature_from_engine, signature_from_onnx
 from .statistics import Statistics
 from .warmup import rows_are_independent, warm_up
 
@@ -31,20 +31,21 @@ class Loaded:
     notices: list[str]
 
 
-def load_model(artifact: Artifact, *, threads: int, providers: Sequence[Wanted] | None) -> Loaded:
+def load_model(
+    artifact: Artifact, *, threads: int, providers: Sequence[Wanted] | None, trust_engine: bool = False
+) -> Loaded:
     """Load one version. Blocks; runs on a thread.
 
     Raises:
-        ApaError: a hash differs from the passport's, the file does not load, or the config does not fit it.
+        ApaError: a hash differs from the passport's, an engine has none, the file does not load, or the config does
+            not fit it.
     """
-    proto = _proto(artifact)
-    passport = checked_passport(artifact.path, external_files(proto))
-    signature = signature_from_onnx(proto, artifact.config.max_batch)
     folder = artifact.path.parent.parent
-    check_against(artifact.config, signature, folder / FILE)
     names = labels(artifact.config, folder)
-    del proto  # a copy of the weights, which the session holds as well
-    session = Session(artifact.path, threads=threads, providers=providers)
+    if artifact.path.suffix in ENGINE_SUFFIXES:
+        session, signature, passport = _engine(artifact, trust_engine)
+    else:
+        session, signature, passport = _onnx(artifact, threads, providers)
     try:
         signature, notices = _warmed(session, signature, passport)
         _check_unchanged(artifact)
@@ -52,6 +53,29 @@ def load_model(artifact: Artifact, *, threads: int, providers: Sequence[Wanted] 
         session.close()
         raise
     return Loaded(artifact, session, signature, names, warnings(passport) + notices)
+
+
+def _engine(artifact: Artifact, trust: bool) -> tuple[Session, Signature, Passport | None]:
+    passport = None if trust else checked_passport(artifact.path, [])
+    session = Session(artifact.path, trust_engine=trust, contexts=artifact.config.instances)
+    try:
+        signature = signature_from_engine(session.tensors, artifact.config.max_batch)
+        check_against(artifact.config, signature, artifact.path.parent.parent / FILE)
+    except BaseException:
+        session.close()
+        raise
+    return session, signature, passport
+
+
+def _onnx(
+    artifact: Artifact, threads: int, providers: Sequence[Wanted] | None
+) -> tuple[Session, Signature, Passport | None]:
+    proto = _proto(artifact)
+    passport = checked_passport(artifact.path, external_files(proto))
+    signature = signature_from_onnx(proto, artifact.config.max_batch)
+    check_against(artifact.config, signature, artifact.path.parent.parent / FILE)
+    del proto  # a copy of the weights, which the session holds as well
+    return Session(artifact.path, threads=threads, providers=providers), signature, passport
 
 
 class Model:

@@ -12,10 +12,12 @@ from google.protobuf.json_format import MessageToDict
 from tritonclient.grpc import model_config_pb2
 
 from ..errors import InputError
+from ..runtimes.session import ENGINE_SUFFIXES
 from .signature import Signature, TensorSpec
 
 FILE = "config.pbtxt"
 DEFAULT_ARTIFACT = "model.onnx"
+_PLATFORMS = (("onnxruntime_onnx", "onnxruntime"), ("tensorrt_plan", "tensorrt"))  # of ONNX files, of engines
 
 
 @dataclass(frozen=True)
@@ -80,13 +82,14 @@ def check_against(config: ModelConfig, signature: Signature, path: Path) -> None
     _check_tensors(config.message.output, signature.outputs, path)
 
 
-def config_document(config: ModelConfig, signature: Signature, name: str) -> dict[str, Any]:
+def config_document(config: ModelConfig, signature: Signature, name: str, artifact: Path) -> dict[str, Any]:
     """The configuration in force, as the protocol's configuration extension shows it."""
+    platform, backend = _PLATFORMS[artifact.suffix in ENGINE_SUFFIXES]
     document = MessageToDict(config.message, preserving_proto_field_name=True) if config.message is not None else {}
     return document | {
         "name": name,
-        "platform": document.get("platform", "onnxruntime_onnx"),
-        "backend": document.get("backend", "onnxruntime"),
+        "platform": document.get("platform", platform),
+        "backend": document.get("backend", backend),
         "version_policy": document.get("version_policy", {"latest": {"num_versions": 1}}),
         "max_batch_size": signature.max_batch,
         "input": [_tensor(spec, signature) for spec in signature.inputs],

@@ -37,6 +37,7 @@ class ServeOptions:
     instances: int = 1
     threads: int = 1
     providers: Sequence[Wanted] | None = None
+    trust_engine: bool = False
     queue: int = 256
     request_timeout: float = 60.0
     read_timeout: float = 30.0

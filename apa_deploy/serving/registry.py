@@ -182,7 +182,11 @@ class Registry:
             return None
         try:
             loaded = await asyncio.to_thread(
-                load_model, artifact, threads=self._options.threads, providers=self._options.providers
+                load_model,
+                artifact,
+                threads=self._options.threads,
+                providers=self._options.providers,
+                trust_engine=self._options.trust_engine,
             )
         except Exception as error:  # noqa: BLE001  whatever a file does to a runtime must not end the server
             self._failed(artifact, state, failure := _failure(error))

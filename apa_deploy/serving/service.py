@@ -77,7 +77,7 @@ class Service:
 
     def model_config(self, name: str, version: str) -> Document:
         model = self.registry.get(name, version)
-        return config_document(model.artifact.config, model.signature, name)
+        return config_document(model.artifact.config, model.signature, name, model.artifact.path)
 
     def statistics(self, name: str, version: str) -> Document:
         """Of one version, of every version of a model (`version` ""), or of everything (`name` "")."""

@@ -10,6 +10,7 @@ import numpy as np
 import onnx
 
 from ..errors import InputError
+from ..runtimes.engine_lane import Tensor
 from . import datatypes
 from .datatypes import Datatype
 from .errors import RequestError
@@ -108,6 +109,27 @@ def signature_from_onnx(model: onnx.ModelProto, max_batch: int) -> Signature:
     inputs = [value for value in model.graph.input if value.name not in constants]
     batch = max_batch if _open_batch([*inputs, *model.graph.output]) else 0
     return Signature(tuple(map(_spec, inputs)), tuple(map(_spec, model.graph.output)), batch)
+
+
+def signature_from_engine(tensors: Sequence[Tensor], max_batch: int) -> Signature:
+    """The signature of an engine; where its batch is open, `max_batch` or what its profile allows.
+
+    Raises:
+        InputError: an input or output is of a type that the protocol has not.
+    """
+    is_open = all(tensor.shape and tensor.shape[0] == ANY for tensor in tensors)
+    allowed = min((tensor.largest[0] for tensor in tensors if tensor.largest), default=0)
+    specs = [(tensor.is_input, _engine_spec(tensor)) for tensor in tensors]
+    inputs, outputs = (tuple(spec for is_input, spec in specs if is_input is kind) for kind in (True, False))
+    return Signature(inputs, outputs, min(max_batch, allowed) if is_open else 0)
+
+
+def _engine_spec(tensor: Tensor) -> TensorSpec:
+    datatype = datatypes.of_dtype(tensor.dtype)
+    if datatype is None:
+        saw = f"{tensor.name} of {tensor.dtype}"
+        raise InputError(saw, "a datatype of the protocol", "Export the model without --half-io.")
+    return TensorSpec(tensor.name, datatype, tensor.shape)
 
 
 def _open_batch(values: Sequence[Any]) -> bool:

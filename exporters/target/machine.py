@@ -44,14 +44,14 @@ def gpu() -> Gpu | None:
 def missing(packages: Sequence[str] = PACKAGES, add: str = ADD) -> list[tuple[str, str]]:
     """What is not here, each with what to do about it; `add`: the command that installs the packages."""
     lacks = [(f"the package {name}", f"run: {add}") for name in packages if importlib.util.find_spec(name) is None]
-    if not lacks and (version := _tensorrt_version()) and version < LEAST_TENSORRT:
-        lacks.append((f"tensorrt 10.7 or later ({'.'.join(map(str, version))} is here)", f"run: {add}"))
+    if not lacks and (found := _tensorrt_problem()):
+        lacks.append((f"tensorrt 10.7 or later ({found})", f"run: {add}"))
     if _driver() is None:
         lacks.append(("the NVIDIA driver", "install it (r580 or later for CUDA 13, r525 for CUDA 12)"))
-    elif (found := gpu()) is None:
+    elif (device := gpu()) is None:
         lacks.append(("a GPU", "use a machine that has one, or give this one to the container: --gpus all"))
-    elif found.cuda < _CUDA_13 and _needs_cuda_13():
-        lacks.append((f"a driver for CUDA 13 (this one: {_cuda(found)})", "install driver r580 or later"))
+    elif device.cuda < _CUDA_13 and _needs_cuda_13():
+        lacks.append((f"a driver for CUDA 13 (this one: {_cuda(device)})", "install driver r580 or later"))
     return lacks
 
 
@@ -86,10 +86,14 @@ def _attribute(driver: Any, which: int) -> int:
     return value.value
 
 
-def _tensorrt_version() -> tuple[int, ...]:
-    import tensorrt
-
-    return tuple(int(part) for part in tensorrt.__version__.split(".")[:2])
+def _tensorrt_problem() -> str:
+    """Why the installed package does not do; "" where it does."""
+    try:
+        version = importlib.import_module("tensorrt").__version__
+    except (ImportError, OSError) as error:  # the package without its libraries
+        return f"the one here: {error}"
+    found = tuple(int(part) for part in version.split(".")[:2])
+    return "" if found >= LEAST_TENSORRT else f"{version} is here"
 
 
 def _needs_cuda_13() -> bool:

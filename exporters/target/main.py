@@ -9,9 +9,11 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shutil
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -54,10 +56,23 @@ def _result(folder: Path, options: argparse.Namespace, gpu: machine.Gpu, report:
         raise RefusalError(
             saw, "a folder for the engine", "Choose another with -o, or replace it with --force.", MISUSE
         )
-    with tempfile.TemporaryDirectory() as scratch:
-        cache = (options.timing_cache or Path(scratch) / "timing.cache").resolve()
+    with _copied(options.timing_cache) as cache:
         verdict = built_and_judged(folder, recipe, gpu, report, cache)
     return written(folder, out, recipe, verdict, gpu)
+
+
+@contextmanager
+def _copied(kept: Path | None) -> Iterator[Path]:
+    """A timing cache to work on, `kept` in the end; Polygraphy leaves a lock beside the one it uses."""
+    with tempfile.TemporaryDirectory() as scratch:
+        cache = Path(scratch) / "timing.cache"
+        if kept and kept.exists():
+            shutil.copy(kept, cache)
+        yield cache
+        if kept:
+            part = kept.with_name(f".{kept.name}.part")
+            shutil.copy(cache, part)
+            part.replace(kept)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -10,6 +10,8 @@ sys.path[:0] = [str(HERE), str(HERE.parents[1] / "plugins/tests")]
 
 import ort_building as building  # noqa: E402
 
+from tests.standin.machine import machine  # noqa: E402, F401 - a fixture
+
 
 @pytest.fixture(scope="session")
 def library():

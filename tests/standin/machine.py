@@ -6,12 +6,13 @@ import os
 import shutil
 import subprocess
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 HERE = Path(__file__).parent
+TARGET_ONLY = HERE / "target_only"
 STUBS, STUBS_VERSION = "tensorrt-stubs", "10.13.0.35.1"
 LEAN = ("tensorrt-lean-cu13-bindings==11.4.0.106", "tensorrt-lean-cu13-libs==11.4.0.106")
 MAJORS = (10, 11)
@@ -19,11 +20,10 @@ MAJORS = (10, 11)
 
 @dataclass
 class Machine:
-    """`folder`: its libraries; `environment`: variables that make a process see them."""
+    """`folder`: its libraries; `apis`: the types of TensorRT, by major version."""
 
     folder: Path
     apis: dict[int, Path]
-    environment: dict[str, str] = field(default_factory=dict)
 
     def variables(self, major: int = 10, **more: str) -> dict[str, str]:
         """Those of a process that is to have TensorRT `major`."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from typing import Any
 
 import onnx
@@ -259,6 +260,8 @@ class Builder(Checked):
     def build_serialized_network(self, network: INetworkDefinition, config: IBuilderConfig) -> IHostMemory | None:
         if "stop" in FAULTS:
             raise DeviceReached("build_serialized_network")
+        if "die" in FAULTS:
+            os.abort()
         kind = "plugin" if any(layer.type == _E["LayerType"].PLUGIN_V3 for layer in network) else "decomposed"
         if f"refused:{kind}" in FAULTS:
             self._logger.log(self._logger.Severity.ERROR, "Could not find any implementation for node")

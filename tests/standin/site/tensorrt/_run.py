@@ -85,6 +85,9 @@ class ICudaEngine(Checked):
     def get_tensor_shape(self, name: str) -> tuple[int, ...]:
         return self._tensor(name).shape
 
+    def get_tensor_profile_shape(self, name: str, profile_index: int) -> list[tuple[int, ...]]:
+        return [tuple(shape) for shape in self._facts["shapes"][name]]
+
     def _tensor(self, name: str) -> ITensor:
         tensor = ITensor()
         tensor._value = self._tensors[name]
@@ -189,7 +192,7 @@ def _enqueue(stream: int, work: Any) -> bool:
 
 def _compute(engine: ICudaEngine, shapes: dict[str, Any], addresses: dict[str, int]) -> None:
     if f"slow:{engine._facts['kind']}" in FAULTS:
-        time.sleep(0.002)
+        time.sleep(0.05)
     feeds = {name: _view(engine, name, addresses[name], shape).copy() for name, shape in shapes.items()}
     names = [value.name for value in engine._model.graph.output]
     for name, value in zip(names, engine._session.run(names, feeds), strict=True):

@@ -1,0 +1,1 @@
+from tests.standin.machine import machine  # noqa: F401 - a fixture

@@ -1,0 +1,399 @@
+"""exporters.tensorrt: bundles; their script on a machine that stands in for one with a GPU and TensorRT.
+
+The stand-in checks every call against the real package's types (tests/standin). What it cannot show: that TensorRT
+builds what it is asked for, and what a real GPU computes.
+"""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+
+from apa_deploy.errors import InputError
+from apa_deploy.model import Metadata, Model
+from apa_deploy.native import LibraryError, trt_plugin_library
+from apa_deploy.parity.report import ParityError
+from apa_deploy.passport import EngineBuild, file_record, read_passport
+from apa_deploy.runtimes.cuda_driver import device_count
+from exporters.bundle import trtexec_lines
+from exporters.child import EngineError
+from exporters.cli import main
+from exporters.onnx import OnnxOptions
+from exporters.target.recipe import read_recipe
+from exporters.target.refusal import FAILED, MISSING, MISUSE
+from exporters.tensorrt import _build, export_bundle
+from exporters.trt_options import TrtOptions, check_dynamic, check_trt_options, profile
+from exporters.trtexec import load_line
+from tests.exporters.trt_bundles import OPTIONS, RUNS, Ran, changed, digits
+from tests.networks import tiny_net
+from tests.standin.machine import MAJORS
+
+pytestmark = [
+    pytest.mark.xdist_group("standin"),
+    pytest.mark.skipif(device_count() > 0, reason="a real GPU would answer in the stand-in's place"),
+]
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory):
+    try:
+        trt_plugin_library()
+    except LibraryError as error:
+        pytest.skip(str(error))
+    folder = tmp_path_factory.mktemp("bundle") / "b"
+    export_bundle(digits(), folder, "model.engine", OPTIONS)
+    return folder
+
+
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+WHOLE = [
+    "README.md", "SHA256SUMS", "apa_target", "build.py", "golden", "model.custom.onnx", "model.onnx",
+    "passport.json", "plugin", "recipe.json",
+]  # fmt: skip
+
+
+def test_bundle_is_whole(bundle):
+    assert names(bundle) == WHOLE
+    assert names(bundle / "plugin") == ["build_plugin.sh", "libapa_trt.so", "src"]
+    subprocess.run(["sha256sum", "--check", "--quiet", "--strict", "SHA256SUMS"], cwd=bundle, check=True)
+    listed = {line.split("  ")[1] for line in (bundle / "SHA256SUMS").read_text().splitlines()}
+    present = {path.relative_to(bundle).as_posix() for path in bundle.rglob("*") if path.is_file()}
+    assert listed == present - {"SHA256SUMS"}
+
+
+def test_models_are_of_both_kinds_and_judged(bundle):
+    domains = [
+        {node.domain for node in onnx.load(bundle / name).graph.node}
+        for name in ("model.onnx", "model.custom.onnx")
+    ]
+    assert "com.apa" not in domains[0]
+    assert "com.apa" in domains[1]
+    passport = read_passport(bundle / "passport.json")
+    assert passport.parity.passed
+    assert {"ONNX Runtime", "ONNX Runtime, com.apa"} <= {check.runner for check in passport.parity.outputs}
+    assert [record.name for record in passport.outputs] == ["model.onnx", "model.custom.onnx"]
+
+
+def test_bundle_tells_nothing_of_this_machine(bundle):
+    for path in bundle.rglob("*"):
+        if path.is_file():
+            assert str(Path.cwd()).encode() not in path.read_bytes(), path
+
+
+def test_golden_inputs_are_of_the_usual_batch(bundle):
+    with np.load(bundle / "golden/inputs.npz") as inputs, np.load(bundle / "golden/float64.npz") as truth:
+        assert {array.shape for array in inputs.values()} == {(2, 3, 16, 16)}
+        assert {array.dtype for array in truth.values()} == {np.dtype(np.float64)}
+
+
+EVERYTHING = {
+    "workspace": 1 << 30,
+    "optimization_level": 5,
+    "version_compatible": True,
+    "hardware_compatible": "AMPERE_PLUS",
+    "strip_weights": True,
+    "embed_plugin": True,
+}
+
+
+@pytest.mark.parametrize("major", MAJORS)
+def test_every_option_reaches_the_builder(major, bundle, machine, tmp_path):
+    """Up to the first call that a device must answer."""
+    folder = changed(bundle, tmp_path / "b", models={"plugin": "model.custom.onnx"}, **EVERYTHING)
+    ran = Ran(folder, tmp_path / "out", machine, major, "stop", "--timing-cache", str(tmp_path / "t.cache"))
+    assert "DeviceReached: build_serialized_network" in ran.error
+    assert ran.calls[-1][0] == "Builder.build_serialized_network"
+    flags = {given for (given,) in ran.given("IBuilderConfig.set_flag")}
+    assert flags in (
+        {"BuilderFlag.VERSION_COMPATIBLE", "BuilderFlag.STRIP_PLAN"},
+        {"BuilderFlag.VERSION_COMPATIBLE", "BuilderFlag.WEIGHTLESS"},  # its other name in TensorRT 10
+    )
+    assert ran.given("IBuilderConfig.clear_flag") == [["BuilderFlag.TF32"]]
+    assert ran.given("IBuilderConfig.set_memory_pool_limit") == [["MemoryPoolType.WORKSPACE", 1 << 30]]
+    assert ran.given("IBuilderConfig.builder_optimization_level") == [[5]]
+    assert ran.given("IBuilderConfig.hardware_compatibility_level") == [["HardwareCompatibilityLevel.AMPERE_PLUS"]]
+    assert ran.given("IBuilderConfig.profiling_verbosity") == [["ProfilingVerbosity.DETAILED"]]
+    assert ran.given("IBuilderConfig.plugins_to_serialize") == [[[str(folder / "plugin/libapa_trt.so")]]]
+    assert ran.given("IBuilderConfig.progress_monitor") == [["Monitor"]]
+    assert ran.given("IPluginRegistry.load_library") == [[str(folder / "plugin/libapa_trt.so")]]
+    shapes = [[1, 3, 16, 16], [2, 3, 16, 16], [4, 3, 16, 16]]
+    assert ran.given("IOptimizationProfile.set_shape") == [["input", *shapes]]
+    assert names(tmp_path / "out") == []
+
+
+@pytest.mark.parametrize("major", MAJORS)
+def test_script_builds_judges_times_and_records(major, bundle, machine, tmp_path):
+    ran = Ran(bundle, tmp_path / "out", machine, major)
+    assert ran.code == 0, ran.error
+    assert names(tmp_path / "out") == ["model.engine", "model.engine.passport.json"]
+    passport = read_passport(tmp_path / "out/model.engine.passport.json")
+    build = passport.build
+    assert (passport.format, build.executed, build.batches) == ("trt", True, (1, 2, 4))
+    assert build.builder.startswith(f"tensorrt {major}.")
+    assert build.gpu == {"name": "Stand-in GPU", "capability": "8.9", "cuda": 13000}
+    assert passport.outputs[0].bytes == (tmp_path / "out/model.engine").stat().st_size
+    assert build.activation in build.reason or "within noise" in build.reason
+    assert [candidate.activation for candidate in build.candidates] == ["decomposed", "plugin"]
+    assert all(candidate.passed and len(candidate.latency_ms) == RUNS for candidate in build.candidates)
+    assert build.candidates[1].launches["PluginV3"] == 3
+    assert passport.parity.outputs[-1].runner == f"TensorRT on Stand-in GPU, activation {build.activation}"
+    assert {"Building engine", "Tactics"} == {report["phase"] for report in ran.reports if "steps" in report}
+
+
+FAULTS = [
+    ("slow:plugin", "decomposed", "faster beyond noise"),
+    ("slow:decomposed", "plugin", "faster beyond noise"),
+    ("nocreator", "decomposed", "plugin did not pass"),
+    ("fp32:decomposed", "plugin", "decomposed did not pass"),
+    ("refused:decomposed", "plugin", "decomposed did not pass"),
+]
+
+
+@pytest.mark.parametrize(("faults", "kept", "reason"), FAULTS, ids=[c[0] for c in FAULTS])
+def test_engine_that_is_kept(faults, kept, reason, bundle, machine, tmp_path):
+    ran = Ran(bundle, tmp_path / "out", machine, 10, faults)
+    assert ran.code == 0, ran.error
+    build = read_passport(tmp_path / "out/model.engine.passport.json").build
+    assert build.activation == kept
+    assert build.reason.startswith(reason)
+    assert (build.plugin is not None) == (kept == "plugin")
+
+
+def test_nothing_right_writes_nothing(bundle, machine, tmp_path):
+    ran = Ran(bundle, tmp_path / "out", machine, 10, "wrong:plugin,fp32:decomposed")
+    assert ran.code == FAILED
+    assert "logits is 5.0e-01 off" in ran.last["error"]
+    assert "wanted an engine in fp16" in ran.last["error"]
+    assert [check["passed"] for check in ran.last["checks"]] == [True, False]
+    assert names(tmp_path / "out") == []
+
+
+def test_stripped_and_embedded_engine_runs(bundle, machine, tmp_path):
+    """Refitted before it runs; the plugin comes out of the engine, and out of nowhere else."""
+    folder = changed(
+        bundle, tmp_path / "b", models={"plugin": "model.custom.onnx"}, strip_weights=True, embed_plugin=True
+    )
+    cache = tmp_path / "t.cache"
+    ran = Ran(folder, tmp_path / "out", machine, 10, "", "--timing-cache", str(cache))
+    assert ran.code == 0, ran.error
+    assert ran.given("OnnxParserRefitter.refit_from_file") == [[str(folder / "model.custom.onnx")]]
+    assert ran.given("IPluginRegistry.deregister_library")
+    assert cache.read_bytes() == b"timed\n"
+
+
+def test_changed_file_is_refused_before_anything_else(bundle, tmp_path):
+    folder = tmp_path / "b"
+    shutil.copytree(bundle, folder)
+    with (folder / "model.onnx").open("ab") as file:
+        file.write(b"\0")
+    done = subprocess.run([sys.executable, folder / "build.py"], capture_output=True, text=True)
+    assert done.returncode == MISUSE
+    assert "model.onnx was changed" in done.stderr
+    assert names(tmp_path) == ["b"]
+
+
+def test_script_says_what_is_missing(bundle, machine, tmp_path):
+    """This machine has no driver; the stand-in's may have no GPU."""
+    done = subprocess.run([sys.executable, bundle / "build.py"], capture_output=True, text=True)
+    assert done.returncode == MISSING
+    assert "the package tensorrt, the NVIDIA driver" in done.stderr
+    variables = machine.variables(10, STANDIN_NO_GPU="1")
+    done = subprocess.run(
+        [sys.executable, bundle / "build.py"], capture_output=True, text=True, env=os.environ | variables
+    )
+    assert done.returncode == MISSING
+    assert "this machine lacks a GPU" in done.stderr
+
+
+def test_engine_that_exists_is_not_replaced(bundle, machine, tmp_path):
+    (tmp_path / "model.engine").write_text("mine")
+    ran = Ran(bundle, tmp_path, machine)
+    assert (ran.code, (tmp_path / "model.engine").read_text()) == (MISUSE, "mine")
+    assert "--force" in ran.last["error"]
+
+
+def test_plugin_script_compiles_what_the_bundle_holds(bundle, tmp_path):
+    """With a compiler that says what it was given; the real one takes a quarter of a minute."""
+    compiler = tmp_path / "nvcc"
+    compiler.write_text('#!/bin/sh\nprintf "%s\\n" "$PWD" "$@"\n')
+    compiler.chmod(0o755)
+    variables = os.environ | {"NVCC": str(compiler), "ARCH": "sm_89"}
+    command = ["sh", str(bundle / "plugin/build_plugin.sh"), "my.so"]
+    said = subprocess.run(command, capture_output=True, text=True, check=True, cwd=tmp_path, env=variables).stdout
+    where, *given = said.splitlines()
+    sources = [Path(where) / name for name in given if name.endswith((".cc", ".cu"))]
+    assert len(sources) == 10
+    assert all(source.is_file() for source in sources)
+    assert given[given.index("-o") + 1] == str(tmp_path / "my.so")
+    assert "-arch=sm_89" in given
+
+
+def test_trtexec_lines(bundle):
+    plain, plugin, why = trtexec_lines(read_recipe(bundle))
+    assert "--onnx=model.onnx" in plain
+    assert "--dynamicPlugins" not in plain
+    assert "--minShapes=input:1x3x16x16 --optShapes=input:2x3x16x16 --maxShapes=input:4x3x16x16" in plugin
+    assert "--dynamicPlugins=plugin/libapa_trt.so" in plugin
+    assert "--staticPlugins would only open" in why
+    assert plain in (bundle / "README.md").read_text()
+
+
+def test_trtexec_line_with_every_option(bundle, tmp_path):
+    recipe = read_recipe(changed(bundle, tmp_path / "b", **EVERYTHING))
+    line = trtexec_lines(recipe)[1]
+    for option in (
+        "--stronglyTyped", "--noTF32", f"--memPoolSize=workspace:{1 << 30}B", "--builderOptimizationLevel=5",
+        "--versionCompatible", "--hardwareCompatibilityLevel=ampere+", "--stripWeights",
+        "--setPluginsToSerialize=plugin/libapa_trt.so",
+    ):  # fmt: skip
+        assert option in line
+
+
+@pytest.mark.parametrize(("plugin", "embedded"), [(True, False), (True, True), (False, False)])
+def test_trtexec_line_to_run_an_engine(plugin, embedded, bundle):
+    passport = read_passport(bundle / "passport.json")
+    made = {"activation": "plugin", "plugin": file_record(bundle / "plugin/libapa_trt.so") if plugin else None}
+    passport.build = EngineBuild.model_construct(**made)
+    passport.options["embed_plugin"] = embedded
+    line = load_line(Path("my model.engine"), passport)
+    assert line.startswith("trtexec '--loadEngine=my model.engine'")
+    assert (f"--dynamicPlugins={trt_plugin_library()}" in line) == (plugin and not embedded)
+
+
+REFUSED = [
+    ({"batches": (8, 4, 32)}, "--batch 8:4:32"),
+    ({"images": ((3, 16, 16), (3, 8, 16), (3, 32, 32))}, "--shapes 3x16x16:3x8x16:3x32x32"),
+    ({"activation": "decomposed", "embed_plugin": True}, "--embed-plugin"),
+    ({"graph": OnnxOptions(precision="bf16", half_io=True)}, "--half-io with --precision bf16"),
+    ({"optimization_level": 6}, "--optimization-level 6"),
+    ({"runs": 1}, "--latency-runs 1"),
+]
+
+
+@pytest.mark.parametrize(("options", "saw"), REFUSED, ids=[c[1] for c in REFUSED])
+def test_options_that_make_no_sense(options, saw):
+    with pytest.raises(InputError, match=saw):
+        check_trt_options(TrtOptions(**options))
+
+
+def test_profile_has_shapes_of_images_too():
+    images = ((3, 8, 8), (3, 16, 16), (3, 32, 16))
+    wanted = {"input": [[1, 3, 8, 8], [8, 3, 16, 16], [32, 3, 32, 16]]}
+    assert profile(TrtOptions(images=images), digits().input) == wanted
+
+
+def test_shapes_that_the_network_fixes_are_refused(bundle):
+    model = onnx.load(bundle / "model.onnx")
+    shapes = profile(TrtOptions(images=((3, 8, 8), (3, 16, 16), (3, 32, 16))), digits().input)
+    check_dynamic(shapes, model)
+    model.graph.input[0].type.tensor_type.shape.dim[2].dim_value = 16
+    with pytest.raises(InputError, match=r"axis 2 of input from 8 to 32; wanted 16"):
+        check_dynamic(shapes, model)
+
+
+def test_bundle_of_images_of_many_sizes_without_learned_activations(tmp_path):
+    """Golden inputs are of the usual size; there is nothing that a plugin could do."""
+    torch.manual_seed(0)
+    plain = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.ReLU(), torch.nn.AdaptiveAvgPool2d(1)).eval()
+    model = Model(plain, (3, 16, 16), Metadata("plain", source="plain.pth", sha256="0" * 64))
+    options = TrtOptions(batches=(1, 2, 4), images=((3, 8, 8), (3, 12, 12), (3, 32, 32)))
+    recipe, _ = export_bundle(model, tmp_path / "b", "model.engine", options)
+    assert recipe.models == {"decomposed": "model.onnx"}
+    assert recipe.plugin is None
+    with np.load(tmp_path / "b/golden/inputs.npz") as inputs:
+        assert {array.shape for array in inputs.values()} == {(2, 3, 12, 12)}
+
+
+def test_bundle_replaces_no_other_folder(tmp_path):
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home" / "photo").write_text("")
+    with pytest.raises(InputError, match="holds other things"):
+        export_bundle(digits(), tmp_path / "home", "m.engine", TrtOptions(OnnxOptions(force=True)))
+    assert names(tmp_path / "home") == ["photo"]
+
+
+@pytest.fixture
+def checkpoint(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    torch.save(tiny_net().state_dict(), "model.pth")
+    return ["model.pth", "--model", "tests.networks:tiny_net", "--input-shape", "3x16x16", "--format", "trt"]
+
+
+def test_without_a_gpu_exits_3(checkpoint, tmp_path, capsys):
+    assert main(checkpoint) == 3
+    said = capsys.readouterr().err
+    assert "this machine lacks the package tensorrt, the NVIDIA driver" in said
+    assert "pip install 'apa-deploy[gpu]'" in said
+    assert "--bundle DIR" in said
+    assert "Tracing" not in said
+    assert names(tmp_path) == ["model.pth"]
+
+
+MISUSE_CASES = [
+    (["--format", "trt-rtx", "--activation", "plugin"], "--format trt"),
+    (["--format", "onnx", "--bundle", "d"], "--format trt"),
+    (["--compute-capability", "8.6"], "--format trt-rtx"),
+    (["--workspace", "much"], "512M or 4G"),
+    (["--shapes", "3x16x16"], "MIN:OPT:MAX"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "saw"), MISUSE_CASES, ids=[" ".join(c[0]) for c in MISUSE_CASES])
+def test_misuse_exits_2(arguments, saw, checkpoint, tmp_path, capsys):
+    try:
+        code = main([*checkpoint, *arguments])
+    except SystemExit as stop:  # argparse's own
+        code = stop.code
+    assert code == 2
+    assert saw in capsys.readouterr().err
+    assert names(tmp_path) == ["model.pth"]
+
+
+def exported(checkpoint, machine, arguments):
+    """`apa-export` on a machine that has everything."""
+    repository = Path(__file__).parents[2]
+    variables = machine.variables(10)
+    variables["PYTHONPATH"] += f"{os.pathsep}{repository}"
+    command = [sys.executable, "-m", "exporters.cli", *checkpoint, *arguments.split()]
+    return subprocess.run(command, capture_output=True, text=True, env=os.environ | variables, timeout=180)
+
+
+def test_one_command_where_a_gpu_is(checkpoint, machine, tmp_path):
+    given = "--precision fp16 --batch 1:2:4 --latency-runs 20 --workspace 1G --timing-cache t.cache --json"
+    done = exported(checkpoint, machine, given)
+    assert done.returncode == 0, done.stderr
+    assert names(tmp_path) == ["model.engine", "model.engine.passport.json", "model.pth", "t.cache"]
+    passport = read_passport(tmp_path / "model.engine.passport.json")
+    assert json.loads(done.stdout)["build"]["activation"] == passport.build.activation
+    assert passport.options["workspace"] == 1 << 30
+    assert "activation decomposed: p50" in done.stderr
+    assert "Building engine: Tactics" in done.stderr
+
+
+def test_wrong_engine_is_a_parity_error(bundle, machine, tmp_path, monkeypatch):
+    """What the child refuses becomes the error that `apa-export` knows: exit 1, and its report on `--json`."""
+    for name, value in machine.variables(10, STANDIN_FAULTS="wrong:decomposed").items():
+        monkeypatch.setenv(name, value)
+    folder = changed(bundle, tmp_path / "b", models={"decomposed": "model.onnx"})
+    passport = read_passport(folder / "passport.json")
+    with pytest.raises(ParityError, match=r"logits is 5\.0e-01 off \(TensorRT on Stand-in GPU") as caught:
+        _build(folder, tmp_path, passport, OPTIONS)
+    assert not caught.value.report.passed
+    assert passport.parity.passed
+
+
+def test_builder_that_dies_is_an_error_with_its_last_lines(bundle, machine, tmp_path, monkeypatch):
+    for name, value in machine.variables(10, STANDIN_FAULTS="die").items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(EngineError, match="SIGABRT"):
+        _build(bundle, tmp_path, read_passport(bundle / "passport.json"), OPTIONS)

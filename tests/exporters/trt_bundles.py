@@ -1,0 +1,61 @@
+"""One bundle of a tiny network, and its script as a process of a machine that does not exist."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import asdict, replace
+from pathlib import Path
+
+from apa_deploy.model import Metadata, Model
+from exporters.onnx import OnnxOptions
+from exporters.target.checksums import write_sums
+from exporters.target.recipe import read_recipe, write_recipe
+from exporters.trt_options import TrtOptions
+from tests.networks import tiny_net
+from tests.standin.machine import TARGET_ONLY, Machine
+
+RUNS = 20
+OPTIONS = TrtOptions(OnnxOptions(precision="fp16"), batches=(1, 2, 4), runs=RUNS)
+
+
+def digits() -> Model:
+    return Model(tiny_net(), (3, 16, 16), Metadata("digits", source="digits.pth", sha256="0" * 64))
+
+
+def changed(bundle: Path, folder: Path, **options: object) -> Path:
+    """A copy of the bundle with other options, whole again."""
+    shutil.copytree(bundle, folder)
+    write_recipe(replace(read_recipe(folder), **options), folder)
+    write_sums(folder)
+    return folder
+
+
+class Ran:
+    """The script's exit code, its last report, and what it called, as [name, *arguments]."""
+
+    def __init__(
+        self, bundle: Path, out: Path, machine: Machine, major: int = 10, faults: str = "", *arguments: str
+    ):
+        out.mkdir(exist_ok=True)
+        calls = out / "calls"
+        variables = machine.variables(major, STANDIN_FAULTS=faults, STANDIN_CALLS=str(calls))
+        variables["PYTHONPATH"] = f"{TARGET_ONLY}{os.pathsep}{variables['PYTHONPATH']}"
+        command = [sys.executable, "-P", str(bundle / "build.py"), "--reports", "-o", str(out), *arguments]
+        done = subprocess.run(command, capture_output=True, text=True, env=os.environ | variables, timeout=120)
+        self.code, self.error = done.returncode, done.stderr
+        reports = [json.loads(line) for line in done.stdout.splitlines()]
+        self.reports, self.last = reports, reports[-1] if reports else {}
+        self.calls = [json.loads(line) for line in calls.read_text().splitlines()] if calls.exists() else []
+        calls.unlink(missing_ok=True)
+
+    def given(self, name: str) -> list[list[object]]:
+        """The arguments of every call of a method, or values of an attribute."""
+        return [call[1:] for call in self.calls if call[0] == name]
+
+
+def limits_of(bundle: Path) -> dict[str, object]:
+    return {name: asdict(limit) for name, limit in read_recipe(bundle).limits.items()}
