@@ -49,12 +49,12 @@ def _row(
     return KnownError(name, compiled, cause.strip(), do.strip(), tuple(threads), vague)
 
 
-def explained(text: str) -> list[Explained]:
-    """The known errors in `text`, each once, in the table's order; vague ones only where no other is met."""
+def explained(text: str, *, vague: bool = True) -> list[Explained]:
+    """The known errors in `text`, each once, in the table's order; `vague` ones at most where no other is met."""
     flat = " ".join(text.split())
     met = [(known, match) for known in known_errors() if (match := _first(known, flat))]
     sharp = [pair for pair in met if not pair[0].vague]
-    return [_explained(known, match) for known, match in sharp or met]
+    return [_explained(known, match) for known, match in sharp or (met if vague else [])]
 
 
 def _first(known: KnownError, text: str) -> re.Match[str] | None:

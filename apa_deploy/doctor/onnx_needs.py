@@ -13,6 +13,8 @@ from onnx.external_data_helper import ExternalDataInfo, uses_external_data
 from ..errors import ApaError
 from ..graph.node import DOMAIN, is_activation
 from ..passport import passport_path
+from ..runtimes.onnxruntime import session_options
+from ..runtimes.providers import CPU
 from ..runtimes.session import Session
 from . import components
 from .facts import Facts
@@ -36,7 +38,7 @@ def onnx_findings(path: Path, facts: Facts) -> list[Finding]:
     data = list(_external_data(model, path.parent))
     found = [*components.onnxruntime(facts), *_activations(model, facts), *_domains(model), *data]
     if facts.version_of("onnxruntime", "onnxruntime-gpu") and all(f.state is State.OK for f in data):
-        found.append(_loads(path))
+        found += [_loads(path), *_bodies(path, model)]
     return [*found, own_passport(path)[1]] if passport_path(path).is_file() else found
 
 
@@ -120,13 +122,30 @@ def _data_file(folder: Path, location: str, end: int) -> Finding:
     return met(topic, wanted, here, size is not None and size >= end, "Copy it beside the model, whole.")
 
 
+def _bodies(path: Path, model: onnx.ModelProto) -> list[Finding]:
+    """Whether the function bodies alone are taken too: a GPU's provider runs them, and some tools break them."""
+    if not any(function.domain == DOMAIN for function in model.functions):
+        return []
+    import onnxruntime
+
+    topic, wanted = "function bodies", "ONNX Runtime takes the model without our library"
+    try:
+        onnxruntime.InferenceSession(str(path), session_options(onnxruntime, 1, False), providers=[CPU])
+    except Exception as error:  # noqa: BLE001 - ONNX Runtime's errors have no other base in common
+        return [Finding(topic, wanted, str(error).splitlines()[0], State.NOTE, _PUT_BACK)]
+    return [Finding(topic, wanted, wanted)]
+
+
+_PUT_BACK = "Put them back: apa_deploy.graph.functions.with_functions(model). Constant folding breaks them."
+
+
 def _loads(path: Path) -> Finding:
     """The proof: a session is made, and closed again."""
     topic, wanted = "loading", "ONNX Runtime takes the model"
     try:
         Session(path, threads=1).close()
     except ApaError as error:
-        known = explained(str(error))
+        known = explained(str(error), vague=False)
         do = f"{known[0].cause} {known[0].do}" if known else error.do
         return Finding(topic, wanted, error.saw, State.MISSING, do)
     return Finding(topic, wanted, wanted)

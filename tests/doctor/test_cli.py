@@ -87,6 +87,17 @@ def test_without_our_library_and_a_body(doctor, tmp_path, monkeypatch):
     assert "register_custom_ops_library" in findings["loading"]["do"]
 
 
+def test_bodies_that_constant_folding_broke(doctor, tmp_path):
+    graphsurgeon = pytest.importorskip("onnx_graphsurgeon")
+    file = _model(tmp_path / "m.onnx", AGLU, functions=True)
+    assert doctor(file)[2]["function bodies"]["state"] == "ok"
+    folded = graphsurgeon.import_onnx(onnx.load(file)).fold_constants().cleanup().toposort()
+    onnx.save(graphsurgeon.export_onnx(folded), file)
+    code, _, findings = doctor(file)
+    assert (code, findings["function bodies"]["state"]) == (0, "note")
+    assert "with_functions" in findings["function bodies"]["do"]
+
+
 def test_a_foreign_domain(doctor, tmp_path):
     node = helper.make_node("Focus", ["x"], ["y"], domain="acme")
     code, _, findings = doctor(_model(tmp_path / "m.onnx", node, domains=(("", 18), ("acme", 1))))

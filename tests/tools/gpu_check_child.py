@@ -18,7 +18,7 @@ def main(folder: Path) -> None:
     engines.check_machine()
     model, wanted = Model(tiny_net(), (3, 8, 8), Metadata("tiny")), engines.Wanted(batches=(1, 8, 8))
     built, found = engines.built(folder, model, wanted, said.append)
-    timed = outcome_of("latency", lambda: latency.measured(found, None))
+    timed = outcome_of("latency", lambda: latency.measured(found, None, model.input.shape))
     print(json.dumps({"engines": built.as_json(), "latency": timed.as_json(), "said": said}))
 
 

@@ -62,6 +62,7 @@ class Check:
     plugin: Path | None = None
     programs: dict[str, Path] = field(default_factory=dict)
     engines: dict[str, Path] = field(default_factory=dict)
+    sample: tuple[int, ...] = ()
 
     def architecture(self) -> int:
         """Such as 89.
@@ -103,6 +104,7 @@ class Check:
         engines.check_machine()
         model = load(self.options.model) if self.options.model else engines.default_model()
         wanted = engines.Wanted(self.options.precision, plugin=self.plugin)
+        self.sample = model.input.shape
         outcome, self.engines = engines.built(self.folder, model, wanted, _say)
         return outcome
 
@@ -112,7 +114,7 @@ class Check:
 
         if not self.engines:
             raise MissingError("no engine was built", "the part 'engines'", "See why it could not be built.")
-        return latency.measured(self.engines, self.plugin)
+        return latency.measured(self.engines, self.plugin, self.sample)
 
     def _programs(self) -> dict[str, Path]:
         from . import building

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from apa_deploy.errors import InputError
 from apa_deploy.native import trt_plugin_library
 from apa_deploy.require import require
 from apa_deploy.runtimes.device import Device
@@ -24,20 +25,26 @@ _WIDEST = 8  # bytes of the widest element type
 
 
 class OnDevice:
-    """One engine with its memory on the device, at one batch. `launch` and `launch_graph` return at once.
+    """One engine with its memory on the device, at one shape. `launch` and `launch_graph` return at once.
 
     Args:
         trt: the module `tensorrt`.
-        device: an `apa_deploy.runtimes.device.Device`.
+        shape: of the input, batch first.
+
+    Raises:
+        InputError: the engine does not take the shape.
     """
 
-    def __init__(self, trt: Any, device: Any, engine: Any, batch: int) -> None:
+    def __init__(self, trt: Any, device: Device, engine: Any, shape: Sequence[int]) -> None:
         self._device, self.stream = device, device.stream()
         self._context = engine.create_execution_context()
         names = [engine.get_tensor_name(i) for i in range(engine.num_io_tensors)]
         inputs = [name for name in names if engine.get_tensor_mode(name) == trt.TensorIOMode.INPUT]
         for name in inputs:
-            self._context.set_input_shape(name, (batch, *tuple(engine.get_tensor_shape(name))[1:]))
+            if not self._context.set_input_shape(name, tuple(shape)):
+                raise InputError(
+                    f"{name} of shape {tuple(shape)}", "a shape of the engine's profile", "See --model."
+                )
         for name in names:
             size = math.prod(tuple(self._context.get_tensor_shape(name))) * _WIDEST
             self._context.set_tensor_address(name, device.allocate(size))
@@ -65,11 +72,16 @@ def loaded(trt: Any, engines: Mapping[str, Path], plugin: Path | None) -> dict[s
     """The engines, deserialized; the plugin is registered before."""
     trt.get_plugin_registry().load_library(str(plugin or trt_plugin_library()))
     runtime = trt.Runtime(trt.Logger())
-    return {name: runtime.deserialize_cuda_engine(path.read_bytes()) for name, path in engines.items()}
+    found = {name: runtime.deserialize_cuda_engine(path.read_bytes()) for name, path in engines.items()}
+    if refused := [name for name, engine in found.items() if engine is None]:
+        raise InputError(
+            f"TensorRT does not load {', '.join(refused)}", "engines built here", "See what it printed."
+        )
+    return found
 
 
-def measured(engines: Mapping[str, Path], plugin: Path | None) -> Outcome:
-    """Every engine at every batch, graph on and off.
+def measured(engines: Mapping[str, Path], plugin: Path | None, sample: Sequence[int]) -> Outcome:
+    """Every engine at every batch, graph on and off. `sample`: the shape of one input, without the batch.
 
     Raises:
         MissingError: tensorrt, cuda-python or a GPU is missing.
@@ -79,7 +91,7 @@ def measured(engines: Mapping[str, Path], plugin: Path | None) -> Outcome:
     found, samples = loaded(trt, engines, plugin), dict[str, dict[str, list[float]]]()
     with Watch() as watch:
         for batch in BATCHES:
-            ready = {name: OnDevice(trt, device, engine, batch) for name, engine in found.items()}
+            ready = {name: OnDevice(trt, device, engine, (batch, *sample)) for name, engine in found.items()}
             for graph in (False, True):
                 timers = {name: _timer(one, graph) for name, one in ready.items()}
                 samples[f"batch {batch}, CUDA graph {'on' if graph else 'off'}"] = in_turns(timers)

@@ -267,11 +267,12 @@ class Builder(Checked):
             self._logger.log(self._logger.Severity.ERROR, "Could not find any implementation for node")
             return None
         monitor = config.progress_monitor
-        monitor.phase_start("Building engine", None, 2)
-        monitor.phase_start("Tactics", "Building engine", 1)
-        monitor.step_complete("Tactics", 0)
-        monitor.phase_finish("Tactics")
-        monitor.phase_finish("Building engine")
+        if monitor is not None:
+            monitor.phase_start("Building engine", None, 2)
+            monitor.phase_start("Tactics", "Building engine", 1)
+            monitor.step_complete("Tactics", 0)
+            monitor.phase_finish("Tactics")
+            monitor.phase_finish("Building engine")
         facts = {
             "kind": kind,
             "embedded": bool(config.plugins_to_serialize),

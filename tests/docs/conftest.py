@@ -1,0 +1,3 @@
+from tests.standin.machine import machine
+
+__all__ = ["machine"]
