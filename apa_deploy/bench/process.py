@@ -42,6 +42,7 @@ class Worker:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._said,
+            bufsize=0,
             start_new_session=True,
         )
         self._rest = b""

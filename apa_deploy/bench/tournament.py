@@ -26,8 +26,8 @@ class Pace:
     """
 
     launches: int = 6
-    rounds: int = 4
-    turn_s: float = 0.2
+    rounds: int = 7
+    turn_s: float = 0.1
     least: int = 3
     warmup: int = 10
     limit_s: float = 300.0

@@ -23,6 +23,8 @@ from typing import Any
 from .opened import Infer, opened
 from .subject import Feed, Subject
 
+_LONGEST = 300  # characters of an error: one line
+
 
 def main() -> None:
     """Answer until told to end; a closed pipe ends it as well."""
@@ -39,7 +41,7 @@ def main() -> None:
             else:
                 answer = {"ms": turn(infer, asked["turn"], asked["least"]), "peak_memory_bytes": peak_memory()}
         except Exception as error:  # noqa: BLE001 - a runtime may raise anything; the parent reports it
-            answer = {"error": " ".join(str(error).split()) or type(error).__name__}
+            answer = {"error": " ".join(str(error).split())[:_LONGEST] or type(error).__name__}
         print(json.dumps(answer), file=answers, flush=True)
 
 
