@@ -32,7 +32,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("reference", metavar="REFERENCE", nargs="?", help=f"the truth: {source}")
     parser.add_argument("candidates", metavar="CANDIDATE", nargs="*", help=f"{source}, or .engine")
     parser.add_argument("--per-layer", action="store_true", help="the error that each layer adds, ranked")
-    parser.add_argument("--runner", action="append", choices=_RUNNERS, help="for .onnx; repeatable")
+    help_ = "for .onnx; repeatable; all: whatever this machine has"
+    parser.add_argument("--runner", action="append", choices=(*_RUNNERS, "all"), help=help_)
     parser.add_argument(
         "--timeout", type=float, default=600.0, metavar="S", help="for each candidate (default: 600)"
     )
@@ -148,7 +149,7 @@ def _options(options: argparse.Namespace) -> Options:
         batch=options.batch,
         limits=Given(options.max_abs, options.max_rel, options.min_agreement),
         per_layer=options.per_layer,
-        runners=tuple(dict.fromkeys(options.runner or ("onnxruntime",))),
+        runners=_runners(options.runner or ["onnxruntime"]),
         precision=options.precision,
         class_counts=options.class_counts,
         normalise=options.normalise,
@@ -158,6 +159,13 @@ def _options(options: argparse.Namespace) -> Options:
         trust_engine=options.trust_engine,
         command=options.command,
     )
+
+
+def _runners(given: Sequence[str]) -> tuple[str, ...]:
+    from ..verification.available import available_runners
+
+    chosen = [*given, *(available_runners() if "all" in given else ())]
+    return tuple(dict.fromkeys(one for one in chosen if one != "all"))
 
 
 def _record(outcome: Outcome, candidates: Sequence[str]) -> None:

@@ -35,8 +35,8 @@ class Options:
     """`inputs`: an .npz file, a folder of images, "package.module:function", or None for seeded ones.
 
     `runners`: for ONNX files. `precision`: of candidates that cannot tell. `timeout`: seconds, each process.
-    `trust_engine`: load an engine whose hash is in no passport. `isolate`: whether each candidate runs in
-    a process of its own. `other_weights`: compare them all the same.
+    `trust_engine`: load an engine whose hash is in no passport.
+    `isolate`: whether each candidate runs in a process of its own. `other_weights`: compare them all the same.
     """
 
     loading: Loading = field(default_factory=Loading)

@@ -1,12 +1,17 @@
 """Right candidates pass, planted faults do not, and what cannot be compared is refused with a reason."""
 
+import importlib.util
+
 import numpy as np
 import pytest
 from onnx import TensorProto, helper
 
 from apa_deploy.errors import InputError
+from apa_deploy.runtimes.cuda_driver import device_count
 from apa_deploy.verification.activations import every_number
+from apa_deploy.verification.available import available_runners
 from apa_deploy.verification.limits import Given, verdict
+from apa_deploy.verification.runners import RUNNERS
 from tests.verification.conftest import EXPORTS, FACTORY, edited, set_initializer, verify
 
 pytestmark = pytest.mark.xdist_group("verification")
@@ -242,11 +247,18 @@ def test_openvino_on_the_same_files(exports):
 
 
 def test_a_runner_that_is_not_here_exits_3(exports):
-    if "CUDAExecutionProvider" in __import__("onnxruntime").get_available_providers():
-        pytest.skip("this machine has the provider")
+    if "tensorrt" in available_runners():
+        pytest.skip("this machine has it")
     verification = verify(exports / "model.pth", exports / "plain.onnx", runners=("tensorrt",)).verification
     assert verification.exit_code == 3
     assert "pip install" in verification.candidates[0].failure.do
+
+
+def test_all_runners_are_those_that_are_here():
+    found = available_runners()
+    assert found[0] == "onnxruntime" and set(found) <= set(RUNNERS)
+    assert ("openvino" in found) == (importlib.util.find_spec("openvino") is not None)
+    assert any(runner.startswith("tensorrt") for runner in found) <= bool(device_count())
 
 
 def test_a_file_of_nobody_is_judged_by_its_outputs(mine):
