@@ -8,7 +8,7 @@ from onnx import TensorProto, helper, numpy_helper
 import apa_deploy
 from apa_deploy.errors import InputError
 from apa_deploy.onnx_model import OnnxFileError, OpsetError, converted, load_onnx, opset_of, sample_shape
-from apa_deploy.original.session import plain_session
+from apa_deploy.original.session import plain_session, session_of
 from tests.graph.corpus.spellings import GENERAL, spelled
 
 UNIT = GENERAL["softplus, threshold by Greater"]
@@ -82,6 +82,14 @@ def test_external_weights_and_initializers_that_are_inputs(tmp_path):
     loaded = apa_deploy.load(path)
     assert [value.name for value in loaded.module.inputs] == ["x"]
     assert [f.kind for f in loaded.module.recognition.found] == ["AGLU"]
+
+
+def test_a_session_of_a_model_of_any_size(monkeypatch):
+    model = spelled(UNIT, "AGLU", 0.5, 1.0, shape=("N", 3))
+    x = np.linspace(-5, 5, 6, dtype=np.float32).reshape(2, 3)
+    wanted = session_of(model).run(None, {"x": x})
+    monkeypatch.setattr("apa_deploy.original.session._LARGEST", 0)
+    np.testing.assert_array_equal(session_of(model).run(None, {"x": x}), wanted)
 
 
 def test_conversion_keeps_weights_names_and_metadata():

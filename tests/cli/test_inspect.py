@@ -11,6 +11,7 @@ from apa_deploy.inspection import _half_errors as half_errors
 from apa_deploy.inspection import inspected
 from exporters.cli import load
 from exporters.onnx import OnnxOptions, export_onnx
+from tests.graph.corpus.spellings import GENERAL, spelled
 
 
 def records(capsys, *arguments):
@@ -89,3 +90,9 @@ def test_broken_onnx(content, tmp_path, capsys):
     assert code == 2
     assert "bad.onnx" in said
     assert "Traceback" not in said
+
+
+def test_somebodys_file(tmp_path, capsys):
+    onnx.save(spelled(GENERAL["Pow"], "AGLU", 0.5, 0.9), tmp_path / "theirs.onnx")
+    (record,) = records(capsys, tmp_path / "theirs.onnx")
+    assert (record["kind"], record["lambda"], record["kappa"]) == ("AGLU", [0.5], [pytest.approx(0.9)])

@@ -1,6 +1,7 @@
 """`apa-export model.onnx`: somebody's file in, a verified one out."""
 
 import json
+from itertools import cycle
 from pathlib import Path
 
 import numpy as np
@@ -12,10 +13,12 @@ from onnx import TensorProto, helper, numpy_helper
 import apa_deploy
 from apa_deploy.errors import InputError
 from apa_deploy.graph.precision import HALF_ELEMENT, UNIT_ROUNDOFF
+from apa_deploy.original import session
 from apa_deploy.parity.report import ParityError
 from exporters import onnx as exporter
 from exporters.cli import main
 from exporters.onnx import FORMATS, OnnxOptions, export_onnx
+from exporters.onnx_file import write_onnx
 from tests.graph.corpus import spellings
 from tests.graph.corpus.make import TRUTH
 from tests.graph.test_recognise_nested import if_model
@@ -41,8 +44,7 @@ def export(path, **options):
     return passport, onnx.load(out)
 
 
-@pytest.mark.parametrize("format", FORMATS)
-@pytest.mark.parametrize("path", FILES, ids=lambda p: p.stem)
+@pytest.mark.parametrize(("path", "format"), list(zip(FILES, cycle(FORMATS))), ids=lambda v: getattr(v, "stem", v))
 def test_the_corpus(path, format):
     passport, model = export(path, format=format)
     assert passport.parity.passed
@@ -225,6 +227,22 @@ def test_a_planted_fault_turns_the_gates_red(change, monkeypatch):
         export(source)
     assert caught.value.report.blame.path == "act"
     assert not Path("out.onnx").exists()
+
+
+def test_weights_beyond_one_file(monkeypatch):
+    """Limits lowered: weights come in beside the graph, go out beside it, and a fault is blamed all the same."""
+    onnx.save(
+        spellings.spelled(spellings.softplus_neg, "AGLU", 0.5, 0.9, shape=("N", 3, 8, 8)), "theirs.onnx",
+        save_as_external_data=True, location="w.bin", size_threshold=0,
+    )  # fmt: skip
+    monkeypatch.setattr(exporter, "write_onnx", lambda proto, path: write_onnx(proto, path, largest=0))
+    monkeypatch.setattr(session, "_LARGEST", 0)
+    passport, _ = export("theirs.onnx")
+    assert [f.name for f in passport.outputs] == ["out.onnx", "out.onnx.data"]
+    planted(monkeypatch, {"kappa": 0.95})
+    with pytest.raises(ParityError) as caught:
+        export("theirs.onnx")
+    assert caught.value.report.blame.path == "act"
 
 
 def test_a_rewritten_weight_is_no_activations_fault(monkeypatch):

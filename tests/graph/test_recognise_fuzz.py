@@ -113,7 +113,7 @@ def values(model):
             return None
 
 
-@settings(max_examples=400, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
+@settings(max_examples=120, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
 @given(mutated())
 def test_mutated_graphs(model):
     before = onnx.ModelProto()
