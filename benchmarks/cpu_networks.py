@@ -67,18 +67,17 @@ def twin(model: onnx.ModelProto, spared: int = 0) -> onnx.ModelProto:
 
 
 def add_detector(path: Path, folder: Path) -> None:
-    """A detector of one's own, and its twin with SiLU."""
+    """A detector of one's own, and its twin with SiLU for every activation."""
     model = onnx.load(path)
     onnx.save(model, folder / "detector.aglu.onnx")
     nodes = []
     for node in model.graph.node:
-        if not is_activation(node):
+        if is_activation(node):
+            source, gate = node.input[0], f"{node.output[0]}/gate"
+            nodes.append(helper.make_node("Sigmoid", [source], [gate]))
+            nodes.append(helper.make_node("Mul", [source, gate], list(node.output)))
+        else:
             nodes.append(node)
-            continue
-        gate = node.output[0] if node.op_type == GATE else f"{node.output[0]}/gate"
-        nodes.append(helper.make_node("Sigmoid", list(node.input), [gate]))
-        if node.op_type == UNIT:
-            nodes.append(helper.make_node("Mul", [node.input[0], gate], list(node.output)))
     replace_nodes(model.graph, nodes)
     del model.functions[:]
     onnx.save(model, folder / "detector.silu.onnx")
