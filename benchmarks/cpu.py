@@ -1,6 +1,6 @@
 """Networks with AGLU beside their ReLU twins and beside other runtimes, on the CPU.
 
-    python benchmarks/cpu.py [goals | batches | parts ...] [--rounds 15] [--json]
+    python benchmarks/cpu.py [twins | runtimes | batches | parts | detector ...] [--rounds 15] [--json]
 
 Each configuration is a process of its own; they take turns, one inference each, so that whatever else the machine
 does meets all of them. A ratio is the median of the ratios within a round, its spread their tenth and ninetieth
@@ -27,7 +27,7 @@ from apa_deploy.passport import versions
 from apa_deploy.progress import step
 
 sys.path.insert(0, str(Path(__file__).parent))
-from cpu_networks import PARTS, SHAPE, TENSOR, write_all
+from cpu_networks import DETECTOR_SHAPE, LAST, PARTS, SHAPE, add_detector, write_all
 
 REST = 0.02  # seconds between two runs, in which the threads of the first stop spinning
 WORKER = Path(__file__).with_name("cpu_worker.py")
@@ -65,27 +65,35 @@ def aglu(batch: int, threads: int = 2, network: str = "resnet50", layout: bool =
     return Config("AGLU", "ours", f"{network}.aglu.onnx", batch, threads, layout, network)
 
 
-def goals() -> list[Row]:
+def twins() -> list[Row]:
     rows = []
     for batch, goal in ((1, 1.05), (8, 1.02)):
         rows.append(Row(f"AGLU ResNet-50 / ReLU twin, batch {batch}", aglu(batch), relu(batch), goal))
         plain = aglu(batch, layout=False)
         rows.append(Row(f"the same without the blocked layout, batch {batch}", plain, relu(batch)))
     for batch in (1, 8):
-        pair = (f(batch, network="se_resnet50") for f in (aglu, relu))
-        rows.append(Row(f"AGLU+APA SE-ResNet50 / stock with ReLU and Sigmoid, batch {batch}", *pair, 0.85))
+        ours, stock = (make(batch, network="se_resnet50") for make in (aglu, relu))
+        rows.append(Row(f"AGLU+APA SE-ResNet50 / stock, ReLU and Sigmoid, batch {batch}", ours, stock, 0.85))
+    return rows
+
+
+def runtimes() -> list[Row]:
     others = [
         ("torch.onnx's export in ONNX Runtime", "onnxruntime", "resnet50.torch.onnx", 0.40),
         ("OpenVINO (f32) on our decomposed graph", "openvino", "resnet50.decomposed.onnx", 0.92),
         ("torch.compile", "torch.compile", "", 0.80),
     ]
-    for name, runtime, path, goal in others:
-        rows.append(Row(f"AGLU ResNet-50 / {name}", aglu(1), Config(name, runtime, path), goal))
-    alone = [
-        Config(op, runtime, f"operator.{op}.onnx", TENSOR[0], layout=False, shape=TENSOR[1:])
-        for op, runtime in (("AGLU", "ours"), ("QuickGelu", "onnxruntime"))
+    return [
+        Row(f"AGLU ResNet-50 / {name}", aglu(1), Config(name, runtime, path), goal)
+        for name, runtime, path, goal in others
     ]
-    return [*rows, Row("operator / ONNX Runtime's QuickGelu, 25 MB", *alone, 1.05)]
+
+
+def detector() -> list[Row]:
+    """YOLOv8n, where `--folder` holds it as `apa-export FILE --format onnx-custom` writes it."""
+    ours = Config("AGLU", "ours", "detector.aglu.onnx", shape=DETECTOR_SHAPE)
+    silu = Config("SiLU twin", "onnxruntime", "detector.silu.onnx", shape=DETECTOR_SHAPE)
+    return [Row("YOLOv8n with AGLU / the same graph with SiLU, batch 1", ours, silu, 1.00)]
 
 
 def batches() -> list[Row]:
@@ -102,7 +110,7 @@ def parts() -> list[Row]:
     return [Row(f"{count} of 49 activations are AGLU", config, relu(1)) for count, config in counted]
 
 
-TABLES = {"goals": goals, "batches": batches, "parts": parts}
+TABLES = {"twins": twins, "runtimes": runtimes, "batches": batches, "parts": parts, "detector": detector}
 
 
 class Worker:
@@ -146,10 +154,10 @@ def workers(configs: Sequence[Config], folder: Path) -> Iterator[dict[Config, Wo
 
 
 def measured(rows: Sequence[Row], folder: Path, rounds: int) -> list[dict[str, object]]:
-    """Rows of one batch and thread count run together, and no more processes at a time than that."""
+    """Rows of one network, batch and thread count run together, and no more processes at a time than that."""
     results = []
-    for key in dict.fromkeys((row.ours.batch, row.ours.threads, row.ours.network, row.ours.shape) for row in rows):
-        group = [r for r in rows if (r.ours.batch, r.ours.threads, r.ours.network, r.ours.shape) == key]
+    for key in dict.fromkeys(map(_together, rows)):
+        group = [row for row in rows if _together(row) == key]
         configs = list(dict.fromkeys(config for row in group for config in (row.ours, row.other)))
         with step(", ".join(row.what for row in group)), workers(configs, folder) as running:
             samples: dict[Config, list[float]] = {config: [] for config in configs}
@@ -159,6 +167,10 @@ def measured(rows: Sequence[Row], folder: Path, rounds: int) -> list[dict[str, o
                     samples[config].append(worker.run())
             results += [_result(row, samples, running) for row in group]
     return results
+
+
+def _together(row: Row) -> tuple[object, ...]:
+    return row.ours.network, row.ours.batch, row.ours.threads
 
 
 def _result(row: Row, samples: dict[Config, list[float]], running: dict[Config, Worker]) -> dict[str, object]:
@@ -197,18 +209,24 @@ def environment() -> dict[str, str]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("tables", nargs="*", choices=[*TABLES, []], default=[], help="default: all")
+    parser.add_argument("tables", nargs="*", metavar="TABLE", help=f"{', '.join(TABLES)}; default: all")
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--folder", type=Path, help="where the models lie or are written; default: a temporary one")
+    parser.add_argument("--detector", type=Path, help="YOLOv8n from apa-export --format onnx-custom")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
+    if unknown := set(options.tables) - set(TABLES):
+        parser.error(f"{', '.join(unknown)}: no such table; wanted {', '.join(TABLES)}")
     with tempfile.TemporaryDirectory() as temporary:
         folder = options.folder or Path(temporary)
-        if not (folder / "operator.QuickGelu.onnx").exists():
+        if not (folder / LAST).exists():
             folder.mkdir(exist_ok=True)
             with step("Exporting the networks"):
                 write_all(folder)
-        results = {name: measured(TABLES[name](), folder, options.rounds) for name in options.tables or TABLES}
+        if options.detector:
+            add_detector(options.detector, folder)
+        names = options.tables or [name for name in TABLES if name != "detector" or options.detector]
+        results = {name: measured(TABLES[name](), folder, options.rounds) for name in names}
     said = {"environment": environment(), "tables": results}
     if options.json:
         print(json.dumps(said, indent=2))

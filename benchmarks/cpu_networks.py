@@ -9,22 +9,23 @@ from pathlib import Path
 
 import onnx
 import torch
-from onnx import TensorProto, helper
+from onnx import helper
 from torch import nn
 
 from apa_deploy.graph.decompose import decomposed
 from apa_deploy.graph.functions import with_functions
+from apa_deploy.graph.layout.edit import replace_nodes
 from apa_deploy.graph.layout.pools import pools
 from apa_deploy.graph.layout.shapes import shapes
-from apa_deploy.graph.node import GATE, UNIT, Parameters, activations, make_node
+from apa_deploy.graph.node import GATE, UNIT, activations, is_activation
 from apa_deploy.model import Metadata, Model
 from exporters.canonical import TraceOptions, canonical
 
 sys.path.insert(0, str(Path(__file__).parent))
 from upstream_form import SE_RESNET50, resnet50
 
-SHAPE = (3, 224, 224)
-TENSOR = (8, 256, 56, 56)  # of the operator alone: 25 MB
+SHAPE, DETECTOR_SHAPE = (3, 224, 224), (3, 640, 640)
+LAST = "se_resnet50.relu.onnx"  # what `write_all` writes at the end
 PARTS = (0, 12, 24, 49)  # numbers of activations
 
 
@@ -45,8 +46,6 @@ def write_all(folder: Path) -> None:
                 onnx.save(with_functions(twin(_copy(proto), spared=count)), folder / f"{name}.{count}.onnx")
             torch.onnx.export(module, (torch.randn(2, *SHAPE),), folder / f"{name}.torch.onnx", dynamo=True,
                               dynamic_shapes=({0: torch.export.Dim.AUTO},), verbose=False)  # fmt: skip
-    for operation in ("AGLU", "QuickGelu"):
-        onnx.save(_alone(operation), folder / f"operator.{operation}.onnx")
 
 
 def _forms(proto: onnx.ModelProto) -> Iterator[tuple[str, onnx.ModelProto]]:
@@ -67,22 +66,24 @@ def twin(model: onnx.ModelProto, spared: int = 0) -> onnx.ModelProto:
     return model
 
 
+def add_detector(path: Path, folder: Path) -> None:
+    """A detector of one's own, and its twin with SiLU for every activation."""
+    model = onnx.load(path)
+    onnx.save(model, folder / "detector.aglu.onnx")
+    nodes = []
+    for node in model.graph.node:
+        if is_activation(node):
+            source, gate = node.input[0], f"{node.output[0]}/gate"
+            nodes.append(helper.make_node("Sigmoid", [source], [gate]))
+            nodes.append(helper.make_node("Mul", [source, gate], list(node.output)))
+        else:
+            nodes.append(node)
+    replace_nodes(model.graph, nodes)
+    del model.functions[:]
+    onnx.save(model, folder / "detector.silu.onnx")
+
+
 def _copy(proto: onnx.ModelProto) -> onnx.ModelProto:
     copy = onnx.ModelProto()
     copy.CopyFrom(proto)
     return copy
-
-
-def _alone(operation: str) -> onnx.ModelProto:
-    """One operator on one tensor."""
-    if operation == "AGLU":
-        node = make_node("AGLU", "input", "y", Parameters((0.5,), (1.0,)))
-    else:
-        node = helper.make_node(operation, ["input"], ["y"], domain="com.microsoft", alpha=1.0)
-    ends = [
-        helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", *TENSOR[1:]]) for name in ("input", "y")
-    ]
-    domains = [helper.make_opsetid(d, v) for d, v in (("", 18), ("com.apa", 1), ("com.microsoft", 1))]
-    return helper.make_model(
-        helper.make_graph([node], "alone", ends[:1], ends[1:]), opset_imports=domains, ir_version=8
-    )

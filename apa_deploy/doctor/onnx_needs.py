@@ -130,7 +130,7 @@ def _bodies(path: Path, model: onnx.ModelProto) -> list[Finding]:
 
     topic, wanted = "function bodies", "ONNX Runtime takes the model without our library"
     try:
-        onnxruntime.InferenceSession(str(path), session_options(onnxruntime, 1, False), providers=[CPU])
+        onnxruntime.InferenceSession(str(path), session_options(onnxruntime, 1), providers=[CPU])
     except Exception as error:  # noqa: BLE001 - ONNX Runtime's errors have no other base in common
         return [Finding(topic, wanted, str(error).splitlines()[0], State.NOTE, _PUT_BACK)]
     return [Finding(topic, wanted, wanted)]

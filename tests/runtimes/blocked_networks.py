@@ -59,7 +59,7 @@ def with_values(network: nn.Module) -> nn.Module:
 
 
 class PerChannel(nn.Sequential):
-    """Two convolutions with units whose parameters differ from channel to channel."""
+    """Two convolutions with units whose parameters differ from channel to channel; a unit on a vector."""
 
     def __init__(self, seed: int = 0) -> None:
         torch.manual_seed(seed)
@@ -68,7 +68,8 @@ class PerChannel(nn.Sequential):
             unit.lambda_param.data.uniform_(-0.3, 1.5)
             unit.kappa_param.data.uniform_(0.5, 1.5)
         convolutions = nn.Conv2d(3, CHANNELS, 3, 2), nn.Conv2d(CHANNELS, CHANNELS, 3)
-        super().__init__(convolutions[0], first, convolutions[1], second, nn.Conv2d(CHANNELS, 4, 1))
+        vector = nn.AdaptiveAvgPool2d(1), nn.Flatten(), RawActivation(0.7), nn.Linear(CHANNELS, 4)
+        super().__init__(convolutions[0], first, convolutions[1], second, *vector)
         with_values(self).eval()
 
 

@@ -19,8 +19,6 @@ from .blocked import ENTER, LEAVE, NCHWC, blocked_values, is_blocked_operator
 from .edit import Links, attribute, replace_nodes
 from .placeholders import FIRST_ALPHA, MICROSOFT, PLACEHOLDER, Activation, Plan
 
-_SIZED = ("AGLU", "Gated", "GatedAGLU", "ChannelPool")
-
 
 class LayoutError(Exception):
     """The optimised model is not as expected; says why."""
@@ -43,7 +41,7 @@ def swapped(model: onnx.ModelProto, plan: Plan, block: int) -> int:
     nodes = [new for node in graph.node for new in swap.replaced(node, plan)]
     _drop_values(graph, plan)
     replace_nodes(graph, list(_without_unread(nodes, graph)))
-    _name_sizes(graph, [node for node in nodes if node.domain == DOMAIN and node.op_type in _SIZED])
+    _name_sizes(graph, [node for node in nodes if node.domain == DOMAIN and attribute(node, "block")])
     if all(entry.domain != DOMAIN for entry in model.opset_import):
         model.opset_import.append(helper.make_opsetid(DOMAIN, VERSION))
     return swap.count
