@@ -154,7 +154,6 @@ FAULTS = [
     ("slow:plugin", "decomposed", "faster beyond noise"),
     ("slow:decomposed", "plugin", "faster beyond noise"),
     ("nocreator", "decomposed", "plugin did not pass"),
-    ("fp32:decomposed", "plugin", "decomposed did not pass"),
     ("refused:decomposed", "plugin", "decomposed did not pass"),
 ]
 
