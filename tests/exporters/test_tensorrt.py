@@ -364,7 +364,7 @@ def exported(checkpoint, machine, arguments):
     variables = machine.variables(10)
     variables["PYTHONPATH"] += f"{os.pathsep}{repository}"
     command = [sys.executable, "-m", "exporters.cli", *checkpoint, *arguments.split()]
-    return subprocess.run(command, capture_output=True, text=True, env=os.environ | variables, timeout=180)
+    return subprocess.run(command, capture_output=True, text=True, env=os.environ | variables)
 
 
 def test_one_command_where_a_gpu_is(checkpoint, machine, tmp_path):
