@@ -45,7 +45,7 @@ class Ran:
         variables = machine.variables(major, STANDIN_FAULTS=faults, STANDIN_CALLS=str(calls))
         variables["PYTHONPATH"] = f"{TARGET_ONLY}{os.pathsep}{variables['PYTHONPATH']}"
         command = [sys.executable, "-P", str(bundle / "build.py"), "--reports", "-o", str(out), *arguments]
-        done = subprocess.run(command, capture_output=True, text=True, env=os.environ | variables, timeout=120)
+        done = subprocess.run(command, capture_output=True, text=True, env=os.environ | variables)
         self.code, self.error = done.returncode, done.stderr
         reports = [json.loads(line) for line in done.stdout.splitlines()]
         self.reports, self.last = reports, reports[-1] if reports else {}

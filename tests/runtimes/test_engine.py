@@ -94,7 +94,7 @@ def session_of(engine, machine, code, major=10, **variables):
     known = machine.variables(major, **variables)
     known["PYTHONPATH"] += f"{os.pathsep}{Path(apa_deploy.__file__).parents[1]}"
     command = [sys.executable, *([code] if str(code).endswith(".py") else ["-c", code]), str(engine)]
-    return subprocess.run(command, capture_output=True, text=True, env=os.environ | known, timeout=120)
+    return subprocess.run(command, capture_output=True, text=True, env=os.environ | known)
 
 
 @pytest.fixture(scope="module", params=MAJORS)
