@@ -7,6 +7,7 @@ from .facts import Facts
 from .finding import Finding, State, met
 
 BUILD = "in a checkout of apa-deploy, run: pip install --no-deps ."
+BUILD_ORT = f"Install a C++17 compiler and, {BUILD}"
 TENSORRT_ADD = "pip install 'apa-deploy[gpu]'"
 RTX_ADD = "pip install 'apa-deploy[rtx]'"
 _OLDEST_DRIVER = {12: "r525", 13: "r580"}
@@ -113,5 +114,4 @@ def fused_operators(facts: Facts) -> Finding:
     wanted = "libapa_ort.so, for speed on a CPU"
     if facts.ort_library:
         return Finding("fused operators", wanted, str(facts.ort_library))
-    do = f"Functions in the model run instead. To build it, install a C++17 compiler and, {BUILD}"
-    return Finding("fused operators", wanted, "not built", State.NOTE, do)
+    return Finding("fused operators", wanted, "not built", State.NOTE, f"Functions run instead. {BUILD_ORT}")

@@ -52,18 +52,16 @@ def prefixed_findings(path: Path, start: bytes, facts: Facts) -> list[Finding]:
     return [tag, *_runtime(header, None, facts), *_gpu(header, None, facts), *_plugin(None, facts)]
 
 
-def _told(passport: Passport | None, name: str) -> Any:
-    """What the passport tells: of the engine as it was built, else of what was asked for."""
-    if passport is None:
-        return None
-    return getattr(passport.build, name, None) or passport.options.get(name)
+def _asked(passport: Passport | None, option: str) -> Any:
+    """What the export was told."""
+    return passport.options.get(option) if passport else None
 
 
 def _runtime(header: EngineHeader, passport: Passport | None, facts: Facts) -> list[Finding]:
     rtx = header.product == RTX
     here = components.rtx_version(facts) if rtx else components.tensorrt_version(facts)
     add = components.RTX_ADD if rtx else components.TENSORRT_ADD
-    compatible = bool(_told(passport, "version_compatible"))
+    compatible = bool(_asked(passport, "version_compatible"))
     wanted = f"{header.product} {header.version_text}" + (" or later" if compatible else "")
     good = here is not None and serves(components.numbers(here), header.version, compatible)
     do = f"Run: {add}, with that version; or build the engine again with the version that is here."
@@ -93,11 +91,13 @@ def _gpu(header: EngineHeader, passport: Passport | None, facts: Facts) -> list[
 
 def _capabilities(passport: Passport | None) -> tuple[str, ...]:
     """Of a TensorRT engine, by its passport; TensorRT's levels of compatibility put into words."""
-    named = passport.build.capabilities if passport and passport.build else []
+    if passport is None or passport.build is None:
+        return ()
+    named = passport.build.capabilities
     if "AMPERE_PLUS" in named:
         return (AND_LATER,)
-    gpu = _told(passport, "gpu") or {}
-    return tuple(one for one in [*named, gpu.get("capability", "")] if one[:1].isdigit())
+    built_on = str((passport.build.gpu or {}).get("capability", ""))
+    return tuple(dict.fromkeys(one for one in [*named, built_on] if one[:1].isdigit()))
 
 
 _UNTOLD = "the header does not tell, and no passport does"
@@ -119,8 +119,9 @@ def _plugin(passport: Passport | None, facts: Facts) -> list[Finding]:
     if passport is None:
         missing = [f for f in components.plugin(facts) if f.state is State.MISSING]
         return [Finding("plugin", "perhaps (no passport tells)", f.here, State.NOTE, f.do) for f in missing]
-    if _told(passport, "activation") != "plugin":
+    kept = passport.build.activation if passport.build else None
+    if (kept or _asked(passport, "activation")) != "plugin":
         return []
-    if _told(passport, "embed_plugin"):
+    if _asked(passport, "embed_plugin"):
         return [Finding("plugin", "libapa_trt.so", "inside the engine")]
     return components.plugin(facts)

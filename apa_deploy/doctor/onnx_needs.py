@@ -72,12 +72,9 @@ def _activations(model: onnx.ModelProto, facts: Facts) -> list[Finding]:
     bodied = {node.op_type for node in nodes} <= bodies
     library = components.fused_operators(facts)
     here = f"{library.here}; {'function bodies in the model' if bodied else 'no function bodies in the model'}"
-    state = State.MISSING if library.state is not State.OK and not bodied else library.state
-    do = library.do if bodied else library.do.replace(_BODIES_RUN, "")
+    stuck = library.state is not State.OK and not bodied
+    state, do = (State.MISSING, components.BUILD_ORT) if stuck else (library.state, library.do)
     return [Finding(f"{DOMAIN} nodes ({counts})", library.wanted, here, state, do), *_plugin_fields(nodes)]
-
-
-_BODIES_RUN = "Functions in the model run instead. "
 
 
 def _plugin_fields(nodes: list[onnx.NodeProto]) -> list[Finding]:

@@ -170,8 +170,10 @@ def test_engine_of_tensorrt(doctor, tmp_path):
         launches={},
         executed=True,
         note="",
+        activation="plugin",
+        gpu={"name": "NVIDIA L4", "capability": "8.9", "cuda": 13000},
     )
-    _write_passport(file, build, activation="plugin")
+    _write_passport(file, build, activation="auto")
     code, _, findings = doctor(file)
     assert code == 3
     assert findings["runtime"]["wanted"] == "TensorRT 10.14.1.48"
@@ -181,6 +183,12 @@ def test_engine_of_tensorrt(doctor, tmp_path):
     assert findings["passport"]["state"] == "ok"
     _write_passport(file, build, activation="plugin", embed_plugin=True)
     assert doctor(file)[2]["plugin"]["here"] == "inside the engine"
+    _write_passport(file, build.model_copy(update={"activation": "decomposed"}), activation="auto")
+    assert "plugin" not in doctor(file)[2]
+    _write_passport(file, build.model_copy(update={"capabilities": ["AMPERE_PLUS"]}))
+    assert doctor(file)[2]["compute capability"]["wanted"] == "8.0 and later"
+    _write_passport(file, build.model_copy(update={"capabilities": ["SAME_COMPUTE_CAPABILITY"]}))
+    assert doctor(file)[2]["compute capability"]["wanted"] == "8.9"
 
 
 def _write_passport(file, build=None, **options):

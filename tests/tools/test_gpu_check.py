@@ -271,6 +271,8 @@ def test_outcomes_and_exit_codes():
     misuse = outcome_of("d", _raising(InputError("bad", "good", "Mend it.")))
     assert (missing.state, missing.do) == (State.MISSING, "Install it.")
     assert (failed.state, misuse.state) == (State.FAILED, State.FAILED)
+    crashed = outcome_of("e", _raising(KeyError("rows")))
+    assert (crashed.state, crashed.reason) == (State.FAILED, "unexpected KeyError: 'rows'")
     assert [exit_code(o) for o in ([passed], [passed, missing], [missing, failed], [])] == [0, 3, 1, 0]
 
 

@@ -28,7 +28,7 @@ from apa_deploy.runtimes.cuda_driver import cuda_version, gpus, missing_gpu
 from . import kernels
 from .clocks import readable
 from .outcome import Outcome, exit_code, outcome_of
-from .page import page
+from .page import check_page, page
 
 PARTS = ("clocks", "plugin", "kernels", "bandwidth", "engines", "latency")
 _VERDICTS = {0: "passed", 1: "failed", 3: "incomplete"}
@@ -133,6 +133,7 @@ def _say(text: str) -> None:
 def _check(options: argparse.Namespace) -> int:
     if options.output.suffix:
         raise InputError(f"-o {options.output}", "a name without a suffix", "NAME.json and NAME.html are written.")
+    check_page()  # before long work, not after
     targets = [options.output.with_suffix(suffix) for suffix in (".json", ".html")]
     with staged(targets, force=options.force) as folder, tempfile.TemporaryDirectory() as scratch:
         outcomes = _outcomes(Check(options, Path(scratch)), options.parts)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
@@ -44,6 +45,11 @@ def outcome_of(part: str, run: Callable[[], Outcome]) -> Outcome:
         return Outcome(part, State.FAILED, str(error))
     except ApaError as error:
         return Outcome(part, State.FAILED, error.saw, error.do)
+    except Exception as error:  # noqa: BLE001 - what one part meets must not cost the report of the others
+        traceback.print_exc()
+        return Outcome(
+            part, State.FAILED, f"unexpected {type(error).__name__}: {error}", "See the traceback above."
+        )
 
 
 def exit_code(outcomes: Sequence[Outcome]) -> int:

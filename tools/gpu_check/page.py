@@ -9,13 +9,18 @@ from apa_deploy.require import require
 _COLOURS = {"passed": "#1a7f37", "failed": "#cf222e", "missing": "#9a6700"}
 
 
+def check_page() -> Any:
+    """jinja2; raise a `MissingError` where it is not installed."""
+    return require("jinja2", add="pip install 'apa-deploy[report]'")
+
+
 def page(report: dict[str, Any]) -> str:
     """HTML.
 
     Raises:
         MissingError: jinja2 is not installed.
     """
-    jinja2 = require("jinja2", add="pip install 'apa-deploy[report]'")
+    jinja2 = check_page()
     environment = jinja2.Environment(autoescape=True)
     environment.filters["cell"] = _cell
     return str(environment.from_string(_PAGE).render(report=report, colours=_COLOURS))
