@@ -13,7 +13,7 @@ from ..files import refuse_existing, replaced
 from .common import add_report, run_verb, verb_parser, wide_console
 
 if TYPE_CHECKING:
-    from ..passport_check import PassportCheck
+    from ..verification.passport_check import PassportCheck
     from ..verification.run import Options, Outcome
 
 _RUNNERS = ("onnxruntime", "onnxruntime-cuda", "onnxruntime-tensorrt", "openvino", "tensorrt", "tensorrt-rtx")
@@ -189,7 +189,7 @@ def _save(outcome: Outcome, options: argparse.Namespace) -> None:
 
 
 def _verify_passport(options: argparse.Namespace) -> int:
-    from ..passport_check import check_passport
+    from ..verification.passport_check import check_passport
 
     sources = [Path(options.reference)] if options.reference else []
     check, passport = check_passport(options.passport, sources)

@@ -10,8 +10,8 @@ from .. import __version__
 from ..errors import ApaError
 from ..parity.report import ActivationCheck, OutputCheck
 from ..passport import ActivationRecord, FileRecord, now
-from ..passport_check import PassportCheck
 from ..report.record import Accuracy, ActivationError, Limit
+from .passport_check import PassportCheck
 
 
 class OutputVerdict(BaseModel):

@@ -3,22 +3,30 @@
 import subprocess
 import sys
 
+import numpy as np
 import onnx
 import pytest
 import torch
 from torch import nn
 
 from apa_deploy.graph.functions import with_functions
-from apa_deploy.graph.node import Parameters, activations, attributes, read_parameters
+from apa_deploy.graph.node import (
+    DOMAIN,
+    VERSION,
+    Parameters,
+    activations,
+    attributes,
+    make_node,
+    read_parameters,
+)
 from apa_deploy.graph.precision import in_precision
-from apa_deploy.model import InputSpec, Metadata, Model
+from apa_deploy.model import InputSpec
 from apa_deploy.parity.inputs import INPUT, seeded_feeds
 from apa_deploy.parity.runners import cpu_session
 from apa_deploy.verification.activations import sites_of
 from apa_deploy.verification.layers_onnx import added_by_onnx
 from apa_deploy.verification.layers_replay import added_by_replay
 from apa_deploy.verification.layers_torch import added_by_torch
-from exporters.canonical import TraceOptions, canonical
 from tests.networks import RawActivation
 
 pytestmark = pytest.mark.xdist_group("verification")
@@ -46,9 +54,28 @@ def deep():
 
 
 @pytest.fixture(scope="module")
-def traced():
-    network = deep()
-    return network, canonical(Model(network, SHAPE, Metadata("deep")), TraceOptions(22))
+def network():
+    return deep()
+
+
+def canonical_graph(network):
+    """The network as an export would write it, by hand: tracing fifty layers takes ten seconds."""
+    nodes, constants, value = [], [], "input"
+    for i in range(LAYERS):
+        conv, act = network.get_submodule(f"conv{i}"), network.get_submodule(f"act{i}")
+        for name, parameter in conv.named_parameters():
+            constants.append(onnx.numpy_helper.from_array(2 * parameter.detach().numpy(), f"conv{i}.{name}"))
+        nodes.append(onnx.helper.make_node("Conv", [value, f"conv{i}.weight", f"conv{i}.bias"], [f"z{i}"]))
+        lambda_, kappa = (float(v.detach()) for v in (act.lambda_param, act.kappa_param))
+        nodes.append(make_node("AGLU", f"z{i}", f"y{i}", Parameters((lambda_ + 1e-8,), (kappa,)), f"act{i}"))
+        value = f"y{i}"
+    axes = onnx.numpy_helper.from_array(np.array([2, 3]), "axes")
+    nodes.append(onnx.helper.make_node("ReduceMean", [value, "axes"], ["logits"], keepdims=0))
+    ends = [("input", ["batch", *SHAPE]), ("logits", ["batch", 4])]
+    inputs, outputs = ([onnx.helper.make_tensor_value_info(name, 1, shape)] for name, shape in ends)
+    graph = onnx.helper.make_graph(nodes, "deep", inputs, outputs, [*constants, axes])
+    opsets = [onnx.helper.make_opsetid("", 22), onnx.helper.make_opsetid(DOMAIN, VERSION)]
+    return onnx.helper.make_model(graph, opset_imports=opsets, ir_version=10)
 
 
 def spoil_activation(model):
@@ -71,20 +98,19 @@ FAULTS = [("act31", "AGLU", spoil_activation), ("act17", "layers before", spoil_
 FEED = seeded_feeds(INPUT, InputSpec(SHAPE))[0]
 
 
-def saved(traced, tmp_path, precision="fp32", spoil=lambda _: None):
-    model = onnx.ModelProto()
-    model.CopyFrom(traced[1].proto)
+def saved(network, tmp_path, precision="fp32", spoil=lambda _: None):
+    model = canonical_graph(network)
     spoil(model)
     onnx.save(with_functions(in_precision(model, precision)), tmp_path / "deep.onnx")
     return tmp_path / "deep.onnx"
 
 
 @pytest.mark.parametrize(("place", "kind", "spoil"), FAULTS, ids=["activation", "convolution"])
-def test_a_bad_layer_among_fifty_is_named(place, kind, spoil, traced, tmp_path):
-    path = saved(traced, tmp_path, spoil=spoil)
-    sites, notices = sites_of(path, traced[0])
+def test_a_bad_layer_among_fifty_is_named(place, kind, spoil, network, tmp_path):
+    path = saved(network, tmp_path, spoil=spoil)
+    sites, notices = sites_of(path, network)
     assert len(sites) == LAYERS and not notices
-    first, second, *_ = errors = added_by_onnx(path, traced[0], sites, FEED, "fp32", "deep")
+    first, second, *_ = errors = added_by_onnx(path, network, sites, FEED, "fp32", "deep")
     assert len(errors) == 2 * LAYERS + 1
     assert (first.path, first.kind, first.passed) == (place, kind, False)
     assert all(error.passed for error in errors[1:])
@@ -92,28 +118,28 @@ def test_a_bad_layer_among_fifty_is_named(place, kind, spoil, traced, tmp_path):
 
 
 @pytest.mark.parametrize("precision", ["fp16", "bf16"])
-def test_and_in_half_types_where_roundings_are_larger(precision, traced, tmp_path):
+def test_and_in_half_types_where_roundings_are_larger(precision, network, tmp_path):
     def spoil(model):  # 4 roundings of a bf16 are 1.6 %
         weight = next(t for t in model.graph.initializer if t.name.startswith("conv17.weight"))
         array = onnx.numpy_helper.to_array(weight)
         weight.CopyFrom(onnx.numpy_helper.from_array((array * 1.1).astype(array.dtype), weight.name))
 
-    path = saved(traced, tmp_path, precision, spoil)
-    errors = added_by_onnx(path, traced[0], sites_of(path, traced[0])[0], FEED, precision, "deep")
+    path = saved(network, tmp_path, precision, spoil)
+    errors = added_by_onnx(path, network, sites_of(path, network)[0], FEED, precision, "deep")
     assert [(e.path, e.kind) for e in errors if not e.passed] == [("act17", "layers before")]
 
 
-def test_nothing_is_blamed_where_nothing_is_wrong(traced, tmp_path):
-    path = saved(traced, tmp_path)
-    errors = added_by_onnx(path, traced[0], sites_of(path, traced[0])[0], FEED, "fp32", "deep")
+def test_nothing_is_blamed_where_nothing_is_wrong(network, tmp_path):
+    path = saved(network, tmp_path)
+    errors = added_by_onnx(path, network, sites_of(path, network)[0], FEED, "fp32", "deep")
     assert all(error.passed for error in errors)
 
 
-def test_in_a_torch_module(traced):
+def test_in_a_torch_module(network):
     spoilt = deep()
     with torch.no_grad():
         spoilt.act31.lambda_param.mul_(1.01)
-    errors = added_by_torch(spoilt, traced[0], FEED, ["logits"], "deep")
+    errors = added_by_torch(spoilt, network, FEED, ["logits"], "deep")
     assert len(errors) == 2 * LAYERS + 1
     assert [error.path for error in errors if not error.passed] == ["act31"]
 
@@ -131,12 +157,12 @@ def shown_by_a_runtime(path, sites, ends):
 
 @pytest.mark.parametrize(("place", "kind", "spoil"), FAULTS, ids=["activation", "convolution"])
 @pytest.mark.parametrize("fused", [False, True])
-def test_from_what_an_engine_shows(place, kind, spoil, fused, traced, tmp_path):
+def test_from_what_an_engine_shows(place, kind, spoil, fused, network, tmp_path):
     """Also where fusion swallowed what enters each activation: then convolution and activation are one piece."""
-    path = saved(traced, tmp_path, spoil=spoil)
-    sites, _ = sites_of(path, traced[0])
+    path = saved(network, tmp_path, spoil=spoil)
+    sites, _ = sites_of(path, network)
     seen = shown_by_a_runtime(path, sites, lambda s: (s.target,) if fused else (s.source, s.target))
-    errors = added_by_replay(seen, traced[0], sites, FEED, "fp32", "engine")
+    errors = added_by_replay(seen, network, sites, FEED, "fp32", "engine")
     assert len(errors) == (LAYERS if fused else 2 * LAYERS)
     assert (errors[0].path, errors[0].kind) == (place, "AGLU, fused" if fused else kind)
     assert not errors[0].passed and all(error.passed for error in errors[1:])

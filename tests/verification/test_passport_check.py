@@ -1,108 +1,88 @@
 """A change of any byte of any file is caught, the passport's own bytes among them."""
 
-import shutil
-
 import numpy as np
 import pytest
-import torch
 
 from apa_deploy.cli.verify import main
-from apa_deploy.model import load
 from apa_deploy.passport import dump, is_intact, passport_path, read_passport
-from apa_deploy.passport_check import check_passport
-from exporters.onnx import OnnxOptions, export_onnx
-from tests.networks import tiny_net
+from apa_deploy.verification.passport_check import check_passport
 
-FACTORY = "tests.networks:tiny_net"
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("made")
-    torch.save(tiny_net().state_dict(), folder / "model.pth")
-    model = load(folder / "model.pth", model=FACTORY, input_shape=(3, 16, 16))
-    export_onnx(model, folder / "model.onnx", OnnxOptions())
-    return folder
-
-
-@pytest.fixture
-def mine(made, tmp_path):
-    return shutil.copytree(made, tmp_path / "mine")
+pytestmark = pytest.mark.xdist_group("verification")
 
 
 def flipped(data, position, bit=0):
     return data[:position] + bytes([data[position] ^ (1 << bit)]) + data[position + 1 :]
 
 
-def test_as_exported(made):
-    check, passport = check_passport(passport_path(made / "model.onnx"))
+def test_as_exported(exports):
+    check, passport = check_passport(passport_path(exports / "plain.onnx"))
     assert check.passed and passport.format == "onnx"
     files = [(file.role, file.name, file.status) for file in check.files]
     assert files == [
-        ("passport", "model.onnx.passport.json", "intact"),
-        ("output", "model.onnx", "intact"),
+        ("passport", "plain.onnx.passport.json", "intact"),
+        ("output", "plain.onnx", "intact"),
         ("input", "model.pth", "intact"),
     ]
 
 
-@pytest.mark.parametrize("name", ["model.onnx", "model.pth", "model.onnx.passport.json"])
+@pytest.mark.parametrize("name", ["plain.onnx", "model.pth", "plain.onnx.passport.json"])
 def test_a_flipped_bit_anywhere(name, mine):
     path, original = mine / name, (mine / name).read_bytes()
     positions = np.random.default_rng(0).integers(0, len(original), 40)
     for position in (0, len(original) - 1, *positions.tolist()):
         path.write_bytes(flipped(original, position, position % 8))
-        check, _ = check_passport(passport_path(mine / "model.onnx"))
+        check, _ = check_passport(passport_path(mine / "plain.onnx"))
         wrong = [file.name for file in check.files if not file.passed]
         assert wrong == [name] or (wrong[0] == name and "passport" in name), position  # it holds the others' hashes
     for torn in (original[:-1], original + b"\n"):
         path.write_bytes(torn)
-        assert not check_passport(passport_path(mine / "model.onnx"))[0].passed
+        assert not check_passport(passport_path(mine / "plain.onnx"))[0].passed
 
 
-def test_every_single_byte_of_the_passport(made):
-    text = passport_path(made / "model.onnx").read_bytes()
+def test_every_single_byte_of_the_passport(exports):
+    text = passport_path(exports / "plain.onnx").read_bytes()
     assert is_intact(text)
     assert not any(is_intact(flipped(text, i, i % 8)) for i in range(len(text)))
     assert not any(is_intact(text[:i] + text[i + 1 :]) for i in range(len(text)))
 
 
-def test_it_can_be_made_to_fit_again_for_it_is_unsigned(made):
-    passport = read_passport(passport_path(made / "model.onnx"))
+def test_it_can_be_made_to_fit_again_for_it_is_unsigned(exports):
+    passport = read_passport(passport_path(exports / "plain.onnx"))
     assert is_intact(dump(passport.model_copy(update={"weights": "ema"})).encode())
 
 
 def test_a_missing_output_fails_and_a_missing_source_does_not(mine):
     (mine / "model.pth").unlink()
-    check, _ = check_passport(passport_path(mine / "model.onnx"))
+    check, _ = check_passport(passport_path(mine / "plain.onnx"))
     assert check.passed and [f.status for f in check.files] == ["intact", "intact", "absent"]
-    (mine / "model.onnx").unlink()
-    assert not check_passport(passport_path(mine / "model.onnx"))[0].passed
+    (mine / "plain.onnx").unlink()
+    assert not check_passport(passport_path(mine / "plain.onnx"))[0].passed
 
 
 def test_the_source_may_lie_elsewhere(mine, tmp_path):
     elsewhere = (mine / "model.pth").rename(tmp_path / "model.pth")
-    check, _ = check_passport(passport_path(mine / "model.onnx"), [elsewhere])
+    check, _ = check_passport(passport_path(mine / "plain.onnx"), [elsewhere])
     assert [f.status for f in check.files] == ["intact"] * 3
 
 
 def test_the_verb(mine, capsys):
-    passport = str(passport_path(mine / "model.onnx"))
+    passport = str(passport_path(mine / "plain.onnx"))
     assert main(["--passport", passport]) == 0
-    assert "intact   output     model.onnx" in capsys.readouterr().out
-    (mine / "model.onnx").write_bytes(flipped((mine / "model.onnx").read_bytes(), 1000))
+    assert "intact   output     plain.onnx" in capsys.readouterr().out
+    (mine / "plain.onnx").write_bytes(flipped((mine / "plain.onnx").read_bytes(), 1000))
     assert main(["--passport", passport, "--parity"]) == 1
-    assert "changed  output     model.onnx" in capsys.readouterr().out
+    assert "changed  output     plain.onnx" in capsys.readouterr().out
     assert main(["--passport", str(mine / "none.json")]) == 2
 
 
 def test_the_verb_with_parity(mine, capsys):
     """What the passport says is enough to verify again: the factory, the shape, the weights; and to record it."""
-    before = read_passport(passport_path(mine / "model.onnx"))
-    assert main(["--passport", str(passport_path(mine / "model.onnx")), "--parity", "--record"]) == 0
-    after = read_passport(passport_path(mine / "model.onnx"))
+    before = read_passport(passport_path(mine / "plain.onnx"))
+    assert main(["--passport", str(passport_path(mine / "plain.onnx")), "--parity", "--record"]) == 0
+    after = read_passport(passport_path(mine / "plain.onnx"))
     assert after.parity.passed and "6 samples" in after.parity.inputs and len(after.parity.activations) == 6
     assert after.model_copy(update={"parity": before.parity}) == before
-    assert check_passport(passport_path(mine / "model.onnx"))[0].passed
+    assert check_passport(passport_path(mine / "plain.onnx"))[0].passed
     said = capsys.readouterr().out
     assert "passed: every file here is as the passport says" in said
     assert "passed: 1 of 1" in said
