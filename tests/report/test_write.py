@@ -20,6 +20,7 @@ def test_page_needs_nothing_else(page):
     assert "<img" not in text
 
 
+pytestmark = pytest.mark.xdist_group("report")  # the page is drawn once
 SAID = (
     "All is within limits", "infinite", "NaN", "97.12%", "AMD EPYC", "no NVIDIA GPU", "OMP_NUM_THREADS", "231 MB",
     "0.95 [0.931, 0.969]", "44 [43.1, 44.9]", "71%", "ab12ab12", "apa-verify", "A note.",
