@@ -10,6 +10,8 @@ from report_example import INJECTION, report
 from apa_deploy.errors import InputError, MissingError
 from apa_deploy.report import Report, check_report_path, read_report, write_report
 
+pytestmark = pytest.mark.xdist_group("report")  # the page is drawn once
+
 
 def test_page_needs_nothing_else(page):
     text = page.read_text()
@@ -20,7 +22,6 @@ def test_page_needs_nothing_else(page):
     assert "<img" not in text
 
 
-pytestmark = pytest.mark.xdist_group("report")  # the page is drawn once
 SAID = (
     "All is within limits", "infinite", "NaN", "97.12%", "AMD EPYC", "no NVIDIA GPU", "OMP_NUM_THREADS", "231 MB",
     "0.95 [0.931, 0.969]", "44 [43.1, 44.9]", "71%", "ab12ab12", "apa-verify", "A note.",
