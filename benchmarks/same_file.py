@@ -12,15 +12,15 @@ import argparse
 import json
 import sys
 import tempfile
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
-from rich.console import Console
-from rich.progress import track
 
-from apa_deploy.bench.environment import environment, load
+from apa_deploy.bench.environment import load
 from apa_deploy.bench.statistics import compared
 from apa_deploy.bench.subject import Feed, Subject
 from apa_deploy.bench.tournament import Pace, tournament
@@ -51,20 +51,21 @@ def network() -> onnx.ModelProto:
     return with_functions(helper.make_model(graph, opset_imports=domains, ir_version=8))
 
 
-def runs(count: int, pace: Pace, seed: int) -> list[dict[str, object]]:
+Run = dict[str, Any]
+
+
+def runs(count: int, pace: Pace, seed: int) -> Iterator[Run]:
     """`count` benchmarks of one file beside itself, on one thread."""
-    found = []
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.onnx"
         onnx.save(network(), path)
         feeds = (Feed("input", (None, 3, SIDE, SIDE), "float32"),)
         pair = [Subject(name, str(path), "onnxruntime", feeds) for name in ("A", "A again")]
-        for run in track(range(count), "A/A runs", console=Console(stderr=True)):
+        for run in range(count):
             series, failures = tournament(pair, 1, 1, pace, seed=seed * 1000 + run)
             assert not failures, failures
             ratio, p, verdict = compared(series[1].rounds, series[0].rounds, pace.launches)
-            found.append({"verdict": verdict, "p": p, "ratio": ratio.model_dump()})
-    return found
+            yield {"verdict": verdict, "p": p, "ratio": ratio.model_dump(), "load": load()}
 
 
 def main() -> int:
@@ -74,18 +75,27 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--duration", type=float, default=0.02)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--json", action="store_true", help="one line a run, as it ends")
     options = parser.parse_args()
-    pace, before = Pace(options.launches, options.rounds, options.duration), load()
-    found = runs(options.runs, pace, options.seed)
+    found: list[Run] = []
+    for one in runs(options.runs, Pace(options.launches, options.rounds, options.duration), options.seed):
+        found.append(one)
+        print(
+            json.dumps(one) if options.json else f"run {len(found)}: {one['verdict']}, p {one['p']:.3f}", flush=True
+        )
     said = sum(one["verdict"] == "no difference" for one in found)
-    if options.json:
-        print(json.dumps({"runs": found, "environment": environment(before).model_dump()}, indent=2))
-    else:
-        ratios = [one["ratio"]["value"] for one in found]  # type: ignore[index]
-        print(f"no difference: {said} of {len(found)}; p < 0.05 in {sum(one['p'] < 0.05 for one in found)}")  # type: ignore[operator]
-        print(f"ratios from {min(ratios):.3f} to {max(ratios):.3f}, median {float(np.median(ratios)):.3f}")
+    if not options.json:
+        print(summary(found, said))
     return int(said < 0.95 * len(found))
+
+
+def summary(found: Sequence[Run], said: int) -> str:
+    ratios = [one["ratio"]["value"] for one in found]
+    likely = sum(one["p"] < 0.05 for one in found)
+    return (
+        f"no difference: {said} of {len(found)}; p < 0.05 in {likely}; "
+        f"ratios from {min(ratios):.3f} to {max(ratios):.3f}, median {float(np.median(ratios)):.3f}"
+    )
 
 
 if __name__ == "__main__":
