@@ -19,6 +19,18 @@ pytestmark = [
 ]
 
 
+def _start_cluster(ray, tries=3):
+    """Ray gives a node half a minute to start, which on a machine full of other tests may be too little."""
+    loopback = {"address": "local", "_node_ip_address": "127.0.0.1", "include_dashboard": False}
+    try:
+        ray.init(**loopback, num_cpus=2, object_store_memory=80 << 20, log_to_driver=False)
+    except Exception:
+        ray.shutdown()
+        if tries == 1:
+            raise
+        _start_cluster(ray, tries - 1)
+
+
 @pytest.fixture(scope="module")
 def address(tmp_path_factory):
     """Two replicas behind Ray's proxy."""
@@ -31,14 +43,7 @@ def address(tmp_path_factory):
 
     with socket.create_server(("127.0.0.1", 0)) as held:
         port = held.getsockname()[1]
-    ray.init(
-        address="local",
-        num_cpus=4,
-        include_dashboard=False,
-        _node_ip_address="127.0.0.1",
-        object_store_memory=80 << 20,
-        log_to_driver=False,
-    )
+    _start_cluster(ray)
     serve.start(http_options={"host": "127.0.0.1", "port": port})
     serve.run(application(RayOptions(source=folder, min_replicas=2, max_replicas=2, max_batch=8)), name="apa")
     yield f"127.0.0.1:{port}"
