@@ -95,6 +95,12 @@ APA_EMULATED __m256i cvtps_ph(Floats a, int) {
 
 }  // namespace apa_emulated
 
+// Macros where a compiler does not optimise.
+#undef _mm512_cmp_ps_mask
+#undef _mm512_slli_epi32
+#undef _mm512_srli_epi32
+#undef _mm512_cvtps_ph
+
 #define __m512 apa_emulated::Floats
 #define __m512i apa_emulated::Integers
 #define __mmask16 uint16_t
