@@ -226,12 +226,16 @@ def main() -> None:
         if options.detector:
             add_detector(options.detector, folder)
         names = options.tables or [name for name in TABLES if name != "detector" or options.detector]
-        results = {name: measured(TABLES[name](), folder, options.rounds) for name in names}
-    said = {"environment": environment(), "tables": results}
+        results = {}
+        for name in names:
+            results[name] = measured(TABLES[name](), folder, options.rounds)
+            if not options.json:
+                print(table(results[name]), end="\n\n", flush=True)
+    about = environment()
     if options.json:
-        print(json.dumps(said, indent=2))
+        print(json.dumps({"environment": about, "tables": results}, indent=2))
     else:
-        print("\n\n".join(map(table, results.values())), *said["environment"].items(), sep="\n")
+        print("\n".join(f"{name}: {value}" for name, value in about.items()))
 
 
 if __name__ == "__main__":
