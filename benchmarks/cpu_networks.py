@@ -24,7 +24,7 @@ from exporters.canonical import TraceOptions, canonical
 sys.path.insert(0, str(Path(__file__).parent))
 from upstream_form import SE_RESNET50, resnet50
 
-SHAPE, DETECTOR_SHAPE = (3, 224, 224), (3, 640, 640)
+SHAPE, DETECTOR_SHAPE = (3, 224, 224), (3, 320, 320)
 LAST = "se_resnet50.relu.onnx"  # what `write_all` writes at the end
 PARTS = (0, 12, 24, 49)  # numbers of activations
 
