@@ -9,6 +9,7 @@ import onnx
 
 from ..errors import InputError
 from ..graph.values import external_files
+from ..model import InputSpec
 from ..passport import Passport
 from ..runtimes.providers import Wanted
 from ..runtimes.session import ENGINE_SUFFIXES, Session
@@ -120,7 +121,7 @@ def _proto(artifact: Artifact) -> onnx.ModelProto:
 
 def _warmed(session: Session, signature: Signature, passport: Passport | None) -> tuple[Signature, list[str]]:
     """Run once at each end of the batch sizes; a model whose rows influence each other is not batched."""
-    shape = tuple(passport.input_shape) if passport else ()
+    shape = _sample_shape(passport) if passport else ()
     try:
         if signature.max_batch > 1 and not rows_are_independent(session.run, signature, shape):
             return signature.unbatched(), ["rows influence each other: requests are not batched"]
@@ -128,6 +129,11 @@ def _warmed(session: Session, signature: Signature, passport: Passport | None) -
     except InputError as error:
         return signature, [f"no warm-up: {error.saw}"]
     return signature, []
+
+
+def _sample_shape(passport: Passport) -> tuple[int, ...]:
+    pixels = passport.options.get("pixels") or {}
+    return InputSpec(tuple(passport.input_shape), pixels.get("layout") == "nhwc").shape
 
 
 def _check_unchanged(artifact: Artifact) -> None:

@@ -8,12 +8,14 @@ from serving_models import mixing_model, small_model, write_passport
 
 from apa_deploy.errors import InputError
 from apa_deploy.serving.classification import best_classes
+from apa_deploy.serving.datatypes import by_name
 from apa_deploy.serving.errors import RequestError
 from apa_deploy.serving.layout import scan
-from apa_deploy.serving.model import load_model
+from apa_deploy.serving.model import _sample_shape, load_model
 from apa_deploy.serving.model_config import ModelConfig
 from apa_deploy.serving.request import WantedOutput
-from apa_deploy.serving.signature import signature_from_onnx
+from apa_deploy.serving.signature import Signature, TensorSpec, signature_from_onnx
+from apa_deploy.serving.warmup import sample
 
 
 def loaded(source, **settings):
@@ -158,3 +160,14 @@ def test_classes_with_labels_and_more_than_there_are():
     scores = np.array([[0.25, 0.75]], np.float32)
     got = best_classes(scores, 9, ["cat", "dog"], batched=True)
     assert got.tolist() == [["0.750000:1:dog", "0.250000:0:cat"]]
+
+
+@pytest.mark.parametrize(("layout", "shape"), [("nhwc", (-1, -1, 3)), ("nchw", (3, -1, -1))])
+def test_open_sizes_of_pixels_are_warmed_up_in_their_layout(layout, shape, tmp_path):
+    path = small_model(tmp_path / "m.onnx")
+    passport = write_passport(path)
+    passport.input_shape, passport.options["pixels"] = (3, 32, 48), {"layout": layout}
+    image = {"nhwc": (32, 48, 3), "nchw": (3, 32, 48)}[layout]
+    assert _sample_shape(passport) == image
+    (row,) = sample(Signature((TensorSpec("input", by_name("UINT8"), shape),), (), 4), 1, image).values()
+    assert row.shape == (1, *image)
