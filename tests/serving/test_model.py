@@ -162,7 +162,7 @@ def test_classes_with_labels_and_more_than_there_are():
     assert got.tolist() == [["0.750000:1:dog", "0.250000:0:cat"]]
 
 
-@pytest.mark.parametrize(("layout", "shape"), [("nhwc", (-1, -1, 3)), ("nchw", (3, -1, -1))])
+@pytest.mark.parametrize(("layout", "shape"), [("nhwc", (-1, -1, -1, 3)), ("nchw", (-1, 3, -1, -1))])
 def test_open_sizes_of_pixels_are_warmed_up_in_their_layout(layout, shape, tmp_path):
     path = small_model(tmp_path / "m.onnx")
     passport = write_passport(path)
