@@ -29,7 +29,7 @@ from .agreement import check_agreement
 from .blocking import blocking, optimised
 
 _VARIABLE = "APA_LAYOUT"
-_FORM = 1  # counts up with every change of what a prepared model looks like
+_FORM = 2  # counts up with every change of what a prepared model looks like
 _LARGEST = (1 << 31) - (1 << 24)  # bytes; a protobuf ends at 2 GiB
 
 

@@ -33,8 +33,8 @@ struct Avx2 {
   static APA_HOST_DEVICE V min(V a, V b) { return _mm256_min_ps(a, b); }
   static APA_HOST_DEVICE V max(V a, V b) { return _mm256_max_ps(a, b); }
   static APA_HOST_DEVICE V flipped(V a, V signs) { return _mm256_xor_ps(a, signs); }
-  static APA_HOST_DEVICE bool any_below(V a, V b) {
-    return _mm256_movemask_ps(_mm256_cmp_ps(a, b, _CMP_LT_OQ)) != 0;
+  static APA_HOST_DEVICE unsigned below(V a, V b) {
+    return static_cast<unsigned>(_mm256_movemask_ps(_mm256_cmp_ps(a, b, _CMP_LT_OQ)));
   }
 
   static APA_HOST_DEVICE V load_as(float, const void* at) { return load(at); }
@@ -62,7 +62,8 @@ struct Avx2 {
     _mm_storeu_si128(static_cast<__m128i*>(at), packed);
   }
 
-  // y * 2^v for -252 < v <= 0, as VectorMath::times_exp2_of_product: one rounding, subnormal or not.
+  // y * 2^v for -252 < v <= 0, as VectorMath::times_exp2_of_product: one rounding, subnormal or not. Below 2^-176
+  // every y in reach gives 0; a factor of 0 says so at once, where a product that underflows is slow.
   static APA_HOST_DEVICE V times_exp2(V y, V v) {
     const V rounder = all(VectorMath::kRounder);
     const V shifted = _mm256_add_ps(v, rounder);
@@ -71,7 +72,9 @@ struct Avx2 {
     const __m256i rounder_bits = _mm256_set1_epi32(VectorMath::kRounderBits);
     const __m256i power = _mm256_sub_epi32(_mm256_castps_si256(shifted), rounder_bits);
     const __m256i last = _mm256_max_epi32(power, _mm256_set1_epi32(-125));
-    return mul(mul(y, power_of_two(_mm256_sub_epi32(power, last))), mul(q, power_of_two(last)));
+    const __m256i counts = _mm256_cmpgt_epi32(power, _mm256_set1_epi32(-177));
+    const V factor = _mm256_and_ps(power_of_two(last), _mm256_castsi256_ps(counts));
+    return mul(mul(y, power_of_two(_mm256_sub_epi32(power, last))), mul(q, factor));
   }
   static APA_HOST_DEVICE V power_of_two(__m256i exponent) {
     return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_add_epi32(exponent, _mm256_set1_epi32(127)), 23));

@@ -34,7 +34,7 @@ struct Avx512 {
   static APA_HOST_DEVICE V min(V a, V b) { return _mm512_min_ps(a, b); }
   static APA_HOST_DEVICE V max(V a, V b) { return _mm512_max_ps(a, b); }
   static APA_HOST_DEVICE V flipped(V a, V signs) { return _mm512_xor_ps(a, signs); }
-  static APA_HOST_DEVICE bool any_below(V a, V b) { return _mm512_cmp_ps_mask(a, b, _CMP_LT_OQ) != 0; }
+  static APA_HOST_DEVICE unsigned below(V a, V b) { return _mm512_cmp_ps_mask(a, b, _CMP_LT_OQ); }
 
   static APA_HOST_DEVICE V load_as(float, const void* at) { return load(at); }
   static APA_HOST_DEVICE V load_as(Half, const void* at) {

@@ -17,7 +17,7 @@ constexpr double kLn2 = 0.69314718055994530942;
 constexpr int kHighestDegree = 7;
 
 // Where the table may end, in nats of -ln APA. Above the gate the rest of the curve is 1 to half a last place.
-// Below: Pw ends where the exact kernel is to take over; Acc where y * 2^v is 0 for |y| <= 2^26.
+// Below: Pw ends where the exact kernel is to take over; Acc a little below where y * 2^v is 0 for |y| <= 2^26.
 struct Ends {
   double top, bottom;
 };
@@ -25,7 +25,7 @@ struct Ends {
 Ends ends(Element element, Mode mode) {
   const double top = element == Element::Float16 ? 0x1p-14 : element == Element::Bfloat16 ? 0x1p-11 : 0x1p-26;
   if (mode == Mode::Pw) return {top, 24 * kLn2};
-  return {top, (element == Element::Float16 ? 25 + 17 : element == Element::Bfloat16 ? 134 + 26 : 150 + 26) * kLn2};
+  return {top, (element == Element::Float16 ? 25 + 17 : element == Element::Bfloat16 ? 134 + 26 : 150 + 28) * kLn2};
 }
 
 constexpr double kFarthest = 0x1p26;

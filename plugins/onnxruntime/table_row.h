@@ -3,28 +3,53 @@
 namespace apa {
 namespace {
 
-// The exact kernel's answer in the lanes beyond the table's edge: rare, so scalar and out of line.
-template <class Simd, Kind kKind>
-__attribute__((noinline, cold)) typename Simd::V beyond_edge(typename Simd::V z, typename Simd::V found,
-                                                             const Table& t) {
-  alignas(64) float in[Simd::kWidth], kept[Simd::kWidth], out[Simd::kWidth];
-  Simd::store(in, z);
-  Simd::store(kept, found);
-  exact_row(kKind, in, out, Simd::kWidth, t.exact);
-  for (int i = 0; i < Simd::kWidth; i++)
-    if (as_float(as_bits(in[i]) ^ t.flip) < t.edge) kept[i] = out[i];
-  return Simd::load(kept);
-}
+APA_HOST_DEVICE void store_one(float* at, float y) { *at = y; }
+APA_HOST_DEVICE void store_one(Half* at, float y) { *at = narrowed_half(y); }
+APA_HOST_DEVICE void store_one(Bfloat16* at, float y) { *at = narrowed_bfloat16(y); }
+
+// Elements beyond the table's edge. They are gathered, so that the exact kernel answers many at once and none
+// that the table has answered: a layer whose input is wide must not cost more than without a table.
+template <class Simd, Kind kKind, class T>
+class Beyond {
+ public:
+  Beyond(const Table& t, T* y) : table_(t), y_(y) {}
+
+  // `lanes`: a bit for each lane of z that lies beyond; z belongs to elements first, first+1 ...
+  __attribute__((noinline)) void add(typename Simd::V z, unsigned lanes, size_t first) {
+    alignas(64) float values[Simd::kWidth];
+    Simd::store(values, z);
+    for (; lanes != 0; lanes &= lanes - 1) {
+      const unsigned lane = static_cast<unsigned>(__builtin_ctz(lanes));
+      z_[count_] = values[lane];
+      at_[count_++] = first + lane;
+    }
+    if (count_ > kRoom - Simd::kWidth) answer();
+  }
+
+  void answer() {
+    float out[kRoom];
+    exact_row(kKind, z_, out, count_, table_.exact);
+    for (size_t i = 0; i < count_; i++) store_one(y_ + at_[i], out[i]);
+    count_ = 0;
+  }
+
+ private:
+  static constexpr size_t kRoom = 256;
+  const Table& table_;
+  T* const y_;
+  size_t count_ = 0;
+  float z_[kRoom];
+  size_t at_[kRoom];
+};
 
 template <class Simd, int kDegree, Mode kMode, Kind kKind>
 struct Evaluation {
   using V = typename Simd::V;
-  const Table& t;
   const typename Simd::template Lookup<kDegree> lookup;
   const V scale, shift, low, high, edge, flip;
 
-  explicit Evaluation(const Table& table)
-      : t(table), lookup(table), scale(Simd::all(t.scale)), shift(Simd::all(t.shift)), low(Simd::all(t.low)),
+  explicit Evaluation(const Table& t)
+      : lookup(t), scale(Simd::all(t.scale)), shift(Simd::all(t.shift)), low(Simd::all(t.low)),
         high(Simd::all(t.high)), edge(Simd::all(t.edge)), flip(Simd::all(as_float(t.flip))) {}
 
   // The operand order of min and max lets NaN through.
@@ -34,27 +59,33 @@ struct Evaluation {
     const V f = Simd::fms(bounded, scale, Simd::sub(shifted, shift));
     const V q = lookup(shifted, f);
     const V y = kKind == Kind::Gate ? Simd::all(1.0f) : z;
-    const V found = kMode == Mode::Pw ? (kKind == Kind::Gate ? q : Simd::mul(y, q)) : Simd::times_exp2(y, q);
-    if (__builtin_expect(Simd::any_below(Simd::flipped(z, flip), edge), 0))
-      return beyond_edge<Simd, kKind>(z, found, t);
-    return found;
+    return kMode == Mode::Pw ? (kKind == Kind::Gate ? q : Simd::mul(y, q)) : Simd::times_exp2(y, q);
   }
+  APA_HOST_DEVICE unsigned beyond(V z) const { return Simd::below(Simd::flipped(z, flip), edge); }
 };
 
 template <class Simd, int kDegree, Mode kMode, Kind kKind, class T>
 void table_row(const void* from, void* to, size_t n, const Table& table) {
   const Evaluation<Simd, kDegree, kMode, kKind> evaluate(table);
-  const char* x = static_cast<const char*>(from);
-  char* y = static_cast<char*>(to);
-  constexpr size_t kStep = Simd::kWidth * sizeof(T);
-  size_t bytes = n * sizeof(T);
-  for (; bytes >= kStep; bytes -= kStep, x += kStep, y += kStep)
-    Simd::store_as(T{}, y, evaluate(Simd::load_as(T{}, x)));
-  if (bytes == 0) return;
-  alignas(64) char rest[kStep] = {};
-  std::memcpy(rest, x, bytes);
-  Simd::store_as(T{}, rest, evaluate(Simd::load_as(T{}, rest)));
-  std::memcpy(y, rest, bytes);
+  const T* x = static_cast<const T*>(from);
+  T* y = static_cast<T*>(to);
+  Beyond<Simd, kKind, T> others(table, y);
+  constexpr size_t kWidth = Simd::kWidth;
+  size_t i = 0;
+  for (; i + kWidth <= n; i += kWidth) {
+    const typename Simd::V z = Simd::load_as(T{}, x + i);
+    Simd::store_as(T{}, y + i, evaluate(z));
+    if (const unsigned lanes = evaluate.beyond(z); __builtin_expect(lanes != 0, 0)) others.add(z, lanes, i);
+  }
+  if (i < n) {
+    alignas(64) T rest[kWidth] = {};
+    std::memcpy(rest, x + i, (n - i) * sizeof(T));
+    const typename Simd::V z = Simd::load_as(T{}, rest);
+    Simd::store_as(T{}, rest, evaluate(z));
+    std::memcpy(y + i, rest, (n - i) * sizeof(T));
+    others.add(z, evaluate.beyond(z) & ((1u << (n - i)) - 1), i);
+  }
+  others.answer();
 }
 
 template <class Simd, int kDegree, class T, Mode kMode, Kind kKind>

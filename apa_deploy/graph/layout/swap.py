@@ -48,16 +48,17 @@ def swapped(model: onnx.ModelProto, plan: Plan, block: int) -> int:
 
 
 def _name_sizes(graph: onnx.GraphProto, nodes: list[onnx.NodeProto]) -> None:
-    """Say that maps have one height and width before and after our operators: else none runs in place."""
+    """Say that maps have one shape before and after our operators: else none runs in place."""
     del graph.value_info[:]
-    sizes: dict[str, tuple[str, str]] = {}
+    shapes: dict[str, tuple[str | int, ...]] = {}
     for node in nodes:
         source, target = node.input[0], node.output[0]
-        size = sizes.get(source, (f"{source}/height", f"{source}/width"))
-        for name in {source, target} - set(sizes):
-            shape = (None, 2 if node.op_type == "ChannelPool" and name == target else None, *size)
-            graph.value_info.append(helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, shape))
-            sizes[name] = size
+        shape = shapes.get(source, tuple(f"{source}/{axis}" for axis in ("batch", "channels", "height", "width")))
+        after = (shape[0], 2, *shape[2:]) if node.op_type == "ChannelPool" else shape
+        for name, own in ((source, shape), (target, after)):
+            if name not in shapes:
+                graph.value_info.append(helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, own))
+                shapes[name] = own
 
 
 def _number(node: onnx.NodeProto) -> int | None:
