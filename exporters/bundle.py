@@ -22,14 +22,15 @@ import torch
 from apa_deploy.errors import InputError
 from apa_deploy.model import Model
 from apa_deploy.native import LibraryError, trt_plugin_library, trt_plugin_sources
-from apa_deploy.parity.inputs import INPUT, Feed, seeded_feeds, user_feeds
+from apa_deploy.parity.inputs import INPUT, Feed, seeded_feeds
 from apa_deploy.parity.recorded import check_recorded
 from apa_deploy.parity.runners import TorchRunner
 from apa_deploy.passport import Passport, dump, passport_path
 from apa_deploy.progress import notice, step
 
 from .canonical import Canonical
-from .onnx import OnnxOptions, export_onnx, traced_for
+from .from_onnx import batches_of
+from .onnx import OnnxOptions, export_onnx, feeds_of, traced_for
 from .target import golden
 from .target.checksums import write_sums
 from .target.recipe import DECOMPOSED, FLOAT32, INPUTS, PLUGIN, TRUTH, Limit, Recipe, write_recipe
@@ -49,9 +50,10 @@ def write_bundle(folder: Path, engine: str, model: Model, options: TrtOptions) -
         ParityError: an ONNX file is not right.
         LibraryError: the plugin was asked for, and is not built here.
     """
+    options = replace(options, batches=batches_of(model, options.batches))
     with step("Tracing the network"):
         traced = traced_for(model, _graph(options, DECOMPOSED))
-    shapes = profile(options, model.input)
+    shapes = profile(options, model.input, _feeds(model, options)[0])
     check_dynamic(shapes, traced.proto)
     models = _models(options, bool(traced.replacements.found))
     passport = _write_models(folder, model, models, traced, options)
@@ -150,17 +152,18 @@ def _write_golden(folder: Path, model: Model, passport: Passport, options: TrtOp
 
 
 def _feeds(model: Model, options: TrtOptions) -> list[Feed]:
-    if not options.graph.inputs:
-        usual = replace(model.input, image=options.images[1]) if options.images else model.input
-        return seeded_feeds(INPUT, usual, options.batches[1])
-    (feed,) = user_feeds(options.graph.inputs, INPUT, model.input)
-    return [{name: np.resize(array, (options.batches[1], *array.shape[1:])) for name, array in feed.items()}]
+    """The user's inputs, or seeded ones, at the usual batch and size."""
+    batch = options.batches[1]
+    if options.images and not options.graph.inputs:
+        return seeded_feeds(INPUT, replace(model.input, image=options.images[1]), batch)
+    feeds, _ = feeds_of(model, batch, options.graph.inputs)
+    return [{name: np.resize(array, (batch, *array.shape[1:])) for name, array in feed.items()} for feed in feeds]
 
 
 def _as_given(feed: Feed, options: TrtOptions) -> Feed:
     """In the type that the engine takes."""
-    half = options.graph.half_io and feed[INPUT].dtype == np.float32
-    return {name: array.astype(np.float16) if half else array for name, array in feed.items()}
+    half = options.graph.half_io
+    return {k: v.astype(np.float16) if half and v.dtype == np.float32 else v for k, v in feed.items()}
 
 
 def outputs_of(model: Model, feeds: list[Feed], names: list[str], dtype: torch.dtype) -> list[Feed]:

@@ -131,7 +131,7 @@ def _export(options: argparse.Namespace) -> int:
     if options.json:
         print(dump(passport), end="")
     else:
-        summarise(passport, output)
+        summarise(passport, options.bundle or output)
         _say_speed_up(model, output, options)
     return 0
 

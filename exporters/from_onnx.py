@@ -31,6 +31,7 @@ from apa_deploy.replace import Found, Replacements
 from .canonical import Canonical, TraceOptions, lowest_ir_version
 
 _FLOOR = "in the graph"
+BATCHES = (1, 8, 32)  # an engine's, where nothing else is said
 _BATCH = 2  # of open batch dimensions, for verification
 _PROVENANCE = "apa."
 # The speed-up is a hint, not a benchmark: the median of so many turns each, small networks taking more.
@@ -98,6 +99,15 @@ def fixed_batch(model: Model) -> int | None:
         return None
     dims = model.module.inputs[0].type.tensor_type.shape.dim
     return (dims[0].dim_value or None) if dims else None
+
+
+def batches_of(model: Model, wanted: tuple[int, int, int]) -> tuple[int, int, int]:
+    """An engine's batches, where the usual are `wanted`: a file of a fixed batch says it itself.
+
+    A contradiction to what the user chose is refused when the graph is made.
+    """
+    fixed = fixed_batch(model)
+    return (fixed, fixed, fixed) if fixed and wanted == BATCHES else wanted
 
 
 def feeds_from_onnx(model: Model, batch: int | None, inputs: Path | None) -> tuple[list[Feed], str]:

@@ -18,14 +18,13 @@ from apa_deploy.progress import notice, step
 from apa_deploy.runtimes.cuda_driver import device_count
 
 from .build_progress import shown
-from .from_onnx import fixed_batch
+from .from_onnx import BATCHES, batches_of
 from .onnx import OnnxOptions, export_onnx, feeds_of
 from .rtx_limits import DISTRIBUTION, capability_names, check_graph, check_options
 from .rtx_outputs import executed
 from .rtx_process import Built, Job, build_in_child
 
 FORMAT = "trt-rtx"
-BATCHES = (1, 8, 32)
 
 
 @dataclass(frozen=True)
@@ -51,7 +50,7 @@ def export_rtx(model: Model, out: Path, options: RtxOptions) -> Passport:
         ParityError: the ONNX file, or the engine where it can run, is not right.
         EngineError: the builder refused or died.
     """
-    options = replace(options, batches=_batches(model, options.batches))
+    options = replace(options, batches=batches_of(model, options.batches))
     check_options(options.batches, options.capabilities, options.strip_weights, options.graph.precision)
     spec = model.input
     least, _, largest = options.batches
@@ -76,12 +75,6 @@ def export_rtx(model: Model, out: Path, options: RtxOptions) -> Passport:
         _record(passport, source, engine, built, options)
         passport_path(engine).write_text(dump(passport), encoding="utf-8")
     return passport
-
-
-def _batches(model: Model, wanted: tuple[int, int, int]) -> tuple[int, int, int]:
-    """A file of a fixed batch says it itself; a contradiction is refused when the graph is made."""
-    fixed = fixed_batch(model)
-    return (fixed, fixed, fixed) if fixed and wanted == BATCHES else wanted
 
 
 def _other_shapes(model: Model, options: OnnxOptions) -> dict[str, tuple[int, ...]]:

@@ -10,14 +10,14 @@ import onnx
 
 from apa_deploy.errors import InputError
 from apa_deploy.model import InputSpec, Shape
-from apa_deploy.parity.inputs import INPUT
+from apa_deploy.parity.inputs import INPUT, Feed
 
+from .from_onnx import BATCHES
 from .onnx import OnnxOptions
 from .target.recipe import DECOMPOSED, PLUGIN
 
 AUTO = "auto"
 ACTIVATIONS = (AUTO, PLUGIN, DECOMPOSED)
-BATCHES = (1, 8, 32)
 LEVELS = ("AMPERE_PLUS", "SAME_COMPUTE_CAPABILITY")
 
 
@@ -71,11 +71,12 @@ def _check_rising(option: str, given: Sequence[object], axes: Sequence[tuple[int
         raise InputError(f"{option} {said}", "1 <= MIN <= OPT <= MAX on every axis", "Give them in this order.")
 
 
-def profile(options: TrtOptions, spec: InputSpec) -> dict[str, list[list[int]]]:
-    """The optimization profile: least, usual and largest shape of the input."""
-    images = options.images or (spec.image,) * 3
-    samples = (InputSpec(image, spec.channels_last).shape for image in images)
-    return {INPUT: [[batch, *sample] for batch, sample in zip(options.batches, samples, strict=True)]}
+def profile(options: TrtOptions, spec: InputSpec, feed: Feed) -> dict[str, list[list[int]]]:
+    """The optimization profile: least, usual and largest shape of each input of `feed`; `spec`: of an image."""
+    if options.images:
+        samples = [InputSpec(image, spec.channels_last).shape for image in options.images]
+        return {INPUT: [[batch, *sample] for batch, sample in zip(options.batches, samples, strict=True)]}
+    return {name: [[batch, *array.shape[1:]] for batch in options.batches] for name, array in feed.items()}
 
 
 def check_dynamic(shapes: dict[str, list[list[int]]], model: onnx.ModelProto) -> None:

@@ -17,7 +17,7 @@ import pytest
 import torch
 
 from apa_deploy.errors import InputError
-from apa_deploy.model import Metadata, Model
+from apa_deploy.model import Metadata, Model, load
 from apa_deploy.native import LibraryError, trt_plugin_library
 from apa_deploy.parity.report import ParityError
 from apa_deploy.passport import EngineBuild, file_record, read_passport
@@ -35,6 +35,7 @@ from tests.exporters.trt_bundles import OPTIONS, RUNS, Ran, changed, digits
 from tests.networks import tiny_net
 from tests.standin.machine import MAJORS
 
+CORPUS = Path(__file__).parents[1] / "graph" / "corpus" / "files"
 pytestmark = [
     pytest.mark.xdist_group("standin"),
     pytest.mark.skipif(device_count() > 0, reason="a real GPU would answer in the stand-in's place"),
@@ -288,12 +289,12 @@ def test_options_that_make_no_sense(options, saw):
 def test_profile_has_shapes_of_images_too():
     images = ((3, 8, 8), (3, 16, 16), (3, 32, 16))
     wanted = {"input": [[1, 3, 8, 8], [8, 3, 16, 16], [32, 3, 32, 16]]}
-    assert profile(TrtOptions(images=images), digits().input) == wanted
+    assert profile(TrtOptions(images=images), digits().input, {}) == wanted
 
 
 def test_shapes_that_the_network_fixes_are_refused(bundle):
     model = onnx.load(bundle / "model.onnx")
-    shapes = profile(TrtOptions(images=((3, 8, 8), (3, 16, 16), (3, 32, 16))), digits().input)
+    shapes = profile(TrtOptions(images=((3, 8, 8), (3, 16, 16), (3, 32, 16))), digits().input, {})
     check_dynamic(shapes, model)
     model.graph.input[0].type.tensor_type.shape.dim[2].dim_value = 16
     with pytest.raises(InputError, match=r"axis 2 of input from 8 to 32; wanted 16"):
@@ -311,6 +312,22 @@ def test_bundle_of_images_of_many_sizes_without_learned_activations(tmp_path):
     assert recipe.plugin is None
     with np.load(tmp_path / "b/golden/inputs.npz") as inputs:
         assert {array.shape for array in inputs.values()} == {(2, 3, 12, 12)}
+
+
+def test_somebodys_onnx_becomes_an_engine(machine, tmp_path):
+    """Inputs and outputs of other names, activations recognised in the graph."""
+    model = load(CORPUS / "torch-2.1.2-torchscript-17.onnx")
+    options = TrtOptions(OnnxOptions(), batches=(1, 2, 4), runs=RUNS)
+    recipe, passport = export_bundle(model, tmp_path / "b", "model.engine", options)
+    assert list(recipe.shapes) == passport_inputs(passport) != ["input"]
+    ran = Ran(tmp_path / "b", tmp_path / "out", machine, 10)
+    assert ran.code == 0, ran.error
+    made = read_passport(tmp_path / "out/model.engine.passport.json")
+    assert made.parity.passed and made.activations
+
+
+def passport_inputs(passport):
+    return [tensor.name for tensor in passport.input_tensors]
 
 
 def test_bundle_replaces_no_other_folder(tmp_path):
