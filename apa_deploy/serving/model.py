@@ -9,7 +9,6 @@ import onnx
 
 from ..errors import InputError
 from ..graph.values import external_files
-from ..model import InputSpec
 from ..passport import Passport
 from ..runtimes.providers import Wanted
 from ..runtimes.session import ENGINE_SUFFIXES, Session
@@ -132,8 +131,9 @@ def _warmed(session: Session, signature: Signature, passport: Passport | None) -
 
 
 def _sample_shape(passport: Passport) -> tuple[int, ...]:
+    shape = tuple(passport.input_shape)
     pixels = passport.options.get("pixels") or {}
-    return InputSpec(tuple(passport.input_shape), pixels.get("layout") == "nhwc").shape
+    return (*shape[1:], shape[0]) if pixels.get("layout") == "nhwc" else shape
 
 
 def _check_unchanged(artifact: Artifact) -> None:

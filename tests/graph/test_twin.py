@@ -1,5 +1,7 @@
 """The twin with plain activations: right values, from either form, and nothing of the old ones left."""
 
+import json
+
 import numpy as np
 import onnx
 import onnxruntime
@@ -12,7 +14,11 @@ from apa_deploy.graph.functions import with_functions
 from apa_deploy.graph.node import Parameters, make_node
 from apa_deploy.graph.twin import PLAIN, twin
 
-FACTS = '{"unit": {"kind": "AGLU"}, "gate": {"kind": "APA"}}'
+UNIT, GATE = Parameters((0.5, 1.5, 0.1), (1.0, 0.9, 1.1)), Parameters((0.8,), (-0.5,))
+FACTS = {
+    path: {"kind": kind, "lambda": parameters.lambda_, "kappa": parameters.kappa}
+    for path, kind, parameters in (("unit", "AGLU", UNIT), ("gate", "APA", GATE))
+}
 PLAIN_UNIT = {"relu": lambda z: np.maximum(z, 0), "silu": lambda z: z / (1 + np.exp(-z))}
 
 
@@ -20,14 +26,14 @@ def network(element=TensorProto.FLOAT):
     """x -> unit -> gate, with a doubling between them; lambdas per channel."""
     ends = [helper.make_tensor_value_info(name, element, ["n", 3]) for name in ("x", "y")]
     nodes = [
-        make_node("AGLU", "x", "u", Parameters((0.5, 1.5, 0.1), (1.0, 0.9, 1.1)), "unit"),
+        make_node("AGLU", "x", "u", UNIT, "unit"),
         helper.make_node("Add", ["u", "u"], ["v"]),
-        make_node("APA", "v", "y", Parameters((0.8,), (-0.5,)), "gate"),
+        make_node("APA", "v", "y", GATE, "gate"),
     ]
     graph = helper.make_graph(nodes, "network", ends[:1], ends[1:])
     domains = [helper.make_opsetid("", 18), helper.make_opsetid("com.apa", 1)]
     model = helper.make_model(graph, opset_imports=domains, ir_version=8)
-    model.metadata_props.add(key="apa.activations", value=FACTS)
+    model.metadata_props.add(key="apa.activations", value=json.dumps(FACTS))
     return model
 
 

@@ -1,5 +1,8 @@
 """A model's signature, configuration and warm-up."""
 
+import subprocess
+import sys
+
 import numpy as np
 import onnx
 import pytest
@@ -171,3 +174,9 @@ def test_open_sizes_of_pixels_are_warmed_up_in_their_layout(layout, shape, tmp_p
     assert _sample_shape(passport) == image
     (row,) = sample(Signature((TensorSpec("input", by_name("UINT8"), shape),), (), 4), 1, image).values()
     assert row.shape == (1, *image)
+
+
+def test_serving_wants_no_torch():
+    """The image of docker/Dockerfile.cpu holds none."""
+    code = "import sys; sys.modules['torch'] = None; import apa_deploy.cli.serve, apa_deploy.serving.lifecycle"
+    subprocess.run([sys.executable, "-c", code], check=True)
