@@ -1,15 +1,6 @@
 // The formula itself, vectorised by the compiler for three generations of x86-64, chosen as the library loads.
+#include "clones.h"
 #include "kernels.h"
-
-// A test builds this file once for each instruction set and defines APA_CLONES empty; so do the
-// sanitizers, which cannot run before an ifunc is resolved.
-#ifndef APA_CLONES
-#if defined(__x86_64__) && defined(__GLIBC__) && defined(__GNUC__) && !defined(__clang__)
-#define APA_CLONES __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
-#else
-#define APA_CLONES
-#endif
-#endif
 
 namespace apa {
 namespace {
