@@ -2,9 +2,10 @@
 
     python benchmarks/cpu.py [twins | runtimes | batches | parts | detector ...] [--rounds 15] [--json]
 
-Each configuration is a process of its own; they take turns, one inference each, so that whatever else the machine
-does meets all of them. A ratio is the median of the ratios within a round, its spread their tenth and ninetieth
-percentile. Memory is what is resident after loading and warming up.
+Each configuration is a process of its own; they take turns, so that whatever else the machine does meets all of
+them. A turn is an inference that fetches the weights back into the caches and one that is timed. A ratio is the
+median of the ratios within a round, its spread their tenth and ninetieth percentile. Memory is what is resident after
+loading and warming up.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from apa_deploy.progress import step
 sys.path.insert(0, str(Path(__file__).parent))
 from cpu_networks import DETECTOR_SHAPE, LAST, PARTS, SHAPE, add_detector, write_all
 
+MOST_ROUNDS = 8  # times --rounds, at batch 1: short runs are noisier
 REST = 0.02  # seconds between two runs, in which the threads of the first stop spinning
 WORKER = Path(__file__).with_name("cpu_worker.py")
 
@@ -161,7 +163,7 @@ def measured(rows: Sequence[Row], folder: Path, rounds: int) -> list[dict[str, o
         configs = list(dict.fromkeys(config for row in group for config in (row.ours, row.other)))
         with step(", ".join(row.what for row in group)), workers(configs, folder) as running:
             samples: dict[Config, list[float]] = {config: [] for config in configs}
-            for _ in range(rounds):
+            for _ in range(rounds * max(1, MOST_ROUNDS // configs[0].batch)):
                 for config, worker in running.items():
                     time.sleep(REST)
                     samples[config].append(worker.run())
@@ -210,7 +212,7 @@ def environment() -> dict[str, str]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("tables", nargs="*", metavar="TABLE", help=f"{', '.join(TABLES)}; default: all")
-    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--rounds", type=int, default=12, help="at batch 8 and above; 12")
     parser.add_argument("--folder", type=Path, help="where the models lie or are written; default: a temporary one")
     parser.add_argument("--detector", type=Path, help="YOLOv8n from apa-export --format onnx-custom")
     parser.add_argument("--json", action="store_true")

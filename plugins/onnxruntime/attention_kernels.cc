@@ -8,18 +8,29 @@
 namespace apa {
 namespace {
 
-// Whether plane and residual are there is decided outside the loop, and lanes are a constant, so that the
-// compiler makes one vector of a block.
+// One vector a block of channels: left to itself the compiler gathers single lanes. Whatever the processor, this
+// becomes as many of its registers as it takes.
+template <size_t kLanes>
+struct Block {
+  typedef float V __attribute__((vector_size(kLanes * sizeof(float)), aligned(sizeof(float)), may_alias));
+};
+template <>
+struct Block<1> {
+  typedef float V;
+};
+
+// Whether plane and residual are there is decided outside the loop.
 template <size_t kLanes, bool kPlane, bool kResidual>
 inline __attribute__((always_inline)) void scale_lanes(const Scaling& s) {
+  using V = typename Block<kLanes>::V;
+  const V gate = *reinterpret_cast<const V*>(s.gate);
+  const V* x = reinterpret_cast<const V*>(s.x);
+  const V* residual = reinterpret_cast<const V*>(s.residual);
+  V* y = reinterpret_cast<V*>(s.y);
 #pragma GCC ivdep
   for (size_t p = 0; p < s.positions; p++) {
-    const float plane = kPlane ? s.plane[p] : 1.0f;
-    for (size_t i = 0; i < kLanes; i++) {
-      const size_t at = p * kLanes + i;
-      const float scaled = s.x[at] * (s.gate[i] * plane);
-      s.y[at] = kResidual ? scaled + s.residual[at] : scaled;
-    }
+    const V scaled = x[p] * (kPlane ? gate * s.plane[p] : gate);
+    y[p] = kResidual ? scaled + residual[p] : scaled;
   }
 }
 
@@ -38,13 +49,17 @@ APA_CLONES void scale_1(const Scaling& s) { scale_variant<1>(s); }
 template <size_t kLanes>
 inline __attribute__((always_inline)) void gather_lanes(const float* x, const float* gate, size_t positions,
                                                         float* largest, float* sum) {
-  for (size_t p = 0; p < positions; p++)
-    for (size_t i = 0; i < kLanes; i++) {
-      const size_t at = p * kLanes + i;
-      const float value = x[at] * gate[i];
-      largest[at] = largest[at] < value ? value : largest[at];
-      sum[at] += value;
-    }
+  using V = typename Block<kLanes>::V;
+  const V factor = *reinterpret_cast<const V*>(gate);
+  const V* from = reinterpret_cast<const V*>(x);
+  V* most = reinterpret_cast<V*>(largest);
+  V* total = reinterpret_cast<V*>(sum);
+#pragma GCC ivdep
+  for (size_t p = 0; p < positions; p++) {
+    const V value = from[p] * factor;
+    most[p] = most[p] < value ? value : most[p];
+    total[p] += value;
+  }
 }
 
 APA_CLONES void gather(const float* x, const float* gate, size_t positions, size_t lanes, float* largest, float* sum) {

@@ -7,9 +7,9 @@
 namespace apa {
 namespace {
 
-// Beyond a Pw table's edge a vector costs what several cost elsewhere. Activations behind a batch norm are
-// rarely so far below; where the edge would come earlier, Acc is the better bargain.
-constexpr double kLatestEdge = -4, kLatestEdgeIfWanted = -1;
+// A vector that reaches beyond a Pw table's edge costs what three cost elsewhere. Behind a batch norm one element
+// in thirty-five lies below -1.9; where the edge would come earlier, Acc is the better bargain.
+constexpr double kLatestEdge = -1.9, kLatestEdgeIfWanted = -1;
 
 Instructions of_processor() {
 #if defined(__x86_64__) && defined(__GNUC__)
@@ -55,13 +55,17 @@ Row::Row(double lambda, double kappa, Kind kind, Element element, const Choice& 
     : kind_(kind), exact_(coefficients<float>(lambda, kappa)) {
   const TableKernels* kernels = table_kernels(choice.instructions, element);
   if (!kernels || choice.wanted == Wanted::Exact) return;
-  auto table = std::make_shared<Table>();
+  struct Tables {
+    Table pw, acc;
+  };
+  const auto tables = std::make_shared<Tables>();
+  tables->pw.tail = &tables->acc;
   const double latest = choice.wanted == Wanted::Pw ? kLatestEdgeIfWanted : kLatestEdge;
-  const bool pw = choice.wanted != Wanted::Acc && fit(*table, *kernels, element, Mode::Pw, lambda, kappa, latest);
-  if (!pw && !fit(*table, *kernels, element, Mode::Acc, lambda, kappa, latest)) return;
-  real_ = kernels->of(table->mode, kind, false);
-  element_ = kernels->of(table->mode, kind, true);
-  table_ = std::move(table);
+  if (!fit(tables->acc, *kernels, element, Mode::Acc, lambda, kappa, latest)) return;
+  const bool pw = choice.wanted != Wanted::Acc && fit(tables->pw, *kernels, element, Mode::Pw, lambda, kappa, latest);
+  table_ = std::shared_ptr<const Table>(tables, pw ? &tables->pw : &tables->acc);
+  real_ = kernels->of(table_->mode, kind, false);
+  element_ = kernels->of(table_->mode, kind, true);
 }
 
 }  // namespace apa

@@ -4,8 +4,9 @@
 //     Pw     the table holds APA(z) itself; taken only where `fitted` has seen it within the contract
 //     Acc    the table holds log2 APA(z), and 2^x follows; within the contract for every lambda it is made for
 //
-// z falls into segment round(z*scale) + offset, and lies at f in [-1/2, 1/2] of it. Where the table ends while
-// the gate has not, the exact kernel answers: what comes out keeps the contract of apa/math.h for every z.
+// z falls into segment round(z*scale) + offset, and lies at f in [-1/2, 1/2] of it. Where a table ends while the
+// gate has not, Pw asks an Acc table, and that the exact kernel: what comes out keeps the contract of apa/math.h
+// for every z.
 #ifndef APA_TABLE_H
 #define APA_TABLE_H
 
@@ -19,16 +20,17 @@ enum class Mode { Pw, Acc };
 enum class Instructions { None, Avx2, Avx512 };
 
 struct alignas(64) Table {
-  static constexpr int kRoom = 1024;  // floats: 256 segments of a cubic, 4 KiB
+  static constexpr int kRoom = 2048;  // floats: 512 segments of a cubic, 8 KiB
   float values[kRoom];
   float scale;         // segments a unit of z; negative where kappa is
   float shift;         // 1.5 * 2^23 + offset: adding it rounds to a segment, found in the low bits
   float low, high;     // z is bounded to these
-  float edge;          // the exact kernel answers where z < edge, or -z < edge for kappa < 0
+  float edge;          // another answers where z < edge, or -z < edge for kappa < 0
   uint32_t flip;       // the sign bit for kappa < 0
   uint32_t mask;       // segments - 1
   Mode mode;
   Coefficients<float> exact;
+  const Table* tail = nullptr;  // Pw: Acc of the same curve, which answers beyond the edge
 };
 
 // `n` elements at x to y, in place or not, at any alignment.
@@ -36,10 +38,11 @@ using TableRow = void (*)(const void* x, void* y, size_t n, const Table& table);
 
 // How the tables of one instruction set and number type are laid out, and what runs them.
 struct TableKernels {
-  int segments, degree;
+  int segments[2], degree;  // [mode]
   bool by_segment;          // values[segment][power], else values[power][segment]
   TableRow real[2][2];      // [mode][kind]: float32 in and out
   TableRow element[2][2];   // the type itself
+  int count(Mode mode) const { return segments[static_cast<int>(mode)]; }
   TableRow of(Mode mode, Kind kind, bool own) const {
     return (own ? element : real)[static_cast<int>(mode)][static_cast<int>(kind)];
   }
@@ -53,7 +56,7 @@ const TableKernels* table_kernels(Instructions instructions, Element element);
 
 // Fits `table`. False where there is none within the contract: lambda, kappa or the curve's range is outside
 // what the segments can follow, or (Pw) the finished kernel was seen to keep its bound only where kappa*z is
-// above `latest_edge`. 25 microseconds, 90 with the check.
+// above `latest_edge`.
 bool fit(Table& table, const TableKernels& kernels, Element element, Mode mode, double lambda, double kappa,
          double latest_edge);
 

@@ -17,7 +17,7 @@ constexpr double kLn2 = 0.69314718055994530942;
 constexpr int kHighestDegree = 7;
 
 // Where the table may end, in nats of -ln APA. Above the gate the rest of the curve is 1 to half a last place.
-// Below: Pw ends where the exact kernel is to take over; Acc a little below where y * 2^v is 0 for |y| <= 2^26.
+// Below: Pw ends where Acc is to take over; Acc a little below where y * 2^v is 0 for |y| <= 2^26.
 struct Ends {
   double top, bottom;
 };
@@ -102,14 +102,14 @@ Range range(const Curve& curve, Element element, Mode mode) {
 }
 
 // Places the segments: z*scale runs over one less than there are, so that rounding never leaves them.
-void place(Table& t, const Range& r, const TableKernels& k, double kappa) {
-  t.scale = static_cast<float>((k.segments - 1.1) / (r.high - r.low) * kappa);
+void place(Table& t, const Range& r, int segments, double kappa) {
+  t.scale = static_cast<float>((segments - 1.1) / (r.high - r.low) * kappa);
   const double first = r.low / kappa * static_cast<double>(t.scale);
   t.shift = VectorMath::kRounder + static_cast<float>(std::ceil(-0.5 - first));
   const float low = static_cast<float>(r.low / kappa), high = static_cast<float>(r.high / kappa);
   t.low = std::min(low, high);
   t.high = std::max(low, high);
-  t.mask = static_cast<uint32_t>(k.segments - 1);
+  t.mask = static_cast<uint32_t>(segments - 1);
   t.flip = kappa < 0 ? 0x80000000u : 0;
 }
 
@@ -119,7 +119,8 @@ double centre(const Table& t, int segment) {
 
 void interpolate(Table& t, const TableKernels& k, const Curve& curve) {
   const Interpolation& through = interpolation(k.degree);
-  for (int s = 0; s < k.segments; s++) {
+  const int segments = k.count(t.mode);
+  for (int s = 0; s < segments; s++) {
     double values[kHighestDegree + 1];
     for (int i = 0; i < through.count; i++) {
       const double z = centre(t, s) + through.nodes[i] / static_cast<double>(t.scale);
@@ -128,7 +129,7 @@ void interpolate(Table& t, const TableKernels& k, const Curve& curve) {
     for (int power = 0; power < through.count; power++) {
       double sum = 0;
       for (int i = 0; i < through.count; i++) sum += through.powers[power][i] * values[i];
-      t.values[k.by_segment ? s * through.count + power : power * k.segments + s] = static_cast<float>(sum);
+      t.values[k.by_segment ? s * through.count + power : power * segments + s] = static_cast<float>(sum);
     }
   }
 }
@@ -139,7 +140,7 @@ double bounded_from(const Table& t, const TableKernels& k, Element element, cons
   const int points = k.degree + 2;  // where T(degree + 1) is 1 or -1
   float z[kHighestDegree + 2], gate[kHighestDegree + 2];
   double from = -std::numeric_limits<double>::infinity();
-  for (int s = 0; s < k.segments; s++) {
+  for (int s = 0; s < k.count(t.mode); s++) {
     for (int i = 0; i < points; i++) {
       const double f = 0.5 * std::cos(3.14159265358979323846 * i / (points - 1));
       const double place = centre(t, s) + f / static_cast<double>(t.scale);
@@ -176,7 +177,7 @@ bool fit(Table& table, const TableKernels& kernels, Element element, Mode mode, 
   if (!(r.high - r.low >= 1)) return false;
   table.mode = mode;
   table.exact = coefficients<float>(lambda, kappa);
-  place(table, r, kernels, kappa);
+  place(table, r, kernels.count(mode), kappa);
   interpolate(table, kernels, curve);
   table.edge = static_cast<float>(mode == Mode::Acc && !r.linear ? -kFarthest : r.low / size);
   if (mode == Mode::Acc) return true;

@@ -7,9 +7,12 @@ APA_HOST_DEVICE void store_one(float* at, float y) { *at = y; }
 APA_HOST_DEVICE void store_one(Half* at, float y) { *at = narrowed_half(y); }
 APA_HOST_DEVICE void store_one(Bfloat16* at, float y) { *at = narrowed_bfloat16(y); }
 
-// Elements beyond the table's edge. They are gathered, so that the exact kernel answers many at once and none
-// that the table has answered: a layer whose input is wide must not cost more than without a table.
-template <class Simd, Kind kKind, class T>
+template <class Simd, int kDegree, Mode kMode, Kind kKind, class T>
+void table_row(const void* from, void* to, size_t n, const Table& table);
+
+// Elements beyond the table's edge. They are gathered, so that the next kernel answers many at once and none that
+// the table has answered: a layer whose input is wide must not cost more than without a table.
+template <class Simd, int kDegree, Mode kMode, Kind kKind, class T>
 class Beyond {
  public:
   Beyond(const Table& t, T* y) : table_(t), y_(y) {}
@@ -28,7 +31,8 @@ class Beyond {
 
   void answer() {
     float out[kRoom];
-    exact_row(kKind, z_, out, count_, table_.exact);
+    if constexpr (kMode == Mode::Pw) table_row<Simd, kDegree, Mode::Acc, kKind, float>(z_, out, count_, *table_.tail);
+    else exact_row(kKind, z_, out, count_, table_.exact);
     for (size_t i = 0; i < count_; i++) store_one(y_ + at_[i], out[i]);
     count_ = 0;
   }
@@ -69,7 +73,7 @@ void table_row(const void* from, void* to, size_t n, const Table& table) {
   const Evaluation<Simd, kDegree, kMode, kKind> evaluate(table);
   const T* x = static_cast<const T*>(from);
   T* y = static_cast<T*>(to);
-  Beyond<Simd, kKind, T> others(table, y);
+  Beyond<Simd, kDegree, kMode, kKind, T> others(table, y);
   constexpr size_t kWidth = Simd::kWidth;
   size_t i = 0;
   for (; i + kWidth <= n; i += kWidth) {
@@ -92,8 +96,8 @@ template <class Simd, int kDegree, class T, Mode kMode, Kind kKind>
 constexpr TableRow row = table_row<Simd, kDegree, kMode, kKind, T>;
 
 template <class Simd, int kDegree, class T>
-constexpr TableKernels kernels(int segments) {
-  return {segments,
+constexpr TableKernels kernels(int pw, int acc) {
+  return {{pw, acc},
           kDegree,
           Simd::kBySegment,
           {{row<Simd, kDegree, float, Mode::Pw, Kind::Gate>, row<Simd, kDegree, float, Mode::Pw, Kind::Unit>},
