@@ -14,6 +14,7 @@ _LAZY = {
     "replace_activations": "replace",
     "Session": "runtimes.session",
     "ort_library": "native",
+    "trt_autoload_library": "native",
     "trt_plugin_library": "native",
 }
 

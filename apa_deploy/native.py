@@ -8,7 +8,7 @@ from .errors import MissingError
 
 FOLDER = Path(__file__).parent / "lib"
 _SOURCES = FOLDER / "src"
-_ORT, _TENSORRT = "libapa_ort.so", "libapa_trt.so"
+_ORT, _TENSORRT, _AUTOLOAD = "libapa_ort.so", "libapa_trt.so", "libapa_trt_autoload.so"
 
 
 class LibraryError(MissingError):
@@ -37,6 +37,16 @@ def trt_plugin_library() -> Path:
         LibraryError: it was not built; the message names the command that builds it.
     """
     return _present(_TENSORRT, "the TensorRT plugin", "a C++17 compiler and nvcc")
+
+
+def trt_autoload_library() -> Path:
+    """Loads the TensorRT plugin library, which lies beside it, as it is opened: for `trtexec --staticPlugins=...`,
+    `polygraphy --plugins` and Triton's `--backend-config=tensorrt,plugins=`, which open a library and do no more.
+
+    Raises:
+        LibraryError: it was not built; the message names the command that builds it.
+    """
+    return _present(_AUTOLOAD, "the loader of the TensorRT plugin", "a C++17 compiler and nvcc")
 
 
 def trt_plugin_sources() -> dict[str, Path]:

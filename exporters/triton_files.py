@@ -8,7 +8,7 @@ from typing import Any
 
 from apa_deploy.deployment.counts import labels_of
 from apa_deploy.errors import InputError
-from apa_deploy.native import LibraryError, ort_library, trt_plugin_library
+from apa_deploy.native import LibraryError, ort_library, trt_autoload_library, trt_plugin_library
 from apa_deploy.passport import passport_path
 from apa_deploy.progress import notice
 
@@ -82,6 +82,8 @@ def _on_cpu(found: Served, backend: Backend, options: TritonOptions) -> bool:
 def _library(folder: Path, found: Served, on_cpu: bool) -> str:
     """Copy the library that the artifact wants beside it; its name, "" where it runs without.
 
+    TensorRT's backend only opens the libraries that it is given, so that the plugin's loader goes with the plugin.
+
     On a GPU the function bodies run: the library's operators are the CPU's, and each would cost two copies.
     """
     wanted = trt_plugin_library if found.plugin else ort_library if found.operators and on_cpu else None
@@ -94,7 +96,8 @@ def _library(folder: Path, found: Served, on_cpu: bool) -> str:
             raise
         notice(f"{error.saw}: the function bodies will run instead of the fused operators")
         return ""
-    shutil.copyfile(path, folder / path.name)
+    for library in [path, trt_autoload_library()] if found.plugin else [path]:
+        shutil.copyfile(library, folder / library.name)
     return path.name
 
 

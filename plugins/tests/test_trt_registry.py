@@ -34,22 +34,30 @@ def _lean(version, folder):
 
 
 @pytest.fixture(scope="module", params=["lean", "rtx", *OLDER])
-def seen(request, tmp_path_factory):
-    """What a registry did with the library."""
-    folder = tmp_path_factory.mktemp("registry")
+def runtime(request, tmp_path_factory):
+    """The name of a runtime, its module, and the folder it lies in, None for the environment's."""
     if request.param in OLDER:
-        module, path = _lean(request.param, folder / "site")
-    else:
-        module, path = _installed(f"tensorrt_{request.param}")
-    library = building.library()
-    copy = shutil.copy(library, folder / "libcopy_of_apa_trt.so")
+        return request.param, *_lean(request.param, tmp_path_factory.mktemp("site"))
+    return request.param, *_installed(f"tensorrt_{request.param}")
+
+
+def _child(runtime, *libraries):
+    _, module, path = runtime
     environment = {**os.environ, **({"PYTHONPATH": str(path)} if path else {})}
-    command = [sys.executable, str(building.TESTS / "trt_registry_child.py"), module, str(library), str(copy)]
+    command = [sys.executable, str(building.TESTS / "trt_registry_child.py"), module, *map(str, libraries)]
     done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120)
     assert done.returncode == 0, f"exit {done.returncode}\n{done.stdout}\n{done.stderr}"
-    found = json.loads(done.stdout.splitlines()[-1])
-    assert request.param not in OLDER or found["version"] == request.param
-    return {**found, "said": done.stderr}
+    return json.loads(done.stdout.splitlines()[-1]), done.stderr
+
+
+@pytest.fixture(scope="module")
+def seen(runtime, tmp_path_factory):
+    """What a registry did with the library."""
+    library = building.library()
+    copy = shutil.copy(library, tmp_path_factory.mktemp("registry") / "libcopy_of_apa_trt.so")
+    found, said = _child(runtime, library, copy)
+    assert runtime[0] not in OLDER or found["version"] == runtime[0]
+    return {**found, "said": said}
 
 
 FACTS = [
@@ -82,3 +90,22 @@ def test_refusals_are_said(seen):
     refused = sum(not made for made in seen["created"].values())
     lines = [line for line in seen["said"].splitlines() if line.startswith("[apa]")]
     assert len(lines) == refused
+
+
+def test_opening_the_loader_is_enough(runtime):
+    creators, said = _child(runtime, building.autoload_library())
+    if runtime[0] == "rtx":  # which has no use for plugins
+        assert creators == []
+        assert "no TensorRT in this process" in said
+    else:
+        assert creators == BOTH
+        assert "apa-deploy" not in said
+
+
+def test_loader_without_the_plugin(runtime, tmp_path):
+    if runtime[0] == "rtx":
+        pytest.skip("TensorRT for RTX has no use for plugins")
+    alone = shutil.copy(building.autoload_library(), tmp_path)
+    creators, said = _child(runtime, alone)
+    assert creators == []
+    assert f"TensorRT refused {tmp_path}/libapa_trt.so" in said

@@ -122,6 +122,12 @@ def library() -> Path:
     return _there()
 
 
+def autoload_library() -> Path:
+    """libapa_trt_autoload.so, beside `library()`."""
+    library()
+    return native.trt_autoload_library()
+
+
 def _there() -> Path:
     try:
         return native.trt_plugin_library()

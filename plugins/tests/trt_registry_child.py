@@ -1,10 +1,12 @@
 """Child process: loads a plugin library into a real TensorRT registry and prints what happened, as JSON.
 
-    python trt_registry_child.py MODULE LIBRARY [COPY]
+    python trt_registry_child.py MODULE LIBRARY COPY
+    python trt_registry_child.py MODULE LIBRARY      opens it, and no more
 
 A child, because a TensorRT library that meets something wrong may end its process.
 """
 
+import ctypes
 import importlib
 import json
 import sys
@@ -65,7 +67,16 @@ def creators(trt, registry):
     return found
 
 
+def opened(module, library):
+    """What the registry holds behind a mere dlopen."""
+    trt = importlib.import_module(module)
+    ctypes.CDLL(library)
+    print(json.dumps(mine(trt.get_plugin_registry())))
+
+
 def main(module, library, copy=None):
+    if copy is None:
+        return opened(module, library)
     trt = importlib.import_module(module)
     registry = trt.get_plugin_registry()
     seen = {"version": trt.__version__, "before": mine(registry)}

@@ -33,7 +33,7 @@ SCRIPTS = {"start", "smoke-test", "smoke-test.json", "SHA256SUMS"}
 FILES = {
     "onnxruntime": {"libapa_ort.so", "1/model.onnx", "1/model.onnx.passport.json"},
     "python": {"libapa_ort.so", "1/model.onnx", "1/model.onnx.passport.json", "1/model.py"},
-    "tensorrt": {"libapa_trt.so", "1/model.plan", "1/model.plan.passport.json"},
+    "tensorrt": {"libapa_trt.so", "libapa_trt_autoload.so", "1/model.plan", "1/model.plan.passport.json"},
 }
 EXPECTED = {"onnxruntime": 2, "python": 2, "tensorrt": 0}  # an engine does not run here
 
@@ -103,7 +103,8 @@ PLUGIN = [({}, True), ({"embed_plugin": True}, False), ({"activation": "decompos
 @pytest.mark.parametrize(("options", "wired"), PLUGIN)
 def test_plugin(tmp_path, options, wired):
     root = exported(engine(tmp_path, options=options), tmp_path / "r")
-    assert (root / "net" / "libapa_trt.so").exists() == wired
+    for library in ("libapa_trt.so", "libapa_trt_autoload.so"):
+        assert (root / "net" / library).exists() == wired
 
 
 def _other_folder(tmp_path, act):

@@ -37,7 +37,7 @@ def test_loads_and_conforms(repositories, act, triton_environment, tmp_path, bac
         assert smoke.returncode == 0, smoke.stderr
         assert smoke.stdout.startswith(backend)
         command = Path(f"/proc/{server.process.pid}/cmdline").read_text().split("\0")
-        plugin = f"--backend-config=tensorrt,plugins={repository}/tensorrt/libapa_trt.so"
+        plugin = f"--backend-config=tensorrt,plugins={repository}/tensorrt/libapa_trt_autoload.so"
         assert (plugin in command) == (backend == "tensorrt")
         assert "failed" not in server.text()
         _conforms(server, backend, act)
