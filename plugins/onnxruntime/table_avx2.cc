@@ -88,17 +88,21 @@ struct Avx2 {
     explicit Lookup(const Table& t)
         : rows(reinterpret_cast<const char*>(t.values)), mask(_mm256_set1_epi32(static_cast<int>(t.mask))) {}
 
-    // Rows i and i+4 side by side.
-    APA_HOST_DEVICE V pair(const uint32_t* at, int i) const {
-      const __m128 first = _mm_load_ps(reinterpret_cast<const float*>(rows + at[i]));
-      return _mm256_insertf128_ps(_mm256_castps128_ps256(first),
-                                  _mm_load_ps(reinterpret_cast<const float*>(rows + at[i + 4])), 1);
+    // Two rows side by side.
+    APA_HOST_DEVICE V pair(uint64_t first, uint64_t second) const {
+      const __m256 low = _mm256_castps128_ps256(_mm_load_ps(reinterpret_cast<const float*>(rows + first)));
+      return _mm256_insertf128_ps(low, _mm_load_ps(reinterpret_cast<const float*>(rows + second)), 1);
     }
+    // Offsets leave the vector in pairs: through memory, eight more loads would compete with those of the rows.
     APA_HOST_DEVICE V operator()(V shifted, V f) const {
-      alignas(32) uint32_t at[8];
-      const __m256i segment = _mm256_and_si256(_mm256_castps_si256(shifted), mask);
-      _mm256_store_si256(reinterpret_cast<__m256i*>(at), _mm256_slli_epi32(segment, 4));
-      const V a = pair(at, 0), b = pair(at, 1), c = pair(at, 2), d = pair(at, 3);
+      const __m256i at = _mm256_slli_epi32(_mm256_and_si256(_mm256_castps_si256(shifted), mask), 4);
+      const __m128i low = _mm256_castsi256_si128(at), high = _mm256_extracti128_si256(at, 1);
+      const auto at01 = static_cast<uint64_t>(_mm_cvtsi128_si64(low));
+      const auto at23 = static_cast<uint64_t>(_mm_extract_epi64(low, 1));
+      const auto at45 = static_cast<uint64_t>(_mm_cvtsi128_si64(high));
+      const auto at67 = static_cast<uint64_t>(_mm_extract_epi64(high, 1));
+      const V a = pair(at01 & 0xffffffff, at45 & 0xffffffff), b = pair(at01 >> 32, at45 >> 32);
+      const V c = pair(at23 & 0xffffffff, at67 & 0xffffffff), d = pair(at23 >> 32, at67 >> 32);
       const V ab = _mm256_unpacklo_ps(a, b), cd = _mm256_unpacklo_ps(c, d);    // powers 0 and 1
       const V ab2 = _mm256_unpackhi_ps(a, b), cd2 = _mm256_unpackhi_ps(c, d);  // powers 2 and 3
       const V c0 = _mm256_shuffle_ps(ab, cd, 0x44), c1 = _mm256_shuffle_ps(ab, cd, 0xee);

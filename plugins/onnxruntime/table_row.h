@@ -76,6 +76,7 @@ void table_row(const void* from, void* to, size_t n, const Table& table) {
   Beyond<Simd, kDegree, kMode, kKind, T> others(table, y);
   constexpr size_t kWidth = Simd::kWidth;
   size_t i = 0;
+#pragma GCC unroll 4
   for (; i + kWidth <= n; i += kWidth) {
     const typename Simd::V z = Simd::load_as(T{}, x + i);
     Simd::store_as(T{}, y + i, evaluate(z));
