@@ -4,8 +4,8 @@
 
 Each configuration is a process of its own; they take turns, so that whatever else the machine does meets all of
 them. A turn is an inference that fetches the weights back into the caches and one that is timed. A ratio is the
-median of the ratios within a round, its spread their tenth and ninetieth percentile. Memory is what is resident after
-loading and warming up.
+median of the ratios within a round, its spread their tenth and ninetieth percentile. Memory is what is resident
+after loading and warming up.
 """
 
 from __future__ import annotations

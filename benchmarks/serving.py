@@ -5,7 +5,8 @@
 Two models: `tiny` (two activations on four numbers) shows the cost of the protocols alone, `network` (SE-ResNet50,
 65 activations, 64x64) that of a network. Both servers: one instance, one thread, batches up to 8, no delay, the
 fused operator where it is built. They take turns within each round, so that whatever else the machine does meets
-both; the client, tritonclient's asyncio one, is this process.
+both; the client, tritonclient's asyncio one, is this process. With them runs what a gRPC server in Python can do
+at most: grpc.aio with a handler that computes nothing (`empty_grpc.py`).
 """
 
 from __future__ import annotations
@@ -39,6 +40,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from tritonserver import TritonServer, environment
 from upstream_form import se_resnet50
 
+EMPTY = "empty handler"
 CLIENTS = {"http": tritonclient.http.aio, "grpc": tritonclient.grpc.aio}
 CONCURRENCY = (1, 8, 64)
 MAX_BATCH, PORT, SIZE = 8, 18400, 64
@@ -66,7 +68,7 @@ def started(folder: Path, triton: bool, stack: contextlib.ExitStack) -> dict[str
     models = folder / "models"
     models.mkdir()
     files = [tiny(models / "tiny.onnx"), network(models / "network.onnx")]
-    addresses = {"apa-serve": apa_serve(models, stack)}
+    addresses = {"apa-serve": apa_serve(models, stack), EMPTY: empty_handler(stack)}
     if not triton:
         print("no --triton: apa-serve alone", file=sys.stderr)
         return addresses
@@ -115,6 +117,15 @@ def apa_serve(models: Path, stack: contextlib.ExitStack) -> dict[str, str]:
     return addresses
 
 
+def empty_handler(stack: contextlib.ExitStack) -> dict[str, str]:
+    address = f"127.0.0.1:{PORT + 3}"
+    process = stack.enter_context(
+        subprocess.Popen([sys.executable, Path(__file__).with_name("empty_grpc.py"), address])
+    )
+    stack.callback(process.terminate)
+    return {"grpc": address}
+
+
 async def until_ready(address: str) -> None:
     async with tritonclient.http.aio.InferenceServerClient(address) as client:
         while True:
@@ -137,6 +148,8 @@ async def measured(
             for protocol in CLIENTS:
                 for concurrency in CONCURRENCY:
                     for server in sorted(addresses, reverse=bool(round_ % 2)):
+                        if server == EMPTY and (model, protocol) != ("tiny", "grpc"):
+                            continue
                         times = await load(protocol, addresses[server][protocol], model, concurrency, seconds)
                         if round_:
                             samples[model, protocol, concurrency, server].append(times)
@@ -172,7 +185,7 @@ def summary(samples: dict[Key, list[list[float]]], seconds: float) -> list[dict]
     rows = []
     for model, protocol, concurrency in dict.fromkeys(key[:3] for key in samples):
         row: dict = {"model": model, "protocol": protocol, "concurrency": concurrency}
-        for server in ("apa-serve", "tritonserver"):
+        for server in ("apa-serve", "tritonserver", EMPTY):
             rounds = samples.get((model, protocol, concurrency, server))
             if rounds:
                 row[server] = figures(rounds, seconds)
@@ -200,12 +213,13 @@ def table(rows: list[dict]) -> str:
     titles = [f"{server}: requests/s, p50, p99 ms" for server in servers]
     ratio = ["throughput ratio", "p99 ratio"] if len(servers) == 2 else []
     lines = [
-        _line(["model", "protocol", "at once", *titles, *ratio]),
-        _line(["---"] * (3 + len(titles) + len(ratio))),
+        _line(["model", "protocol", "at once", *titles, *ratio, f"{EMPTY}: requests/s"]),
+        _line(["---"] * (4 + len(titles) + len(ratio))),
     ]
     for row in rows:
         cells = [" / ".join(f"{value:.3g}" for value in row[server].values()) for server in servers]
         extra = [f"{row['throughput']:.2f}", f"{row['p99']:.2f}"] if ratio else []
+        extra += [f"{row[EMPTY]['requests/s']:.3g}" if EMPTY in row else ""]
         lines.append(_line([row["model"], row["protocol"], row["concurrency"], *cells, *extra]))
     return "\n".join(lines)
 

@@ -47,8 +47,8 @@ def se_resnet50(seed: int = 0) -> ResNet:
 
 
 def resnet50(spec: Spec, seed: int = 0) -> ResNet:
-    """Random weights; a third of the units at the floor and the normalisation's statistics in step with the weights,
-    as training leaves them: what reaches an activation is about one wide, where most of its work is done.
+    """Random weights; a third of the units at the floor and statistics in step with the weights, as training leaves
+    them: what reaches an activation is about one wide, where most of its work is done.
     """
     torch.manual_seed(seed)
     network = ResNet(spec).eval()

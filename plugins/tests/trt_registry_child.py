@@ -74,9 +74,7 @@ def opened(module, library):
     print(json.dumps(mine(trt.get_plugin_registry())))
 
 
-def main(module, library, copy=None):
-    if copy is None:
-        return opened(module, library)
+def main(module, library, copy):
     trt = importlib.import_module(module)
     registry = trt.get_plugin_registry()
     seen = {"version": trt.__version__, "before": mine(registry)}
@@ -99,4 +97,4 @@ def main(module, library, copy=None):
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    (main if len(sys.argv) > 3 else opened)(*sys.argv[1:])
