@@ -86,6 +86,7 @@ struct Work {
   const float *x, *residual;
   float* y;
   Geometry elements, layer;
+  Tasks tasks;
 
   void piece(size_t sample, const float* gate, size_t offset, size_t first, size_t count) const {
     const float* plane = gates.plane ? gates.plane + sample * gates.plane_stride + offset / map.lanes : nullptr;
@@ -106,7 +107,7 @@ struct Work {
 
 void run_task(void* data, size_t task) {
   const Work& work = *static_cast<const Work*>(data);
-  work.run(task * kTask, std::min(work.map.total(), (task + 1) * kTask));
+  work.run(work.tasks.begin(task), work.tasks.end(task));
 }
 
 OrtStatus* parallel(OrtKernelContext* context, const OrtApi* api, void (*task)(void*, size_t), size_t tasks,
@@ -138,12 +139,13 @@ OrtStatus* run_gated(const Kernel& kernel, OrtKernelContext* context) {
     throw Refusal("the residual is " + text(residual) + "; wanted x's shape, " + text(x));
   float* y = nullptr;
   APA_TRY(output(api, context, x.dims, 4, &y));
-  Work work{&kernel, map, gates, x.data, residual.data, y, {map.groups(), map.span(), map.lanes, map.total()}, {}};
+  Work work{&kernel, map, gates, x.data, residual.data, y, {map.groups(), map.span(), map.lanes, map.total()},
+            {}, Tasks(map.total())};
   if (kernel.layer) {
     kernel.layer->check_shape(x.dims, 4);
     work.layer = kernel.layer->geometry_of(x.dims, 4);
   }
-  return parallel(context, api, run_task, (map.total() + kTask - 1) / kTask, &work);
+  return parallel(context, api, run_task, work.tasks.count, &work);
 }
 
 struct PoolWork {

@@ -32,12 +32,12 @@ struct Work {
   const void* x;
   void* y;
   Geometry geometry;
+  Tasks tasks;
 };
 
 void run_task(void* data, size_t task) {
   const Work& work = *static_cast<const Work*>(data);
-  const size_t begin = task * kTask, end = std::min(work.geometry.total, begin + kTask);
-  work.kernel->layer.run(work.x, work.y, work.geometry, begin, end);
+  work.kernel->layer.run(work.x, work.y, work.geometry, work.tasks.begin(task), work.tasks.end(task));
 }
 
 OrtStatus* create(const OrtCustomOp* op, const OrtApi* api, const OrtKernelInfo* info, void** out) {
@@ -66,10 +66,10 @@ OrtStatus* run(const Kernel& kernel, OrtKernelContext* context) {
   void *x = nullptr, *y = nullptr;
   APA_TRY(api->GetTensorMutableData(const_cast<OrtValue*>(input), &x));
   APA_TRY(api->GetTensorMutableData(output, &y));
-  Work work{&kernel, x, y, kernel.layer.geometry_of(dims, rank)};
-  const size_t tasks = (work.geometry.total + kTask - 1) / kTask;
-  if (tasks > 1) return api->KernelContext_ParallelFor(context, run_task, tasks, 0, &work);
-  if (tasks == 1) run_task(&work, 0);
+  const Geometry geometry = kernel.layer.geometry_of(dims, rank);
+  Work work{&kernel, x, y, geometry, Tasks(geometry.total)};
+  if (work.tasks.count > 1) return api->KernelContext_ParallelFor(context, run_task, work.tasks.count, 0, &work);
+  if (work.tasks.count == 1) run_task(&work, 0);
   return nullptr;
 }
 
