@@ -3,6 +3,7 @@
     python benchmarks/float32_exhaustive.py                       six pairs, every float: minutes
     python benchmarks/float32_exhaustive.py --stride 1009         every exponent, 8,300 numbers each: seconds
     python benchmarks/float32_exhaustive.py --pair 0.3 1.1        one pair of your own
+    python benchmarks/float32_exhaustive.py --kernel pw           a table kernel, of the widest vectors here
 
 Exit code 1 where a bound of plugins/include/apa/math.h does not hold.
 """
@@ -95,14 +96,21 @@ def main() -> int:
     parser.add_argument("--pair", nargs=2, type=float, action="append", metavar=("LAMBDA", "KAPPA"))
     parser.add_argument("--stride", type=int, default=1, help="an odd number; 1: every float (default)")
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--kernel", choices=("exact", "acc", "pw"), default="exact")
     options = parser.parse_args()
     instructions = building.instruction_sets()[-1]
+    vectors = {"x86-64-v4": "avx512", "x86-64-v3": "avx2"}.get(instructions)
+    if options.kernel != "exact" and vectors is None:
+        parser.error(f"--kernel {options.kernel}: this processor has no AVX2; wanted one that has")
+    kernel = (options.kernel, "none" if options.kernel == "exact" else vectors)
     faults = []
     with tempfile.TemporaryDirectory() as folder:
         program = sweep_program(Path(folder), instructions)
         print(HEADER)
         for lambda_, kappa in options.pair or PAIRS:
-            found = measured(program, lambda_, kappa, options.stride, options.threads)
+            found = measured(program, lambda_, kappa, options.stride, options.threads, *kernel)
+            if found["kernel"] != options.kernel:
+                faults.append(f"lambda {lambda_}, kappa {kappa}: {found['kernel']} ran")
             print("\n".join(rows(found)), flush=True)
             faults += broken(found, fused=instructions != "x86-64")
     print(*faults, sep="\n", file=sys.stderr)

@@ -80,7 +80,7 @@ def _saw(report: ParityReport) -> str:
 
 def _advice(report: ParityReport) -> str:
     if report.blame is None:
-        return "No activation is at fault; the rest of the graph is. The file was not written."
+        return "Each activation alone is right: the rest of the graph is at fault, or the runtime. Nothing was written."
     b = report.blame
     return (
         f"The first activation at fault is {b.path}: the error is {b.entering:.1e} where it begins and "

@@ -19,6 +19,7 @@ from .providers import Choice, Wanted, chosen
 _VERSIONS = ">=1.17"
 _ADD = "pip install 'onnxruntime>=1.17'"
 KERNELS = ("exact", "acc", "pw")
+_VECTORS, _VECTORS_VARIABLE = ("avx512", "avx2", "none"), "APA_MAX_ISA"
 _KERNEL_ENTRY, _KERNEL_VARIABLE = "com.apa.kernel", "APA_KERNEL"
 _NO_BODY = "Build libapa_ort.so (pip install .), or export the model again, with function bodies."
 
@@ -74,10 +75,11 @@ def register_operators(options: Any, kernel: str | None = None) -> bool:
         kernel: one of KERNELS; None: the environment's APA_KERNEL, or else the fastest within the error bound.
 
     Raises:
-        InputError: there is no such kernel.
+        InputError: there is no such kernel, or the environment's APA_MAX_ISA is none.
     """
-    _check_kernel(kernel, "a kernel")
-    _check_kernel(os.environ.get(_KERNEL_VARIABLE), _KERNEL_VARIABLE)
+    _check(kernel, "a kernel", KERNELS)
+    _check(os.environ.get(_KERNEL_VARIABLE), _KERNEL_VARIABLE, KERNELS)
+    _check(os.environ.get(_VECTORS_VARIABLE), _VECTORS_VARIABLE, _VECTORS)
     if kernel:
         options.add_session_config_entry(_KERNEL_ENTRY, kernel)  # read as the library is registered
     try:
@@ -90,9 +92,9 @@ def register_operators(options: Any, kernel: str | None = None) -> bool:
     return False
 
 
-def _check_kernel(name: str | None, what: str) -> None:
-    if name and name not in KERNELS:
-        raise InputError(f"{what} named {name!r}", ", ".join(KERNELS), "Name one of these, or none.")
+def _check(name: str | None, what: str, known: Sequence[str]) -> None:
+    if name and name not in known:
+        raise InputError(f"{what} named {name!r}", ", ".join(known), "Name one of these, or leave it out.")
 
 
 @cache

@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <vector>
 
 #include "table.h"
 
@@ -147,21 +148,20 @@ void interpolate(Table& t, const TableKernels& k, const Curve& curve) {
 // interpolation peaks. Returns the u above which it keeps its bound: the steepest segments, lowest, may not.
 double bounded_from(const Table& t, const TableKernels& k, Element element, const Curve& curve) {
   const Interpolation& through = interpolation(k.degree);
-  const int points = through.count + 1;
-  float z[kHighestDegree + 2], gate[kHighestDegree + 2];
+  const size_t points = static_cast<size_t>(through.count) + 1, count = points * static_cast<size_t>(k.count(t.mode));
+  std::vector<float> z(count), gate(count);
+  for (size_t i = 0; i < count; i++) {
+    const double f = through.peaks[i % points], place = centre(t, static_cast<int>(i / points));
+    z[i] = std::min(t.high, std::max(t.low, static_cast<float>(place + f / static_cast<double>(t.scale))));
+  }
+  k.of(t.mode, Kind::Gate, false)(z.data(), gate.data(), count, t);
   double from = -std::numeric_limits<double>::infinity();
-  for (int s = 0; s < k.count(t.mode); s++) {
-    for (int i = 0; i < points; i++) {
-      const double place = centre(t, s) + through.peaks[i] / static_cast<double>(t.scale);
-      z[i] = std::min(t.high, std::max(t.low, static_cast<float>(place)));
-    }
-    k.of(t.mode, Kind::Gate, false)(z, gate, static_cast<size_t>(points), t);
-    for (int i = 0; i < points; i++) {
-      const double truth = curve.gate(std::exp(-curve.kappa * static_cast<double>(z[i])));
-      const double error = std::abs(gate[i] - truth) / truth;
-      const bool kept = error <= kAlwaysAllowed || error <= allowed(element, curve.lambda, truth);
-      if (!kept) from = std::max(from, curve.kappa * static_cast<double>(z[0]));  // f = 1/2: the segment's upper end
-    }
+  for (size_t i = 0; i < count; i++) {
+    const double truth = curve.gate(std::exp(-curve.kappa * static_cast<double>(z[i])));
+    const double error = std::abs(static_cast<double>(gate[i]) - truth) / truth;
+    const bool kept = error <= kAlwaysAllowed || error <= allowed(element, curve.lambda, truth);
+    const size_t upper_end = i - i % points;  // of the segment: f = 1/2
+    if (!kept) from = std::max(from, curve.kappa * static_cast<double>(z[upper_end]));
   }
   return from;
 }

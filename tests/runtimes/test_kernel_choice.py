@@ -84,11 +84,14 @@ def test_sessions_with_different_kernels_live_side_by_side(path, by_kernel):
         assert np.array_equal(session.run({"x": X})["y"], by_kernel[name])
 
 
-@pytest.mark.parametrize("variable", ["APA_KERNEL", None])
-def test_another_name_is_refused(path, monkeypatch, variable):
+OTHERS = [("APA_KERNEL", "exact, acc, pw"), (None, "exact, acc, pw"), ("APA_MAX_ISA", "avx512, avx2, none")]
+
+
+@pytest.mark.parametrize(("variable", "wanted"), OTHERS)
+def test_another_name_is_refused(path, monkeypatch, variable, wanted):
     if variable:
         monkeypatch.setenv(variable, "fast")
-    with pytest.raises(InputError, match="'fast'; wanted exact, acc, pw"):
+    with pytest.raises(InputError, match=f"'fast'; wanted {wanted}"):
         apa_deploy.Session(path, kernel=None if variable else "fast")
 
 
