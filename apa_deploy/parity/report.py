@@ -80,7 +80,8 @@ def _saw(report: ParityReport) -> str:
 
 def _advice(report: ParityReport) -> str:
     if report.blame is None:
-        return "Each activation alone is right: the rest of the graph is at fault, or the runtime. Nothing was written."
+        where = "the rest of the graph is at fault, or the runtime"
+        return f"Each activation alone is right: {where}. The file was not written."
     b = report.blame
     return (
         f"The first activation at fault is {b.path}: the error is {b.entering:.1e} where it begins and "
