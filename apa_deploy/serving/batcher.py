@@ -8,6 +8,7 @@ shape behind the batch axis run together. Everything but the execution itself ha
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
@@ -146,8 +147,15 @@ class Batcher:
         for waiting in batch:
             self._statistics.queue.add(now - waiting.arrived)
         work = [(waiting.inputs, waiting.rows) for waiting in batch]
-        running = asyncio.get_running_loop().run_in_executor(self._threads, execute, self._run, work)
-        running.add_done_callback(lambda done: self._finish(batch, done.result()))
+        self._threads.submit(self._execute, asyncio.get_running_loop(), batch, work)
+
+    def _execute(
+        self, loop: asyncio.AbstractEventLoop, batch: Sequence[Waiting], work: Sequence[tuple[Arrays, int]]
+    ) -> None:
+        """On an instance's thread. A future of the event loop would cost more than many a model does."""
+        done = execute(self._run, work)
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            loop.call_soon_threadsafe(self._finish, batch, done)
 
     def _finish(self, batch: Sequence[Waiting], done: list[Executed]) -> None:
         self._idle += 1

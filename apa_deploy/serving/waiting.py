@@ -21,6 +21,8 @@ class ClientGoneError(Exception):
 async def settled(future: asyncio.Future[T], limit: float, gone: Callable[[], Awaitable[None]] | None = None) -> T:
     """The result of `future`; on any other end the future is cancelled.
 
+    It is awaited itself, and ended by timers: `asyncio.wait` would cost every request a second future.
+
     Args:
         limit: seconds.
         gone: returns once the client has gone; None where cancellation says so.
@@ -29,22 +31,34 @@ async def settled(future: asyncio.Future[T], limit: float, gone: Callable[[], Aw
         TimedOutError: `limit` has passed.
         ClientGoneError: `gone` returned first.
     """
-    try:
-        await asyncio.wait((future,), timeout=min(limit, _UNWATCHED) if gone else limit)
-        if not future.done() and gone and limit > _UNWATCHED:
-            await _watched(future, limit - _UNWATCHED, gone)
+    loop = asyncio.get_running_loop()
+    reasons: list[Exception] = []
+    watches: list[asyncio.Task[None]] = []
+
+    def end(reason: Exception) -> None:
         if not future.done():
-            raise TimedOutError(limit)
-        return future.result()
-    finally:
-        future.cancel()
+            reasons.append(reason)
+            future.cancel()
 
+    def watch(gone: Callable[[], Awaitable[None]]) -> None:
+        watches.append(loop.create_task(_then(gone, lambda: end(ClientGoneError()))))
 
-async def _watched(future: asyncio.Future[T], limit: float, gone: Callable[[], Awaitable[None]]) -> None:
-    watch = asyncio.ensure_future(gone())
+    timers = [loop.call_later(limit, lambda: end(TimedOutError(limit)))]
+    if gone and limit > _UNWATCHED:
+        timers.append(loop.call_later(_UNWATCHED, watch, gone))
     try:
-        await asyncio.wait((future, watch), timeout=limit, return_when=asyncio.FIRST_COMPLETED)
-        if watch.done() and not future.done():
-            raise ClientGoneError
+        return await future
+    except asyncio.CancelledError:
+        if reasons:
+            raise reasons[0] from None
+        raise
     finally:
-        watch.cancel()
+        for timer in timers:
+            timer.cancel()
+        for task in watches:
+            task.cancel()
+
+
+async def _then(first: Callable[[], Awaitable[None]], second: Callable[[], None]) -> None:
+    await first()
+    second()
