@@ -20,6 +20,9 @@ from .signature import Signature, signature_from_engine, signature_from_onnx
 from .statistics import Statistics
 from .warmup import rows_are_independent, warm_up
 
+# Nanoseconds: to hand an execution to a thread and to come back takes about as long.
+_QUICK = 200_000
+
 
 @dataclass(frozen=True)
 class Loaded:
@@ -94,6 +97,7 @@ class Model:
             instances=config.instances,
             limit=config.queue,
             statistics=statistics,
+            quick=0 if loaded.artifact.path.suffix in ENGINE_SUFFIXES else _QUICK,  # a GPU may hang
         )
 
     @property

@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -81,6 +82,26 @@ def test_requests_of_one_turn_run_together():
         return run.sizes
 
     assert asyncio.run(scenario()) == [3]
+
+
+def test_quick_executions_need_no_thread():
+    """The first is not known to be quick; one that turned out slow sends the next back to a thread."""
+    on_loop = []
+
+    def run(inputs):
+        on_loop.append(threading.current_thread() is threading.main_thread())
+        if (inputs["x"] == 7).any():
+            time.sleep(0.6)
+        return {"y": inputs["x"]}
+
+    async def scenario():
+        one = batcher(run, quick=0.5e9)
+        answers = [await one.submit(rows(n), 1) for n in (1, 2, 7, 3)]
+        await one.drained()
+        return [answer["y"][0, 0] for answer in answers]
+
+    assert asyncio.run(scenario()) == [1, 2, 7, 3]
+    assert on_loop == [False, True, True, False]
 
 
 def test_the_delay_waits_for_a_full_batch_but_not_for_ever():
