@@ -1,7 +1,4 @@
-"""A grpc.aio server of the protocol that computes nothing: the most that a server in Python can do. For serving.py.
-
-python benchmarks/empty_grpc.py ADDRESS
-"""
+"""A server of the protocol that computes nothing, the most that grpc.aio can do. serving.py starts it: ADDRESS."""
 
 from __future__ import annotations
 

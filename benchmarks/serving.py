@@ -5,8 +5,8 @@
 Two models: `tiny` (two activations on four numbers) shows the cost of the protocols alone, `network` (SE-ResNet50,
 65 activations, 64x64) that of a network. Both servers: one instance, one thread, batches up to 8, no delay, the
 fused operator where it is built. They take turns within each round, so that whatever else the machine does meets
-both; the client, tritonclient's asyncio one, is this process. With them runs what a gRPC server in Python can do
-at most: grpc.aio with a handler that computes nothing (`empty_grpc.py`).
+both; the client, tritonclient's asyncio one, is this process. With them runs what a server on grpc.aio can do
+at most: one with a handler that computes nothing (`empty_grpc.py`).
 """
 
 from __future__ import annotations

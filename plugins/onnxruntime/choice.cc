@@ -7,8 +7,8 @@
 namespace apa {
 namespace {
 
-// A vector that reaches beyond a Pw table's edge costs what three cost elsewhere. Behind a batch norm one element
-// in thirty-five lies below -1.9; where the edge would come earlier, Acc is the better bargain.
+// What lies beyond a Pw table's edge is gathered and evaluated again. Behind a batch norm one element in thirty-five
+// lies below -1.9; where the edge would come earlier, Acc is the better bargain.
 constexpr double kLatestEdge = -1.9, kLatestEdgeIfWanted = -1;
 
 Instructions of_processor() {
