@@ -5,14 +5,15 @@
 namespace apa {
 namespace {
 
-// Whether every dimension has a size or a name. ONNX Runtime would take one with neither for the size -1, and
-// then share memory between values of different sizes.
+// Whether there are dimensions, and each has a size or a name. ONNX Runtime says rank 0 where it knows no shape; and it
+// would take a dimension with neither size nor name for the size -1, share memory between values of different sizes,
+// or abort where a Slice follows.
 OrtStatus* all_known(const OrtApi* api, const OrtTensorTypeAndShapeInfo* info, bool* known) {
   size_t rank = 0;
   int64_t dims[kRank];
   const char* names[kRank];
   APA_TRY(api->GetDimensionsCount(info, &rank));
-  *known = rank <= kRank;
+  *known = rank && rank <= kRank;
   if (!*known) return nullptr;
   APA_TRY(api->GetDimensions(info, dims, rank));
   APA_TRY(api->GetSymbolicDimensions(info, names, rank));

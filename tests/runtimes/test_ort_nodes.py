@@ -12,7 +12,7 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 import pytest
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 
 import apa_deploy
 from apa_deploy.errors import InputError
@@ -112,6 +112,27 @@ def test_parameters_lie_along_the_axis(tmp_path, axis, shape):
         got, z = np.take(y, channel, axis), np.take(x, channel, axis)
         wanted = models.truth("APA", z, lambdas[channel], kappas[channel])
         assert np.abs(got - wanted).max() <= 1.2e-7  # the gate's absolute bound
+
+
+@pytest.mark.parametrize("kind", ["AGLU", "Gated"])
+def test_an_input_of_unknown_shape_is_no_scalar(tmp_path, library, kind):
+    """ONNX Runtime says rank 0 where it knows no shape; the Conv behind would refuse a scalar."""
+    attributes = GOOD if kind == "AGLU" else {"channels": 4}
+    nodes = [
+        helper.make_node(kind, ["x"], ["z"], domain="com.apa", **attributes),
+        helper.make_node("Conv", ["z", "w"], ["y"]),
+    ]
+    x, y = (onnx.ValueInfoProto(name=name) for name in "xy")
+    x.type.tensor_type.elem_type = TensorProto.FLOAT
+    weights = numpy_helper.from_array(np.eye(4, dtype=np.float32).reshape(4, 4, 1, 1), "w")
+    graph = helper.make_graph(nodes, "g", [x], [y], [weights])
+    domains = [helper.make_opsetid("", 18), helper.make_opsetid("com.apa", 1)]
+    path = models.saved(helper.make_model(graph, opset_imports=domains, ir_version=8), tmp_path)
+    data = np.random.default_rng(5).standard_normal((2, 4, 3, 3)).astype(np.float32)
+    session = ort.InferenceSession(path, _options(library), providers=["CPUExecutionProvider"])
+    got = session.run(None, {"x": data})[0]
+    wanted = models.truth("AGLU", data, 0.5, 1.0) if kind == "AGLU" else data
+    assert np.allclose(got, wanted, rtol=1e-6, atol=1e-6)
 
 
 def _options(*libraries):
