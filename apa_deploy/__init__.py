@@ -9,8 +9,8 @@ __version__ = "0.1.0"
 
 # Name -> module below this package. Imported on first use, because most of them pull in heavy packages.
 _LAZY = {
-    "Model": "model",
-    "load": "model",
+    "Model": "loading.load",
+    "load": "loading.load",
     "replace_activations": "replace",
     "Session": "runtimes.session",
     "ort_library": "native",

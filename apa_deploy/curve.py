@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from .activation import Float64
+from .modules import Float64
 
 SAMPLES = (1.0, -1.0)
 _LARGEST = 1e4

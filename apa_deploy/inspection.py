@@ -14,14 +14,14 @@ import torch
 from google.protobuf.message import DecodeError
 from torch import Tensor
 
-from .activation import MODULES, REFERENCE, effective_parameters
 from .errors import InputError
 from .graph.decompose import decomposition_of
 from .graph.node import UNIT, Parameters, all_activations, read_parameters
 from .graph.recognise import recognise
-from .model import load
-from .onnx_model import load_onnx
-from .original.module import OriginalGraph
+from .loading.load import load
+from .loading.onnx_file import load_onnx
+from .loading.onnx_network import OriginalGraph
+from .modules import MODULES, REFERENCE, effective_parameters
 from .replace import replace_activations
 
 # The span in which the activations of trained networks work; beyond it they are flat or linear.

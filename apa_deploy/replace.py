@@ -17,9 +17,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from .activation import MODULES, REFERENCE, Float64, ParameterError, _Activation, effective_parameters
 from .curve import SAMPLES, fitted
 from .graph.node import GATE, UNIT
+from .modules import MODULES, REFERENCE, Float64, ParameterError, _Activation, effective_parameters
 
 # z of the probes. Inside +-6, so that the softplus threshold of common implementations is not met.
 _GRID = np.linspace(-6, 6, 25)

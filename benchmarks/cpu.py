@@ -24,8 +24,8 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from apa_deploy.passport import versions
 from apa_deploy.progress import step
+from apa_deploy.records.passport import versions
 
 sys.path.insert(0, str(Path(__file__).parent))
 from cpu_networks import DETECTOR_SHAPE, LAST, PARTS, SHAPE, add_detector, write_all

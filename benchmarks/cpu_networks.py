@@ -9,6 +9,7 @@ from pathlib import Path
 
 import onnx
 import torch
+from apa_exporters.onnx.canonical import TraceOptions, canonical
 from onnx import helper
 from torch import nn
 
@@ -18,8 +19,7 @@ from apa_deploy.graph.layout.edit import replace_nodes
 from apa_deploy.graph.layout.pools import pools
 from apa_deploy.graph.layout.shapes import shapes
 from apa_deploy.graph.node import GATE, UNIT, activations, is_activation
-from apa_deploy.model import Metadata, Model
-from exporters.canonical import TraceOptions, canonical
+from apa_deploy.loading.load import Metadata, Model
 
 sys.path.insert(0, str(Path(__file__).parent))
 from upstream_form import SE_RESNET50, resnet50

@@ -20,10 +20,10 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 import torch
+from apa_exporters.onnx.export import OnnxOptions, export_onnx
 
-from apa_deploy.model import Metadata, Model
-from apa_deploy.passport import versions
-from exporters.onnx import OnnxOptions, export_onnx
+from apa_deploy.loading.load import Metadata, Model
+from apa_deploy.records.passport import versions
 
 sys.path.insert(0, str(Path(__file__).parent))
 from upstream_form import se_resnet50

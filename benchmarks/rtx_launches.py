@@ -17,15 +17,15 @@ from dataclasses import asdict
 from pathlib import Path
 
 import onnx
+from apa_exporters.onnx.canonical import TraceOptions, canonical
+from apa_exporters.tensorrt_rtx.build_process import Built, Job, build_in_child
+from apa_exporters.tensorrt_rtx.limits import capability_names
 from torch import nn
 
 from apa_deploy.graph.decompose import decomposed
 from apa_deploy.graph.precision import HALF_ELEMENT, LOWEST_OPSET, in_precision
 from apa_deploy.graph.twin import twin
-from apa_deploy.model import Metadata, Model
-from exporters.canonical import TraceOptions, canonical
-from exporters.rtx_limits import capability_names
-from exporters.rtx_process import Built, Job, build_in_child
+from apa_deploy.loading.load import Metadata, Model
 
 sys.path.insert(0, str(Path(__file__).parent))
 from upstream_form import se_resnet50

@@ -21,11 +21,11 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from apa_deploy.bench.environment import load
-from apa_deploy.bench.statistics import compared
 from apa_deploy.bench.subject import Feed, Subject
-from apa_deploy.bench.tournament import Pace, tournament
 from apa_deploy.graph.functions import with_functions
 from apa_deploy.graph.node import Parameters, make_node
+from apa_deploy.measure.statistics import compared
+from apa_deploy.measure.tournament import Pace, tournament
 
 CHANNELS, SIDE = 32, 32
 

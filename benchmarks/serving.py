@@ -27,14 +27,14 @@ import numpy as np
 import onnx
 import tritonclient.grpc.aio
 import tritonclient.http.aio
+from apa_exporters.onnx.export import OnnxOptions, export_onnx
+from apa_exporters.triton.export import TritonOptions, export_triton
 from onnx import TensorProto, helper
 
 from apa_deploy.graph.functions import with_functions
 from apa_deploy.graph.node import Parameters, make_node
-from apa_deploy.model import Metadata, Model
-from apa_deploy.passport import versions
-from exporters.onnx import OnnxOptions, export_onnx
-from exporters.triton import TritonOptions, export_triton
+from apa_deploy.loading.load import Metadata, Model
+from apa_deploy.records.passport import versions
 
 sys.path.insert(0, str(Path(__file__).parent))
 from tritonserver import TritonServer, environment

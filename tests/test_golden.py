@@ -4,11 +4,11 @@ import numpy as np
 import onnx
 import onnxruntime
 import torch
+from apa_exporters.onnx.canonical import TraceOptions, canonical
 
 import apa_deploy
 from apa_deploy.graph.decompose import decomposed
 from apa_deploy.graph.functions import with_functions
-from exporters.canonical import TraceOptions, canonical
 
 LAYOUTS = ("upstream", "ema", "ddp", "bare", "mmdet")
 

@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from apa_exporters.onnx.export import FORMATS, OnnxOptions, export_onnx
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from apa_deploy.model import Metadata, Model
-from exporters.onnx import FORMATS, OnnxOptions, export_onnx
+from apa_deploy.loading.load import Metadata, Model
 from tests.networks import RawActivation
 
 raw_lambda = st.sampled_from([-2.0, 0.0, 1e-6, 3e-4, 0.05, 0.7, 1.0, 1.9, 8.0]) | st.floats(-1, 4, width=32)

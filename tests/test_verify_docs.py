@@ -5,9 +5,9 @@ import shlex
 from pathlib import Path
 
 import pytest
+from apa_exporters.cli import _parser as export_parser
 
 from apa_deploy.cli.verify import _parser as verify_parser
-from exporters.cli import _parser as export_parser
 
 PAGE = (Path(__file__).parents[1] / "docs" / "verify.md").read_text()
 PARSERS = {"apa-verify": verify_parser, "apa-export": export_parser}

@@ -7,8 +7,8 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from ..activation import MODULES
 from ..graph.node import GATE, UNIT
+from ..modules import MODULES
 from ..replace import FLOORS
 
 GATE_FLOOR = "clamp 1e-4"

@@ -6,10 +6,10 @@ import os
 import platform
 from pathlib import Path
 
-from ..passport import versions
 from ..progress import notice
+from ..records.benchmark import Environment
+from ..records.passport import versions
 from ..runtimes.cuda_driver import device_count
-from .record import Environment
 
 _GOVERNOR = Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")
 _VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OMP_PROC_BIND", "KMP_AFFINITY", "CUDA_VISIBLE_DEVICES")

@@ -9,7 +9,7 @@ from google.protobuf.message import DecodeError
 from onnx import helper
 
 from ..errors import InputError
-from ..passport import PassportError, passport_path, read_passport
+from ..records.passport import PassportError, passport_path, read_passport
 from .subject import ENGINES, ONLY, Feed
 
 Image = tuple[int, ...]

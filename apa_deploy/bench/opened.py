@@ -84,7 +84,7 @@ def _openvino(subject: Subject, batch: int, threads: int | None) -> tuple[Infer,
 def _torch(subject: Subject, batch: int, threads: int | None) -> tuple[Infer, str]:
     import torch
 
-    from ..model import load
+    from ..loading.load import load
     from ..parity.inputs import seeded_feeds
 
     if threads:

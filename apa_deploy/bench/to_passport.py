@@ -6,8 +6,8 @@ from pathlib import Path
 
 from ..errors import InputError
 from ..files import replaced, sha256
-from ..passport import Passport, dump, now, passport_path, read_passport
-from .record import BenchResult, LatencyRecord
+from ..records.benchmark import BenchResult, LatencyRecord
+from ..records.passport import Passport, dump, now, passport_path, read_passport
 
 
 def check_passport(artifact: Path) -> Passport:

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Sequence
 
 from ..progress import notice, step
-from .record import Traffic
+from ..records.benchmark import Traffic
 from .subject import Subject, batch_shape
 
 _LIMIT_S = 600

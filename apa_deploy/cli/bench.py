@@ -9,12 +9,12 @@ from pathlib import Path
 
 from rich.table import Table
 
-from ..bench.record import BenchResult
 from ..bench.run import BenchOptions, bench
 from ..bench.subject import RUNTIMES
 from ..bench.to_passport import add_latency, check_passport
-from ..bench.tournament import Pace
 from ..graph.twin import PLAIN
+from ..measure.tournament import Pace
+from ..records.benchmark import BenchResult
 from ..report import check_report_path, write_report
 from ..report.bench import bench_report, sentence
 from ..report.wording import amount, interval

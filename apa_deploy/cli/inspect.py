@@ -11,7 +11,7 @@ from typing import Any
 from rich.table import Table
 
 from ..inspection import Inspected, inspected
-from ..passport import file_record
+from ..records.passport import file_record
 from ..report import check_report_path, write_report
 from ..report.inspection import HEADERS, inspection_report, save_plot, table_rows
 from .common import add_report, print_json, run_verb, verb_parser, wide_console

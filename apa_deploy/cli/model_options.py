@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from ..architectures.spec import NORMS
-from ..checkpoint import WEIGHTS
 from ..deployment import Deployment
 from ..deployment.iif import VARIANTS
 from ..deployment.pixels import CHANNELS, LAYOUTS, RECIPES
-from ..model import Shape
+from ..loading.checkpoint import WEIGHTS
+from ..loading.load import Shape
 from ..replace import FLOORS
 
 _LOADING = ("weights", "arch", "classif_norm", "floor", "model", "trust_pickle")

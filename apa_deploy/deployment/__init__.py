@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from ..architectures import Spec
 from ..errors import InputError
-from ..model import Model
+from ..loading.load import Model
 from .counts import LONG_TAILED, class_counts, labels_of
 from .iif import constants
 from .pixels import Pixels, pixels_of

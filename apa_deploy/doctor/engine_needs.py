@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ..passport import Passport
+from ..records.passport import Passport
 from . import components
 from .engine_header import AND_LATER, RTX, EngineHeader, metadata_before, read_header
 from .facts import Facts

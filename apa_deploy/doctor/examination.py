@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..passport import PassportError, read_passport
+from ..records.passport import PassportError, read_passport
 from .engine_needs import engine_findings, prefixed_findings
 from .facts import Facts
 from .finding import Finding, something_missing

@@ -12,7 +12,7 @@ from onnx.external_data_helper import ExternalDataInfo, uses_external_data
 
 from ..errors import ApaError
 from ..graph.node import DOMAIN, is_activation
-from ..passport import passport_path
+from ..records.passport import passport_path
 from ..runtimes.onnxruntime import session_options
 from ..runtimes.providers import CPU
 from ..runtimes.session import Session

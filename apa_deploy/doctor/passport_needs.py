@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from ..files import sha256
-from ..passport import FileRecord, Passport, PassportError, passport_path, read_passport
+from ..records.passport import FileRecord, Passport, PassportError, passport_path, read_passport
 from .finding import Finding, State, met
 
 _AGAIN = "Copy the file and its passport together, or export again."

@@ -20,8 +20,8 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from ..activation import Float64
 from ..errors import InputError
+from ..modules import Float64
 from .functions import LIMIT_LAMBDA
 from .log1p_fit import log1p_coefficients
 from .node import DOMAIN, UNIT, Parameters, is_activation, read_parameters, subgraphs

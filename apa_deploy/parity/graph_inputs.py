@@ -11,7 +11,7 @@ from onnx import helper
 
 from ..errors import InputError
 from ..graph.recognise.evaluate import FLOATS
-from ..model import InputSpec, Shape
+from ..loading.load import InputSpec, Shape
 from .inputs import Feed, seeded_feeds
 
 _LENGTH = 16  # of open dimensions that nothing says anything about

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import InputError
-from ..model import InputSpec, Shape
+from ..loading.load import InputSpec, Shape
 
 Feed = dict[str, np.ndarray]
 INPUT = "input"

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..original.module import OriginalGraph
+from ..loading.onnx_network import OriginalGraph
 
 TORCH_TYPE = {"fp16": torch.float16, "bf16": torch.bfloat16}
 _WEIGHTED = (nn.modules.conv._ConvNd, nn.Linear)

@@ -2,16 +2,7 @@
 
 from __future__ import annotations
 
-from .record import (
-    Accuracy,
-    ActivationError,
-    Compared,
-    KeyFigure,
-    Limit,
-    Report,
-    Table,
-    Verdict,
-)
+from .record import Accuracy, ActivationError, Compared, KeyFigure, Limit, Report, Table, Verdict
 from .write import FORMATS, check_report_path, read_report, write_report
 
 __all__ = [

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ..bench.record import BenchResult, Comparison
-from ..passport import FileRecord, file_record
+from ..records.benchmark import BenchResult, Comparison
+from ..records.passport import FileRecord, file_record
 from .record import Compared, KeyFigure, Report, Verdict
 from .wording import interval
 

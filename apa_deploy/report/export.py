@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..parity.report import ActivationCheck, ParityReport
-from ..passport import EngineBuild, Passport, versions
+from ..records.passport import EngineBuild, Passport, versions
 from .record import ActivationError, Compared, KeyFigure, Limit, Report, Table, Verdict
 from .wording import amount, exact
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ..graph.node import GATE, UNIT
 from ..inspection import Inspected
-from ..passport import ActivationRecord, FileRecord, versions
+from ..records.passport import ActivationRecord, FileRecord, versions
 from .drawing import save_picture
 from .plots import curves
 from .record import KeyFigure, Report, Table

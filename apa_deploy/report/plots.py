@@ -6,11 +6,11 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from ..activation import REFERENCE
-from ..bench.record import Comparison, Latency
 from ..graph.node import GATE, UNIT
 from ..inspection import SPAN, Z
-from ..passport import ActivationRecord
+from ..modules import REFERENCE
+from ..records.benchmark import Comparison, Latency
+from ..records.passport import ActivationRecord
 from .drawing import Draw, Drawn, Palette, svg_of
 from .record import ActivationError, worst_first
 

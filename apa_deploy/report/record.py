@@ -9,9 +9,9 @@ from typing import Any, Literal
 from pydantic import BaseModel, Field
 
 from .. import __version__
-from ..bench.record import Comparison, Environment, Failure, Latency, Traffic
 from ..parity.report import OutputCheck
-from ..passport import ActivationRecord, FileRecord, now
+from ..records.benchmark import Comparison, Environment, Failure, Latency, Traffic
+from ..records.passport import ActivationRecord, FileRecord, now
 
 SCHEMA = 1
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from ..bench.record import Comparison, Failure, Latency
+from ..records.benchmark import Comparison, Failure, Latency
 from .drawing import Drawn
 from .record import Report, worst_first
 from .wording import DASH, amount, exact, facts, interval, span

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from ..bench.record import Interval
+from ..records.benchmark import Interval
 from .record import Report
 
 DASH = "-"

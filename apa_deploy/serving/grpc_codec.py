@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from tritonclient.grpc import service_pb2 as pb
 
+from ..tensors.datatypes import BYTES, Datatype, by_name, of_array
 from . import parameters as params
-from .datatypes import BYTES, Datatype, by_name, of_array
 from .errors import RequestError
 from .request import InferReply, InferRequest, WantedOutput
 from .tensors import array_from_bytes, bytes_from_array, checked_shape

@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from ..tensors.datatypes import by_name, of_array
 from . import parameters as params
-from .datatypes import by_name, of_array
 from .errors import RequestError
 from .request import InferReply, InferRequest, WantedOutput
 from .tensors import array_from_bytes, array_from_list, bytes_from_array, checked_shape, list_from_array

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ..errors import GateError
 from ..files import sha256
-from ..passport import FileRecord, Passport, passport_path, read_passport
+from ..records.passport import FileRecord, Passport, passport_path, read_passport
 
 
 class IntegrityError(GateError):

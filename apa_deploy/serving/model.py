@@ -9,7 +9,7 @@ import onnx
 
 from ..errors import InputError
 from ..graph.values import external_files
-from ..passport import Passport
+from ..records.passport import Passport
 from ..runtimes.providers import Wanted
 from ..runtimes.session import ENGINE_SUFFIXES, Session
 from .batcher import Batcher

@@ -11,8 +11,8 @@ import onnx
 
 from ..errors import InputError
 from ..runtimes.engine_lane import Tensor
-from . import datatypes
-from .datatypes import Datatype
+from ..tensors import datatypes
+from ..tensors.datatypes import Datatype
 from .errors import RequestError
 from .request import WantedOutput
 

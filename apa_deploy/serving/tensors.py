@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from .datatypes import BYTES, Datatype
+from ..tensors.datatypes import BYTES, Datatype
 from .errors import RequestError
 
 MAX_RANK = 16  # ONNX Runtime and numpy take more; no network does

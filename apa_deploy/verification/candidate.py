@@ -19,7 +19,7 @@ from .source import Kind, Loading, Source, model_of
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from ..model import Model
+    from ..loading.load import Model
 
 
 _FEW = 2

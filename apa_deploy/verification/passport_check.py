@@ -12,7 +12,7 @@ from typing import Literal
 from pydantic import BaseModel, computed_field
 
 from ..files import sha256
-from ..passport import FileRecord, Passport, PassportError, is_intact, read_passport
+from ..records.passport import FileRecord, Passport, PassportError, is_intact, read_passport
 
 Status = Literal["intact", "changed", "absent"]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..errors import InputError
-from ..passport import PassportError, file_record, passport_path, read_passport
+from ..records.passport import PassportError, file_record, passport_path, read_passport
 from .record import Compared
 from .reference import ReferenceAnswer
 from .signature import signature_of

@@ -9,7 +9,7 @@ from pydantic import BaseModel, Field, computed_field
 from .. import __version__
 from ..errors import ApaError
 from ..parity.report import ActivationCheck, OutputCheck
-from ..passport import ActivationRecord, FileRecord, now
+from ..records.passport import ActivationRecord, FileRecord, now
 from ..report.record import Accuracy, ActivationError, Limit
 from .passport_check import PassportCheck
 

@@ -11,14 +11,14 @@ from pydantic import BaseModel
 
 from ..errors import InputError
 from ..inspection import inspected_module
-from ..passport import ActivationRecord
+from ..records.passport import ActivationRecord
 from ..report.inspection import activation_record
 from .data import Batch, Data, Digest, batches
 from .pictures import Pictures
 from .source import Loading, Source, model_of
 
 if TYPE_CHECKING:
-    from ..model import Model
+    from ..loading.load import Model
 
 TRUTH, FLOAT32 = "float64", "float32"
 

@@ -14,8 +14,8 @@ from pathlib import Path
 from ..deployment.counts import class_counts
 from ..errors import ApaError, GateError, InputError, MissingError
 from ..graph.precision import HALF_ELEMENT
-from ..passport import versions
 from ..progress import notice, step
+from ..records.passport import versions
 from .candidate import CandidateJob
 from .isolation import isolated
 from .judge import accuracy_of, aligned, judged_outputs

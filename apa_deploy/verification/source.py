@@ -12,7 +12,7 @@ from pydantic import BaseModel, Field
 from ..errors import InputError
 
 if TYPE_CHECKING:
-    from ..model import Model
+    from ..loading.load import Model
 
 _MODULE = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 _SUFFIXES = {".onnx": "onnx", ".engine": "engine", ".plan": "engine", ".trt": "engine"}
@@ -83,7 +83,7 @@ def model_of(source: Source, loading: Loading) -> Model:
 
 
 def _loaded(source: Source, loading: Loading) -> Model:
-    from ..model import Metadata, Model, load, load_module
+    from ..loading.load import Metadata, Model, load, load_module
 
     shape: Any = loading.input_shape
     if source.live is not None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from ..bench.to_passport import check_passport
 from ..files import replaced
 from ..parity.report import ParityReport
-from ..passport import dump, passport_path
+from ..records.passport import dump, passport_path
 from .record import Candidate, Verification
 
 

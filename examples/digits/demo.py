@@ -13,12 +13,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from apa_exporters.onnx.export import FORMATS, OnnxOptions, export_onnx
 from rich.table import Table
 
 import apa_deploy
 from apa_deploy.cli.common import wide_console
-from apa_deploy.passport import Passport
-from exporters.onnx import FORMATS, OnnxOptions, export_onnx
+from apa_deploy.records.passport import Passport
 
 sys.path.insert(0, str(Path(__file__).parent))
 from data import Split, held_out

@@ -7,7 +7,7 @@ import resource
 import sys
 from pathlib import Path
 
-from exporters.cli import main
+from apa_exporters.cli import main
 
 
 def judged(path: Path) -> dict[str, object]:

@@ -11,8 +11,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from apa_deploy.checkpoint import read_checkpoint
 from apa_deploy.errors import InputError
+from apa_deploy.loading.checkpoint import read_checkpoint
 from tests.attacks.files import FILES
 from tests.networks import tiny_net
 

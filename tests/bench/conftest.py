@@ -10,7 +10,7 @@ from onnx import TensorProto, helper, numpy_helper
 from apa_deploy.graph.decompose import decomposed
 from apa_deploy.graph.functions import with_functions
 from apa_deploy.graph.node import Parameters, make_node
-from apa_deploy.passport import Passport, dump, file_record, now, passport_path
+from apa_deploy.records.passport import Passport, dump, file_record, now, passport_path
 
 SIDE, CHANNELS = 16, 8
 ACTIVATIONS = {"act": ("AGLU", 0.5, 1.1), "limit": ("AGLU", 1e-8, 0.9), "gate": ("APA", 0.8, -0.5)}

@@ -12,7 +12,7 @@ import torch
 from apa_deploy.bench.opened import with_plain
 from apa_deploy.cli.bench import main
 from apa_deploy.graph.decompose import decomposed
-from apa_deploy.passport import passport_path, read_passport
+from apa_deploy.records.passport import passport_path, read_passport
 from apa_deploy.report import read_report
 from tests import networks
 from tests.bench.conftest import ACTIVATIONS, CHANNELS, SIDE, canonical, save

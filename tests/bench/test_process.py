@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from apa_deploy.bench import tournament as tournament_module
 from apa_deploy.bench.process import Worker, WorkerError
 from apa_deploy.bench.subject import Feed, Subject
-from apa_deploy.bench.tournament import Pace, tournament
+from apa_deploy.measure import tournament as tournament_module
+from apa_deploy.measure.tournament import Pace, tournament
 from tests.bench.conftest import SIDE
 
 QUICK = Pace(launches=2, rounds=2, turn_s=0.01, warmup=1, limit_s=60)

@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[2]
 
 def started(folder, *arguments, **options):
     environment = os.environ | {"PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
-    command = [sys.executable, "-m", "exporters.cli", *map(str, arguments)]
+    command = [sys.executable, "-m", "apa_exporters.cli", *map(str, arguments)]
     return subprocess.Popen(
         command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options
     )

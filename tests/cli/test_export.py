@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from apa_exporters.cli import main
 
 from apa_deploy.parity import operator_gate
-from exporters.cli import main
 
 
 @pytest.fixture(autouse=True)

@@ -4,13 +4,13 @@ import json
 
 import onnx
 import pytest
+from apa_exporters.cli import load
+from apa_exporters.onnx.export import OnnxOptions, export_onnx
 
 from apa_deploy.cli.inspect import main
 from apa_deploy.graph.node import Parameters
 from apa_deploy.inspection import _half_errors as half_errors
 from apa_deploy.inspection import inspected
-from exporters.cli import load
-from exporters.onnx import OnnxOptions, export_onnx
 from tests.graph.corpus.spellings import GENERAL, spelled
 
 

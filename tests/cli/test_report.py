@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from apa_exporters.cli import main as export
 
 from apa_deploy.cli.inspect import main as inspect
 from apa_deploy.parity import operator_gate
 from apa_deploy.report import read_report
-from exporters.cli import main as export
 from tests import networks
 
 MODEL = ["tiny.pth", "--model", "networks:TinyNet", "--input-shape", "3x16x16"]

@@ -7,14 +7,14 @@ import onnx
 import onnxruntime
 import pytest
 import torch
+from apa_exporters.onnx.export import OnnxOptions, export_onnx
 
 import apa_deploy
 from apa_deploy.deployment import Deployment, deployed
 from apa_deploy.deployment.iif import VARIANTS, constants
 from apa_deploy.deployment.pixels import RECIPES
 from apa_deploy.errors import InputError
-from apa_deploy.model import Metadata, Model
-from exporters.onnx import OnnxOptions, export_onnx
+from apa_deploy.loading.load import Metadata, Model
 from tests.networks import tiny_net
 
 SHAPE = (3, 16, 16)

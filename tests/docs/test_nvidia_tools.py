@@ -8,10 +8,10 @@ from pathlib import Path
 
 import onnx
 import pytest
+from apa_exporters.onnx.export import OnnxOptions, export_onnx
 
-from apa_deploy.model import Metadata, Model
+from apa_deploy.loading.load import Metadata, Model
 from apa_deploy.native import LibraryError, ort_library, trt_plugin_library
-from exporters.onnx import OnnxOptions, export_onnx
 from tests.networks import tiny_net
 
 PAGE = Path(__file__).parents[2] / "docs/nvidia-tools.md"

@@ -10,16 +10,16 @@ from pathlib import Path
 
 import onnx
 import pytest
+from apa_exporters.onnx.export import OnnxOptions, export_onnx
 from onnx import helper, numpy_helper
 
 from apa_deploy import native
 from apa_deploy.cli.doctor import main
 from apa_deploy.graph.functions import with_functions
 from apa_deploy.graph.node import DOMAIN, Parameters, make_node
-from apa_deploy.model import Metadata, Model
-from apa_deploy.passport import EngineBuild, Passport, dump, file_record, now, passport_path
+from apa_deploy.loading.load import Metadata, Model
+from apa_deploy.records.passport import EngineBuild, Passport, dump, file_record, now, passport_path
 from apa_deploy.runtimes.cuda_driver import device_count
-from exporters.onnx import OnnxOptions, export_onnx
 from tests.networks import tiny_net
 
 NO_GPU = pytest.mark.skipif(device_count() > 0, reason="this machine has a GPU")

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from apa_exporters.onnx.export import FORMATS, OnnxOptions, export_onnx
 
 import apa_deploy
-from exporters.onnx import FORMATS, OnnxOptions, export_onnx
 
 FOLDER = Path(__file__).parents[2] / "examples" / "digits"
 

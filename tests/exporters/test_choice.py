@@ -1,9 +1,8 @@
-"""exporters.target.choice: which engine is kept, as tables of samples and verdicts."""
+"""apa_exporters.tensorrt.on_target.choice: which engine is kept, as tables of samples and verdicts."""
 
 import numpy as np
 import pytest
-
-from exporters.target.choice import Candidate, chosen, gain_interval
+from apa_exporters.tensorrt.on_target.choice import Candidate, chosen, gain_interval
 
 COUNT = 200
 

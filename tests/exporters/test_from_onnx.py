@@ -8,17 +8,17 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
+from apa_exporters.cli import main
+from apa_exporters.onnx import export as exporter
+from apa_exporters.onnx.export import FORMATS, OnnxOptions, export_onnx
+from apa_exporters.onnx.onnx_file import write_onnx
 from onnx import TensorProto, helper, numpy_helper
 
 import apa_deploy
 from apa_deploy.errors import InputError
 from apa_deploy.graph.precision import HALF_ELEMENT, UNIT_ROUNDOFF
-from apa_deploy.original import session
 from apa_deploy.parity.report import ParityError
-from exporters import onnx as exporter
-from exporters.cli import main
-from exporters.onnx import FORMATS, OnnxOptions, export_onnx
-from exporters.onnx_file import write_onnx
+from apa_deploy.runtimes import ort_session as session
 from tests.graph.corpus import spellings
 from tests.graph.corpus.make import TRUTH
 from tests.graph.test_recognise_nested import if_model

@@ -1,4 +1,4 @@
-"""exporters.onnx: what comes out, in every shape, opset and size."""
+"""apa_exporters.onnx: what comes out, in every shape, opset and size."""
 
 import json
 
@@ -7,14 +7,14 @@ import onnx
 import onnxruntime
 import pytest
 import torch
+from apa_exporters.onnx import export as exporter
+from apa_exporters.onnx.export import OnnxOptions, export_onnx
+from apa_exporters.onnx.onnx_file import data_path, write_onnx
 
 from apa_deploy.errors import InputError
 from apa_deploy.files import OutputError
-from apa_deploy.model import Metadata, Model
-from apa_deploy.passport import passport_path, read_passport
-from exporters import onnx as exporter
-from exporters.onnx import OnnxOptions, export_onnx
-from exporters.onnx_file import data_path, write_onnx
+from apa_deploy.loading.load import Metadata, Model
+from apa_deploy.records.passport import passport_path, read_passport
 from tests.networks import RawActivation, tiny_net
 
 SHAPE = (3, 16, 16)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from apa_deploy.model import load
+from apa_deploy.loading.load import load
 from benchmarks.rtx_launches import NETWORKS, built, traced
 
 pytest.importorskip("tensorrt_rtx", reason="the extra rtx is not installed")

@@ -1,4 +1,4 @@
-"""exporters.target: the parts of the script that no device is needed for, as tables."""
+"""apa_exporters.tensorrt.on_target: the parts of the script that no device is needed for, as tables."""
 
 import re
 import sys
@@ -8,15 +8,15 @@ from types import ModuleType
 import numpy as np
 import pytest
 import torch
+from apa_exporters.tensorrt.bundle import outputs_of
+from apa_exporters.tensorrt.on_target import golden, machine
+from apa_exporters.tensorrt.on_target.checksums import check_sums, write_sums
+from apa_exporters.tensorrt.on_target.layers import launches, really_in, written_types
+from apa_exporters.tensorrt.on_target.recipe import Limit
+from apa_exporters.tensorrt.on_target.refusal import MISSING, MISUSE, RefusalError
 
 from apa_deploy.parity.inputs import INPUT, seeded_feeds
 from apa_deploy.parity.recorded import check_recorded
-from exporters.bundle import outputs_of
-from exporters.target import golden, machine
-from exporters.target.checksums import check_sums, write_sums
-from exporters.target.layers import launches, really_in, written_types
-from exporters.target.recipe import Limit
-from exporters.target.refusal import MISSING, MISUSE, RefusalError
 from tests.exporters.trt_bundles import digits
 
 

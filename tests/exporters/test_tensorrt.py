@@ -1,4 +1,4 @@
-"""exporters.tensorrt: bundles; their script on a machine that stands in for one with a GPU and TensorRT.
+"""apa_exporters.tensorrt: bundles; their script on a machine that stands in for one with a GPU and TensorRT.
 
 The stand-in checks every call against the real package's types (tests/standin). What it cannot show: that TensorRT
 builds what it is asked for, and what a real GPU computes.
@@ -15,22 +15,22 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from apa_exporters.child import EngineError
+from apa_exporters.cli import main
+from apa_exporters.onnx.export import OnnxOptions
+from apa_exporters.tensorrt.bundle import trtexec_lines
+from apa_exporters.tensorrt.export import _build, export_bundle
+from apa_exporters.tensorrt.on_target.recipe import read_recipe
+from apa_exporters.tensorrt.on_target.refusal import FAILED, MISSING, MISUSE
+from apa_exporters.tensorrt.options import TrtOptions, check_dynamic, check_trt_options, profile
+from apa_exporters.tensorrt.trtexec import load_line
 
 from apa_deploy.errors import InputError
-from apa_deploy.model import Metadata, Model, load
+from apa_deploy.loading.load import Metadata, Model, load
 from apa_deploy.native import LibraryError, trt_plugin_library
 from apa_deploy.parity.report import ParityError
-from apa_deploy.passport import EngineBuild, file_record, read_passport
+from apa_deploy.records.passport import EngineBuild, file_record, read_passport
 from apa_deploy.runtimes.cuda_driver import device_count
-from exporters.bundle import trtexec_lines
-from exporters.child import EngineError
-from exporters.cli import main
-from exporters.onnx import OnnxOptions
-from exporters.target.recipe import read_recipe
-from exporters.target.refusal import FAILED, MISSING, MISUSE
-from exporters.tensorrt import _build, export_bundle
-from exporters.trt_options import TrtOptions, check_dynamic, check_trt_options, profile
-from exporters.trtexec import load_line
 from tests.exporters.trt_bundles import OPTIONS, RUNS, Ran, changed, digits
 from tests.networks import tiny_net
 from tests.standin.machine import MAJORS
@@ -380,7 +380,7 @@ def exported(checkpoint, machine, arguments):
     repository = Path(__file__).parents[2]
     variables = machine.variables(10)
     variables["PYTHONPATH"] += f"{os.pathsep}{repository}"
-    command = [sys.executable, "-m", "exporters.cli", *checkpoint, *arguments.split()]
+    command = [sys.executable, "-m", "apa_exporters.cli", *checkpoint, *arguments.split()]
     return subprocess.run(command, capture_output=True, text=True, env=os.environ | variables)
 
 

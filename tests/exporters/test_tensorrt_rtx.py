@@ -1,4 +1,4 @@
-"""exporters.tensorrt_rtx: real engines, built here; refusals before the build; a builder that dies."""
+"""apa_exporters.tensorrt_rtx: real engines, built here; refusals before the build; a builder that dies."""
 
 import os
 import signal
@@ -10,24 +10,24 @@ import onnx
 import onnxruntime
 import pytest
 import torch
+from apa_exporters import child
+from apa_exporters.cli import main
+from apa_exporters.onnx.canonical import TraceOptions, canonical
+from apa_exporters.onnx.export import OnnxOptions
+from apa_exporters.tensorrt_rtx.build_process import EngineError, Job, build_in_child
+from apa_exporters.tensorrt_rtx.builder import launches
+from apa_exporters.tensorrt_rtx.export import RtxOptions, export_rtx
+from apa_exporters.tensorrt_rtx.limits import TargetError, check_graph
 
 from apa_deploy.deployment import Deployment, deployed
 from apa_deploy.errors import MissingError
 from apa_deploy.graph.decompose import decomposed
 from apa_deploy.graph.precision import in_precision
-from apa_deploy.model import InputSpec, Metadata, Model
+from apa_deploy.loading.load import InputSpec, Metadata, Model
 from apa_deploy.parity.inputs import INPUT, seeded_feeds
 from apa_deploy.parity.recorded import check_recorded
-from apa_deploy.passport import passport_path, read_passport
+from apa_deploy.records.passport import passport_path, read_passport
 from apa_deploy.runtimes.cuda_driver import device_count
-from exporters import child
-from exporters.canonical import TraceOptions, canonical
-from exporters.cli import main
-from exporters.onnx import OnnxOptions
-from exporters.rtx_builder import launches
-from exporters.rtx_limits import TargetError, check_graph
-from exporters.rtx_process import EngineError, Job, build_in_child
-from exporters.tensorrt_rtx import RtxOptions, export_rtx
 from tests.networks import RawActivation, tiny_net
 
 pytest.importorskip("tensorrt_rtx", reason="the extra rtx is not installed")

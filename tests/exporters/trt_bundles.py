@@ -10,11 +10,12 @@ import sys
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from apa_deploy.model import Metadata, Model
-from exporters.onnx import OnnxOptions
-from exporters.target.checksums import write_sums
-from exporters.target.recipe import read_recipe, write_recipe
-from exporters.trt_options import TrtOptions
+from apa_exporters.onnx.export import OnnxOptions
+from apa_exporters.tensorrt.on_target.checksums import write_sums
+from apa_exporters.tensorrt.on_target.recipe import read_recipe, write_recipe
+from apa_exporters.tensorrt.options import TrtOptions
+
+from apa_deploy.loading.load import Metadata, Model
 from tests.networks import tiny_net
 from tests.standin.machine import TARGET_ONLY, Machine
 

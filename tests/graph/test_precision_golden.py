@@ -3,6 +3,8 @@
 import numpy as np
 import onnx
 import pytest
+from apa_exporters.onnx.canonical import TraceOptions, canonical
+from apa_exporters.onnx.export import sites_of
 
 import apa_deploy
 from apa_deploy.graph.decompose import decomposed
@@ -10,8 +12,6 @@ from apa_deploy.graph.functions import with_functions
 from apa_deploy.graph.node import activations, attributes, read_parameters
 from apa_deploy.graph.precision import LOWEST_OPSET, in_precision
 from apa_deploy.parity.half import verify_half
-from exporters.canonical import TraceOptions, canonical
-from exporters.onnx import sites_of
 
 # The larger the network, the longer the trace: one serves both types and both forms.
 OPSET = max(LOWEST_OPSET.values())

@@ -5,10 +5,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from apa_exporters.cli import main
 
 from apa_deploy.graph.recognise import recognise
-from apa_deploy.onnx_model import converted, load_onnx
-from exporters.cli import main
+from apa_deploy.loading.onnx_file import converted, load_onnx
 from tests.graph.corpus.make import TRUTH, Net
 
 FILES = sorted((Path(__file__).parent / "corpus" / "files").glob("*.onnx"))

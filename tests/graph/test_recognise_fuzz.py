@@ -14,8 +14,8 @@ from onnx import helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
 from apa_deploy.graph.recognise import recognise
+from apa_deploy.graph.reference_operators import OPERATORS
 from apa_deploy.graph.widen import widened
-from apa_deploy.original.operators import OPERATORS
 from tests.graph.corpus.spellings import GENERAL, spelled
 
 UNARY = ["Neg", "Exp", "Log", "Abs", "Softplus", "Sigmoid", "Relu", "Reciprocal", "Sqrt", "Identity", "Tanh", "Elu"]
@@ -134,7 +134,7 @@ def test_mutated_graphs(model):
 def test_damaged_bytes(seed, tmp_path):
     """A file with flipped bytes is refused by an error of ours, or read; nothing else happens."""
     from apa_deploy.errors import ApaError
-    from apa_deploy.onnx_model import load_onnx
+    from apa_deploy.loading.onnx_file import load_onnx
 
     generator = np.random.default_rng(seed)
     data = bytearray(spelled(GENERAL["Clip, Log, Reciprocal"], "AGLU", 0.5, 0.9).SerializeToString())

@@ -8,20 +8,20 @@ import onnx
 import onnxruntime
 import pytest
 import torch
+from apa_exporters.onnx.canonical import TraceOptions, canonical
+from apa_exporters.onnx.export import sites_of
 from onnxconverter_common.float16 import convert_float_to_float16
 
 from apa_deploy.graph.decompose import decomposed
 from apa_deploy.graph.functions import with_functions
 from apa_deploy.graph.node import Parameters, activations, attributes, read_parameters
 from apa_deploy.graph.precision import in_precision
-from apa_deploy.model import InputSpec, Metadata, Model
+from apa_deploy.loading.load import InputSpec, Metadata, Model
 from apa_deploy.native import ort_library
 from apa_deploy.parity.half import verify_half
 from apa_deploy.parity.inputs import INPUT, seeded_feeds
 from apa_deploy.parity.report import ParityError
 from apa_deploy.parity.storage import rounded, stored_in
-from exporters.canonical import TraceOptions, canonical
-from exporters.onnx import sites_of
 from tests.networks import tiny_net
 
 SHAPE = (3, 16, 16)

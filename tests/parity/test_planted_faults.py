@@ -4,15 +4,15 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from apa_exporters.onnx.canonical import TraceOptions, canonical
+from apa_exporters.onnx.export import sites_of
 
 from apa_deploy.graph.functions import with_functions
 from apa_deploy.graph.node import Parameters, activations, attributes, read_parameters
-from apa_deploy.model import InputSpec, Metadata, Model
+from apa_deploy.loading.load import InputSpec, Metadata, Model
 from apa_deploy.parity.inputs import INPUT, seeded_feeds
 from apa_deploy.parity.report import ParityError
 from apa_deploy.parity.verify import verify
-from exporters.canonical import TraceOptions, canonical
-from exporters.onnx import sites_of
 from tests.networks import RawActivation, tiny_net
 
 SHAPE = (3, 16, 16)

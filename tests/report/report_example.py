@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import random
 
-from apa_deploy.bench.record import Comparison, Environment, Failure, Interval, Latency, Traffic
 from apa_deploy.parity.report import OutputCheck
-from apa_deploy.passport import ActivationRecord, FileRecord
+from apa_deploy.records.benchmark import Comparison, Environment, Failure, Interval, Latency, Traffic
+from apa_deploy.records.passport import ActivationRecord, FileRecord
 from apa_deploy.report import Accuracy, ActivationError, Compared, KeyFigure, Limit, Report, Table, Verdict
 
 _RANDOM = random.Random(0)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import onnx
 import torch
+from apa_exporters.onnx.canonical import TraceOptions, canonical
 from torch import nn
 
 from apa_deploy.architectures.activations import Learned
@@ -13,8 +14,7 @@ from apa_deploy.architectures.resnet import Block, ResNet
 from apa_deploy.architectures.spec import Head, Spec
 from apa_deploy.graph.functions import with_functions
 from apa_deploy.graph.node import GATE, UNIT, activations
-from apa_deploy.model import Metadata, Model
-from exporters.canonical import TraceOptions, canonical
+from apa_deploy.loading.load import Metadata, Model
 from tests.networks import RawActivation
 
 CHANNELS = 20  # no multiple of a block: its last lanes are padding

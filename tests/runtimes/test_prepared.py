@@ -14,9 +14,9 @@ import torch
 from blocked_networks import PerChannel, attention, exported, relu_twin, resnet
 
 import apa_deploy
-from apa_deploy.activation import AGLU
 from apa_deploy.graph.layout.blocked import reorders
 from apa_deploy.graph.layout.edit import attribute
+from apa_deploy.modules import AGLU
 from apa_deploy.runtimes.blocking import blocking, optimised
 
 NETWORKS = {"plain": resnet, "attention": attention, "per channel": PerChannel}

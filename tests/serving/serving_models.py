@@ -10,7 +10,7 @@ from onnx import TensorProto, helper
 
 from apa_deploy.graph.functions import with_functions
 from apa_deploy.graph.node import Parameters, make_node
-from apa_deploy.passport import Passport, dump, file_record, now, passport_path, versions
+from apa_deploy.records.passport import Passport, dump, file_record, now, passport_path, versions
 
 FEATURES = 4
 

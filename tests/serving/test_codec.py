@@ -10,10 +10,10 @@ from tritonclient.grpc import service_pb2 as pb
 
 from apa_deploy.serving import grpc_codec, http_codec
 from apa_deploy.serving.compression import accepted, compressed, expanded
-from apa_deploy.serving.datatypes import by_name
 from apa_deploy.serving.errors import RequestError, TooLargeError, UnsupportedError
 from apa_deploy.serving.request import InferReply, WantedOutput, trace_id
 from apa_deploy.serving.tensors import array_from_bytes, bytes_from_array
+from apa_deploy.tensors.datatypes import by_name
 
 
 def tensor(**changes):

@@ -6,7 +6,7 @@ import pytest
 from serving_models import small_model, write_passport
 
 from apa_deploy.graph.values import external_files
-from apa_deploy.passport import FileRecord, PassportError, file_record, passport_path
+from apa_deploy.records.passport import FileRecord, PassportError, file_record, passport_path
 from apa_deploy.serving.integrity import IntegrityError, checked_passport, warnings
 
 

@@ -11,7 +11,6 @@ from serving_models import mixing_model, small_model, write_passport
 
 from apa_deploy.errors import InputError
 from apa_deploy.serving.classification import best_classes
-from apa_deploy.serving.datatypes import by_name
 from apa_deploy.serving.errors import RequestError
 from apa_deploy.serving.layout import scan
 from apa_deploy.serving.model import _sample_shape, load_model
@@ -19,6 +18,7 @@ from apa_deploy.serving.model_config import ModelConfig
 from apa_deploy.serving.request import WantedOutput
 from apa_deploy.serving.signature import Signature, TensorSpec, signature_from_onnx
 from apa_deploy.serving.warmup import sample
+from apa_deploy.tensors.datatypes import by_name
 
 
 def loaded(source, **settings):

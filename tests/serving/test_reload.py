@@ -8,7 +8,7 @@ from load import Load
 from serving_models import TOLERANCE, small_model, truth, write_passport
 from serving_process import ServerProcess
 
-from apa_deploy.passport import passport_path
+from apa_deploy.records.passport import passport_path
 
 ROWS = [[-1.0, 0.5, 1.0, 2.0]]
 

@@ -7,7 +7,7 @@ import json
 import sys
 from pathlib import Path
 
-from apa_deploy.model import Metadata, Model
+from apa_deploy.loading.load import Metadata, Model
 from tests.networks import tiny_net
 from tools.gpu_check import engines, latency
 from tools.gpu_check.outcome import outcome_of

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from apa_deploy.errors import GateError, InputError, MissingError
-from apa_deploy.model import Metadata, Model
+from apa_deploy.loading.load import Metadata, Model
 from apa_deploy.runtimes.cuda_driver import device_count
 from tests.networks import RawActivation, tiny_net
 from tools.gpu_check import analysis, clocks, engines, kernels, latency

@@ -9,14 +9,14 @@ from types import SimpleNamespace
 import onnx
 import pytest
 import torch
+from apa_exporters.onnx.canonical import TraceOptions, canonical
+from apa_exporters.onnx.export import OnnxOptions, export_onnx
 
 from apa_deploy.cli.verify import main
-from apa_deploy.model import load
+from apa_deploy.loading.load import load
 from apa_deploy.verification.limits import Given
 from apa_deploy.verification.run import Options, verified
 from apa_deploy.verification.source import Loading, source_of
-from exporters.canonical import TraceOptions, canonical
-from exporters.onnx import OnnxOptions, export_onnx
 from tests.networks import tiny_net
 
 FACTORY = "tests.networks:tiny_net"
@@ -37,7 +37,7 @@ def exports(tmp_path_factory) -> Path:
     model = load(folder / "model.pth", model=FACTORY, input_shape=SHAPE)
     traced = canonical(model, TraceOptions(22))
     with pytest.MonkeyPatch.context() as patch:  # one trace serves all formats
-        patch.setattr("exporters.onnx.canonical", lambda *_: traced)
+        patch.setattr("apa_exporters.onnx.export.canonical", lambda *_: traced)
         for name, (form, precision) in EXPORTS.items():
             export_onnx(model, folder / name, OnnxOptions(format=form, precision=precision, opset=22))
     return folder

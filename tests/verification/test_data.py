@@ -6,7 +6,7 @@ from PIL import Image
 
 from apa_deploy.deployment.pixels import RECIPES
 from apa_deploy.errors import InputError
-from apa_deploy.model import InputSpec
+from apa_deploy.loading.load import InputSpec
 from apa_deploy.verification.data import Data, Digest, batches
 from apa_deploy.verification.pictures import PictureError, Pictures, labelled, pictures_in
 from tests.verification.conftest import SHAPE, verify

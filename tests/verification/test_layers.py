@@ -10,17 +10,9 @@ import torch
 from torch import nn
 
 from apa_deploy.graph.functions import with_functions
-from apa_deploy.graph.node import (
-    DOMAIN,
-    VERSION,
-    Parameters,
-    activations,
-    attributes,
-    make_node,
-    read_parameters,
-)
+from apa_deploy.graph.node import DOMAIN, VERSION, Parameters, activations, attributes, make_node, read_parameters
 from apa_deploy.graph.precision import in_precision
-from apa_deploy.model import InputSpec
+from apa_deploy.loading.load import InputSpec
 from apa_deploy.parity.inputs import INPUT, seeded_feeds
 from apa_deploy.parity.runners import cpu_session
 from apa_deploy.verification.activations import sites_of

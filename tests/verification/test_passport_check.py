@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from apa_deploy.cli.verify import main
-from apa_deploy.passport import dump, is_intact, passport_path, read_passport
+from apa_deploy.records.passport import dump, is_intact, passport_path, read_passport
 from apa_deploy.verification.passport_check import check_passport
 
 pytestmark = pytest.mark.xdist_group("verification")

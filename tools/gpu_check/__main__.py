@@ -21,8 +21,8 @@ from apa_deploy import __version__
 from apa_deploy.cli.common import run_verb, verb_parser
 from apa_deploy.errors import InputError, MissingError
 from apa_deploy.files import staged
-from apa_deploy.passport import now, versions
 from apa_deploy.progress import step
+from apa_deploy.records.passport import now, versions
 from apa_deploy.runtimes.cuda_driver import cuda_version, gpus, missing_gpu
 
 from . import kernels
@@ -97,7 +97,7 @@ class Check:
 
     def run_engines(self) -> Outcome:
         """Plugin, decomposed, twin."""
-        from apa_deploy.model import load
+        from apa_deploy.loading.load import load
 
         from . import engines
 

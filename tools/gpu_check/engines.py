@@ -15,18 +15,18 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from apa_exporters.onnx.export import OnnxOptions
+from apa_exporters.tensorrt.bundle import SCRIPT
+from apa_exporters.tensorrt.export import export_bundle
+from apa_exporters.tensorrt.on_target import machine
+from apa_exporters.tensorrt.options import TrtOptions
 from torch import nn
 
-from apa_deploy.activation import AGLU, APA
 from apa_deploy.errors import MissingError
-from apa_deploy.model import Metadata, Model
-from apa_deploy.passport import passport_path
+from apa_deploy.loading.load import Metadata, Model
+from apa_deploy.modules import AGLU, APA
+from apa_deploy.records.passport import passport_path
 from apa_deploy.replace import replace_activations
-from exporters.bundle import SCRIPT
-from exporters.onnx import OnnxOptions
-from exporters.target import machine
-from exporters.tensorrt import export_bundle
-from exporters.trt_options import TrtOptions
 
 from . import building
 from .outcome import Outcome, State

@@ -28,7 +28,7 @@ __all__ = ["Fold", "Recognition", "Refusal", "recognise"]
 def recognise(model: onnx.ModelProto) -> Recognition:
     """Fold the activations of `model`, in place; the bodies of If, Loop and Scan are entered.
 
-    Local functions are not: inline them first (`apa_deploy.onnx_model.load_onnx` does).
+    Local functions are not: inline them first (`apa_deploy.loading.onnx_file.load_onnx` does).
     """
     scopes = list(_scopes(model.graph, inferred(model)))
     kept = sum(1 for scope in scopes for _ in activations(scope.graph))

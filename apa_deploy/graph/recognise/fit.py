@@ -12,8 +12,8 @@ from collections.abc import Iterable, Iterator
 
 import numpy as np
 
-from ...activation import Float64
 from ...curve import fitted
+from ...modules import Float64
 from ..node import GATE
 from .cut import Cut, sampled
 

@@ -17,8 +17,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ...activation import Float64, apa_float64
 from ...errors import InputError
+from ...modules import Float64, apa_float64
 from ..node import UNIT
 from .cut import Cut, sampled
 from .fit import candidates, fit, gate_of

@@ -7,6 +7,8 @@ import subprocess
 
 import numpy as np
 import pytest
+from apa_exporters.cli import main
+from apa_exporters.triton.check import RepositoryError, check_repository
 from google.protobuf import text_format
 from serving_models import mixing_model, small_model, write_passport
 from triton_repositories import engine, exported
@@ -15,8 +17,6 @@ from tritonclient.grpc import model_config_pb2
 from apa_deploy.serving.layout import scan
 from apa_deploy.serving.model import load_model
 from apa_deploy.serving.model_config import ModelConfig
-from exporters.cli import main
-from exporters.triton_check import RepositoryError, check_repository
 
 pytestmark = pytest.mark.xdist_group("tritonserver")  # the repositories are made once
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from apa_exporters.cli import main
 from serving_models import small_model, write_passport
 
-from apa_deploy.passport import EngineBuild, file_record
-from exporters.cli import main
+from apa_deploy.records.passport import EngineBuild, file_record
 
 STAND_IN = Path(__file__).with_name("standin_backend.py")
 BATCHES = (1, 4, 8)

@@ -1,0 +1,78 @@
+"""Operators of somebody's own, which nothing here can run: what lies before them is judged, the rest copied.
+
+images -> network -> boxes, scores -> mmdeploy::TRTBatchedNMS -> dets        judged: boxes, scores
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import onnx
+
+from .node import DOMAIN, read_by, subgraphs
+from .values import ranks_and_types
+
+_KNOWN = {"", "ai.onnx", "ai.onnx.ml", DOMAIN}
+
+
+@dataclass(frozen=True)
+class Foreign:
+    """`operators`: by domain and name. `entering`: the values that they take from the network."""
+
+    operators: tuple[str, ...]
+    entering: tuple[str, ...]
+
+    def __str__(self) -> str:
+        several = "run" if len(self.operators) > 1 else "runs"
+        entering = ", ".join(self.entering)
+        return f"{', '.join(self.operators)} {several} nowhere here: verified up to what enters it ({entering})"
+
+
+def foreign_part(model: onnx.ModelProto) -> tuple[Foreign, tuple[str, ...]] | None:
+    """The operators of unknown domains, and the outputs of what can run without them; None without any."""
+    operators: dict[str, None] = {}
+    behind: set[str] = set()
+    entering: dict[str, None] = {}
+    made = {output for node in model.graph.node for output in node.output if output}
+    for node in model.graph.node:
+        unknown = list(_unknown(node))
+        operators |= dict.fromkeys(unknown)
+        if unknown or behind & read_by(node):
+            entering |= dict.fromkeys(name for name in node.input if name in made - behind)
+            behind |= set(node.output)
+    if not operators:
+        return None
+    outputs = [value.name for value in model.graph.output if value.name not in behind]
+    return Foreign(tuple(operators), tuple(entering)), tuple(dict.fromkeys([*outputs, *entering]))
+
+
+def _unknown(node: onnx.NodeProto) -> Iterator[str]:
+    if node.domain not in _KNOWN:
+        yield f"{node.domain}::{node.op_type}"
+    for graph in subgraphs(node):
+        for inner in graph.node:
+            yield from _unknown(inner)
+
+
+def up_to(model: onnx.ModelProto, outputs: Sequence[str]) -> onnx.ModelProto:
+    """A copy of `model` with these values as its outputs, and only the nodes that they need."""
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    nodes, needed = [], set(outputs)
+    for node in reversed(model.graph.node):
+        if needed & set(node.output):
+            nodes.append(node)
+            needed |= read_by(node)
+    del copy.graph.node[:], copy.graph.output[:]
+    copy.graph.node.extend(reversed(nodes))
+    declared = {value.name: value for value in (*model.graph.output, *model.graph.value_info)}
+    known = ranks_and_types(model)
+    for name in outputs:
+        element = known.get(name, (None, onnx.TensorProto.FLOAT))[1]
+        value = declared.get(name) or onnx.helper.make_tensor_value_info(name, element, None)
+        copy.graph.output.append(value)
+    kept = [tensor for tensor in model.graph.initializer if tensor.name in needed]
+    del copy.graph.initializer[:], copy.graph.value_info[:]
+    copy.graph.initializer.extend(kept)
+    return copy

@@ -1,0 +1,191 @@
+"""Operators for onnx.reference that it has only as Python loops: torch computes them, in float64."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cache
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+import onnx
+import torch
+from onnx import TensorProto, helper
+from onnx.reference.op_run import OpRun
+from onnx.reference.ops.op_average_pool import AveragePool_19 as ReferenceAveragePool
+from onnx.reference.ops.op_max_pool import MaxPool as ReferenceMaxPool
+from onnx.reference.ops.op_resize import Resize as ReferenceResize
+from torch.nn import functional
+
+from ..modules import aglu_float64, apa_float64
+from ..runtimes.ort_session import plain_session
+from .node import read_parameters
+from .precision import NUMPY_TYPE
+from .stored import REFERENCE_DOMAIN
+
+Array = np.ndarray
+_CONVOLUTIONS: dict[int, Any] = {1: functional.conv1d, 2: functional.conv2d, 3: functional.conv3d}
+_MAX_POOLS: dict[int, Any] = {1: functional.max_pool1d, 2: functional.max_pool2d, 3: functional.max_pool3d}
+
+
+def _padding(
+    x: Array, kernel: Sequence[int], strides: Sequence[int], dilations: Sequence[int], pads: Any, auto: Any
+) -> list[int]:
+    """Begins, then ends, as ONNX has them."""
+    if auto in (None, "", "NOTSET"):
+        return list(pads) if pads else [0] * (2 * len(kernel))
+    if auto == "VALID":
+        return [0] * (2 * len(kernel))
+    reach = [d * (k - 1) + 1 for k, d in zip(kernel, dilations, strict=True)]
+    sizes = zip(x.shape[2:], reach, strides, strict=True)
+    totals = [max((-(-n // s) - 1) * s + r - n, 0) for n, r, s in sizes]
+    small, large = [t // 2 for t in totals], [t - t // 2 for t in totals]
+    return [*small, *large] if auto == "SAME_UPPER" else [*large, *small]
+
+
+def _padded(x: Array, pads: Sequence[int], value: float) -> torch.Tensor:
+    rank = len(pads) // 2
+    torch_order = [p for i in reversed(range(rank)) for p in (pads[i], pads[rank + i])]
+    return functional.pad(torch.from_numpy(np.ascontiguousarray(x)), torch_order, value=value)
+
+
+class Conv(OpRun):
+    """Convolution in one, two or three dimensions."""
+
+    op_domain = ""
+
+    def _run(
+        self, x: Array, w: Array, b: Array | None = None, *, auto_pad: Any = None, dilations: Any = None,
+        group: Any = None, kernel_shape: Any = None, pads: Any = None, strides: Any = None,
+    ) -> tuple[Array]:  # fmt: skip
+        ones = [1] * (w.ndim - 2)
+        strides, dilations = strides or ones, dilations or ones
+        sides = _padding(x, w.shape[2:], strides, dilations, pads, auto_pad)
+        weight, bias = torch.from_numpy(w.copy()), None if b is None else torch.from_numpy(b.copy())
+        convolve = _CONVOLUTIONS[len(ones)]
+        y = convolve(_padded(x, sides, 0.0), weight, bias, tuple(strides), 0, tuple(dilations), group or 1)
+        return (y.numpy(),)
+
+
+class MaxPool(ReferenceMaxPool):
+    """Maximum pooling; what torch has not (ceil mode with padding, indices) is left to onnx."""
+
+    op_domain = ""
+
+    def _run(self, x: Array, **given: Any) -> tuple[Array, ...]:  # type: ignore[override]
+        if given.get("ceil_mode") or len(self.onnx_node.output) > 1 or x.dtype != np.float64:
+            return super()._run(x, **given)
+        kernel = given["kernel_shape"]
+        ones = [1] * len(kernel)
+        strides, dilations = given.get("strides") or ones, given.get("dilations") or ones
+        sides = _padding(x, kernel, strides, dilations, given.get("pads"), given.get("auto_pad"))
+        pool = _MAX_POOLS[len(kernel)]
+        y = pool(_padded(x, sides, -np.inf), tuple(kernel), tuple(strides), 0, tuple(dilations))
+        return (y.numpy(),)
+
+
+class AveragePool(ReferenceAveragePool):
+    """Average pooling with equal padding on both sides; the rest is left to onnx."""
+
+    op_domain = ""
+
+    def _run(self, x: Array, **given: Any) -> tuple[Array, ...]:  # type: ignore[override]
+        kernel = given["kernel_shape"]
+        pads = given.get("pads") or [0] * (2 * len(kernel))
+        begins, ends = pads[: len(kernel)], pads[len(kernel) :]
+        unusual = given.get("ceil_mode") or given.get("auto_pad") not in (None, "", "NOTSET")
+        if unusual or begins != ends or any(d != 1 for d in given.get("dilations") or ()) or len(kernel) != 2:
+            return super()._run(x, **given)
+        strides = given.get("strides") or [1, 1]
+        counted = bool(given.get("count_include_pad"))
+        tensor = torch.from_numpy(np.ascontiguousarray(x))
+        return (functional.avg_pool2d(tensor, kernel, strides, begins, False, counted).numpy(),)
+
+
+class Resize(ReferenceResize):
+    """Resizing is linear and separable: each axis is a matrix, whose columns are resized unit vectors."""
+
+    op_domain = ""
+
+    def _run(  # type: ignore[override]
+        self, x: Array, roi: Any = None, scales: Any = None, sizes: Any = None, **given: Any
+    ) -> tuple[Array]:
+        plain = given.get("coordinate_transformation_mode") != "tf_crop_and_resize" and not given.get("axes")
+        if not plain or x.dtype != np.float64 or given.get("keep_aspect_ratio_policy") not in (None, "stretch"):
+            return super()._run(x, roi, scales, sizes, **given)
+        has_sizes = sizes is not None and len(sizes)
+        targets = list(sizes) if has_sizes else [int(n * s) for n, s in zip(x.shape, scales, strict=True)]
+        attributes = tuple(sorted((k, v) for k, v in given.items() if v is not None and not isinstance(v, list)))
+        for axis, target in enumerate(targets):
+            scale = None if has_sizes else float(scales[axis])
+            if int(target) != x.shape[axis]:
+                matrix = _resizing(x.shape[axis], int(target), scale, attributes)
+                x = np.moveaxis(np.tensordot(matrix, x, (0, axis)), 0, axis)
+        return (x,)
+
+
+@cache
+def _resizing(size: int, target: int, scale: float | None, attributes: tuple[tuple[str, Any], ...]) -> Array:
+    """(size, target): row i is the resized i-th unit vector. Its weights are ONNX Runtime's."""
+    x, y = (helper.make_tensor_value_info(n, TensorProto.FLOAT, [size, None]) for n in "xy")
+    how = _tensor("how", [1.0, scale]) if scale is not None else _tensor("how", [size, target])
+    inputs = ["x", "", "how"] if scale is not None else ["x", "", "", "how"]
+    node = helper.make_node("Resize", inputs, ["y"], **dict(attributes))
+    graph = helper.make_graph([node], "resize", [x], [y], [how])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
+    weights = plain_session(model.SerializeToString()).run(None, {"x": np.eye(size, dtype=np.float32)})[0]
+    return np.asarray(weights, dtype=np.float64)
+
+
+def _tensor(name: str, values: Sequence[float]) -> onnx.TensorProto:
+    """float32 where a value is a float, else int64."""
+    element = TensorProto.FLOAT if isinstance(values[0], float) else TensorProto.INT64
+    return helper.make_tensor(name, element, [len(values)], list(values))
+
+
+class APA(OpRun):
+    """A canonical gate that the file has already."""
+
+    op_domain = "com.apa"
+
+    def _run(self, x: Array, **_: Any) -> tuple[Array]:
+        return (apa_float64(x, *_parameters(self.onnx_node, x.ndim)),)
+
+
+class AGLU(OpRun):
+    """A canonical unit that the file has already."""
+
+    op_domain = "com.apa"
+
+    def _run(self, x: Array, **_: Any) -> tuple[Array]:
+        return (aglu_float64(x, *_parameters(self.onnx_node, x.ndim)),)
+
+
+def _parameters(node: onnx.NodeProto, rank: int) -> tuple[Array, Array]:
+    parameters = read_parameters(node)
+    shape = [1] * rank
+    shape[parameters.axis] = -1
+    lambda_, kappa = (np.asarray(v) for v in (parameters.lambda_, parameters.kappa))
+    return tuple(v if v.size == 1 else v.reshape(shape) for v in (lambda_, kappa))  # type: ignore[return-value]
+
+
+class Stored(OpRun):
+    """A value as a half type would store it: rounded, beyond its range saturated; what is no float stays."""
+
+    op_domain = REFERENCE_DOMAIN
+
+    def _run(self, x: Array, **_: Any) -> tuple[Array]:
+        precision = helper.get_node_attr_value(self.onnx_node, "precision").decode()
+        return (stored_array(x, precision),)
+
+
+def stored_array(x: Array, precision: str) -> Array:
+    """`x` rounded to "fp16" or "bf16", saturating, in its own type; what is no float stays."""
+    if x.dtype.kind != "f":
+        return x
+    element = NUMPY_TYPE[precision]
+    limit = float(ml_dtypes.finfo(element).max)
+    return np.asarray(np.clip(x, -limit, limit).astype(element).astype(x.dtype))
+
+
+OPERATORS: list[type[OpRun]] = [Conv, MaxPool, AveragePool, Resize, APA, AGLU, Stored]

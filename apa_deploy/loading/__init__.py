@@ -1,0 +1,1 @@
+"""How a file becomes a network: checkpoints, pickled modules, ONNX files, exported programs."""

@@ -1,0 +1,278 @@
+"""Any file of weights -> a state dict, without executing anything from it.
+
+torch's restricted unpickler (`weights_only=True`) reads pickles, with a short list of names beyond its own:
+`argparse.Namespace`, where upstream keeps its arguments, and inert stand-ins for what mmengine's message hub
+leaves in a checkpoint. A stand-in keeps nothing and does nothing.
+"""
+
+from __future__ import annotations
+
+import _compat_pickle
+import argparse
+import pickle
+import pickletools
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..errors import InputError
+from .archive import check_archive, check_storages, is_zip
+
+WEIGHTS = ("model", "ema")
+_PICKLE = b"\x80"
+_PREFIXES = ("module.", "_orig_mod.")
+_NESTED = {"ema": ("model_ema", "ema_state_dict"), "model": ("model", "state_dict")}
+
+
+class CheckpointError(InputError):
+    """A file cannot be read as weights. `path`; `refused`: names that its pickle asks for."""
+
+    def __init__(self, path: Path, saw: str, wanted: str, do: str, refused: tuple[str, ...] = ()) -> None:
+        super().__init__(f"{path.name}: {saw}", wanted, do)
+        self.path, self.refused = path, refused
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """Weights with prefixes of wrappers stripped, and what else the file says.
+
+    `arguments`: upstream's training arguments, or {}. `weights`: which of WEIGHTS they are.
+    """
+
+    state: dict[str, Tensor]
+    arguments: dict[str, Any] = field(default_factory=dict)
+    weights: str = "model"
+    notices: tuple[str, ...] = ()
+
+
+class _Inert:
+    """Takes the place of an object that no deployment needs: accepts everything, keeps nothing."""
+
+    def __init__(self, *_args: object, **_kwargs: object) -> None: ...
+
+    def __setstate__(self, _state: object) -> None: ...
+
+
+def _inert(*_args: object) -> _Inert:
+    return _Inert()
+
+
+# What mmengine's message hub pickles: its log buffers, which hold numpy arrays and scalars.
+_STAND_INS: tuple[tuple[Any, str], ...] = (
+    (_Inert, "mmengine.logging.history_buffer.HistoryBuffer"),
+    *((_inert, name) for name in ("getattr", "builtins.getattr", "__builtin__.getattr", "_codecs.encode")),
+    *(
+        (_inert, f"numpy.{core}.multiarray.{name}")
+        for core in ("core", "_core")
+        for name in ("_reconstruct", "scalar")
+    ),
+    (_Inert, "numpy.ndarray"),
+    (_Inert, "numpy.dtype"),
+    *((_Inert, f"numpy.dtypes.{kind}DType") for kind in ("Float64", "Float32", "Int64", "Int32", "Bool")),
+)
+_ALLOWED: list[Any] = [argparse.Namespace, *_STAND_INS]
+
+
+def read_checkpoint(path: Path, weights: str = "model") -> Checkpoint:
+    """The weights of a `.pth`/`.pt` file in any of upstream's and mmdet's layouts, or of a `.safetensors` file.
+
+    Args:
+        weights: "model", or "ema" for the averaged weights that training stored beside them.
+
+    Raises:
+        CheckpointError: the file is no such file, is damaged, asks for code to be run, or lacks the weights.
+    """
+    if not path.is_file():
+        raise CheckpointError(path, "no such file", "a checkpoint", "Check the path.")
+    if path.stat().st_size == 0:
+        raise CheckpointError(path, "an empty file", "a checkpoint", "Copy the file again.")
+    if path.suffix == ".safetensors":
+        return _checked(path, _read_safetensors(path))
+    content = read_pickle(path)
+    return organised(path, content, weights)
+
+
+def read_pickle(path: Path) -> Any:
+    """What torch's restricted unpickler makes of a file; storages are checked against the file's size.
+
+    Raises:
+        CheckpointError: see `read_checkpoint`.
+    """
+    sizes = check_archive(path)
+    try:
+        with torch.serialization.safe_globals(_ALLOWED):
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, AttributeError, TypeError) as error:
+        raise _refusal(path, error) from error
+    except (RuntimeError, EOFError, KeyError, ValueError, IndexError, OSError, MemoryError) as error:
+        raise _damaged(path, error) from error
+    check_storages(path, content, sizes)
+    return content
+
+
+def _refusal(path: Path, error: Exception) -> CheckpointError:
+    names = unsafe_globals(path)
+    if not names:
+        return _damaged(path, error)
+    return CheckpointError(
+        path,
+        f"its pickle asks for {', '.join(names)}, which loading would import and may call",
+        "tensors and plain values only",
+        "Nothing was executed. Save the state dict alone (torch.save(model.state_dict(), ...)); "
+        "--trust-pickle runs such code, for files that you made yourself.",
+        names,
+    )
+
+
+def unsafe_globals(path: Path) -> tuple[str, ...]:
+    """Names that a pickle asks for beyond what is allowed, without loading it."""
+    try:
+        if is_zip(path):
+            with torch.serialization.safe_globals(_ALLOWED):
+                return tuple(torch.serialization.get_unsafe_globals_in_checkpoint(path))
+        operations = _operations(path)
+    except (ValueError, RuntimeError, pickle.UnpicklingError, IndexError, EOFError, TypeError, KeyError):
+        return ()
+    known = {name for _, name in _STAND_INS} | {"argparse.Namespace"}
+    return tuple(name for name in dict.fromkeys(map(_modern, _global_names(operations))) if name not in known)
+
+
+def _operations(path: Path) -> list[tuple[str, Any]]:
+    """The operations of every pickle at the head of a file: torch's old format has several, then raw data."""
+    found: list[tuple[str, Any]] = []
+    with path.open("rb") as file:
+        while file.peek(1)[:1] == _PICKLE:
+            found += [(operation.name, argument) for operation, argument, _ in pickletools.genops(file)]
+    return found
+
+
+def _modern(name: str) -> str:
+    """The name of today for one that pickle protocol 2 spells as Python 2 did."""
+    module, _, attribute = name.rpartition(".")
+    module, attribute = _compat_pickle.NAME_MAPPING.get((module, attribute), (module, attribute))
+    return f"{_compat_pickle.IMPORT_MAPPING.get(module, module)}.{attribute}"
+
+
+def _global_names(operations: list[tuple[str, Any]]) -> list[str]:
+    """`module.name` of every GLOBAL and STACK_GLOBAL of a pickle."""
+    names: list[str] = []
+    strings: list[str] = []
+    for operation, argument in operations:
+        if operation == "GLOBAL":
+            names.append(str(argument).replace(" ", "."))
+        elif operation == "STACK_GLOBAL" and len(strings) > 1:
+            names.append(".".join(strings[-2:]))
+        elif isinstance(argument, str):
+            strings.append(argument)
+    return [name for name in names if not name.startswith(("torch.", "torch._utils.", "collections."))]
+
+
+def _damaged(path: Path, error: Exception) -> CheckpointError:
+    first = (str(error).splitlines() or [type(error).__name__])[0][:160]
+    if "TorchScript" in str(error):
+        return CheckpointError(
+            path, "a TorchScript archive", "a checkpoint of weights", "Save model.state_dict() instead."
+        )
+    return CheckpointError(
+        path, f"not readable as a torch checkpoint ({first})", "a file written by torch.save", "Copy it again."
+    )
+
+
+def _read_safetensors(path: Path) -> Checkpoint:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="pt") as file:
+            state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (no mapping)
+            arguments = dict(file.metadata() or {})
+    except (SafetensorError, OSError, RuntimeError, ValueError) as error:
+        raise CheckpointError(
+            path, f"not readable as safetensors ({error})", "a .safetensors file", "Copy the file again."
+        ) from error
+    return Checkpoint(_stripped(state), arguments)
+
+
+def organised(path: Path, content: Any, weights: str) -> Checkpoint:
+    """The weights in what a file holds.
+
+    Raises:
+        CheckpointError: there are none, or they are not finite.
+    """
+    return _checked(path, _found(path, content, weights))
+
+
+def _found(path: Path, content: Any, weights: str) -> Checkpoint:
+    if not isinstance(content, Mapping):
+        raise CheckpointError(
+            path, f"a {type(content).__name__}", "a dict of tensors", "Save model.state_dict() with torch.save."
+        )
+    if _is_state(content):
+        if weights == "ema":
+            raise _no_ema(path, list(content))
+        return Checkpoint(_stripped(content))
+    state = next((content[k] for k in _NESTED[weights] if _is_state(content.get(k))), None)
+    if state is None:
+        raise _no_ema(path, list(content)) if weights == "ema" else _no_weights(path, list(content))
+    notices = _ema_notice(content) if weights == "model" else ()
+    return Checkpoint(_stripped(state), _arguments(content), weights, notices)
+
+
+def _ema_notice(content: Mapping[str, Any]) -> tuple[str, ...]:
+    if not any(_is_state(content.get(key)) for key in _NESTED["ema"]):
+        return ()
+    return ("the checkpoint also holds averaged weights (EMA), which are not used; --weights ema takes them",)
+
+
+def _arguments(content: Mapping[str, Any]) -> dict[str, Any]:
+    arguments = content.get("args")
+    if isinstance(arguments, argparse.Namespace):
+        return vars(arguments)
+    return dict(arguments) if isinstance(arguments, Mapping) else {}
+
+
+def _is_state(value: Any) -> bool:
+    """A non-empty mapping from strings to tensors."""
+    if not isinstance(value, Mapping) or not value:
+        return False
+    return all(isinstance(k, str) and isinstance(v, Tensor) for k, v in value.items())
+
+
+def _stripped(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Without the prefixes of DDP, EMA and torch.compile wrappers, and without EMA's counter."""
+    kept = {key: value for key, value in state.items() if key != "n_averaged"}
+    while prefix := next((p for p in _PREFIXES if kept and all(k.startswith(p) for k in kept)), ""):
+        kept = {key.removeprefix(prefix): value for key, value in kept.items()}
+    return kept
+
+
+def _checked(path: Path, checkpoint: Checkpoint) -> Checkpoint:
+    for key, value in checkpoint.state.items():
+        if value.is_floating_point() and not bool(torch.isfinite(value).all()):
+            raise CheckpointError(
+                path, f"{key[:60]} holds NaN or infinity", "finite weights", "Take an earlier epoch's checkpoint."
+            )
+    return checkpoint
+
+
+def _names(keys: list[Any]) -> str:
+    """A few keys, whatever they are: a key may be a tuple of tuples, whose text would fill the memory."""
+    return ", ".join(key[:60] if isinstance(key, str) else type(key).__name__ for key in keys[:8])
+
+
+def _no_ema(path: Path, keys: list[Any]) -> CheckpointError:
+    return CheckpointError(
+        path, f"no averaged weights among {_names(keys)}", "model_ema", "Leave --weights ema out."
+    )
+
+
+def _no_weights(path: Path, keys: list[Any]) -> CheckpointError:
+    return CheckpointError(
+        path,
+        f"no weights among {_names(keys)}",
+        "a state dict, or one under 'model' or 'state_dict'",
+        "Check the file.",
+    )

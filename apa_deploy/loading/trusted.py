@@ -1,0 +1,60 @@
+"""Files that hold code: pickled modules, Ultralytics' `.pt`, torch.export's `.pt2`. Loading them runs that code.
+
+Only `load(..., trust_pickle=True)` comes here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from ..errors import MissingError
+from .checkpoint import CheckpointError
+
+NOTICE = (
+    "--trust-pickle: loading this file ran whatever code it holds, with your rights; do so only with files that "
+    "you or people you trust made"
+)
+_KEYS = {"model": ("model", "ema"), "ema": ("ema", "model_ema")}
+
+
+def read_trusted(path: Path, weights: str = "model") -> Any:
+    """The module in a file, the program in a `.pt2`, or the file's content where it holds neither.
+
+    Raises:
+        CheckpointError: the file cannot be read.
+        MissingError: it needs a package that is not installed.
+    """
+    try:
+        content = torch.export.load(path) if path.suffix == ".pt2" else torch.load(path, "cpu", weights_only=False)
+    except ModuleNotFoundError as error:
+        package = (error.name or "").split(".")[0]
+        wanted = f"the package {package}, whose classes it pickles"
+        raise MissingError(f"{path.name}: {error}", wanted, f"Run: pip install {package}") from error
+    except Exception as error:
+        reason = (str(error).splitlines() or [""])[0][:200]
+        saw = f"{type(error).__name__} while loading ({reason})"
+        raise CheckpointError(path, saw, "a file that torch.load reads", "Check the file.") from error
+    if isinstance(content, torch.export.ExportedProgram):
+        return content
+    module = _module_in(content, _KEYS[weights])
+    return content if module is None else module
+
+
+def _module_in(content: Any, keys: tuple[str, ...]) -> nn.Module | None:
+    """A module found by its type: the content itself, or under the usual keys, or under any other."""
+    if isinstance(content, nn.Module):
+        return content
+    if not isinstance(content, Mapping):
+        return None
+    values = [*(content.get(key) for key in keys), *content.values()]
+    return next((value for value in values if isinstance(value, nn.Module)), None)
+
+
+def ready(module: nn.Module) -> nn.Module:
+    """`module` in float32 and eval mode."""
+    return module.float().requires_grad_(False).eval()

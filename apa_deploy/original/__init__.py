@@ -1,1 +1,0 @@
-"""Somebody's ONNX file, run as it is: the truth that its exports are judged by."""

@@ -1,0 +1,1 @@
+"""What tensors are called and look like: datatypes, signatures, inputs."""

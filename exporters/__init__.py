@@ -1,1 +1,0 @@
-"""One file a deployment target; `exporters.cli` is `apa-export`."""

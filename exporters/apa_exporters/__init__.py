@@ -1,0 +1,1 @@
+"""One file a deployment target; `apa_exporters.cli` is `apa-export`."""

@@ -1,0 +1,1 @@
+"""ONNX files, decomposed or with com.apa nodes."""

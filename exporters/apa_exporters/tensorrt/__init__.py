@@ -1,0 +1,1 @@
+"""TensorRT engines, and the bundles that build them elsewhere."""

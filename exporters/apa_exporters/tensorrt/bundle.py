@@ -1,0 +1,198 @@
+"""A folder that holds all that a machine with a GPU needs to build, judge and time an engine: one command there.
+
+model.onnx            the file to build; with --activation auto, model.custom.onnx is the one for the plugin
+build.py, apa_target/ what builds
+recipe.json           with which options, and how right it must be
+golden/               inputs, float64's and torch float32's outputs
+plugin/               the library, its sources, and a script that builds it for another platform
+passport.json         of the ONNX files, judged here; the engine's own starts from it
+SHA256SUMS            over all of these
+"""
+
+from __future__ import annotations
+
+import copy
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from apa_deploy.errors import InputError
+from apa_deploy.loading.load import Model
+from apa_deploy.native import LibraryError, trt_plugin_library, trt_plugin_sources
+from apa_deploy.parity.inputs import INPUT, Feed, seeded_feeds
+from apa_deploy.parity.recorded import check_recorded
+from apa_deploy.parity.runners import TorchRunner
+from apa_deploy.progress import notice, step
+from apa_deploy.records.passport import Passport, dump, passport_path
+
+from ..onnx.canonical import Canonical
+from ..onnx.export import OnnxOptions, export_onnx, feeds_of, traced_for
+from ..onnx.from_onnx import batches_of
+from .on_target import golden
+from .on_target.checksums import write_sums
+from .on_target.recipe import DECOMPOSED, FLOAT32, INPUTS, PLUGIN, TRUTH, Limit, Recipe, write_recipe
+from .on_target.record import PASSPORT
+from .options import AUTO, TrtOptions, check_dynamic, profile
+from .trtexec import WHY_DYNAMIC, trtexec_command
+
+SCRIPT, LIBRARY, SOURCES = "build.py", "plugin/libapa_trt.so", "plugin/src"
+_FORMATS = {DECOMPOSED: "onnx", PLUGIN: "onnx-custom"}
+_TEMPLATES = Path(__file__).with_name("bundle_files")
+
+
+def write_bundle(folder: Path, engine: str, model: Model, options: TrtOptions) -> tuple[Recipe, Passport]:
+    """Fill `folder`, which is there and empty; `engine`: the name that the engine will have.
+
+    Raises:
+        ParityError: an ONNX file is not right.
+        LibraryError: the plugin was asked for, and is not built here.
+    """
+    options = replace(options, batches=batches_of(model, options.batches))
+    with step("Tracing the network"):
+        traced = traced_for(model, _graph(options, DECOMPOSED))
+    shapes = profile(options, model.input, _feeds(model, options)[0])
+    check_dynamic(shapes, traced.proto)
+    models = _models(options, bool(traced.replacements.found))
+    passport = _write_models(folder, model, models, traced, options)
+    with step("Recording golden outputs"):
+        limits = _write_golden(folder, model, passport, options)
+    recipe = Recipe(
+        models=models,
+        engine=engine,
+        shapes=shapes,
+        precision=options.graph.precision,
+        limits=limits if options.graph.verify else {},
+        plugin=LIBRARY if PLUGIN in models else None,
+        workspace=options.workspace,
+        optimization_level=options.optimization_level,
+        version_compatible=options.version_compatible,
+        hardware_compatible=options.hardware_compatible,
+        strip_weights=options.strip_weights,
+        embed_plugin=options.embed_plugin and PLUGIN in models,
+        runs=options.runs,
+    )
+    write_recipe(recipe, folder)
+    if recipe.plugin:
+        _write_plugin(folder)
+    _write_script(folder, recipe)
+    (folder / PASSPORT).write_text(dump(passport), encoding="utf-8")
+    write_sums(folder)
+    return recipe, passport
+
+
+def _models(options: TrtOptions, any_activations: bool) -> dict[str, str]:
+    """Which ONNX file serves which activation; "auto" tries what can be tried."""
+    if options.activation != AUTO:
+        if options.activation == PLUGIN:
+            _check_plugin(any_activations)
+        return {options.activation: "model.onnx"}
+    try:
+        if any_activations:
+            trt_plugin_library()
+            return {DECOMPOSED: "model.onnx", PLUGIN: "model.custom.onnx"}
+    except LibraryError as error:
+        notice(f"only the decomposed form is tried: {error}")
+    return {DECOMPOSED: "model.onnx"}
+
+
+def _check_plugin(any_activations: bool) -> None:
+    if not any_activations:
+        saw = "--activation plugin for a network without learned activations"
+        raise InputError(saw, "one that has some", "Leave it out.")
+    trt_plugin_library()
+
+
+def _write_models(
+    folder: Path, model: Model, models: dict[str, str], traced: Canonical, options: TrtOptions
+) -> Passport:
+    """Export each file; one passport, that of the first, with what was found about the others."""
+    made = {
+        name: export_onnx(model, folder / name, _graph(options, activation), traced)
+        for activation, name in models.items()
+    }
+    for name in made:
+        passport_path(folder / name).unlink()
+    first, *others = made.values()
+    for other in others:
+        first.outputs += other.outputs
+        if first.parity and other.parity:
+            checks = (
+                check.model_copy(update={"runner": f"{check.runner}, com.apa"}) for check in other.parity.outputs
+            )
+            first.parity.outputs += list(checks)
+            first.parity.activations += other.parity.activations
+    first.options |= _chosen(options)
+    return first
+
+
+def _graph(options: TrtOptions, activation: str) -> OnnxOptions:
+    return replace(options.graph, format=_FORMATS[activation], batch=options.fixed_batch, force=False)
+
+
+def _chosen(options: TrtOptions) -> dict[str, object]:
+    """The engine's options, for the passport."""
+    fields = {name: value for name, value in vars(options).items() if name not in ("graph", "timing_cache")}
+    return {"format": "trt", "batch": None} | fields
+
+
+def _write_golden(folder: Path, model: Model, passport: Passport, options: TrtOptions) -> dict[str, Limit]:
+    """Inputs and outputs at the usual batch; the limits that `model_gate` derives from them."""
+    feeds, precision, names = _feeds(model, options), options.graph.precision, passport.output_names
+    truth = outputs_of(model, feeds, names, torch.float64)
+    single = outputs_of(model, feeds, names, torch.float32)
+    golden.save(folder / INPUTS, [_as_given(feed, options) for feed in feeds])
+    golden.save(folder / TRUTH, truth)
+    golden.save(folder / FLOAT32, single)
+    paths = [activation.path for activation in passport.activations]
+    checks = check_recorded(single, "torch float32", model.module, paths, feeds, names, precision)
+    return {c.name: Limit(c.limit, c.torch_float32_max_rel, c.stored_max_rel) for c in checks}
+
+
+def _feeds(model: Model, options: TrtOptions) -> list[Feed]:
+    """The user's inputs, or seeded ones, at the usual batch and size."""
+    batch = options.batches[1]
+    if options.images and not options.graph.inputs:
+        return seeded_feeds(INPUT, replace(model.input, image=options.images[1]), batch)
+    feeds, _ = feeds_of(model, batch, options.graph.inputs)
+    return [{name: np.resize(array, (batch, *array.shape[1:])) for name, array in feed.items()} for feed in feeds]
+
+
+def _as_given(feed: Feed, options: TrtOptions) -> Feed:
+    """In the type that the engine takes."""
+    half = options.graph.half_io
+    return {k: v.astype(np.float16) if half and v.dtype == np.float32 else v for k, v in feed.items()}
+
+
+def outputs_of(model: Model, feeds: list[Feed], names: list[str], dtype: torch.dtype) -> list[Feed]:
+    """What torch says in `dtype`."""
+    module = copy.deepcopy(model.module).to(dtype)
+    with TorchRunner(module, feeds[0], names, dtype, str(dtype)) as runner:
+        return [dict(runner.infer(feed)) for feed in feeds]
+
+
+def _write_plugin(folder: Path) -> None:
+    (folder / SOURCES).mkdir(parents=True)
+    shutil.copy(trt_plugin_library(), folder / LIBRARY)
+    for name, path in trt_plugin_sources().items():
+        shutil.copytree(
+            path, folder / SOURCES / name, ignore=shutil.ignore_patterns("*.py", "__pycache__", "CMakeLists.txt")
+        )
+    shutil.copy(_TEMPLATES / "build_plugin.sh", folder / "plugin")
+
+
+def _write_script(folder: Path, recipe: Recipe) -> None:
+    package = Path(golden.__file__).parent
+    shutil.copytree(package, folder / "apa_target", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(_TEMPLATES / SCRIPT, folder)
+    lines = "\n".join(f"    {line}" for line in trtexec_lines(recipe))
+    text = (_TEMPLATES / "README.md").read_text(encoding="utf-8")
+    (folder / "README.md").write_text(text.replace("TRTEXEC", lines), encoding="utf-8")
+
+
+def trtexec_lines(recipe: Recipe) -> list[str]:
+    """A command an activation, to be run in the bundle's folder."""
+    lines = [trtexec_command(recipe, name, file, recipe.engine, LIBRARY) for name, file in recipe.models.items()]
+    return [*lines, f"# {WHY_DYNAMIC}"] if PLUGIN in recipe.models else lines

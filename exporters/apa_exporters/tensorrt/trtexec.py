@@ -1,0 +1,63 @@
+"""The `trtexec` command line that does what a recipe says, for people who build with NVIDIA's own program.
+
+`--dynamicPlugins`, not `--staticPlugins`: that one only opens the library, and leaves it to register itself as it
+is opened. Ours is registered by TensorRT's loader, which calls `getCreators`.
+"""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+
+from apa_deploy.native import trt_plugin_library
+from apa_deploy.records.passport import Passport
+
+from .on_target.recipe import PLUGIN, Recipe
+
+WHY_DYNAMIC = "--dynamicPlugins registers the plugin; --staticPlugins would only open the library"
+_LEVELS = {"AMPERE_PLUS": "ampere+", "SAME_COMPUTE_CAPABILITY": "sameComputeCapability"}
+
+
+def trtexec_command(recipe: Recipe, activation: str, model: str, engine: str, library: str) -> str:
+    """One line for a shell.
+
+    Args:
+        model, engine, library: the paths to name in it.
+    """
+    given = ["trtexec", f"--onnx={model}", f"--saveEngine={engine}", "--stronglyTyped", "--noTF32"]
+    for option, shapes in zip(
+        ("minShapes", "optShapes", "maxShapes"), zip(*recipe.shapes.values(), strict=True), strict=True
+    ):
+        each = (f"{name}:{'x'.join(map(str, shape))}" for name, shape in zip(recipe.shapes, shapes, strict=True))
+        given.append(f"--{option}={','.join(each)}")
+    given.append("--profilingVerbosity=detailed")
+    return shlex.join(given + _builder_options(recipe) + _plugin_options(recipe, activation, library))
+
+
+def load_line(engine: Path, passport: Passport) -> str:
+    """The line that runs and times an engine that is there."""
+    given = ["trtexec", f"--loadEngine={engine}", "--useCudaGraph"]
+    plugin = passport.build and passport.build.plugin and not passport.options["embed_plugin"]
+    return shlex.join([*given, f"--dynamicPlugins={trt_plugin_library()}"] if plugin else given)
+
+
+def _builder_options(recipe: Recipe) -> list[str]:
+    given = []
+    if recipe.workspace:
+        given.append(f"--memPoolSize=workspace:{recipe.workspace}B")
+    if recipe.optimization_level is not None:
+        given.append(f"--builderOptimizationLevel={recipe.optimization_level}")
+    if recipe.version_compatible:
+        given.append("--versionCompatible")
+    if recipe.hardware_compatible:
+        given.append(f"--hardwareCompatibilityLevel={_LEVELS[recipe.hardware_compatible]}")
+    if recipe.strip_weights:
+        given.append("--stripWeights")
+    return given
+
+
+def _plugin_options(recipe: Recipe, activation: str, library: str) -> list[str]:
+    if activation != PLUGIN:
+        return []
+    given = [f"--dynamicPlugins={library}"]
+    return [*given, f"--setPluginsToSerialize={library}"] if recipe.embed_plugin else given

@@ -1,0 +1,1 @@
+"""TensorRT for RTX engines, built without a GPU."""

@@ -1,0 +1,137 @@
+"""`--format trt-rtx`: canonical ONNX, decomposed and judged -> a TensorRT for RTX engine, built without a GPU.
+
+model -> ONNX (standard operators, strongly typed) -> parity -> engine -> [run and judged where a GPU is]
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import onnx
+
+from apa_deploy.files import staged
+from apa_deploy.loading.load import Model
+from apa_deploy.parity.report import ParityError
+from apa_deploy.progress import notice, step
+from apa_deploy.records.passport import EngineBuild, Passport, dump, file_record, passport_path, versions
+from apa_deploy.runtimes.cuda_driver import device_count
+
+from ..build_progress import shown
+from ..onnx.export import OnnxOptions, export_onnx, feeds_of
+from ..onnx.from_onnx import BATCHES, batches_of
+from .build_process import Built, Job, build_in_child
+from .limits import DISTRIBUTION, capability_names, check_graph, check_options
+from .outputs import executed
+
+FORMAT = "trt-rtx"
+
+
+@dataclass(frozen=True)
+class RtxOptions:
+    """What `apa-export` may be told. `graph`: of the ONNX file inside; its `format` and `batch` are not read.
+
+    `batches`: least, usual and largest batch, all equal for a fixed one. `capabilities`: such as "8.6"; none
+    for an engine that runs on 8.0 and later. `strip_weights`: leave the weights out of the engine.
+    """
+
+    graph: OnnxOptions = field(default_factory=OnnxOptions)
+    batches: tuple[int, int, int] = BATCHES
+    capabilities: tuple[str, ...] = ()
+    strip_weights: bool = False
+
+
+def export_rtx(model: Model, out: Path, options: RtxOptions) -> Passport:
+    """Write the engine `out` and its passport, unless a gate fails: then nothing is written.
+
+    Raises:
+        MissingError: tensorrt_rtx is absent, or the request needs a GPU.
+        InputError: options that do not go together, or that the builder cannot do.
+        ParityError: the ONNX file, or the engine where it can run, is not right.
+        EngineError: the builder refused or died.
+    """
+    options = replace(options, batches=batches_of(model, options.batches))
+    check_options(options.batches, options.capabilities, options.strip_weights, options.graph.precision)
+    spec = model.input
+    least, _, largest = options.batches
+    graph = replace(options.graph, format="onnx", batch=least if least == largest else None)
+    with staged([out, passport_path(out)], force=options.graph.force) as folder:
+        source, engine = folder / "model.onnx", folder / out.name
+        passport = export_onnx(model, source, graph)
+        check_graph(onnx.load(source, load_external_data=False), options.capabilities)
+        job = Job(
+            model=str(source),
+            engine=str(engine),
+            log=str(folder / "build.log"),
+            sample_shape=spec.shape,
+            batches=options.batches,
+            capabilities=capability_names(options.capabilities),
+            strip_weights=options.strip_weights,
+            other_shapes=_other_shapes(model, graph),
+        )
+        with shown() as on_report, step("Building the engine"):
+            built = build_in_child(job, on_report)
+        _judge_engine(engine, model, passport, options)
+        _record(passport, source, engine, built, options)
+        passport_path(engine).write_text(dump(passport), encoding="utf-8")
+    return passport
+
+
+def _other_shapes(model: Model, options: OnnxOptions) -> dict[str, tuple[int, ...]]:
+    """Samples of the inputs after the first."""
+    _, *others = feeds_of(model, options.batch, options.inputs)[0][0].items()
+    return {name: array.shape[1:] for name, array in others}
+
+
+def _judge_engine(engine: Path, model: Model, passport: Passport, options: RtxOptions) -> None:
+    """Run the engine where a GPU is, and add its checks to the passport's parity.
+
+    Raises:
+        ParityError: it runs, and is not right.
+    """
+    if passport.parity is None or options.strip_weights or not device_count():
+        return
+    with step("Running the engine"):
+        feeds = feeds_of(model, options.batches[1], None)[0]
+        checks = executed(engine, model, passport, feeds, options.graph.precision)
+    if not checks:
+        return
+    passport.parity.outputs += checks
+    passport.parity.passed = all(check.passed for check in checks)
+    if not passport.parity.passed:
+        raise ParityError(passport.parity)
+
+
+def _record(passport: Passport, source: Path, engine: Path, built: Built, options: RtxOptions) -> None:
+    ran = [c.runner for c in passport.parity.outputs if c.runner.startswith("TensorRT")] if passport.parity else []
+    note = f"engine executed: {ran[0]}" if ran else f"engine not executed on this machine: {_why_not(options)}"
+    notice(note)
+    chosen = {
+        "batches": list(options.batches),
+        "capabilities": list(options.capabilities),
+        "strip_weights": options.strip_weights,
+    }
+    passport.format = FORMAT
+    passport.options |= {"format": FORMAT} | chosen
+    passport.options.pop("batch")
+    passport.outputs = [file_record(engine)]
+    passport.versions |= versions([DISTRIBUTION])
+    passport.build = EngineBuild(
+        builder=f"tensorrt_rtx {built.builder}",
+        model=file_record(source),
+        capabilities=list(options.capabilities),
+        batches=options.batches,
+        seconds=built.seconds,
+        peak_memory_bytes=built.peak_memory_bytes,
+        launches=built.launches,
+        executed=bool(ran),
+        note=note,
+    )
+
+
+def _why_not(options: RtxOptions) -> str:
+    if not device_count():
+        return "it has no NVIDIA GPU; the ONNX file it was built from was judged"
+    if options.strip_weights:
+        return "its weights are left out; refit them first"
+    return "its GPU does not take it, or verification was skipped"

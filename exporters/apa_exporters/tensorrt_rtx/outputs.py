@@ -1,0 +1,55 @@
+"""Run an engine on this machine's GPU in a child process, and judge what it says."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from apa_deploy.loading.load import Model
+from apa_deploy.parity.inputs import Feed
+from apa_deploy.parity.recorded import check_recorded
+from apa_deploy.parity.report import OutputCheck
+from apa_deploy.progress import notice
+from apa_deploy.records.passport import Passport
+
+from .execute import numbered
+
+RUNNER = "TensorRT for RTX"
+_SCRIPT = Path(__file__).with_name("execute.py")
+
+
+def executed(
+    engine: Path, model: Model, passport: Passport, feeds: Sequence[Feed], precision: str
+) -> list[OutputCheck]:
+    """Checks of every output on `feeds`; none, and a notice, where the engine does not run here."""
+    given = feeds
+    if passport.options.get("half_io") and precision == "fp16":
+        given = [{name: _half(array) for name, array in feed.items()} for feed in feeds]
+    recorded = _recorded(engine, given)
+    if recorded is None:
+        return []
+    paths = [activation.path for activation in passport.activations]
+    return check_recorded(recorded, RUNNER, model.module, paths, feeds, passport.output_names, precision)
+
+
+def _half(array: np.ndarray) -> np.ndarray:
+    return array.astype(np.float16) if array.dtype == np.float32 else array
+
+
+def _recorded(engine: Path, feeds: Sequence[Feed]) -> list[dict[str, np.ndarray]] | None:
+    with tempfile.TemporaryDirectory(prefix="apa-") as folder:
+        given, found = Path(folder) / "feeds.npz", Path(folder) / "outputs.npz"
+        arrays = {f"{i}/{name}": array for i, feed in enumerate(feeds) for name, array in feed.items()}
+        np.savez(given, allow_pickle=False, **arrays)
+        command = [sys.executable, "-P", str(_SCRIPT), str(engine), str(given), str(found)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode:
+            last = (done.stderr.strip().splitlines() or [f"code {done.returncode}"])[-1]
+            notice(f"the engine does not run on this machine: {last}")
+            return None
+        return numbered(str(found))

@@ -1,0 +1,181 @@
+"""What a Triton repository must know of the artifact that it serves: read from the file and its passport."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import onnx
+
+from apa_deploy.errors import InputError
+from apa_deploy.graph.node import DOMAIN
+from apa_deploy.graph.values import external_files
+from apa_deploy.loading.load import InputSpec, Shape
+from apa_deploy.records.passport import Passport, TensorRecord, passport_path
+from apa_deploy.serving.errors import RequestError
+from apa_deploy.serving.integrity import checked_passport, warnings
+from apa_deploy.serving.layout import Artifact, fingerprint
+from apa_deploy.serving.model import load_model
+from apa_deploy.serving.model_config import ModelConfig
+from apa_deploy.serving.signature import ANY, Signature, TensorSpec, signature_from_onnx
+from apa_deploy.serving.warmup import sample
+from apa_deploy.tensors.datatypes import by_name
+
+ENGINE, ONNX = ".engine", ".onnx"
+SUFFIXES = (ONNX, ENGINE)
+BATCHES = (1, 8, 32)
+Arrays = dict[str, np.ndarray]
+Batches = tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class Served:
+    """An artifact, checked. `beside`: further files of it; `size`: (C, H, W) where it is known.
+
+    `batches`: least, usual and largest; `operators`: whether com.apa nodes are in it;
+    `plugin`: whether the engine wants our plugin loaded; `inputs`, `outputs`: one row and its answer, None where it
+    cannot run here or its open sizes are not known.
+    """
+
+    path: Path
+    beside: tuple[Path, ...]
+    signature: Signature
+    passport: Passport | None
+    batches: Batches
+    size: Shape | None = None
+    labels: tuple[str, ...] = ()
+    pixels: dict[str, str] | None = None
+    operators: bool = False
+    plugin: bool = False
+    inputs: Arrays | None = None
+    outputs: Arrays | None = None
+    notices: tuple[str, ...] = ()
+
+
+def served_from(path: Path, batches: Batches | None, size: Shape | None) -> Served:
+    """Check and describe an .onnx or .engine file; an .onnx file is run as well.
+
+    Args:
+        batches: least, usual, largest; None: an engine's profile, else 1, 8, 32.
+        size: (C, H, W) where the file leaves it open and has no passport.
+
+    Raises:
+        InputError: it cannot be served, or an engine has no passport.
+        IntegrityError: a hash differs from the passport's.
+    """
+    if not path.is_file():
+        raise InputError(f"{path} is not a file", "an exported model or a checkpoint", "Check the path.")
+    return _onnx(path, batches or BATCHES, size) if path.suffix == ONNX else _engine(path, batches)
+
+
+def _onnx(path: Path, batches: Batches, size: Shape | None) -> Served:
+    proto = onnx.load(path, load_external_data=False)
+    weights = external_files(proto)
+    passport = checked_passport(path, weights)
+    facts = {entry.key: entry.value for entry in proto.metadata_props}
+    files = [path.with_name(name) for name in weights] + [passport_path(path)] * (passport is not None)
+    found = Served(
+        path=path,
+        beside=tuple(files),
+        signature=signature_from_onnx(proto, batches[2]),
+        passport=passport,
+        batches=batches,
+        size=size or (passport.input_shape if passport else None),
+        labels=tuple(json.loads(facts.get("apa.labels", "[]"))),
+        pixels=json.loads(facts["apa.pixels"]) if "apa.pixels" in facts else None,
+        operators=any(node.domain == DOMAIN for node in proto.graph.node),
+    )
+    return _ran(found)
+
+
+def _ran(found: Served) -> Served:
+    """Load it as the server will, find out whether rows may share a run, and keep one row and its answer."""
+    config = ModelConfig(max_batch=found.signature.max_batch)
+    loaded = load_model(
+        Artifact(found.path.stem, 1, found.path, config, fingerprint(found.path, None)), threads=1, providers=None
+    )
+    with loaded.session as session:
+        found = replace(found, signature=loaded.signature, notices=tuple(loaded.notices))
+        if any(ANY in sizes for sizes in row_shapes(found).values()):
+            notice = "no warm-up and no smoke test of values: sizes are open. Give them: --input-shape CxHxW"
+            return replace(found, notices=(*found.notices, notice))
+        inputs = _row(found)
+        return replace(found, inputs=inputs, outputs=session.run(inputs))
+
+
+def _engine(path: Path, batches: Batches | None) -> Served:
+    passport = checked_passport(path, [])
+    if passport is None:
+        wanted = f"{passport_path(path).name} beside it, which says what the engine is"
+        raise InputError(f"{path}: no passport", wanted, "Export it with apa-export --format trt.")
+    if passport.format != "trt":
+        saw = f"{path}: an engine of format {passport.format}"
+        raise InputError(saw, "format trt", "Triton's backend loads standard TensorRT engines alone: export one.")
+    if passport.build is None or not passport.input_tensors:
+        raise InputError(f"{path}: its passport lacks the profile", "a newer passport", "Export the engine again.")
+    batches = _within(passport.build.batches, batches)
+    dynamic = passport.input_tensors[0].shape[0] == ANY
+    options = passport.options
+    found = Served(
+        path=path,
+        beside=(passport_path(path),),
+        signature=_signature(passport, batches[2] if dynamic else 0),
+        passport=passport,
+        batches=batches,
+        size=passport.input_shape,
+        pixels=options.get("pixels"),
+        # an engine that brings its plugin must not meet a second one of that name
+        plugin=not options.get("embed_plugin") and options.get("activation") != "decomposed",
+        notices=(*warnings(passport), "the smoke test judges shapes alone: an engine is not run here"),
+    )
+    return replace(found, inputs=_row(found))
+
+
+def _within(profile: Batches, batches: Batches | None) -> Batches:
+    if batches and not profile[0] <= batches[0] <= batches[2] <= profile[2]:
+        saw, wanted = (":".join(map(str, given)) for given in (batches, profile))
+        raise InputError(f"--batch {saw}", f"sizes within the engine's profile {wanted}", "Leave it out for that.")
+    return batches or profile
+
+
+def _signature(passport: Passport, max_batch: int) -> Signature:
+    return Signature(_specs(passport.input_tensors), _specs(passport.output_tensors), max_batch)
+
+
+def _specs(records: Sequence[TensorRecord]) -> tuple[TensorSpec, ...]:
+    try:
+        return tuple(TensorSpec(r.name, by_name(r.datatype), tuple(r.shape)) for r in records)
+    except RequestError as error:
+        raise InputError(error.saw, error.wanted, "Export the engine without --half-io.") from error
+
+
+def row_shapes(found: Served) -> dict[str, tuple[int, ...]]:
+    """Sizes of each input behind the batch (all sizes where the model does not batch), -1 where not known."""
+    return {spec.name: _sizes(spec, found) for spec in found.signature.inputs}
+
+
+def _sizes(spec: TensorSpec, found: Served) -> tuple[int, ...]:
+    known = list(spec.dims)
+    if found.size and len(known) == 4:
+        behind = InputSpec(found.size, (found.pixels or {}).get("layout") == "nhwc").shape
+        known[1:] = [size if dim == ANY else dim for dim, size in zip(known[1:], behind, strict=True)]
+    if found.signature.max_batch:
+        return tuple(known[1:])
+    return (1 if known and known[0] == ANY else known[0], *known[1:]) if known else ()
+
+
+def _row(found: Served) -> Arrays:
+    shapes = row_shapes(found)
+    specs = [replace(spec, dims=(1, *shapes[spec.name])) for spec in found.signature.inputs]
+    row = {name: _pixels(array) for name, array in sample(Signature(tuple(specs), (), 1), 1, ()).items()}
+    return row if found.signature.max_batch else {name: array[0] for name, array in row.items()}
+
+
+def _pixels(array: np.ndarray) -> np.ndarray:
+    """Integers of a sample are zeros and ones, which as pixels would be nearly black: the whole range instead."""
+    if array.dtype != np.uint8:
+        return array
+    return np.random.default_rng(0).integers(0, 256, array.shape).astype(np.uint8)

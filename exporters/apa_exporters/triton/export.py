@@ -1,0 +1,100 @@
+"""`--format triton`: any artifact -> a Triton model repository that loads the first time.
+
+artifact -> checked and run -> NAME/config.pbtxt, NAME/1/model.*, warm-up, scripts -> every file checked -> in place
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from apa_deploy.files import replaced
+from apa_deploy.loading.load import Shape
+from apa_deploy.progress import notice, step
+from apa_deploy.require import require
+from apa_deploy.serving.layout import check_name
+
+FORMAT = "triton"
+DEVICES = ("cpu", "gpu")
+_EXTRA = "pip install 'apa-deploy[serve]'"
+
+
+@dataclass(frozen=True)
+class TritonOptions:
+    """What `apa-export` may be told.
+
+    `backend`: onnxruntime, tensorrt, python, or None for the artifact's own. `device`: cpu, gpu, or None: the
+    GPU for an engine, else the CPU. `batches`: least, usual, largest; None: an engine's own profile, else 1, 8,
+    32. `delay`: seconds. `labels`: class names; None: those in the file. `size`: (C, H, W) where the file leaves
+    it open. `resize`: to which the ensemble resizes the shorter side of a picture.
+    """
+
+    name: str | None = None
+    backend: str | None = None
+    device: str | None = None
+    batches: tuple[int, int, int] | None = None
+    delay: float = 0.0
+    instances: int = 1
+    threads: int = 0
+    labels: Path | None = None
+    size: Shape | None = None
+    ensemble: bool = False
+    resize: int | None = None
+    force: bool = False
+
+
+@dataclass(frozen=True)
+class Repository:
+    """What was made: the model to ask for, and how its network runs. `library`: wired in with it, or ""."""
+
+    path: str
+    model: str
+    backend: str
+    max_batch: int
+    preferred_batches: list[int]
+    library: str
+    files: int
+    notices: list[str]
+
+    def document(self) -> dict[str, Any]:
+        """For --json."""
+        return asdict(self)
+
+
+def export_triton(artifact: Path, out: Path, options: TritonOptions) -> Repository:
+    """Write the repository `out`, a folder, unless a check fails: then nothing is written.
+
+    Raises:
+        InputError: options that do not fit, an artifact that cannot be served, or `out` holds other files.
+        IntegrityError: the artifact is not the one its passport speaks of.
+        RepositoryError: a file of the repository does not fit.
+    """
+    require("tritonclient.grpc", add=_EXTRA, distribution="tritonclient")
+    from .artifact import served_from
+    from .check import check_replaceable, check_repository, files_of, write_sums
+    from .files import write_models
+
+    name = options.name or artifact.name.split(".")[0]
+    check_name(artifact, name)
+    check_replaceable(out, force=options.force)
+    with step("Checking the artifact"):
+        found = served_from(artifact, options.batches, options.size)
+    for text in found.notices:
+        notice(text)
+    with replaced(out, force=options.force) as root:
+        root.mkdir()
+        config, library = write_models(root, name, found, options)
+        check_repository(root)
+        write_sums(root)
+        count = len(files_of(root))
+    return Repository(
+        path=str(out),
+        model=name,
+        backend=config.platform or config.backend,
+        max_batch=config.max_batch_size,
+        preferred_batches=list(config.dynamic_batching.preferred_batch_size),
+        library=library,
+        files=count,
+        notices=list(found.notices),
+    )
