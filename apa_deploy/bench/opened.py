@@ -68,7 +68,7 @@ def _openvino(subject: Subject, batch: int, threads: int | None) -> tuple[Infer,
     import onnx
     import onnx.inliner
 
-    openvino = require("openvino", add="pip install openvino")
+    openvino = require("openvino")
     path = Path(subject.path)
     model = onnx.load(path)
     source = onnx.inliner.inline_local_functions(model).SerializeToString() if model.functions else str(path)

@@ -12,7 +12,6 @@ from ..require import require
 from .common import run_verb, verb_parser
 
 _TOKEN = "APA_SERVE_TOKEN"
-_EXTRA = "pip install 'apa-deploy[serve]'"
 _MIB = 1 << 20
 
 
@@ -74,7 +73,7 @@ def _add_lifecycle(group: argparse._ArgumentGroup) -> None:
 
 def _serve(given: argparse.Namespace) -> int:
     for module in ("uvicorn", "httptools", "grpc", "prometheus_client", "tritonclient"):
-        require(module, add=_EXTRA, distribution=_DISTRIBUTIONS.get(module, ""))
+        require(module)
     from ..serving.access import read_token
     from ..serving.lifecycle import run
     from ..serving.options import ServeOptions, default_threads
@@ -108,9 +107,6 @@ def _serve(given: argparse.Namespace) -> int:
         log_requests=not given.no_request_log,
     )
     return asyncio.run(run(options))
-
-
-_DISTRIBUTIONS = {"grpc": "grpcio", "prometheus_client": "prometheus-client"}
 
 
 if __name__ == "__main__":

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
+from ..require import PACKAGES
 from ..runtimes.packages import conflict
 from .facts import Facts
 from .finding import Finding, State, met
 
 BUILD = "in a checkout of apa-deploy, run: pip install --no-deps ."
 BUILD_ORT = f"Install a C++17 compiler and, {BUILD}"
-TENSORRT_ADD = "pip install 'apa-deploy[gpu]'"
-RTX_ADD = "pip install 'apa-deploy[rtx]'"
 _OLDEST_DRIVER = {12: "r525", 13: "r580"}
 _TENSORRT = ("tensorrt", "tensorrt-cu13", "tensorrt-cu12")
 _RTX = ("tensorrt-rtx-cu13", "tensorrt-rtx-cu12")
@@ -55,7 +54,7 @@ def tensorrt(facts: Facts) -> Finding:
     version = tensorrt_version(facts)
     good = version is not None and numbers(version) >= _OLDEST_TENSORRT
     here = version or "not installed"
-    return met("TensorRT", "10.7 or later", here, good, f"Run: {TENSORRT_ADD}")
+    return met("TensorRT", "10.7 or later", here, good, f"Run: {PACKAGES['tensorrt'].add}")
 
 
 def numbers(version: str) -> tuple[int, ...]:

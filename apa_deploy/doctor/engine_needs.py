@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ..records.passport import Passport
+from ..require import PACKAGES
 from . import components
 from .engine_header import AND_LATER, RTX, EngineHeader, metadata_before, read_header
 from .facts import Facts
@@ -60,7 +61,7 @@ def _asked(passport: Passport | None, option: str) -> Any:
 def _runtime(header: EngineHeader, passport: Passport | None, facts: Facts) -> list[Finding]:
     rtx = header.product == RTX
     here = components.rtx_version(facts) if rtx else components.tensorrt_version(facts)
-    add = components.RTX_ADD if rtx else components.TENSORRT_ADD
+    add = PACKAGES["tensorrt_rtx" if rtx else "tensorrt"].add
     compatible = bool(_asked(passport, "version_compatible"))
     wanted = f"{header.product} {header.version_text}" + (" or later" if compatible else "")
     good = here is not None and serves(components.numbers(here), header.version, compatible)

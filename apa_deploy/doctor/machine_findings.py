@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ..require import PACKAGES
 from . import components
 from .facts import Facts
 from .finding import Finding, State
@@ -31,7 +32,7 @@ def _rtx(facts: Facts) -> Finding:
     topic, wanted = "TensorRT for RTX", "1.4 or later, for --format trt-rtx"
     if version:
         return Finding(topic, wanted, version)
-    return Finding(topic, wanted, "not installed", State.NOTE, f"Run: {components.RTX_ADD}")
+    return Finding(topic, wanted, "not installed", State.NOTE, f"Run: {PACKAGES['tensorrt_rtx'].add}")
 
 
 _PROGRAMS = (

@@ -14,12 +14,10 @@ from ..require import require
 from .node import DOMAIN, VERSION, attributes
 from .recognise import recognise
 
-_ADD = "pip install 'onnx-graphsurgeon>=0.5.2'"
-
 
 def matching_subgraphs(graph: Any, kind: str) -> list[dict[str, Any]]:
     """Every activation of `kind` in an onnx-graphsurgeon graph, as Polygraphy writes them to its config.yaml."""
-    surgeon = require("onnx_graphsurgeon", ">=0.5", add=_ADD)
+    surgeon = require("onnx_graphsurgeon")
     found = recognise(surgeon.export_onnx(graph)).found
     return [
         {"inputs": [fold.source], "outputs": [fold.target], "attributes": attributes(fold.parameters)}
@@ -32,7 +30,7 @@ def canonical_put_in(
     graph: Any, inputs: Sequence[Any], outputs: Sequence[Any], attributes_: dict[str, Any] | None, kind: str
 ) -> Any:
     """Let one canonical node make `outputs`; what nobody uses any more goes. Returns the node."""
-    surgeon = require("onnx_graphsurgeon", ">=0.5", add=_ADD)
+    surgeon = require("onnx_graphsurgeon")
     for tensor in outputs:
         tensor.inputs.clear()
     name = outputs[0].name

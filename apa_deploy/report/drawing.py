@@ -17,8 +17,6 @@ from typing import Any
 from ..files import replaced
 from ..require import require
 
-ADD = "pip install 'apa-deploy[report]'"
-
 
 @dataclass(frozen=True)
 class Palette:
@@ -92,7 +90,7 @@ def svg_of(draw: Draw, name: str, alt: str, height: float = 3.4) -> str:
         alt: what it shows, for those who cannot see it.
         height: in inches; the width is WIDTH.
     """
-    require("matplotlib", add=ADD)
+    require("matplotlib")
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 
@@ -111,7 +109,7 @@ def save_picture(draws: Sequence[Draw], path: Path, *, force: bool = False) -> N
         MissingError: matplotlib is not installed.
         OutputError: the file cannot be written.
     """
-    require("matplotlib", add=ADD)
+    require("matplotlib")
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 from ..require import require
-from .drawing import ADD
 from .record import Report
 from .sections import sections
 from .wording import DASH, description
@@ -15,9 +14,9 @@ _TEMPLATES = Path(__file__).with_name("templates")
 
 def check_packages(*, drawing: bool) -> None:
     """Raise `MissingError` where a package that rendering needs is absent; `drawing`: matplotlib as well."""
-    require("jinja2", add=ADD)
+    require("jinja2")
     if drawing:
-        require("matplotlib", add=ADD)
+        require("matplotlib")
 
 
 def as_html(report: Report) -> str:
@@ -31,7 +30,7 @@ def as_markdown(report: Report) -> str:
 
 
 def _rendered(template: str, report: Report, *, drawn: bool) -> str:
-    jinja2 = require("jinja2", add=ADD)
+    jinja2 = require("jinja2")
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(_TEMPLATES),
         autoescape=template.endswith(".html.j2"),

@@ -10,8 +10,6 @@ import numpy as np
 from ..errors import MissingError
 from ..require import require
 
-_ADD = "pip install 'apa-deploy[gpu]'"
-
 
 class DeviceError(MissingError):
     """A call to the driver failed. `call`, `error`: which, and the driver's name for what went wrong."""
@@ -31,7 +29,7 @@ class Device:
     """
 
     def __init__(self) -> None:
-        require("cuda.bindings", ">=12.6.1", add=_ADD, distribution="cuda-bindings")
+        require("cuda.bindings")
         from cuda.bindings import driver
 
         self._driver = driver

@@ -16,8 +16,6 @@ from ..native import LibraryError, ort_library, trt_plugin_library
 from ..require import require
 from .providers import Choice, Wanted, chosen
 
-_VERSIONS = ">=1.17"
-_ADD = "pip install 'onnxruntime>=1.17'"
 KERNELS = ("exact", "acc", "pw")
 _VECTORS, _VECTORS_VARIABLE = ("avx512", "avx2", "none"), "APA_MAX_ISA"
 _KERNEL_ENTRY, _KERNEL_VARIABLE = "com.apa.kernel", "APA_KERNEL"
@@ -35,7 +33,7 @@ class OnnxRunner:
         layout: bool | None = None,
         kernel: str | None = None,
     ) -> None:
-        ort = require("onnxruntime", _VERSIONS, add=_ADD)
+        ort = require("onnxruntime")
         choice = chosen(providers, ort.get_available_providers(), _plugin())
         options = session_options(ort, threads)
         fused = choice.cpu_library and register_operators(options, kernel)

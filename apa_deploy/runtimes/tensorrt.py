@@ -19,7 +19,6 @@ from .device import Device
 from .engine_lane import Lane, Tensor
 from .engine_trust import EngineFile, Trust, trusted_engine
 
-_GPU_EXTRA, _RTX_EXTRA = "pip install 'apa-deploy[gpu]'", "pip install 'apa-deploy[rtx]'"
 _TYPES: dict[str, Any] = {
     "FLOAT": np.float32,
     "HALF": np.float16,
@@ -100,8 +99,8 @@ class TensorRTRunner:
 def _package(file: EngineFile) -> Any:
     """The package that made the engine; where nothing says which, the one that is installed."""
     if file.is_rtx or (not file.passport and importlib.util.find_spec("tensorrt") is None and _has_rtx()):
-        return require("tensorrt_rtx", ">=1.4", add=_RTX_EXTRA, distribution="tensorrt-rtx-cu13")
-    return require("tensorrt", ">=10.7", add=_GPU_EXTRA)
+        return require("tensorrt_rtx")
+    return require("tensorrt")
 
 
 def _has_rtx() -> bool:

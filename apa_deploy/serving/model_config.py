@@ -9,9 +9,9 @@ from typing import Any
 
 from google.protobuf import text_format
 from google.protobuf.json_format import MessageToDict
-from tritonclient.grpc import model_config_pb2
 
 from ..errors import InputError
+from ..require import require
 from ..runtimes.session import ENGINE_SUFFIXES
 from .signature import Signature, TensorSpec
 
@@ -50,15 +50,20 @@ def read_config(path: Path | None, defaults: ModelConfig) -> ModelConfig:
     if path is None:
         return defaults
     try:
-        message = text_format.Parse(path.read_text(encoding="utf-8"), model_config_pb2.ModelConfig())
+        message = text_format.Parse(path.read_text(encoding="utf-8"), _messages().ModelConfig())
     except (OSError, UnicodeDecodeError, text_format.ParseError) as error:
         raise ConfigError(path, str(error).splitlines()[0], "a model configuration in text form") from error
     return replace(defaults, message=message, **_batching(message), **_running(message, path))
 
 
+def _messages() -> Any:
+    """Triton's messages; their package comes with an extra, and names of models are checked without it."""
+    return require("tritonclient.grpc.model_config_pb2")
+
+
 def versions_to_serve(config: ModelConfig, present: Sequence[int]) -> list[int]:
     """Those of `present` that the version policy chooses; without one, the latest."""
-    policy: Any = (config.message or model_config_pb2.ModelConfig()).version_policy
+    policy: Any = (config.message or _messages().ModelConfig()).version_policy
     choice = policy.WhichOneof("policy_choice")
     if choice == "all":
         return sorted(present)
@@ -150,7 +155,7 @@ def _running(message: Any, path: Path) -> dict[str, Any]:
 def _check_tensors(declared: Sequence[Any], specs: Sequence[TensorSpec], path: Path) -> None:
     types = {spec.name: spec.datatype.config for spec in specs}
     for tensor in declared:
-        kind = model_config_pb2.DataType.Name(tensor.data_type)
+        kind = _messages().DataType.Name(tensor.data_type)
         if types.get(tensor.name) != kind:
             wanted = ", ".join(f"{name} {type_}" for name, type_ in types.items())
             raise ConfigError(path, f"{tensor.name} {kind}", f"the file's {wanted}")

@@ -20,7 +20,6 @@ from .options import ServeOptions
 from .registry import Registry
 from .service import Service
 
-_ADD = "pip install 'apa-deploy[ray]'"
 _CONTROL = "/v2/repository/models/"
 Receive = Callable[[], Awaitable[Any]]
 
@@ -53,7 +52,7 @@ def application(options: RayOptions) -> Any:
     Raises:
         MissingError: Ray Serve is not installed.
     """
-    serve = require("ray.serve", add=_ADD, distribution="ray")
+    serve = require("ray.serve")
     own = ServeOptions(
         source=options.source,
         max_batch=options.max_batch,

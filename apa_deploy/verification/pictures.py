@@ -18,7 +18,6 @@ from ..require import require
 
 _SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm"}
 _NAMED = 3
-_ADD = "pip install 'apa-deploy[report]'"
 
 
 class Pictures(BaseModel):
@@ -117,7 +116,7 @@ def _prepared(path: Path, pictures: Pictures) -> np.ndarray:
 
 def _pixels(path: Path, pictures: Pictures) -> np.ndarray:
     """uint8 (H, W, 3), red first."""
-    image_module: Any = require("PIL.Image", add=_ADD, distribution="pillow")
+    image_module: Any = require("PIL.Image")
     bad = (OSError, ValueError, SyntaxError, image_module.DecompressionBombError)
     try:
         with image_module.open(path) as image:

@@ -116,7 +116,7 @@ class OpenVinoRunner(BaseRunner):
         self._path, self._signature = path, signature
 
     def activate_impl(self) -> None:
-        openvino: Any = require("openvino", ">=2024.0", add="pip install openvino")
+        openvino: Any = require("openvino")
         core = openvino.Core()
         model = core.read_model(_inlined(self._path) if self._signature.fused else str(self._path))
         # its own choice on some CPUs is bf16

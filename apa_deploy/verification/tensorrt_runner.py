@@ -16,11 +16,6 @@ from ..native import LibraryError, trt_plugin_library
 from ..require import require
 from ..runtimes.cuda_driver import device_count
 
-_PACKAGES = {
-    "tensorrt": ("tensorrt", ">=10.7", "pip install 'apa-deploy[gpu]'"),
-    "tensorrt-rtx": ("tensorrt_rtx", ">=1.4", "pip install 'apa-deploy[rtx]'"),
-}
-
 
 def tensorrt_runner(
     path: Path, name: str, runner: str, shapes: dict[str, tuple[int, ...]], debug: bool
@@ -35,8 +30,7 @@ def tensorrt_runner(
     Raises:
         MissingError: the package, or an NVIDIA GPU, is not there.
     """
-    module, versions, add = _PACKAGES[runner]
-    require(module, versions, add=add)
+    require(runner.replace("-", "_"))
     if not device_count():
         raise MissingError(f"--runner {runner} without an NVIDIA GPU", "a GPU", "Run this on the target machine.")
     network = network_from_onnx(path, runner, debug)

@@ -27,13 +27,13 @@ from apa_deploy.loading.load import Metadata, Model
 from apa_deploy.modules import AGLU, APA
 from apa_deploy.records.passport import passport_path
 from apa_deploy.replace import replace_activations
+from apa_deploy.require import PACKAGES
 
 from . import building
 from .outcome import Outcome, State
 
 PLUGIN, DECOMPOSED, TWIN = "plugin", "decomposed", "silu twin"
 NAMES = (PLUGIN, DECOMPOSED, TWIN)
-ADD = "pip install 'apa-deploy[gpu]'"
 _MISSING = 3
 
 
@@ -68,7 +68,7 @@ def twin(model: Model) -> Model:
 
 def check_machine() -> None:
     """Raise a `MissingError` that names all that is missing, before the models are exported."""
-    if lacks := machine.missing(add=ADD):
+    if lacks := machine.missing(add=PACKAGES["tensorrt"].add):
         saw = f"this machine lacks {', '.join(what for what, _ in lacks)}"
         raise MissingError(
             saw, "TensorRT and a GPU", f"To add: {'; '.join(dict.fromkeys(how for _, how in lacks))}."

@@ -15,7 +15,7 @@ from apa_deploy.runtimes.device import Device
 
 from .analysis import compared, percentiles, verdict
 from .clocks import Watch
-from .engines import ADD, DECOMPOSED, PLUGIN, TWIN
+from .engines import DECOMPOSED, PLUGIN, TWIN
 from .outcome import Outcome, State
 
 WARM_UP = 50
@@ -86,7 +86,7 @@ def measured(engines: Mapping[str, Path], plugin: Path | None, sample: Sequence[
     Raises:
         MissingError: tensorrt, cuda-python or a GPU is missing.
     """
-    trt = require("tensorrt", ">=10.7", add=ADD)
+    trt = require("tensorrt")
     device = Device()
     found, samples = loaded(trt, engines, plugin), dict[str, dict[str, list[float]]]()
     with Watch() as watch:

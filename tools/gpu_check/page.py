@@ -11,7 +11,7 @@ _COLOURS = {"passed": "#1a7f37", "failed": "#cf222e", "missing": "#9a6700"}
 
 def check_page() -> Any:
     """jinja2; raise a `MissingError` where it is not installed."""
-    return require("jinja2", add="pip install 'apa-deploy[report]'")
+    return require("jinja2")
 
 
 def page(report: dict[str, Any]) -> str:

@@ -15,7 +15,7 @@ from apa_deploy.loading.load import Model
 from apa_deploy.parity.report import OutputCheck, ParityError, ParityReport
 from apa_deploy.progress import notice, step
 from apa_deploy.records.passport import Passport, dump, passport_path, read_passport
-from apa_deploy.require import require
+from apa_deploy.require import PACKAGES, require
 
 from ..build_progress import shown
 from ..child import EngineError, Report, last_lines, last_report
@@ -27,7 +27,6 @@ from .on_target.refusal import MISSING, MISUSE, RefusalError
 from .options import TrtOptions, check_trt_options
 
 FORMAT = "trt"
-ADD = "pip install 'apa-deploy[gpu]'"
 
 
 def export_trt(model: Model, out: Path, options: TrtOptions) -> Passport:
@@ -74,11 +73,11 @@ def _check_replaceable(folder: Path) -> None:
 
 def _check_machine() -> None:
     try:
-        machine.check(add=ADD)
+        machine.check(add=PACKAGES["tensorrt"].add)
     except RefusalError as refusal:
         do = f"{refusal.do} Or let another machine build it: --bundle DIR."
         raise MissingError(refusal.saw, refusal.wanted, do) from refusal
-    require("tensorrt", ">=10.7", add=ADD)
+    require("tensorrt")
 
 
 def _build(bundle: Path, folder: Path, passport: Passport, options: TrtOptions) -> None:

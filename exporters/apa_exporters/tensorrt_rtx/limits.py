@@ -38,7 +38,7 @@ def check_options(
         MissingError: tensorrt_rtx is absent; or weights are to be stripped where no GPU is.
         TargetError: an option, or a pair of them, that the builder does not take.
     """
-    trt = require("tensorrt_rtx", ">=1.4", add="pip install 'apa-deploy[rtx]'", distribution=DISTRIBUTION)
+    trt = require("tensorrt_rtx")
     least, usual, largest = batches
     if not 1 <= least <= usual <= largest:
         given = ":".join(map(str, batches))

@@ -11,7 +11,7 @@ from apa_deploy.cli.common import print_json, wide_console
 from apa_deploy.errors import InputError
 
 from ..tensorrt.arguments import given_trt_options
-from .export import DEVICES, FORMAT, Repository, TritonOptions, export_triton
+from .export import DEVICES, FORMAT, Repository, TritonOptions, check_packages, export_triton
 
 _SUFFIXES = (".onnx", ".engine")
 _BACKENDS = ("onnxruntime", "tensorrt", "python")
@@ -67,6 +67,7 @@ def export(options: argparse.Namespace, exported: Callable[[Path], object]) -> i
         exported: writes the checkpoint as an .onnx file of this name.
     """
     output = options.output or Path(f"{options.checkpoint.name.split('.')[0]}.triton")
+    check_packages(options.ensemble)
     chosen = _options(options)
     if is_artifact(options.checkpoint):
         made = export_triton(options.checkpoint, output, chosen)

@@ -12,14 +12,12 @@ from typing import Any
 import numpy as np
 
 from apa_deploy.errors import InputError
-from apa_deploy.require import require
 from apa_deploy.runtimes.session import Session
 
 from .artifact import ENGINE, Served
 from .config import ensemble_config, image_config, write_config
 
 _CROP = 0.875  # of ImageNet's usual evaluation: 224 out of 256
-_ADD = "pip install pillow"
 
 
 def image_parameters(found: Served, resize: int | None) -> dict[str, str]:
@@ -56,7 +54,6 @@ def write_ensemble(root: Path, name: str, network: Any, parameters: dict[str, st
 
 def smoke_picture(found: Served, parameters: dict[str, str]) -> tuple[np.ndarray, dict[str, np.ndarray] | None]:
     """A picture, encoded, and what the network makes of its pixels (None for an engine)."""
-    require("PIL", add=_ADD, distribution="pillow")
     from .repository_files.image_model import pixels
 
     encoded = _png(int(parameters["resize"]))

@@ -17,7 +17,6 @@ from apa_deploy.serving.layout import check_name
 
 FORMAT = "triton"
 DEVICES = ("cpu", "gpu")
-_EXTRA = "pip install 'apa-deploy[serve]'"
 
 
 @dataclass(frozen=True)
@@ -62,15 +61,23 @@ class Repository:
         return asdict(self)
 
 
+def check_packages(ensemble: bool) -> None:
+    """Raise `MissingError` where a package that the repository's making needs is absent."""
+    require("tritonclient.grpc")
+    if ensemble:
+        require("PIL.Image")
+
+
 def export_triton(artifact: Path, out: Path, options: TritonOptions) -> Repository:
     """Write the repository `out`, a folder, unless a check fails: then nothing is written.
 
     Raises:
+        MissingError: tritonclient, or pillow for an ensemble, is not installed.
         InputError: options that do not fit, an artifact that cannot be served, or `out` holds other files.
         IntegrityError: the artifact is not the one its passport speaks of.
         RepositoryError: a file of the repository does not fit.
     """
-    require("tritonclient.grpc", add=_EXTRA, distribution="tritonclient")
+    check_packages(options.ensemble)
     from .artifact import served_from
     from .check import check_replaceable, check_repository, files_of, write_sums
     from .files import write_models
