@@ -3,11 +3,13 @@
 import errno
 import os
 import subprocess
+import sys
+import threading
 from pathlib import Path
 
 import pytest
 
-from apa_deploy.files import OutputError, refuse_existing, replaced, sha256, staged
+from apa_deploy.files import OutputError, SourceError, refuse_existing, replaced, sha256, staged
 
 
 def test_moves_together_or_not_at_all(tmp_path):
@@ -108,3 +110,79 @@ def test_full_disk(tmp_path):
 def test_sha256(tmp_path):
     (tmp_path / "a").write_bytes(b"abc")
     assert sha256(tmp_path / "a").startswith("ba7816bf8f01cfea")
+
+
+HOLDER = (
+    "import sys, time, pathlib\n"
+    "from apa_deploy.files import replaced\n"
+    "with replaced(pathlib.Path(sys.argv[1])) as temporary:\n"
+    "    temporary.write_text('half')\n"
+    "    print('writing', flush=True)\n"
+    "    time.sleep(60)\n"
+)
+
+
+@pytest.fixture
+def holder(tmp_path):
+    """Another process in the middle of writing `tmp_path / "a.bin"`."""
+    command = [sys.executable, "-c", HOLDER, str(tmp_path / "a.bin")]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    assert process.stdout.readline() == "writing\n"
+    yield process
+    process.kill()
+    process.communicate()
+
+
+def test_two_writers_of_one_output(tmp_path, holder):
+    with pytest.raises(OutputError, match="another process is writing it"), replaced(tmp_path / "a.bin"):
+        pass
+    with replaced(tmp_path / "a.txt") as temporary:  # the same stem, another output
+        temporary.touch()
+    assert holder.poll() is None and (tmp_path / "a.txt").exists()
+
+
+def test_force_waits_for_the_other_writer(tmp_path, holder, capfd):
+    threading.Timer(0.3, holder.kill).start()
+    with replaced(tmp_path / "a.bin", force=True) as temporary:
+        temporary.write_text("mine")
+    assert "waiting for another process" in capfd.readouterr().err
+    assert [(p.name, p.read_text()) for p in tmp_path.iterdir()] == [("a.bin", "mine")]
+
+
+def test_what_a_killed_writer_left_is_removed(tmp_path, holder):
+    holder.kill()
+    holder.wait()
+    assert list(tmp_path.glob(".a.*.tmp"))
+    with replaced(tmp_path / "a.bin") as temporary:
+        assert not list(temporary.parent.iterdir())
+        temporary.write_text("mine")
+    assert [p.name for p in tmp_path.iterdir()] == ["a.bin"]
+
+
+def test_an_output_that_appears_meanwhile_is_kept(tmp_path):
+    with pytest.raises(OutputError, match="exists already"), replaced(tmp_path / "a") as temporary:
+        temporary.write_text("mine")
+        (tmp_path / "a").write_text("theirs")
+    assert (tmp_path / "a").read_text() == "theirs" and len(list(tmp_path.iterdir())) == 1
+
+
+def test_a_name_as_long_as_the_file_system_takes(tmp_path):
+    path = tmp_path / ("n" * 251 + ".bin")
+    with replaced(path) as temporary:
+        temporary.touch()
+    assert path.exists()
+
+
+@pytest.mark.parametrize("what", ["folder", "pipe", "device", "absent", "link to a device"])
+def test_reads_regular_files_only(tmp_path, what):
+    path = tmp_path / "a"
+    if what == "folder":
+        path.mkdir()
+    elif what == "pipe":
+        os.mkfifo(path)
+    elif what == "link to a device":
+        path.symlink_to("/dev/zero")
+    elif what == "device":
+        path = Path("/dev/zero")
+    with pytest.raises(SourceError):
+        sha256(path)

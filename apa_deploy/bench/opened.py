@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -89,7 +88,6 @@ def _torch(subject: Subject, batch: int, threads: int | None) -> tuple[Infer, st
 
     if threads:
         torch.set_num_threads(threads)
-    sys.path.insert(0, "")  # --model finds packages of the current folder, as `python -m` does
     model = load(subject.path, **subject.loading)
     module = with_plain(model.module, subject.plain) if subject.plain else model.module
     x = torch.from_numpy(seeded_feeds("input", model.input, batch)[0]["input"])

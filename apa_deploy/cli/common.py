@@ -8,9 +8,12 @@ from __future__ import annotations
 import argparse
 import json
 import shlex
+import signal
 import sys
+import threading
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +23,7 @@ from .. import __version__
 from ..errors import ApaError
 
 INTERRUPTED = 130
+_SIGNALLED = 128  # a shell's exit code for a process that a signal ended, less the signal's number
 _PIPED_WIDTH = 160
 
 
@@ -51,7 +55,11 @@ def run_verb(
     options = parser.parse_args(given)
     options.command = shlex.join([parser.prog, *given])
     try:
-        return action(options)
+        with _ending_on_signals():
+            return action(options)
+    except _Terminated as ended:
+        print("terminated; nothing was left half-written", file=sys.stderr)
+        return _SIGNALLED + ended.signal
     except KeyboardInterrupt:
         print("interrupted; nothing was left half-written", file=sys.stderr)
         return INTERRUPTED
@@ -60,6 +68,33 @@ def run_verb(
             traceback.print_exc()
         print(f"error: {describe(error)}", file=sys.stderr)
         return error.exit_code if isinstance(error, ApaError) else 2
+
+
+class _Terminated(BaseException):
+    """SIGTERM or SIGHUP came: unwinds like Ctrl-C, so that temporary files go. `signal`: its number."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.signal = number
+
+
+@contextmanager
+def _ending_on_signals() -> Iterator[None]:
+    """Let SIGTERM and SIGHUP clean up as Ctrl-C does; a server sets handlers of its own over these."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def end(number: int, _frame: object) -> None:
+        raise _Terminated(number)
+
+    numbers = [n for n in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(n) is not signal.SIG_IGN]  # nohup
+    before = {number: signal.signal(number, end) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def describe(error: BaseException) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -96,7 +95,6 @@ def _limit(text: str) -> float:
 
 
 def _verify(options: argparse.Namespace) -> int:
-    sys.path.insert(0, "")  # modules of the current folder, as `python -m` finds them
     if options.passport:
         return _verify_passport(options)
     if not options.reference or not options.candidates:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Iterator
 
 import onnx
 from onnx import TensorProto
@@ -65,7 +66,35 @@ def producers(model: onnx.ModelProto) -> dict[str, onnx.NodeProto]:
     return {output: node for node in model.graph.node for output in node.output if output}
 
 
+def all_tensors(model: onnx.ModelProto) -> Iterator[TensorProto]:
+    """Every tensor that a model stores: weights of the graph, of branches and bodies, of nodes and functions."""
+    yield from _tensors_of_graph(model.graph)
+    for function in model.functions:
+        yield from _tensors_of_nodes(function.node)
+    for training in model.training_info:
+        yield from _tensors_of_graph(training.initialization)
+        yield from _tensors_of_graph(training.algorithm)
+
+
+def _tensors_of_graph(graph: onnx.GraphProto) -> Iterator[TensorProto]:
+    yield from graph.initializer
+    for sparse in graph.sparse_initializer:
+        yield from (sparse.values, sparse.indices)
+    yield from _tensors_of_nodes(graph.node)
+
+
+def _tensors_of_nodes(nodes: Iterable[onnx.NodeProto]) -> Iterator[TensorProto]:
+    for attribute in (attribute for node in nodes for attribute in node.attribute):
+        if attribute.HasField("t"):
+            yield attribute.t
+        yield from attribute.tensors
+        for sparse in (attribute.sparse_tensor, *attribute.sparse_tensors):
+            yield from (sparse.values, sparse.indices)
+        for graph in (attribute.g, *attribute.graphs):
+            yield from _tensors_of_graph(graph)
+
+
 def external_files(model: onnx.ModelProto) -> list[str]:
-    """Names of the files beside an ONNX file that hold its weights."""
-    tensors = (t for t in model.graph.initializer if t.data_location == onnx.TensorProto.EXTERNAL)
-    return sorted({ExternalDataInfo(tensor).location for tensor in tensors})
+    """Names of the files beside an ONNX file that hold weights of it, wherever in it they are used."""
+    outside = (t for t in all_tensors(model) if t.data_location == TensorProto.EXTERNAL)
+    return sorted({ExternalDataInfo(tensor).location for tensor in outside})

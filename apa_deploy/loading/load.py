@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from ..errors import InputError
 from ..files import sha256
 from ..replace import FLOORS
 from .checkpoint import WEIGHTS, Checkpoint, organised, read_checkpoint
+from .factory import call_factory, name_source
 from .trusted import NOTICE, read_trusted, ready
 
 Shape = tuple[int, ...]
@@ -146,9 +146,9 @@ def load_module(factory: str, input_shape: Shape | None = None) -> Model:
     Raises:
         InputError: it cannot be imported or called, or makes no torch module.
     """
-    module = _made(factory).float()
+    module = call_factory(factory).float()
     module.train(False)
-    return Model(module, input_shape, Metadata(factory))
+    return Model(module, input_shape, Metadata(factory, notices=(name_source(factory),)))
 
 
 def _program(path: Path, input_shape: Shape | None) -> Model:
@@ -182,29 +182,14 @@ def _record_source(metadata: Metadata, path: Path) -> None:
 
 
 def _own(checkpoint: Checkpoint, factory: str) -> Model:
-    module = architectures.filled(_made(factory), checkpoint.state, factory).float()
+    module = architectures.filled(call_factory(factory), checkpoint.state, factory).float()
     metadata = Metadata(
         architecture=factory,
         weights=checkpoint.weights,
         arguments=checkpoint.arguments,
-        notices=checkpoint.notices,
+        notices=(*checkpoint.notices, name_source(factory)),
     )
     return Model(module, None, metadata)
-
-
-def _made(factory: str) -> nn.Module:
-    module_name, _, name = factory.partition(":")
-    try:
-        made = getattr(importlib.import_module(module_name), name)()
-    except (ImportError, AttributeError, TypeError, ValueError) as error:
-        raise InputError(
-            f"--model {factory}: {error}",
-            "package.module:factory, importable and callable without arguments",
-            "Check the name, and that the package is on PYTHONPATH.",
-        ) from error
-    if not isinstance(made, nn.Module):
-        raise InputError(f"{factory}() gave a {type(made).__name__}", "a torch.nn.Module", "Return the network.")
-    return made
 
 
 def _upstream(checkpoint: Checkpoint, classif_norm: str | None, floor: str | None) -> Model:

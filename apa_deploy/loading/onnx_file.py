@@ -10,15 +10,16 @@ import onnx
 import onnx.version_converter
 from google.protobuf.message import DecodeError
 from onnx import TensorProto, helper
-from onnx.external_data_helper import load_external_data_for_model, uses_external_data
+from onnx.external_data_helper import load_external_data_for_tensor, uses_external_data
 from onnx.inliner import inline_selected_functions
 from torch.export import ExportedProgram
 
 from ..errors import InputError
-from ..files import sha256
+from ..files import SourceError, check_regular, sha256
 from ..graph.foreign import foreign_part, up_to
 from ..graph.node import DOMAIN, KINDS, subgraphs
 from ..graph.recognise import recognise
+from ..graph.values import all_tensors
 from .exported_program import graph_of_program
 from .load import Metadata, Model, Shape
 from .onnx_network import Engines, OriginalGraph
@@ -62,8 +63,7 @@ def load_onnx(path: Path) -> onnx.ModelProto:
     model = _read(path)
     _check(model, path)
     model = _inlined(model)
-    if any(uses_external_data(tensor) for tensor in model.graph.initializer):
-        _load_weights(model, path)
+    _load_weights(model, path)
     _without_default_inputs(model)
     return model
 
@@ -136,7 +136,10 @@ def _usual(dims: Sequence[int]) -> Shape:
 
 def _read(path: Path) -> onnx.ModelProto:
     try:
+        check_regular(path)
         return onnx.load(path, load_external_data=False)
+    except SourceError as error:
+        raise OnnxFileError(path, error.reason, error.do) from error
     except OSError as error:
         raise OnnxFileError(path, error.strerror or "unreadable", "Check the path.") from error
     except (DecodeError, ValueError) as error:
@@ -162,7 +165,11 @@ def _inlined(model: onnx.ModelProto) -> onnx.ModelProto:
 
 def _load_weights(model: onnx.ModelProto, path: Path) -> None:
     try:
-        load_external_data_for_model(model, str(path.parent.resolve()))
+        for tensor in all_tensors(model):  # onnx's own loader leaves out weights of branches and bodies
+            if uses_external_data(tensor):
+                load_external_data_for_tensor(tensor, str(path.parent.resolve()))
+                tensor.data_location = TensorProto.DEFAULT
+                del tensor.external_data[:]
     except (OSError, ValueError, onnx.checker.ValidationError) as error:
         saw = f"its weights cannot be read: {str(error).splitlines()[0]}"
         raise OnnxFileError(path, saw, "Keep the file of weights beside the model, under its own name.") from error

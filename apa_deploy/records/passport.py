@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from .. import __version__
 from ..errors import InputError
-from ..files import PASSPORT_SUFFIX, sha256
+from ..files import PASSPORT_SUFFIX, SourceError, open_regular, sha256
 from ..parity.report import ParityReport
 from .benchmark import LatencyRecord
 
@@ -176,8 +176,9 @@ def read_passport(path: Path) -> Passport:
         PassportError: it is absent, damaged or of another schema version.
     """
     try:
-        return Passport.model_validate_json(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise PassportError(path, error.strerror or "unreadable") from error
+        with open_regular(path) as file:
+            return Passport.model_validate_json(file.read().decode())
+    except SourceError as error:
+        raise PassportError(path, error.reason) from error
     except (ValidationError, UnicodeDecodeError) as error:
         raise PassportError(path, str(error).splitlines()[0]) from error

@@ -21,7 +21,7 @@ from apa_deploy.loading.load import Model, load
 from apa_deploy.loading.onnx_network import OriginalGraph
 from apa_deploy.parity.report import ParityError
 from apa_deploy.progress import notice
-from apa_deploy.records.passport import EngineBuild, Passport, dump
+from apa_deploy.records.passport import EngineBuild, Passport, dump, passport_path
 from apa_deploy.report import Report, check_report_path, write_report
 from apa_deploy.report.export import export_report, judged_report
 
@@ -109,7 +109,6 @@ def _capabilities(text: str) -> tuple[str, ...]:
 def _export(options: argparse.Namespace) -> int:
     triton_cli.check_unused(options, _parser())
     check_report_path(options.report, force=options.force)
-    sys.path.insert(0, "")  # --model finds packages of the current folder, as `python -m` does
     if options.format == TRITON:
         return triton_cli.export(options, lambda path: _reported(_made(_loaded(options), path, options), options))
     output = options.output or _default_output(options.checkpoint, options.format)
@@ -119,6 +118,10 @@ def _export(options: argparse.Namespace) -> int:
     _check_engine_options(options)
     if output.resolve() == options.checkpoint.resolve():
         raise InputError(f"-o {output}", "another file than the source", "Choose another name.")
+    if options.report and options.report.resolve() in (output.resolve(), passport_path(output).resolve()):
+        raise InputError(
+            f"--report {options.report}", "another file than the artifact's own", "Choose another name."
+        )
     model = _loaded(options)
     try:
         passport = _made(model, output, options)

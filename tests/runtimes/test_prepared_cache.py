@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from blocked_networks import CHANNELS
 from onnx import TensorProto, helper, numpy_helper
 
 import apa_deploy
+from apa_deploy.graph.values import external_files
 from apa_deploy.runtimes import blocking, cache, prepared
 
 X = {"x": np.random.default_rng(0).standard_normal((2, 3, 12, 12)).astype(np.float32)}
@@ -116,6 +118,97 @@ def test_a_damaged_entry_is_made_again(path, store, damage):
     again, answer = _opened(path)
     assert np.array_equal(answer, y) and cache.sha256(again) == again.name.split(".")[1]
     assert len(list(store.iterdir())) == 1
+
+
+PLANTED = [
+    "another user's",
+    "open to others",
+    "a second name of a file",
+    "a link",
+    "a folder",
+    "a pipe",
+    "a device",
+]
+
+
+@pytest.mark.parametrize("what", PLANTED)
+def test_a_planted_entry_is_not_used(path, store, tmp_path, what):
+    """Named as an entry should be, hash included; the folder itself is in order."""
+    entry, y = _opened(path)
+    planted = (_model(tmp_path / "other.onnx", seed=9)).read_bytes()
+    name = store / f"{entry.name.split('.')[0]}.{hashlib.sha256(planted).hexdigest()}.onnx"
+    entry.unlink()
+    if what == "a link":
+        (tmp_path / "elsewhere").write_bytes(planted)
+        name.symlink_to(tmp_path / "elsewhere")
+    elif what == "a device":
+        name.symlink_to("/dev/zero")
+    elif what == "a folder":
+        name.mkdir()
+    elif what == "a pipe":
+        os.mkfifo(name)
+    else:
+        name.write_bytes(planted)
+        name.chmod(0o666 if what == "open to others" else 0o600)
+    if what == "another user's":
+        if os.geteuid():
+            pytest.skip("only root can give a file away")
+        os.chown(name, 12345, 12345)
+    if what == "a second name of a file":
+        os.link(name, tmp_path / "first name")
+    again, answer = _opened(path)
+    assert np.array_equal(answer, y) and [p.name for p in store.iterdir()] == [again.name] == [entry.name]
+
+
+def test_a_folder_that_was_open_to_others_is_emptied(path, store, tmp_path):
+    entry, y = _opened(path)
+    planted = (_model(tmp_path / "other.onnx", seed=9)).read_bytes()
+    name = store / f"{entry.name.split('.')[0]}.{hashlib.sha256(planted).hexdigest()}.onnx"
+    entry.unlink()
+    name.write_bytes(planted)
+    name.chmod(0o600)
+    store.chmod(0o777)
+    assert np.array_equal(_opened(path)[1], y) and not name.exists() and store.stat().st_mode & 0o777 == 0o700
+
+
+def test_rests_of_a_killed_process_are_removed(path, store):
+    (store / "making-rest").mkdir(parents=True)
+    store.chmod(0o700)
+    (store / "making-rest/placeholders.onnx").touch()
+    with cache.workplace() as busy:
+        assert not (store / "making-rest").exists()
+        entry, _ = _opened(path)
+        assert busy.exists() and entry.exists()
+
+
+@pytest.mark.parametrize("where", ["a Constant", "a branch"])
+def test_weights_of_any_part_of_the_graph_are_in_the_key(tmp_path, store, where):
+    """What lies beside the file is used: the answer follows when it changes."""
+    model = onnx.load(_model(tmp_path / "model.onnx"))
+    outside = TensorProto(name="s", data_type=1, dims=[1], data_location=TensorProto.EXTERNAL)
+    outside.external_data.add(key="location", value="scale")
+    model.graph.node[-1].output[0] = "unscaled"
+    if where == "a Constant":
+        model.graph.node.append(helper.make_node("Constant", [], ["scale"], value=outside))
+    else:
+        branches = {}
+        for name in ("then_branch", "else_branch"):
+            ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1])]
+            weight = TensorProto()
+            weight.CopyFrom(outside)
+            weight.name = f"{name}/s"
+            same = helper.make_node("Identity", [weight.name], [name])
+            branches[name] = helper.make_graph([same], name, [], ends, [weight])
+        model.graph.initializer.append(numpy_helper.from_array(np.array(True), "yes"))
+        model.graph.node.append(helper.make_node("If", ["yes"], ["scale"], **branches))
+    model.graph.node.append(helper.make_node("Mul", ["unscaled", "scale"], ["y"]))
+    onnx.save(model, tmp_path / "model.onnx")
+    assert external_files(model) == ["scale"]
+    answers = []
+    for scale in (1, 100):
+        (tmp_path / "scale").write_bytes(np.float32(scale).tobytes())
+        answers.append(_opened(tmp_path / "model.onnx")[1])
+    np.testing.assert_allclose(answers[1], 100 * answers[0], rtol=1e-5)  # two roundings of float32
 
 
 def test_many_processes_at_once(path, store):

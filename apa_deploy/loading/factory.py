@@ -1,0 +1,52 @@
+"""Networks that the user's own code makes: `package.module:factory`."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+
+from torch import nn
+
+from ..errors import InputError
+
+
+class FactoryError(InputError):
+    """A factory cannot be imported or called, or makes no network. `factory`."""
+
+    def __init__(self, factory: str, saw: str, do: str) -> None:
+        super().__init__(f"--model {factory}: {saw}", "package.module:factory, callable without arguments", do)
+        self.factory = factory
+
+
+def call_factory(factory: str) -> nn.Module:
+    """The network that `factory`, "package.module:factory", makes.
+
+    Modules of the current folder are found as well, behind all that are installed: nothing in the folder can take
+    the place of a library. No verb looks there for another reason.
+
+    Raises:
+        FactoryError: it cannot be imported or called, or makes no torch module.
+    """
+    module_name, _, name = factory.partition(":")
+    here = os.getcwd()  # noqa: PTH109 - text for sys.path
+    if here not in sys.path:
+        sys.path.append(here)
+    try:
+        module = importlib.import_module(module_name)
+        network = getattr(module, name)()
+    except (ImportError, AttributeError, TypeError, ValueError) as error:
+        found = sys.modules.get(module_name)
+        taken = f" (taken from {getattr(found, '__file__', None)})" if found else ""
+        do = "Check the name, and that its package is installed, on PYTHONPATH, or in the current folder."
+        raise FactoryError(factory, f"{error}{taken}", do) from error
+    if not isinstance(network, nn.Module):
+        saw = f"it gave a {type(network).__name__}, {name_source(factory)}"
+        raise FactoryError(factory, saw, "Return the network, a torch.nn.Module.")
+    return network
+
+
+def name_source(factory: str) -> str:
+    """One sentence: which file `factory`, called already, was taken from."""
+    source = getattr(sys.modules[factory.partition(":")[0]], "__file__", None)
+    return f"--model {factory} was taken from {source}"

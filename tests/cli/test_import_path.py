@@ -1,0 +1,55 @@
+"""What lies in the current folder is executed only where `--model` names it, and never in a library's place."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from importlib.metadata import packages_distributions
+from pathlib import Path
+
+import pytest
+
+CHECKPOINT = Path(__file__).resolve().parents[2] / "examples/digits/digits.pth"
+PLANTED = "import pathlib, sys\nwith open({log!r}, 'a') as log: log.write({name!r} + '\\n')\nraise ImportError\n"
+VERBS = [
+    ["apa-inspect", CHECKPOINT, "--report", "report.html"],
+    ["apa-export", CHECKPOINT, "-o", "model.onnx"],
+    ["apa-verify", CHECKPOINT, "model.onnx"],
+    ["apa-bench", "model.onnx", "--rounds", "1", "--duration", "0.1"],
+    ["apa-doctor", "model.onnx"],
+]
+
+
+def _run(folder: Path, verb: str, *arguments: object) -> subprocess.CompletedProcess[str]:
+    command = [str(Path(sys.executable).with_name(verb)), *map(str, arguments)]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A folder with a module of the name of every installed package and of the whole standard library."""
+    if not Path(sys.executable).with_name("apa-export").exists():
+        pytest.skip("the console scripts are not installed beside this Python")
+    folder = tmp_path_factory.mktemp("planted")
+    names = {name for name in (*packages_distributions(), *sys.stdlib_module_names) if name.isidentifier()}
+    for name in names:
+        (folder / f"{name}.py").write_text(PLANTED.format(log=str(folder / "executed"), name=name))
+    (folder / "own.py").write_text("import torch\n\ndef network():\n    return torch.nn.Conv2d(1, 2, 3)\n")
+    return folder
+
+
+@pytest.mark.parametrize(("verb", "arguments"), [(v[0], v[1:]) for v in VERBS], ids=[v[0] for v in VERBS])
+def test_no_verb_runs_what_lies_in_the_folder(folder, verb, arguments):
+    done = _run(folder, verb, *arguments)
+    assert done.returncode == 0, done.stderr
+    assert not (folder / "executed").exists()
+
+
+def test_a_factory_of_the_folder_is_found_behind_the_libraries(folder, tmp_path):
+    import torch
+
+    torch.save(torch.nn.Conv2d(1, 2, 3).state_dict(), tmp_path / "own.pth")
+    arguments = ["--model", "own:network", "--input-shape", "1x8x8", "-o", "own.onnx"]
+    done = _run(folder, "apa-export", tmp_path / "own.pth", *arguments)
+    assert done.returncode == 0 and f"was taken from {folder / 'own.py'}" in done.stderr + done.stdout, done.stderr
+    assert not (folder / "executed").exists()
