@@ -14,8 +14,9 @@ from typing import Any
 
 from torch import Tensor
 
+from ..choices import NORMS
 from ..errors import InputError
-from .spec import NORMS, Head, Spec
+from .spec import Head, Spec
 
 State = Mapping[str, Tensor]
 

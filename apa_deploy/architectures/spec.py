@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-NORMS = ("linear", "cosine", "lr_cosine", "norm", "inv")
 GATES = ("none", "se", "cbam", "spatial")
 
 _BOTTLENECKS: dict[tuple[int, ...], int] = {(3, 4, 6, 3): 50, (3, 4, 23, 3): 101, (3, 8, 36, 3): 152}

@@ -6,13 +6,12 @@ import argparse
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.table import Table
 
-from ..bench.run import BenchOptions, bench
 from ..bench.subject import RUNTIMES
-from ..bench.to_passport import add_latency, check_passport
-from ..graph.twin import PLAIN
+from ..choices import PLAIN_UNITS
 from ..measure.tournament import Pace
 from ..records.benchmark import BenchResult
 from ..report import check_report_path, write_report
@@ -20,6 +19,9 @@ from ..report.bench import bench_report, sentence
 from ..report.wording import amount, interval
 from .common import add_report, print_json, run_verb, verb_parser, wide_console
 from .model_options import shape_of
+
+if TYPE_CHECKING:
+    from ..bench.run import BenchOptions
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -31,7 +33,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = verb_parser("apa-bench", __doc__ or "")
     parser.add_argument("artifacts", metavar="ARTIFACT", nargs="+", type=Path, help=".onnx, engine or checkpoint")
     add = parser.add_argument
-    add("--against", choices=PLAIN, default="", help="beside the same network with plain activations")
+    add("--against", choices=PLAIN_UNITS, default="", help="beside the same network with plain activations")
     add("--batch", type=_counts, default=(1,), metavar="1,8", help="batch sizes (default: 1)")
     add("--threads", type=_counts, default=(None,), metavar="1,2", help="threads (default: the runtime's own)")
     add("--runtime", type=_runtimes, default=(), metavar="NAME,...", help=", ".join(RUNTIMES))
@@ -81,6 +83,9 @@ def _runtimes(text: str) -> tuple[str, ...]:
 
 
 def _bench(options: argparse.Namespace) -> int:
+    from ..bench.run import bench
+    from ..bench.to_passport import add_latency, check_passport
+
     check_report_path(options.report, force=options.force)
     if options.passport:
         for path in options.artifacts:
@@ -110,6 +115,8 @@ def _chosen(options: argparse.Namespace) -> dict[str, object]:
 
 
 def _bench_options(options: argparse.Namespace) -> BenchOptions:
+    from ..bench.run import BenchOptions
+
     loading = {"trust_pickle": options.trust_pickle, "model": options.model}
     pace = Pace(
         launches=options.launches,

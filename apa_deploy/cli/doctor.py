@@ -10,15 +10,17 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ..doctor.examination import Examination, examined
 from ..doctor.facts import Facts, gathered
 from ..doctor.finding import Finding, State
 from ..doctor.known_errors import Explained, explained
 from ..doctor.machine_findings import machine_findings
 from ..errors import InputError
 from .common import print_json, run_verb, verb_parser
+
+if TYPE_CHECKING:
+    from ..doctor.examination import Examination
 
 _MARKS = {State.OK: "ok     ", State.NOTE: "note   ", State.MISSING: "MISSING"}
 _MISSING = 3
@@ -47,6 +49,8 @@ def _doctor(options: argparse.Namespace) -> int:
             {"machine": _machine(facts), "findings": _as_json(machine_findings(facts))}, facts, None, options.json
         )
         return 0
+    from ..doctor.examination import examined
+
     examination = examined(options.file, facts)
     document = {
         "file": options.file.name,

@@ -6,15 +6,16 @@ import argparse
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
-from ..inspection import Inspected, inspected
 from ..records.passport import file_record
 from ..report import check_report_path, write_report
-from ..report.inspection import HEADERS, inspection_report, save_plot, table_rows
 from .common import add_report, print_json, run_verb, verb_parser, wide_console
+
+if TYPE_CHECKING:
+    from ..inspection import Inspected
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -33,6 +34,9 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _inspect(options: argparse.Namespace) -> int:
+    from ..inspection import inspected
+    from ..report.inspection import inspection_report, save_plot
+
     check_report_path(options.report, force=options.force)
     records = inspected(options.file, options.trust_pickle)
     if options.plot:
@@ -48,6 +52,8 @@ def _inspect(options: argparse.Namespace) -> int:
 
 
 def _print_table(records: list[Inspected], name: str) -> None:
+    from ..report.inspection import HEADERS, table_rows
+
     table = Table(*HEADERS, title=f"{name}: {len(records)} learned activations")
     for row in table_rows(records):
         table.add_row(*row)

@@ -5,15 +5,13 @@ from __future__ import annotations
 import argparse
 import re
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ..architectures.spec import NORMS
-from ..deployment import Deployment
-from ..deployment.iif import VARIANTS
-from ..deployment.pixels import CHANNELS, LAYOUTS, RECIPES
-from ..loading.checkpoint import WEIGHTS
-from ..loading.load import Shape
-from ..replace import FLOORS
+from ..choices import CHANNELS, FLOORS, IIF_VARIANTS, LAYOUTS, NORMS, PREPROCESSINGS, WEIGHTS
+
+if TYPE_CHECKING:
+    from ..deployment import Deployment
+    from ..loading.load import Shape
 
 _LOADING = ("weights", "arch", "classif_norm", "floor", "model", "trust_pickle")
 
@@ -23,7 +21,7 @@ def add_loading(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--weights", choices=WEIGHTS, default="model", help="ema: the averaged weights")
     group.add_argument("--arch", help="name that the network must turn out to have, e.g. se_resnet50")
     group.add_argument("--classif-norm", choices=NORMS, help="upstream's head, where the keys cannot tell")
-    group.add_argument("--floor", choices=list(FLOORS), help="floor of the units' lambda, where it is unusual")
+    group.add_argument("--floor", choices=FLOORS, help="floor of the units' lambda, where it is unusual")
     group.add_argument("--trust-pickle", action="store_true", help="run the code in MODEL: pickled modules, .pt2")
     group.add_argument("--model", metavar="PKG.MOD:FACTORY", help="callable that makes your own network")
 
@@ -35,11 +33,13 @@ def loading_of(options: argparse.Namespace) -> dict[str, Any]:
 
 def add_deployment(group: argparse._ArgumentGroup) -> None:
     """What is baked around the network."""
-    names = ", ".join(RECIPES)
+    names = ", ".join(PREPROCESSINGS)
     group.add_argument("--preprocess", metavar="NAME|FILE", help=f"uint8 pixels in: {names}, or a JSON file")
     group.add_argument("--input-layout", choices=LAYOUTS, default="nhwc", help="of the pixels (default: nhwc)")
     group.add_argument("--input-channels", choices=CHANNELS, help="order of the pixels' channels")
-    group.add_argument("--iif", metavar="VARIANT", help=f"add IIF constants to the logits: {', '.join(VARIANTS)}")
+    group.add_argument(
+        "--iif", metavar="VARIANT", help=f"add IIF constants to the logits: {', '.join(IIF_VARIANTS)}"
+    )
     group.add_argument("--class-counts", type=Path, metavar="FILE", help="training images a class")
     group.add_argument("--softmax", action="store_true", help="probabilities instead of logits")
     group.add_argument("--labels", type=Path, metavar="FILE", help="class names, in the order of the outputs")
@@ -47,6 +47,8 @@ def add_deployment(group: argparse._ArgumentGroup) -> None:
 
 def deployment_of(options: argparse.Namespace) -> Deployment:
     """The options of `add_deployment`."""
+    from ..deployment import Deployment
+
     return Deployment(
         preprocess=options.preprocess,
         layout=options.input_layout,

@@ -13,10 +13,9 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from torch import Tensor, nn
 
+from ..choices import CHANNELS, LAYOUTS
 from ..errors import InputError
 
-LAYOUTS = ("nhwc", "nchw")
-CHANNELS = ("rgb", "bgr")
 _Three = tuple[float, float, float]
 
 

@@ -18,14 +18,12 @@ from .node import DOMAIN, UNIT
 from .sites import Place, places
 from .values import producers
 
-PLAIN = ("relu", "silu")
-
 
 def twin(model: onnx.ModelProto, plain: str) -> onnx.ModelProto:
     """`model` itself, canonical or decomposed, with a plain activation in each place.
 
     Args:
-        plain: what takes the place of a unit, one of PLAIN; a gate becomes a sigmoid.
+        plain: what takes the place of a unit, one of PLAIN_UNITS; a gate becomes a sigmoid.
 
     Raises:
         InputError: the file does not say where its activations are.

@@ -22,7 +22,6 @@ from torch import Tensor
 from ..errors import InputError
 from .archive import check_archive, check_storages, is_zip
 
-WEIGHTS = ("model", "ema")
 _PICKLE = b"\x80"
 _PREFIXES = ("module.", "_orig_mod.")
 _NESTED = {"ema": ("model_ema", "ema_state_dict"), "model": ("model", "state_dict")}

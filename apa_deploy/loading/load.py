@@ -11,11 +11,11 @@ from torch import nn
 
 from .. import architectures
 from ..architectures.infer import norm_of
-from ..architectures.spec import NORMS
+from ..choices import NORMS, WEIGHTS
 from ..errors import InputError
 from ..files import sha256
 from ..replace import FLOORS
-from .checkpoint import WEIGHTS, Checkpoint, organised, read_checkpoint
+from .checkpoint import Checkpoint, organised, read_checkpoint
 from .factory import call_factory, name_source
 from .trusted import NOTICE, read_trusted, ready
 

@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from apa_deploy.architectures.heads import classifier
-from apa_deploy.architectures.spec import NORMS, Head
+from apa_deploy.architectures.spec import Head
+from apa_deploy.choices import NORMS
 from tests.conftest import make_checkpoint
 
 

@@ -8,11 +8,12 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper
 
+from apa_deploy.choices import PLAIN_UNITS
 from apa_deploy.errors import InputError
 from apa_deploy.graph.decompose import decomposed
 from apa_deploy.graph.functions import with_functions
 from apa_deploy.graph.node import Parameters, make_node
-from apa_deploy.graph.twin import PLAIN, twin
+from apa_deploy.graph.twin import twin
 
 UNIT, GATE = Parameters((0.5, 1.5, 0.1), (1.0, 0.9, 1.1)), Parameters((0.8,), (-0.5,))
 FACTS = {
@@ -40,7 +41,7 @@ def network(element=TensorProto.FLOAT):
 FORMS = {"canonical": lambda model: model, "functions": with_functions, "decomposed": decomposed}
 
 
-@pytest.mark.parametrize("plain", PLAIN)
+@pytest.mark.parametrize("plain", PLAIN_UNITS)
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize(("element", "dtype"), [(TensorProto.FLOAT, np.float32), (TensorProto.FLOAT16, np.float16)])
 def test_values(form, plain, element, dtype):

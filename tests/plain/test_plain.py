@@ -24,14 +24,20 @@ OURS = {"apa_deploy", "apa_exporters", "apa_target", "triton_python_backend_util
 BROUGHT = {"google": "protobuf"}  # by onnx
 
 
+HEAVY = {"torch", "onnx", "onnxruntime"}
+
+
 @pytest.fixture
 def run(tmp_path):
-    """A verb in a folder of its own, without any package of an extra: (exit code, stdout, stderr)."""
+    """A verb in a folder of its own, without any package of an extra: (exit code, stdout, stderr).
+
+    With `end`, that is run after it.
+    """
     paths = [str(Path(__file__).parent / "site"), *filter(None, [os.environ.get("PYTHONPATH")])]
 
-    def run_verb(verb, *arguments):
+    def run_verb(verb, *arguments, end="pass"):
         module, _, function = VERBS[verb].partition(":")
-        code = f"import sys; from {module} import {function}; sys.exit({function}())"
+        code = f"import sys\nfrom {module} import {function}\ntry:\n    sys.exit({function}())\nfinally:\n    {end}"
         command = [sys.executable, "-c", code, *map(str, arguments)]
         environment = os.environ | {"PYTHONPATH": os.pathsep.join(paths)}
         done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
@@ -71,6 +77,13 @@ def test_its_extra_brings_each_package(module):
 def test_verb_prints_its_help(verb, run):
     code, stdout, stderr = run(verb, "--help")
     assert (code, stdout.split()[:2], stderr) == (0, ["usage:", verb], "")
+
+
+@pytest.mark.parametrize("argument", ["--help", "--hlep"])
+@pytest.mark.parametrize("verb", sorted(VERBS.keys() - {"apa-export"}))
+def test_arguments_are_parsed_before_heavy_packages_are_imported(verb, argument, run):
+    code, stdout, _ = run(verb, argument, end=f"print('imported:', {HEAVY} & set(sys.modules))")
+    assert (code, stdout.splitlines()[-1]) == (0 if argument == "--help" else 2, "imported: set()")
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,10 @@
+"""The names that options may take. Plain tuples: a parser is made without torch, onnx or onnxruntime."""
+
+WEIGHTS = ("model", "ema")  # of a checkpoint
+NORMS = ("linear", "cosine", "lr_cosine", "norm", "inv")  # upstream's classifiers
+FLOORS = ("relu+1e-8", "clamp 1e-4", "none")  # how a raw lambda is kept positive
+PREPROCESSINGS = ("imagenet", "cifar", "mmdet")
+LAYOUTS = ("nhwc", "nchw")
+CHANNELS = ("rgb", "bgr")
+IIF_VARIANTS = ("raw", "smooth", "rel", "normit", "gombit", "base2", "base10")
+PLAIN_UNITS = ("relu", "silu")  # that a twin has in place of learned ones
