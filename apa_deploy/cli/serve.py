@@ -5,8 +5,10 @@ from __future__ import annotations
 import argparse
 import asyncio
 import os
-from collections.abc import Sequence
+import sys
+from collections.abc import Coroutine, Sequence
 from pathlib import Path
+from typing import Any, NoReturn
 
 from ..require import require
 from .common import run_verb, verb_parser
@@ -28,6 +30,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--http-port", type=int, default=8000, metavar="N", help="default 8000; 0: any free port")
     parser.add_argument("--grpc-port", type=int, default=8001, metavar="N", help="default 8001")
     parser.add_argument("--metrics-port", type=int, default=8002, metavar="N", help="default 8002")
+    parser.add_argument("--health-port", type=int, metavar="N", help="for probes alone (default: none)")
     parser.add_argument("--keep-going", action="store_true", help="start with the models that load")
     parser.add_argument("--no-request-log", action="store_true", help="log events only, not every request")
     _add_execution(parser.add_argument_group("execution"))
@@ -44,6 +47,9 @@ def _add_execution(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--batch-delay-ms", type=float, default=0.0, metavar="MS", help="wait this long for others")
     group.add_argument("--instances", type=int, default=1, metavar="N", help="executions at once, a model")
     group.add_argument("--threads", type=int, metavar="N", help="of the runtime (default: the cores but one)")
+    group.add_argument(
+        "--isolate", action="store_true", help="execute in processes that are replaced when they hang or crash"
+    )
     group.add_argument("--provider", action="append", metavar="NAME", help="ONNX Runtime provider; repeatable")
 
 
@@ -51,6 +57,7 @@ def _add_limits(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--queue", type=int, default=256, metavar="N", help="requests that may wait, a model")
     group.add_argument("--request-timeout", type=float, default=60.0, metavar="S", help="for the answer")
     group.add_argument("--read-timeout", type=float, default=30.0, metavar="S", help="for a body to arrive")
+    group.add_argument("--write-timeout", type=float, default=30.0, metavar="S", help="for a client to read on")
     group.add_argument("--max-request-mib", type=float, default=64, metavar="MIB", help="size of one request")
     group.add_argument("--max-pending-mib", type=float, default=1024, metavar="MIB", help="size of all at once")
     group.add_argument("--max-connections", type=int, default=1024, metavar="N", help="each protocol")
@@ -84,15 +91,18 @@ def _serve(given: argparse.Namespace) -> int:
         http_port=given.http_port,
         grpc_port=given.grpc_port,
         metrics_port=given.metrics_port,
+        health_port=given.health_port,
         max_batch=given.max_batch,
         batch_delay=given.batch_delay_ms / 1e3,
         instances=given.instances,
         threads=default_threads(given.instances) if given.threads is None else given.threads,
         providers=given.provider,
         trust_engine=given.trust_engine,
+        isolate=given.isolate,
         queue=given.queue,
         request_timeout=given.request_timeout,
         read_timeout=given.read_timeout,
+        write_timeout=given.write_timeout,
         max_request=round(given.max_request_mib * _MIB),
         max_pending=round(given.max_pending_mib * _MIB),
         max_connections=given.max_connections,
@@ -106,7 +116,15 @@ def _serve(given: argparse.Namespace) -> int:
         keep_going=given.keep_going,
         log_requests=not given.no_request_log,
     )
-    return asyncio.run(run(options))
+    return asyncio.run(_run_to_the_end(run(options)))
+
+
+async def _run_to_the_end(server: Coroutine[Any, Any, int]) -> NoReturn:
+    """Exit with the server's code from within: to end the event loop would wait for threads, and one may hang."""
+    code = await server
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 if __name__ == "__main__":

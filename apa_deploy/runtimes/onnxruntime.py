@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Mapping, Sequence
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ import numpy as np
 from ..errors import InputError
 from ..native import LibraryError, ort_library, trt_plugin_library
 from ..require import require
+from .cancellation import Cancellation
 from .providers import Choice, Wanted, chosen
 
 KERNELS = ("exact", "acc", "pw")
@@ -41,14 +42,20 @@ class OnnxRunner:
         if self.prepared:
             options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
         self._session = _session(ort, self.prepared or path, options, choice)
+        self._run_options = ort.RunOptions
         self.input_names = tuple(value.name for value in self._session.get_inputs())
         self.output_names = tuple(value.name for value in self._session.get_outputs())
 
-    def run(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        session = self._session
+    def run(
+        self, inputs: Mapping[str, np.ndarray], cancellation: Cancellation | None = None
+    ) -> dict[str, np.ndarray]:
+        session, options = self._session, None
         arrays = {name: np.asarray(value) for name, value in inputs.items()}
+        if cancellation:
+            options = self._run_options()
+            cancellation.on_request(partial(setattr, options, "terminate", True))
         try:
-            values = session.run(self.output_names, arrays)
+            values = session.run(self.output_names, arrays, options)
         except Exception as error:
             raise _refusal(error, "inputs of the model's shapes and dtypes") from error
         return dict(zip(self.output_names, values, strict=True))

@@ -10,6 +10,7 @@ from typing import Protocol, Self
 import numpy as np
 
 from ..errors import InputError
+from .cancellation import Cancellation
 from .engine_lane import Tensor
 from .engine_trust import Trust
 from .providers import Wanted
@@ -104,8 +105,10 @@ class Session:
             raise InputError(f"{self.path.name} is no engine", "an engine", "Read the ONNX file itself.")
         return list(found)
 
-    def run(self, inputs: Arrays) -> dict[str, np.ndarray]:
+    def run(self, inputs: Arrays, cancellation: Cancellation | None = None) -> dict[str, np.ndarray]:
         """One inference: every input by name, every output by name; shapes and dtypes are the model's.
+
+        `cancellation` ends it from another thread, before the next operator; an engine runs to its end.
 
         Raises:
             InputError: a name is missing or unknown, or the runtime refuses a shape or dtype.
@@ -117,7 +120,9 @@ class Session:
                 f"{', '.join(runner.input_names)}",
                 f"Give every input of {self.path.name} by its name.",
             )
-        return runner.run(inputs)
+        if cancellation is None or self.path.suffix in ENGINE_SUFFIXES:
+            return runner.run(inputs)
+        return runner.run(inputs, cancellation)  # type: ignore[call-arg]
 
     def close(self) -> None:
         """Free the runtime; a second call does nothing."""

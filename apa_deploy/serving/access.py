@@ -10,7 +10,7 @@ from ..errors import InputError
 from .errors import UnauthorizedError
 
 _SHORTEST = 16
-_SCHEME = "bearer "
+_SCHEME = "bearer"
 
 
 def is_loopback(host: str) -> bool:
@@ -63,7 +63,8 @@ def check_token(authorization: str | None, token: str | None) -> None:
     """
     if token is None:
         return
-    scheme, given = (authorization or "")[: len(_SCHEME)], (authorization or "")[len(_SCHEME) :]
+    scheme, _, given = (authorization or "").strip().partition(" ")
+    given = given.strip()
     if scheme.lower() != _SCHEME or not hmac.compare_digest(given.encode(), token.encode()):
         raise UnauthorizedError(
             "no valid token", "the header Authorization: Bearer TOKEN", "Send the server's token."

@@ -2,29 +2,30 @@
 
 A free instance takes what waits. Where that is less than a full batch, it waits for more until the oldest request
 has waited for the delay; with a delay of 0, batches form only while every instance is busy. Only requests of equal
-shape behind the batch axis run together. Everything but the execution itself happens on the event loop; and so does
-an execution that is expected to take less time than a thread takes to wake up.
+shape behind the batch axis run together. Everything but the execution happens on the event loop, and an execution
+only where its cost has a proven bound below what waking a thread takes (`cost.py`).
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import math
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 
-from .errors import OverloadedError
-from .execution import Executed, execute
+from ..runtimes.cancellation import Cancellation
+from .errors import OverloadedError, UnavailableError
+from .execution import Executed, Instance, Run, execute
 from .statistics import Statistics
 
 Arrays = Mapping[str, np.ndarray]
-Run = Callable[[Arrays], dict[str, np.ndarray]]
+
+_LOOK = 0.25  # seconds between two looks at executions that take long
+_GRACE = 1.0  # seconds beyond the time limit within which a run that was asked to end should have ended
 
 
 @dataclass(slots=True, eq=False)
@@ -38,6 +39,17 @@ class Waiting:
     arrived: int
 
 
+@dataclass(slots=True, eq=False)
+class Execution:
+    """What an instance is at. `hangs`: nobody waits for it any more, its time is up, and it does not end."""
+
+    batch: Sequence[Waiting]
+    instance: Instance
+    started: float = field(default_factory=time.monotonic)
+    cancellation: Cancellation = field(default_factory=Cancellation)
+    hangs: bool = False
+
+
 class Batcher:
     """The queue before one model.
 
@@ -47,7 +59,8 @@ class Batcher:
         delay: seconds for which a request may wait for others.
         limit: requests that may wait.
         statistics: where executions are counted.
-        quick: nanoseconds; what is expected to take less runs on the event loop. 0: nothing does.
+        timeout: seconds; the longest that anybody waits for an execution.
+        on_loop: run on the event loop. Only for what cannot take longer than a thread's wake-up, whatever is sent.
     """
 
     def __init__(
@@ -59,16 +72,18 @@ class Batcher:
         instances: int,
         limit: int,
         statistics: Statistics,
-        quick: float = 0,
+        timeout: float = 60.0,
+        on_loop: bool = False,
     ) -> None:
         self._run, self._max_batch, self._delay = run, max_batch, delay
-        self.limit, self._statistics = limit, statistics
-        self._quick, self._expected = quick, math.inf  # nanoseconds of an execution
+        self.limit, self._statistics, self._timeout = limit, statistics, timeout
+        self._on_loop = on_loop
         self._waiting: deque[Waiting] = deque()
-        self._idle = self._instances = instances
-        self._threads = ThreadPoolExecutor(instances, thread_name_prefix="apa-instance")
+        self._instances = instances
+        self._idle = [Instance() for _ in range(instances)]
+        self._executions: set[Execution] = set()
         self._timer: asyncio.TimerHandle | None = None
-        self._due = False
+        self._looking = self._due = False
         self._empty = asyncio.Event()
         self._empty.set()
 
@@ -80,14 +95,28 @@ class Batcher:
     @property
     def executing(self) -> int:
         """Instances at work."""
-        return self._instances - self._idle
+        return self._instances - len(self._idle)
+
+    @property
+    def hanging(self) -> int:
+        """Instances that do not come back from an execution, though its time is up and nobody waits for it."""
+        return sum(execution.hangs for execution in self._executions)
+
+    @property
+    def ready(self) -> bool:
+        """Whether an instance is there, or at work and due back."""
+        return self.hanging < self._instances
 
     def submit(self, inputs: Arrays, rows: int) -> asyncio.Future[dict[str, np.ndarray]]:
         """Queue a request that fits the model; cancelling the future takes it out again.
 
         Raises:
             OverloadedError: the queue is full.
+            UnavailableError: every instance hangs.
         """
+        if not self.ready:
+            saw = f"{self._instances} instances, all in executions that do not end"
+            raise UnavailableError(saw, "one that ends", "Restart the server; apa-serve --isolate replaces such.")
         if len(self._waiting) >= self.limit:
             self._forget_abandoned()
         if len(self._waiting) >= self.limit:
@@ -104,8 +133,9 @@ class Batcher:
         await self._empty.wait()
 
     def close(self) -> None:
-        """Free the threads; call it when drained."""
-        self._threads.shutdown(wait=False)
+        """Let the threads end, each when its execution does."""
+        for instance in [*self._idle, *(execution.instance for execution in self._executions)]:
+            instance.close()
 
     def _start_soon(self) -> None:
         """Start after what the event loop has at hand: requests that arrived together run together."""
@@ -126,7 +156,7 @@ class Batcher:
             for _ in batch:
                 self._waiting.popleft()
             self._start(batch)
-        if not self._waiting and self._idle == self._instances:
+        if not self._waiting and not self._executions:
             self._empty.set()
 
     def _head(self) -> tuple[list[Waiting], bool]:
@@ -154,35 +184,52 @@ class Batcher:
         batch = [waiting for waiting in batch if not waiting.future.done()]
         if not batch:
             return
-        self._idle -= 1
         now = time.perf_counter_ns()
         for waiting in batch:
             self._statistics.queue.add(now - waiting.arrived)
         work = [(waiting.inputs, waiting.rows) for waiting in batch]
         loop = asyncio.get_running_loop()
-        if self._expected < self._quick:
-            loop.call_soon(self._finish, batch, execute(self._run, work))
-        else:
-            self._threads.submit(self._execute, loop, batch, work)
+        execution = Execution(batch, self._idle.pop())
+        self._executions.add(execution)
+        if self._on_loop:
+            loop.call_soon(self._finish, execution, execute(self._run, work))
+            return
+        execution.instance.submit(lambda: self._execute(loop, execution, work))
+        if not self._looking:
+            self._looking = True
+            loop.call_later(_LOOK, self._look_at_executions)
 
     def _execute(
-        self, loop: asyncio.AbstractEventLoop, batch: Sequence[Waiting], work: Sequence[tuple[Arrays, int]]
+        self, loop: asyncio.AbstractEventLoop, execution: Execution, work: Sequence[tuple[Arrays, int]]
     ) -> None:
         """On an instance's thread. A future of the event loop would cost more than many a model does."""
-        done = execute(self._run, work)
+        done = execute(self._run, work, execution.cancellation)
         with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
-            loop.call_soon_threadsafe(self._finish, batch, done)
+            loop.call_soon_threadsafe(self._finish, execution, done)
 
-    def _finish(self, batch: Sequence[Waiting], done: list[Executed]) -> None:
-        self._idle += 1
-        took = sum(sum(executed.times) for executed in done)
-        # one slow execution counts for dozens, so that a model that is slow at times stays on its threads
-        self._expected = max(took, 0.95 * self._expected if self._expected < math.inf else 0)
+    def _look_at_executions(self) -> None:
+        """Ask runs that nobody waits for to end; by force, once they are over every time limit."""
+        for execution in self._executions:
+            if not all(waiting.future.done() for waiting in execution.batch):
+                continue
+            if not execution.cancellation.is_requested:
+                execution.cancellation.request()
+            over = time.monotonic() - execution.started - self._timeout
+            if over > 0 and not execution.cancellation.is_forced:
+                execution.cancellation.force()
+            execution.hangs = over > _GRACE
+        self._looking = bool(self._executions)
+        if self._looking:
+            asyncio.get_running_loop().call_later(_LOOK, self._look_at_executions)
+
+    def _finish(self, execution: Execution, done: list[Executed]) -> None:
+        self._executions.discard(execution)
+        self._idle.append(execution.instance)
         for executed in done:
             if not isinstance(executed.results[0], Exception):
                 self._statistics.executed(executed.rows, len(executed.results), executed.times)
         results = [result for executed in done for result in executed.results]
-        for waiting, result in zip(batch, results, strict=True):
+        for waiting, result in zip(execution.batch, results, strict=True):
             if waiting.future.done():  # cancelled while it ran
                 continue
             if isinstance(result, Exception):

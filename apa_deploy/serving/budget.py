@@ -1,4 +1,4 @@
-"""A bound on the memory that requests hold together, whichever protocol brought them."""
+"""A bound on the memory that requests and their answers hold together, whichever protocol brought them."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from .errors import OverloadedError
 
 
 class Budget:
-    """`limit` bytes for all requests at once; `held` of them are taken."""
+    """`limit` bytes for all requests and answers at once; `held` of them are taken, `peak` were at most."""
 
     def __init__(self, limit: int) -> None:
-        self.limit, self.held = limit, 0
+        self.limit, self.held, self.peak = limit, 0, 0
 
     def share(self) -> Share:
         """A share of nothing yet, for one request: a context that gives back what it took."""
@@ -32,9 +32,11 @@ class Share:
             OverloadedError: the budget does not have them.
         """
         if self._budget.held + count > self._budget.limit:
-            raise OverloadedError(f"{self._budget.held} bytes of requests", f"at most {self._budget.limit}")
+            saw = f"{self._budget.held} bytes of requests and answers"
+            raise OverloadedError(saw, f"at most {self._budget.limit}")
         self._budget.held += count
         self._held += count
+        self._budget.peak = max(self._budget.peak, self._budget.held)
 
     def __enter__(self) -> Self:
         return self

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import zlib
+from collections.abc import Iterable
 
 from .errors import RequestError, TooLargeError, UnsupportedError
+from .tensors import Buffer
 
 # zlib's window bits: 16 + 15 reads a gzip header, 15 a zlib one (which HTTP calls deflate)
 _WINDOW = {"gzip": 31, "deflate": 15}
 _FAST = 1
 
 
-def expanded(data: bytes, coding: str, limit: int) -> bytes:
+def expand(data: bytes, coding: str, limit: int) -> bytes:
     """`data` decompressed, never more than `limit` bytes.
 
     Raises:
@@ -32,10 +34,13 @@ def expanded(data: bytes, coding: str, limit: int) -> bytes:
         raise TooLargeError(f"more than {limit} bytes decompressed", f"at most {limit}", "Send less at once.")
     if not stream.eof:
         raise RequestError(f"{coding} cut short", "a whole stream", "Mend the body.")
+    if stream.unused_data:
+        saw = f"{len(stream.unused_data)} bytes behind the {coding} stream"
+        raise RequestError(saw, "one stream", "Send it alone.")
     return out
 
 
-def accepted(header: str | None) -> str:
+def choose_coding(header: str | None) -> str:
     """The coding to answer with: the first of ours that `Accept-Encoding` names and does not forbid, or ""."""
     for part in (header or "").lower().split(","):
         coding, _, weight = part.strip().partition(";")
@@ -44,7 +49,7 @@ def accepted(header: str | None) -> str:
     return ""
 
 
-def compressed(data: bytes, coding: str) -> bytes:
-    """`data` in `coding`, at the fastest level: tensors hardly compress."""
+def compress(parts: Iterable[Buffer], coding: str) -> bytes:
+    """The parts, joined, in `coding`, at the fastest level: tensors hardly compress."""
     stream = zlib.compressobj(_FAST, wbits=_WINDOW[coding])
-    return stream.compress(data) + stream.flush()
+    return b"".join([*(stream.compress(part) for part in parts), stream.flush()])

@@ -2,17 +2,42 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from queue import SimpleQueue
 
 import numpy as np
 
 from ..errors import ApaError
+from ..runtimes.cancellation import Cancellation
 from .errors import ExecutionError, RequestError
 
 Arrays = Mapping[str, np.ndarray]
+Run = Callable[[Arrays, Cancellation | None], dict[str, np.ndarray]]
 Result = dict[str, np.ndarray] | Exception
+
+
+class Instance:
+    """A thread that executes for one model. A daemon: an execution that hangs must not keep the process alive."""
+
+    def __init__(self) -> None:
+        self._work: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+        self._thread = threading.Thread(target=self._loop, name="apa-instance", daemon=True)
+        self._thread.start()
+
+    def submit(self, work: Callable[[], None]) -> None:
+        """Run `work`, which does not raise, on the thread."""
+        self._work.put(work)
+
+    def close(self) -> None:
+        """End the thread when it has done its work."""
+        self._work.put(None)
+
+    def _loop(self) -> None:
+        while work := self._work.get():
+            work()
 
 
 @dataclass(slots=True)
@@ -24,25 +49,29 @@ class Executed:
     times: tuple[int, int, int]
 
 
-def execute(run: Callable[[Arrays], dict[str, np.ndarray]], work: Sequence[tuple[Arrays, int]]) -> list[Executed]:
+def execute(
+    run: Run, work: Sequence[tuple[Arrays, int]], cancellation: Cancellation | None = None
+) -> list[Executed]:
     """Run requests, each with its number of rows, together. Never raises: a failure is a result.
 
     Where they fail together, each runs alone, so that one request cannot spoil its neighbours.
     """
-    executed = _together(run, work)
+    executed = _run_together(run, work, cancellation)
     if len(work) > 1 and isinstance(executed.results[0], Exception):
-        return [_together(run, [one]) for one in work]
+        if cancellation and cancellation.is_requested:  # nobody waits for any of them
+            return [executed]
+        return [_run_together(run, [one], cancellation) for one in work]
     return [executed]
 
 
-def _together(run: Callable[[Arrays], dict[str, np.ndarray]], work: Sequence[tuple[Arrays, int]]) -> Executed:
+def _run_together(run: Run, work: Sequence[tuple[Arrays, int]], cancellation: Cancellation | None) -> Executed:
     rows = [count for _, count in work]
     start = time.perf_counter_ns()
     joined = ran = start
     try:
-        inputs = _joined([arrays for arrays, _ in work])
+        inputs = _join([arrays for arrays, _ in work])
         joined = time.perf_counter_ns()
-        outputs = run(inputs)
+        outputs = run(inputs, cancellation)
         ran = time.perf_counter_ns()
         results: list[Result] = list(_cut(outputs, rows))
     except Exception as error:  # noqa: BLE001  whatever a runtime raises is this request's answer
@@ -50,7 +79,7 @@ def _together(run: Callable[[Arrays], dict[str, np.ndarray]], work: Sequence[tup
     return Executed(sum(rows), results, (joined - start, ran - joined, time.perf_counter_ns() - ran))
 
 
-def _joined(requests: Sequence[Arrays]) -> Arrays:
+def _join(requests: Sequence[Arrays]) -> Arrays:
     if len(requests) == 1:
         return requests[0]
     return {name: np.concatenate([arrays[name] for arrays in requests]) for name in requests[0]}

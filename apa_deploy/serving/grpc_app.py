@@ -19,6 +19,7 @@ from .access import check_token
 from .errors import RequestError, ServingError, UnavailableError, UnsupportedError
 from .grpc_codec import decode, encode, values
 from .log import JsonLog
+from .offload import LARGE_BYTES, LARGE_COUNT
 from .request import trace_id
 from .service import Service
 
@@ -167,9 +168,11 @@ class GrpcApp:
 
     async def _inferred(self, request: Any) -> Any:
         with self.service.budget.share() as share:
-            decoded = decode(request)
-            share.take(decoded.bytes)
-            return encode(await self.service.infer(request.model_name, request.model_version, decoded))
+            share.take(size := request.ByteSize())
+            decoded = await asyncio.to_thread(decode, request) if size > LARGE_BYTES else decode(request)
+            reply = await self.service.infer(request.model_name, request.model_version, decoded)
+            strings = sum(array.size for _, array in reply.outputs if array.dtype.kind == "O")
+            return await asyncio.to_thread(encode, reply) if strings > LARGE_COUNT else encode(reply)
 
     @operation
     async def _unsupported(self, request: Any, context: Any) -> Any:
@@ -235,8 +238,8 @@ def _decoder(message: Any) -> Callable[[bytes], Any]:
     def decode_or_error(data: bytes) -> Any:
         try:
             return message.FromString(data)
-        except DecodeError as error:
-            return error
+        except Exception as error:  # noqa: BLE001  what it raises otherwise would end a stream without a word
+            return error if isinstance(error, DecodeError) else DecodeError(str(error))
 
     return decode_or_error
 

@@ -13,7 +13,7 @@ from ..tensors.datatypes import BYTES, Datatype, by_name, of_array
 from . import parameters as params
 from .errors import RequestError
 from .request import InferReply, InferRequest, WantedOutput
-from .tensors import array_from_bytes, bytes_from_array, checked_shape
+from .tensors import array_from_bytes, bytes_from_array, check_shape
 
 # Where the typed contents of a datatype lie; FP16 has none and travels raw.
 _CONTENTS = {
@@ -30,6 +30,8 @@ _CONTENTS = {
     "FP64": "fp64_contents",
     "BYTES": "bytes_contents",
 }
+
+_PIECE = 1 << 14  # values that are converted in one step, during which no other thread runs
 
 
 def decode(message: pb.ModelInferRequest) -> InferRequest:
@@ -82,7 +84,7 @@ def _inputs(message: pb.ModelInferRequest) -> dict[str, np.ndarray]:
 def _array(tensor: Any, raw: bytes | None) -> np.ndarray:
     if tensor.parameters:
         params.refuse_unsupported(tensor.parameters)
-    datatype, shape = by_name(tensor.datatype), checked_shape(tuple(tensor.shape), tensor.name)
+    datatype, shape = by_name(tensor.datatype), check_shape(tuple(tensor.shape), tensor.name)
     if raw is None:
         return _typed(tensor, datatype, shape)
     if tensor.HasField("contents"):
@@ -93,13 +95,18 @@ def _array(tensor: Any, raw: bytes | None) -> np.ndarray:
 def _typed(tensor: Any, datatype: Datatype, shape: tuple[int, ...]) -> np.ndarray:
     field = _CONTENTS.get(datatype.name)
     contents = getattr(tensor.contents, field) if field else ()
+    others = [one.name for one, _ in tensor.contents.ListFields() if one.name != field]
+    if others:
+        saw = f"input {tensor.name!r} of {datatype.name} with values in {', '.join(others)}"
+        raise RequestError(saw, field or "raw_input_contents", "Send one kind of contents, that of the datatype.")
     if len(contents) != math.prod(shape):
         saw = f"input {tensor.name!r} of shape {list(shape)} with {len(contents)} values in {field or 'contents'}"
         raise RequestError(saw, f"{math.prod(shape)}, or raw_input_contents", "Send as much as the shape says.")
     if datatype is BYTES:
         return np.array([str(value, "utf-8", "replace") for value in contents], np.object_).reshape(shape)
     try:
-        return np.array(list(contents), datatype.dtype).reshape(shape)
+        pieces = [np.array(contents[at : at + _PIECE], datatype.dtype) for at in range(0, len(contents), _PIECE)]
+        return np.concatenate(pieces).reshape(shape)
     except OverflowError as error:
         raise RequestError(f"input {tensor.name!r}: {error}", datatype.name, "Mend the data.") from error
 

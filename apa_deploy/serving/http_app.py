@@ -2,38 +2,45 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import time
 import traceback
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from .access import check_token
-from .compression import accepted, compressed
+from .budget import Share
+from .compression import choose_coding, compress
 from .errors import ServingError
-from .http_body import Receive, disconnected, drop_rest, read_body
-from .http_codec import HEADER_LENGTH, decode, encode, json_object, object_at
+from .http_body import Receive, drop_rest, read_body, wait_until_gone
+from .http_codec import HEADER_LENGTH, json_object, object_at
+from .http_guard import PROBES
 from .log import JsonLog
+from .offload import Codec
 from .request import trace_id
 from .routes import Target, target
 from .service import Service
+from .tensors import Buffer
 from .waiting import ClientGoneError
 
 Send = Callable[[Any], Awaitable[None]]
 Headers = dict[str, str]
-Answer = tuple[int, Headers, bytes]
+Body = Sequence[Buffer]
+Answer = tuple[int, Headers, Body]
 
 _JSON = {"content-type": "application/json"}
 _OPEN = ("live", "ready")  # probes carry no token
-_PROBES = "/v2/health/"  # asked every few seconds: those that succeed are not logged
+_PIECE = 1 << 18  # bytes that are handed to a connection at once, and must leave within the time limit
 _ONE_PACKET = 1400  # bytes; compressing what fits one saves nothing
 _GONE = 499  # in the log only: nobody is there to be told
 
 
 class Call:
-    """One request on its way."""
+    """One request on its way; `share`: the memory that it and its answer hold, until the last byte is sent."""
 
-    def __init__(self, scope: Any, receive: Receive) -> None:
+    def __init__(self, scope: Any, receive: Receive, share: Share) -> None:
+        self.share = share
         self.method, self.path, self.receive = scope["method"], scope["path"], receive
         self.headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
         self.id = trace_id(self.headers.get("x-request-id"))
@@ -46,20 +53,22 @@ class HttpApp:
 
     def __init__(self, service: Service, log: JsonLog) -> None:
         self._service, self._log, self._options = service, log, service.options
+        self.codec = Codec()
 
     async def __call__(self, scope: Any, receive: Receive, send: Send) -> None:
         start = time.perf_counter()
-        call = Call(scope, receive)
         self._service.accepted += 1
-        try:
-            status, headers, body = await self._answered(call)
-        except ClientGoneError:
-            self._record(call, _GONE, start)
-            return
-        await self._send(call, send, status, headers, body)
+        with self._service.budget.share() as share:
+            call = Call(scope, receive, share)
+            try:
+                status, headers, body = await self._answer(call)
+            except ClientGoneError:
+                self._record(call, _GONE, start)
+                return
+            await self._send(call, send, status, headers, body)
         self._record(call, status, start)
 
-    async def _answered(self, call: Call) -> Answer:
+    async def _answer(self, call: Call) -> Answer:
         """The answer, whatever happens."""
         try:
             wanted = target(call.method, call.path)
@@ -86,61 +95,68 @@ class HttpApp:
         service = self._service
         match wanted.operation:
             case "live":
-                return 200, _JSON, b""
+                return 200, _JSON, ()
             case "ready":
-                return (200 if service.ready else 503), _JSON, b""
+                return (200 if service.ready else 503), _JSON, ()
             case "model_ready":
-                return (200 if service.model_ready(wanted.model, wanted.version) else 503), _JSON, b""
+                return (200 if service.model_ready(wanted.model, wanted.version) else 503), _JSON, ()
             case "server_metadata":
                 return 200, _JSON, _document(service.server_metadata())
         operation = getattr(service, wanted.operation)
         return 200, _JSON, _document(operation(wanted.model, wanted.version))
 
     async def _control(self, call: Call, wanted: Target) -> Answer:
-        with self._service.budget.share() as share:
-            body = await self._body(call, share)
+        body = await self._read_body(call)
         document = json_object(body) if body.strip() else {}
         if wanted.operation == "index":
             return 200, _JSON, _document(self._service.index(ready=document.get("ready") is True))
         await getattr(self._service, wanted.operation)(wanted.model, object_at(document, "parameters"))
-        return 200, _JSON, b""
+        return 200, _JSON, ()
 
     async def _infer(self, call: Call, wanted: Target) -> Answer:
         self._service.registry.get(wanted.model, wanted.version)  # a body for no model need not be read
-        with self._service.budget.share() as share:
-            request = decode(await self._body(call, share), call.headers.get(HEADER_LENGTH))
-            call.id = trace_id(call.headers.get("x-request-id"), request.id, call.id)
-            reply = await self._service.infer(
-                wanted.model, wanted.version, request, lambda: disconnected(call.receive)
-            )
-            body, headers = encode(reply)
-        coding = accepted(call.headers.get("accept-encoding"))
-        if coding and len(body) > _ONE_PACKET:
-            return 200, headers | {"content-encoding": coding}, compressed(body, coding)
+        request = await self.codec.decode(await self._read_body(call), call.headers.get(HEADER_LENGTH))
+        call.id = trace_id(call.headers.get("x-request-id"), request.id, call.id)
+        reply = await self._service.infer(
+            wanted.model, wanted.version, request, lambda: wait_until_gone(call.receive)
+        )
+        body, headers = await self.codec.encode(reply)
+        coding = choose_coding(call.headers.get("accept-encoding"))
+        if coding and sum(map(len, body)) > _ONE_PACKET:
+            headers = headers | {"content-encoding": coding}
+            body = [await asyncio.to_thread(compress, body, coding)]
+        call.share.take(sum(map(len, body)))
         return 200, headers, body
 
-    async def _body(self, call: Call, share: Any) -> bytes:
+    async def _read_body(self, call: Call) -> bytes:
         options = self._options
-        body = await read_body(call.receive, call.headers, options.max_request, options.read_timeout, share)
+        body = await read_body(call.receive, call.headers, options.max_request, options.read_timeout, call.share)
         call.body_is_read = True
         return body
 
-    async def _send(self, call: Call, send: Send, status: int, headers: Headers, body: bytes) -> None:
-        fields = headers | {"content-length": str(len(body)), "x-request-id": call.id}
+    async def _send(self, call: Call, send: Send, status: int, headers: Headers, body: Body) -> None:
+        size = sum(map(len, body))
+        fields = headers | {"content-length": str(size), "x-request-id": call.id}
         lingers = call.method == "POST" and not call.body_is_read
         if lingers or self._service.draining:
             fields["connection"] = "close"
         encoded = [(name.encode(), value.encode()) for name, value in fields.items()]
         await send({"type": "http.response.start", "status": status, "headers": encoded})
-        await send({"type": "http.response.body", "body": body, "more_body": lingers})
+        if size <= _PIECE and not lingers:
+            await send({"type": "http.response.body", "body": b"".join(body)})
+            return
+        for part in body:
+            for at in range(0, len(part), _PIECE):
+                piece = bytes(part[at : at + _PIECE])
+                await send({"type": "http.response.body", "body": piece, "more_body": True})
         if lingers:
             await drop_rest(call.receive)
-            await send({"type": "http.response.body", "body": b""})
+        await send({"type": "http.response.body", "body": b""})  # returns when the pieces before have left
 
     def _record(self, call: Call, status: int, start: float) -> None:
         self._service.answered += 1
         self._service.codes["http", str(status)] += 1
-        if self._options.log_requests and not (status == 200 and call.path.startswith(_PROBES)):
+        if self._options.log_requests and not (status == 200 and call.path.startswith(PROBES)):
             ms = round((time.perf_counter() - start) * 1e3, 3)
             fields = {
                 "protocol": "http",
@@ -152,5 +168,5 @@ class HttpApp:
             self._log.info("request", request_id=call.id, **fields)
 
 
-def _document(value: Any) -> bytes:
-    return json.dumps(value).encode()
+def _document(value: Any) -> Body:
+    return (json.dumps(value).encode(),)

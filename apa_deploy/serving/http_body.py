@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from .budget import Share
-from .compression import expanded
+from .compression import expand
 from .errors import RequestError, SlowClientError, TooLargeError
 from .waiting import ClientGoneError
 
@@ -32,14 +32,14 @@ async def read_body(
     _check_announced(headers.get("content-length"), limit)
     try:
         async with asyncio.timeout(seconds):
-            body = await _received(receive, limit, share)
+            body = await _receive(receive, limit, share)
     except TimeoutError as error:
         wanted = f"the whole body within {seconds:g} s"
         raise SlowClientError("a body that is not complete", wanted, "Send it faster.") from error
     coding = headers.get("content-encoding", "").lower()
     if not coding:
         return body
-    out = expanded(body, coding, limit)
+    out = await asyncio.to_thread(expand, body, coding, limit)
     share.take(len(out))
     return out
 
@@ -54,7 +54,7 @@ async def drop_rest(receive: Receive) -> None:
         pass
 
 
-async def disconnected(receive: Receive) -> None:
+async def wait_until_gone(receive: Receive) -> None:
     """Return once the client has gone; call it after the whole body was read."""
     while (await receive())["type"] != "http.disconnect":
         pass
@@ -69,7 +69,7 @@ def _check_announced(length: str | None, limit: int) -> None:
         raise TooLargeError(f"a body of {length[:18]} bytes", f"at most {limit}", "Send less at once.")
 
 
-async def _received(receive: Receive, limit: int, share: Share) -> bytes:
+async def _receive(receive: Receive, limit: int, share: Share) -> bytes:
     chunks: list[bytes] = []
     size = 0
     while True:

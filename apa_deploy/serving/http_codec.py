@@ -15,7 +15,7 @@ from ..tensors.datatypes import by_name, of_array
 from . import parameters as params
 from .errors import RequestError
 from .request import InferReply, InferRequest, WantedOutput
-from .tensors import array_from_bytes, array_from_list, bytes_from_array, checked_shape, list_from_array
+from .tensors import Buffer, array_from_bytes, array_from_list, buffer_from_array, check_shape, list_from_array
 
 HEADER_LENGTH = "inference-header-content-length"
 Json = dict[str, Any]
@@ -27,7 +27,7 @@ def decode(body: bytes, header_length: str | None) -> InferRequest:
     Raises:
         RequestError: it is malformed, or sizes do not add up.
     """
-    end = _json_end(header_length, len(body))
+    end = json_end(header_length, len(body))
     document = json_object(body[:end])
     parameters = object_at(document, "parameters")
     params.refuse_unsupported(parameters)
@@ -42,18 +42,17 @@ def decode(body: bytes, header_length: str | None) -> InferRequest:
     )
 
 
-def encode(reply: InferReply) -> tuple[bytes, dict[str, str]]:
-    """The body of a reply and the headers that describe it."""
-    blobs: list[bytes] = []
+def encode(reply: InferReply) -> tuple[list[Buffer], dict[str, str]]:
+    """The body of a reply, in parts that are not copied, and the headers that describe it."""
+    blobs: list[Buffer] = []
     outputs = [_output(wanted, array, blobs) for wanted, array in reply.outputs]
     document: Json = {"model_name": reply.model, "model_version": reply.version, "outputs": outputs}
     if reply.id:
         document["id"] = reply.id
     head = json.dumps(document, separators=(",", ":")).encode()
     if not blobs:
-        return head, {"content-type": "application/json"}
-    headers = {"content-type": "application/octet-stream", HEADER_LENGTH: str(len(head))}
-    return b"".join((head, *blobs)), headers
+        return [head], {"content-type": "application/json"}
+    return [head, *blobs], {"content-type": "application/octet-stream", HEADER_LENGTH: str(len(head))}
 
 
 def json_object(data: bytes) -> Json:
@@ -75,7 +74,12 @@ def _no_constant(text: str) -> float:
     raise ValueError(f"{text} is not JSON; send such values in binary")
 
 
-def _json_end(header_length: str | None, size: int) -> int:
+def json_end(header_length: str | None, size: int) -> int:
+    """Where the JSON of a body of `size` bytes ends, by the header of the binary extension.
+
+    Raises:
+        RequestError: the header is no number, or larger than the body.
+    """
     if header_length is None:
         return size
     if not (header_length.isascii() and header_length.isdigit() and len(header_length) < 16):
@@ -112,7 +116,7 @@ def _binary_size(entry: Json) -> int | None:
 
 
 def _array(entry: Json, name: str, blob: memoryview | None) -> np.ndarray:
-    datatype, shape = by_name(entry.get("datatype")), checked_shape(entry.get("shape"), name)
+    datatype, shape = by_name(entry.get("datatype")), check_shape(entry.get("shape"), name)
     if blob is None:
         return array_from_list(entry.get("data"), datatype, shape, name)
     if "data" in entry:
@@ -134,10 +138,10 @@ def _wanted(entry: Json, binary: bool) -> WantedOutput:
     return WantedOutput(name, params.flag(parameters, "binary_data", binary), classes)
 
 
-def _output(wanted: WantedOutput, array: np.ndarray, blobs: list[bytes]) -> Json:
+def _output(wanted: WantedOutput, array: np.ndarray, blobs: list[Buffer]) -> Json:
     entry: Json = {"name": wanted.name, "datatype": of_array(array).name, "shape": list(array.shape)}
     if wanted.binary:
-        blobs.append(bytes_from_array(array))
+        blobs.append(buffer_from_array(array))
         entry["parameters"] = {"binary_data_size": len(blobs[-1])}
     else:
         entry["data"] = list_from_array(array, wanted.name)

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import faulthandler
 import logging
+import os
 import signal
 import socket
 import time
 from collections.abc import Iterator
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import grpc  # type: ignore[import-untyped]
@@ -17,10 +20,12 @@ import uvicorn
 
 from ..errors import ApaError, InputError
 from .access import is_loopback
+from .descriptors import allowed_connections, end_idle_where_none_is_left
 from .grpc_app import GrpcApp, grpc_server
 from .http_app import HttpApp
-from .http_guard import GuardedProtocol
+from .http_guard import Connections, GuardedProtocol, answer_probes
 from .log import Forward, JsonLog
+from .memory import give_back
 from .metrics import metrics_registry
 from .metrics_app import MetricsApp
 from .options import ServeOptions
@@ -29,9 +34,12 @@ from .service import Service
 
 _BACKLOG = 1024
 _KEEP_ALIVE = 75  # seconds; longer than the minute for which load balancers keep idle connections
+_OF_OWN = 64  # connections of the ports for metrics and for probes
 _LOST = 1
 _QUIET, _QUIET_AT_MOST = 0.1, 1.0  # seconds without a request, at the end of which connections close
 _MARGIN = 5  # seconds by which the protocols' own limits lie behind ours, which counts what is lost
+_CLOSING = 1.0  # seconds for each of the last steps, after which it is left to the end of the process
+_AT_THE_LATEST = 4.5  # seconds beyond the time to drain after which the process ends whatever hangs
 
 
 class QuietServer(uvicorn.Server):
@@ -55,8 +63,9 @@ class Running:
         self.registry = Registry(options, log)
         self.service = Service(self.registry, options)
         self.stop = asyncio.Event()
-        self.force = asyncio.Event()
         self.http: list[tuple[QuietServer, asyncio.Task[None]]] = []
+        self.connections: list[Connections] = []
+        self.app = HttpApp(self.service, log)
         self.grpc: Any = None
         self.background: list[asyncio.Task[None]] = []
 
@@ -70,6 +79,7 @@ class Running:
         errors = await self.registry.load_all()
         if errors and not self.options.keep_going:
             raise errors[0]
+        self.background.append(asyncio.create_task(give_back(self.service.budget)))
         if self.options.reload_interval:
             self.background.append(asyncio.create_task(self.registry.watch()))
         self.service.started = True
@@ -78,38 +88,64 @@ class Running:
         if not is_loopback(self.options.host) and not self.options.tls_cert:
             self.log.warning("exposed", host=self.options.host, notice="requests and tokens travel unencrypted")
 
+    def look_at_files(self) -> None:
+        """Load what is new or replaced, now: what SIGHUP means to a server."""
+        if self.service.started and not self.service.draining:
+            self.background.append(asyncio.create_task(self.registry.refresh()))
+
     async def drain(self) -> bool:
         """Stop taking requests, answer those accepted; whether all were answered."""
         start = time.perf_counter()
         self.service.draining = True
+        self._stop_background()
         self.log.info("draining", seconds=self.options.drain_timeout)
-        await self._unless_forced(asyncio.sleep(self.options.drain_delay))
-        await self._unless_forced(self._quiet())
-        await self._unless_forced(self._close_fronts())
-        lost = self.service.accepted - self.service.answered
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self.registry.retire_all(), None if not lost else 1)
-        self.log.info("drained", accepted=self.service.accepted, lost=lost, s=round(time.perf_counter() - start, 3))
-        return lost == 0
+        await asyncio.sleep(self.options.drain_delay)
+        end = time.perf_counter() + self.options.drain_timeout
+        await self._quiet()
+        await self._close_fronts(end - time.perf_counter())
+        with contextlib.suppress(TimeoutError):  # what still runs is an execution that nobody waits for
+            await asyncio.wait_for(self.registry.retire_all(), _CLOSING)
+        self.log_end(start)
+        return self.lost == 0
+
+    @property
+    def lost(self) -> int:
+        """Requests accepted and not answered."""
+        return self.service.accepted - self.service.answered
+
+    def log_end(self, start: float) -> None:
+        """The last line of the log."""
+        seconds = round(time.perf_counter() - start, 3)
+        self.log.info("drained", accepted=self.service.accepted, lost=self.lost, s=seconds)
 
     async def close(self) -> None:
-        """End what still runs."""
-        for server, task in self.http:
+        """End what still runs, as far as it lets itself be ended."""
+        self._stop_background()
+        for server, _ in self.http:
             server.should_exit = server.force_exit = True
-            await asyncio.wait((task,), timeout=2)
+        ends: list[Any] = [task for _, task in self.http]
         if self.grpc:
-            await self.grpc.stop(0)
+            ends.append(asyncio.ensure_future(self.grpc.stop(0)))
+        if ends:
+            await asyncio.wait(ends, timeout=_CLOSING)
+        self.registry.end_processes()
+        self.app.codec.close()
+
+    def _stop_background(self) -> None:
         for task in self.background:
             task.cancel()
 
     async def _listen(self) -> dict[str, int]:
         options = self.options
-        app = HttpApp(self.service, self.log)
-        metrics = MetricsApp(metrics_registry(self.service), options.token)
+        metrics = MetricsApp(metrics_registry(self.service, self.connections), options.token)
+        limit = allowed_connections(options.max_connections, self.log)
         ports = {
-            "http_port": await self._serve_http(app, options.http_port),
-            "metrics_port": await self._serve_http(metrics, options.metrics_port),
+            "http_port": await self._serve_http(self.app, options.http_port, limit),
+            "metrics_port": await self._serve_http(metrics, options.metrics_port, _OF_OWN),
         }
+        if options.health_port is not None:
+            app = answer_probes(self.app, 404)
+            ports["health_port"] = await self._serve_http(app, options.health_port, _OF_OWN)
         address = _address(options.host, options.grpc_port)
         try:
             self.grpc, ports["grpc_port"] = grpc_server(
@@ -120,12 +156,19 @@ class Running:
         await self.grpc.start()
         return ports
 
-    async def _serve_http(self, app: Any, port: int) -> int:
+    async def _serve_http(self, app: Any, port: int, limit: int) -> int:
         bound = _bound_socket(self.options.host, port)
+        self.connections.append(Connections(limit))
+        protocol = partial(
+            GuardedProtocol,
+            connections=self.connections[-1],
+            head_seconds=self.options.read_timeout,
+            write_seconds=self.options.write_timeout,
+        )
         config = uvicorn.Config(
             app,
             interface="asgi3",
-            http=partial(GuardedProtocol, head_seconds=self.options.read_timeout),  # type: ignore[arg-type]
+            http=protocol,  # type: ignore[arg-type]
             ws="none",
             proxy_headers=False,
             lifespan="off",
@@ -133,7 +176,6 @@ class Running:
             access_log=False,
             server_header=False,
             backlog=_BACKLOG,
-            limit_concurrency=self.options.max_connections,
             timeout_keep_alive=_KEEP_ALIVE,
             timeout_graceful_shutdown=round(self.options.drain_timeout + _MARGIN),
             ssl_certfile=self.options.tls_cert,
@@ -162,30 +204,23 @@ class Running:
             if self.service.accepted == before:
                 return
 
-    async def _close_fronts(self) -> None:
-        """Both protocols finish what they have, in the time they are given."""
+    async def _close_fronts(self, limit: float) -> None:
+        """Both protocols finish what they have, in the seconds they are given."""
         for server, _ in self.http:
             server.should_exit = True
-        limit = self.options.drain_timeout
         closing = asyncio.gather(self.grpc.stop(limit + _MARGIN), *(task for _, task in self.http))
-        await asyncio.wait((closing,), timeout=limit)
+        await asyncio.wait((closing,), timeout=max(0.0, limit))
         if not closing.done():
             self.service.cutting = True
             for server, _ in self.http:
                 server.force_exit = True
-            await self.grpc.stop(0)
-
-    async def _unless_forced(self, work: Any) -> None:
-        task, forced = asyncio.ensure_future(work), asyncio.ensure_future(self.force.wait())
-        await asyncio.wait((task, forced), return_when=asyncio.FIRST_COMPLETED)
-        task.cancel()
-        forced.cancel()
+            await asyncio.wait((asyncio.ensure_future(self.grpc.stop(0)),), timeout=_CLOSING)
 
 
 async def run(options: ServeOptions) -> int:
     """Serve until SIGTERM or SIGINT; the exit code: 0, or 1 if an accepted request was not answered.
 
-    A second signal ends the drain at once.
+    A second signal ends the process at once, and so does time: seconds after the drain's limit, whatever hangs.
 
     Raises:
         ApaError: the server cannot start.
@@ -193,7 +228,8 @@ async def run(options: ServeOptions) -> int:
     log = JsonLog()
     running = Running(options, log)
     _forward_library_logs(log)
-    _handle_signals(running)
+    _answer_signals(running)
+    end_idle_where_none_is_left(running.connections, log)
     try:
         return await _until_stopped(running)
     finally:
@@ -212,12 +248,27 @@ async def _until_stopped(running: Running) -> int:
     return 0 if await running.drain() else _LOST
 
 
-def _handle_signals(running: Running) -> None:
-    def received() -> None:
-        (running.force if running.stop.is_set() else running.stop).set()
+def _answer_signals(running: Running) -> None:
+    loop, start = asyncio.get_running_loop(), time.perf_counter()
 
+    def stop() -> None:
+        nonlocal start
+        if running.stop.is_set():
+            running.log_end(start)
+            running.registry.end_processes()
+            running.app.codec.close()
+            running.log.close()
+            os._exit(_LOST if running.lost else 0)
+        start = time.perf_counter()
+        running.stop.set()
+        limit = running.options.drain_delay + running.options.drain_timeout + _AT_THE_LATEST
+        # a thread of C, which needs neither the event loop nor Python's lock; its exit code is 1
+        faulthandler.dump_traceback_later(limit, exit=True, file=nowhere)
+
+    nowhere = Path(os.devnull).open("w")  # noqa: SIM115  for as long as the process lives
     for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, received)
+        loop.add_signal_handler(number, stop)
+    loop.add_signal_handler(signal.SIGHUP, running.look_at_files)
 
 
 def _forward_library_logs(log: JsonLog) -> None:

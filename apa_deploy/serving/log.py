@@ -11,6 +11,7 @@ from collections import deque
 from typing import Any, TextIO
 
 _BACKLOG = 10_000  # lines; beyond, they are dropped and counted, for memory must not grow with a stuck reader
+_REPEAT, _KINDS = 10.0, 256  # seconds for which a library's message is not repeated; messages remembered
 _GATHER = 0.02  # seconds; waking the writer for every line would cost more than the line
 
 
@@ -71,14 +72,24 @@ class JsonLog:
 
 
 class Forward(logging.Handler):
-    """Sends the records of a library's logger to a `JsonLog`."""
+    """Sends the records of a library's logger to a `JsonLog`; of equal ones, the first and then a count."""
 
     def __init__(self, log: JsonLog) -> None:
         super().__init__(logging.WARNING)
         self._log = log
+        self._seen: dict[tuple[str, object], tuple[float, int]] = {}
 
     def emit(self, record: logging.LogRecord) -> None:
-        self._log.warning("library", logger=record.name, message=record.getMessage())
+        key, now = (record.name, record.msg if isinstance(record.msg, str) else ""), time.monotonic()
+        since, more = self._seen.get(key, (-_REPEAT, 0))
+        if now - since < _REPEAT:
+            self._seen[key] = since, more + 1
+            return
+        if len(self._seen) > _KINDS:
+            self._seen.clear()
+        self._seen[key] = now, 0
+        fields = {"more_since_the_last": more} if more else {}
+        self._log.warning("library", logger=record.name, message=record.getMessage()[:2000], **fields)
 
 
 def _line(fields: dict[str, Any]) -> str:

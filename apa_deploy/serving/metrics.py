@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import accumulate
 
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
@@ -10,6 +10,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
+from .http_guard import Connections
 from .model import Model
 from .service import Service
 from .statistics import BOUNDS, OUTCOMES
@@ -17,10 +18,10 @@ from .statistics import BOUNDS, OUTCOMES
 _MODEL = ("model", "version")
 
 
-def metrics_registry(service: Service) -> CollectorRegistry:
+def metrics_registry(service: Service, ports: Sequence[Connections]) -> CollectorRegistry:
     """A registry with the server's metrics and those of the process."""
     registry = CollectorRegistry()
-    registry.register(ServiceCollector(service))
+    registry.register(ServiceCollector(service, ports))
     for collector in (ProcessCollector, PlatformCollector, GCCollector):
         collector(registry=registry)
     return registry
@@ -29,8 +30,8 @@ def metrics_registry(service: Service) -> CollectorRegistry:
 class ServiceCollector(Collector):
     """The service's numbers as metric families."""
 
-    def __init__(self, service: Service) -> None:
-        self._service = service
+    def __init__(self, service: Service, ports: Sequence[Connections]) -> None:
+        self._service, self._ports = service, ports
 
     def describe(self) -> list[Metric]:
         """Nothing ahead of time: the service may not have started."""
@@ -49,19 +50,25 @@ class ServiceCollector(Collector):
         for (protocol, code), count in sorted(service.codes.items()):
             requests.add_metric((protocol, code), count)
         yield requests
+        yield GaugeMetricFamily("apa_connections", "HTTP connections", value=sum(map(len, self._ports)))
+        ended = CounterMetricFamily("apa_connections_ended", "Ended: idle at the limit, or not reading")
+        ended.add_metric((), sum(port.ended for port in self._ports))
+        yield ended
         yield GaugeMetricFamily("apa_ready", "1 when new requests should be sent here", value=float(service.ready))
-        yield GaugeMetricFamily("apa_pending_bytes", "Memory held by requests", value=service.budget.held)
+        yield GaugeMetricFamily("apa_pending_bytes", "Memory of requests and answers", value=service.budget.held)
 
 
 def _queues(models: list[Model]) -> Iterator[Metric]:
     waiting = GaugeMetricFamily("apa_queue_requests", "Requests that wait", labels=_MODEL)
     limit = GaugeMetricFamily("apa_queue_limit", "Requests that may wait", labels=_MODEL)
     executing = GaugeMetricFamily("apa_executing", "Instances at work", labels=_MODEL)
+    hanging = GaugeMetricFamily("apa_hanging", "Instances that do not end their execution", labels=_MODEL)
     for model in models:
         waiting.add_metric(_labels(model), model.batcher.waiting)
         limit.add_metric(_labels(model), model.batcher.limit)
         executing.add_metric(_labels(model), model.batcher.executing)
-    yield from (waiting, limit, executing)
+        hanging.add_metric(_labels(model), model.batcher.hanging)
+    yield from (waiting, limit, executing, hanging)
 
 
 def _work(models: list[Model]) -> Iterator[Metric]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import onnx
 
@@ -13,30 +15,39 @@ from ..records.passport import Passport
 from ..runtimes.providers import Wanted
 from ..runtimes.session import ENGINE_SUFFIXES, Session
 from .batcher import Batcher
+from .cost import is_bounded, is_quick
 from .integrity import checked_passport, warnings
+from .isolation import IsolatedSession
 from .layout import Artifact, LayoutError, fingerprint
 from .model_config import FILE, check_against, labels
 from .signature import Signature, signature_from_engine, signature_from_onnx
 from .statistics import Statistics
 from .warmup import rows_are_independent, warm_up
 
-# Nanoseconds: to hand an execution to a thread and to come back takes about as long.
-_QUICK = 200_000
-
 
 @dataclass(frozen=True)
 class Loaded:
-    """What loading yields, before it is given a queue. `notices`: what the operator should know."""
+    """What loading yields, before it is given a queue.
+
+    `on_loop`: executions are too short, whatever is sent, to be worth a thread. `notices`: what the operator should
+    know.
+    """
 
     artifact: Artifact
-    session: Session
+    session: Session | IsolatedSession
     signature: Signature
     labels: dict[str, list[str]]
+    on_loop: bool
     notices: list[str]
 
 
 def load_model(
-    artifact: Artifact, *, threads: int, providers: Sequence[Wanted] | None, trust_engine: bool = False
+    artifact: Artifact,
+    *,
+    threads: int,
+    providers: Sequence[Wanted] | None,
+    trust_engine: bool = False,
+    isolate: bool = False,
 ) -> Loaded:
     """Load one version. Blocks; runs on a thread.
 
@@ -44,42 +55,38 @@ def load_model(
         ApaError: a hash differs from the passport's, an engine has none, the file does not load, or the config does
             not fit it.
     """
-    folder = artifact.path.parent.parent
-    names = labels(artifact.config, folder)
-    if artifact.path.suffix in ENGINE_SUFFIXES:
-        session, signature, passport = _engine(artifact, trust_engine)
+    names = labels(artifact.config, artifact.path.parent.parent)
+    is_engine, proto = artifact.path.suffix in ENGINE_SUFFIXES, None
+    passport = signature = None
+    if is_engine:
+        passport = None if trust_engine else checked_passport(artifact.path, [])
     else:
-        session, signature, passport = _onnx(artifact, threads, providers)
+        proto = _proto(artifact)
+        passport = checked_passport(artifact.path, external_files(proto))
+        signature = signature_from_onnx(proto, artifact.config.max_batch)
+        check_against(artifact.config, signature, artifact.path.parent.parent / FILE)
+    options: dict[str, Any] = (
+        {"trust_engine": trust_engine} if is_engine else {"threads": threads, "providers": providers}
+    )
+    session = _open(artifact, options, isolate)
     try:
-        signature, notices = _warmed(session, signature, passport)
+        if signature is None:
+            signature = signature_from_engine(session.tensors, artifact.config.max_batch)
+            check_against(artifact.config, signature, artifact.path.parent.parent / FILE)
+        signature, notices = _warm_up(session, signature, passport)
+        on_loop = bool(proto and not isolate and is_bounded(proto, signature) and is_quick(session.run, signature))
         _check_unchanged(artifact)
     except BaseException:
         session.close()
         raise
-    return Loaded(artifact, session, signature, names, warnings(passport) + notices)
+    return Loaded(artifact, session, signature, names, on_loop, warnings(passport) + notices)
 
 
-def _engine(artifact: Artifact, trust: bool) -> tuple[Session, Signature, Passport | None]:
-    passport = None if trust else checked_passport(artifact.path, [])
-    session = Session(artifact.path, trust_engine=trust, contexts=artifact.config.instances)
-    try:
-        signature = signature_from_engine(session.tensors, artifact.config.max_batch)
-        check_against(artifact.config, signature, artifact.path.parent.parent / FILE)
-    except BaseException:
-        session.close()
-        raise
-    return session, signature, passport
-
-
-def _onnx(
-    artifact: Artifact, threads: int, providers: Sequence[Wanted] | None
-) -> tuple[Session, Signature, Passport | None]:
-    proto = _proto(artifact)
-    passport = checked_passport(artifact.path, external_files(proto))
-    signature = signature_from_onnx(proto, artifact.config.max_batch)
-    check_against(artifact.config, signature, artifact.path.parent.parent / FILE)
-    del proto  # a copy of the weights, which the session holds as well
-    return Session(artifact.path, threads=threads, providers=providers), signature, passport
+def _open(artifact: Artifact, options: dict[str, Any], isolate: bool) -> Session | IsolatedSession:
+    instances = artifact.config.instances
+    if isolate:
+        return IsolatedSession(artifact.path, instances, options, partial(_check_unchanged, artifact))
+    return Session(artifact.path, **options, contexts=instances)
 
 
 class Model:
@@ -97,7 +104,8 @@ class Model:
             instances=config.instances,
             limit=config.queue,
             statistics=statistics,
-            quick=0 if loaded.artifact.path.suffix in ENGINE_SUFFIXES else _QUICK,  # a GPU may hang
+            timeout=config.timeout,
+            on_loop=loaded.on_loop,
         )
 
     @property
@@ -114,6 +122,11 @@ class Model:
         self.batcher.close()
         self._session.close()
 
+    def end_processes(self) -> None:
+        """End the processes that the model runs in, where it has any, whatever they are at."""
+        if isinstance(self._session, IsolatedSession):
+            self._session.kill()
+
 
 def _proto(artifact: Artifact) -> onnx.ModelProto:
     try:
@@ -122,7 +135,9 @@ def _proto(artifact: Artifact) -> onnx.ModelProto:
         raise LayoutError(artifact.path, f"not ONNX ({error})", "an exported model", "Export it again.") from error
 
 
-def _warmed(session: Session, signature: Signature, passport: Passport | None) -> tuple[Signature, list[str]]:
+def _warm_up(
+    session: Session | IsolatedSession, signature: Signature, passport: Passport | None
+) -> tuple[Signature, list[str]]:
     """Run once at each end of the batch sizes; a model whose rows influence each other is not batched."""
     shape = _sample_shape(passport) if passport else ()
     try:

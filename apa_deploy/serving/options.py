@@ -32,15 +32,18 @@ class ServeOptions:
     http_port: int = 8000
     grpc_port: int = 8001
     metrics_port: int = 8002
+    health_port: int | None = None
     max_batch: int = 32
     batch_delay: float = 0.0
     instances: int = 1
     threads: int = 1
     providers: Sequence[Wanted] | None = None
     trust_engine: bool = False
+    isolate: bool = False
     queue: int = 256
     request_timeout: float = 60.0
     read_timeout: float = 30.0
+    write_timeout: float = 30.0
     max_request: int = 64 * MIB
     max_pending: int = 1024 * MIB
     max_connections: int = 1024
@@ -70,6 +73,7 @@ class ServeOptions:
             "queue",
             "request_timeout",
             "read_timeout",
+            "write_timeout",
             "max_request",
             "max_pending",
         )

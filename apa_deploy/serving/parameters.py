@@ -7,6 +7,7 @@ from typing import Any
 
 from .errors import RequestError, UnsupportedError
 
+_LONGEST = 10**15  # microseconds: 30 years; JSON has numbers that no float holds
 _UNSUPPORTED = ("shared_memory_region", "sequence_id")
 
 
@@ -31,7 +32,7 @@ def count(parameters: Mapping[str, Any], name: str) -> int | None:
 def seconds(parameters: Mapping[str, Any]) -> float | None:
     """The `timeout` parameter, which the protocol counts in microseconds; 0 means none."""
     microseconds = count(parameters, "timeout")
-    return microseconds / 1e6 if microseconds else None
+    return min(microseconds, _LONGEST) / 1e6 if microseconds else None
 
 
 def refuse_unsupported(parameters: Mapping[str, Any]) -> None:

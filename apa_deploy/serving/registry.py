@@ -42,8 +42,10 @@ class Registry:
         self._statistics: dict[tuple[str, int], Statistics] = defaultdict(Statistics)
         self._unloaded: set[str] = set()
         self._retiring: set[asyncio.Task[None]] = set()
+        self._leaving: set[Model] = set()
         self._one_at_a_time = asyncio.Lock()
         self._said = ""
+        self._retired = False
 
     def get(self, name: str, version: str = "") -> Model:
         """The model to answer a request; `version` "": the latest.
@@ -140,11 +142,17 @@ class Registry:
             await self.refresh()
 
     async def retire_all(self) -> None:
-        """Let every queue run empty, then free the models."""
+        """Let every queue run empty, then free the models; nothing is loaded from here on."""
+        self._retired = True
         for name in list(self._models):
             for version in list(self._models[name]):
                 self._withdraw(name, version, "the server stops")
         await asyncio.gather(*self._retiring)
+
+    def end_processes(self) -> None:
+        """End what models run in processes of their own; without waiting, for the server ends."""
+        for model in [*self.loaded(), *self._leaving]:
+            model.end_processes()
 
     async def _scan(self) -> dict[str, Entry]:
         return await asyncio.to_thread(scan, self._options.source, self._defaults())
@@ -187,10 +195,14 @@ class Registry:
                 threads=self._options.threads,
                 providers=self._options.providers,
                 trust_engine=self._options.trust_engine,
+                isolate=self._options.isolate,
             )
         except Exception as error:  # noqa: BLE001  whatever a file does to a runtime must not end the server
             self._failed(artifact, state, failure := _failure(error))
             return failure
+        if self._retired:
+            await asyncio.to_thread(loaded.session.close)
+            return UnavailableError("a server that stops", "one that serves", "Start it again.")
         self._put(loaded)
         return None
 
@@ -224,9 +236,15 @@ class Registry:
         self._retire(model)
 
     def _retire(self, model: Model) -> None:
+        self._leaving.add(model)
         task = asyncio.create_task(model.retire())
         self._retiring.add(task)
-        task.add_done_callback(self._retiring.discard)
+
+        def forget(done: asyncio.Task[None]) -> None:
+            self._retiring.discard(done)
+            self._leaving.discard(model)
+
+        task.add_done_callback(forget)
 
     def _absent(self, name: str) -> NotFoundError | UnavailableError:
         if name in self._states:

@@ -43,7 +43,7 @@ def target(method: str, path: str) -> Target:
     if found is None:
         raise NotFoundError(f"address {path[:80]!r}", "one of the protocol's", "See docs/serving.md.")
     (wanted, operation), model, version = found
-    if method != wanted:
+    if method != wanted and (method, wanted) != ("HEAD", "GET"):
         raise MethodError(f"{method} {path[:80]}", wanted)
     return Target(operation, model, version)
 

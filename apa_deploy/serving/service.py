@@ -16,11 +16,12 @@ from .classification import best_classes
 from .errors import OverloadedError, RequestError, TimedOutError
 from .model import Model
 from .model_config import config_document
+from .offload import LARGE_COUNT
 from .options import ServeOptions
 from .registry import READY, Registry
 from .request import InferReply, InferRequest, WantedOutput
 from .signature import TensorSpec
-from .waiting import ClientGoneError, settled
+from .waiting import ClientGoneError, settle
 
 NAME = "apa-serve"
 EXTENSIONS = (
@@ -50,8 +51,10 @@ class Service:
 
     @property
     def ready(self) -> bool:
-        """Whether new requests should be sent here."""
-        return self.started and not self.draining
+        """Whether new requests should be sent here: not while every model hangs."""
+        models = self.registry.loaded()
+        hangs = bool(models) and not any(model.batcher.ready for model in models)
+        return self.started and not self.draining and not hangs
 
     def server_metadata(self) -> Document:
         return {"name": NAME, "version": __version__, "extensions": list(EXTENSIONS)}
@@ -62,7 +65,7 @@ class Service:
         Raises:
             ServingError: it would not.
         """
-        return bool(self.registry.get(name, version)) and self.ready
+        return self.registry.get(name, version).batcher.ready and self.ready
 
     def model_metadata(self, name: str, version: str) -> Document:
         model = self.registry.get(name, version)
@@ -111,7 +114,7 @@ class Service:
             rows = model.signature.rows(request.inputs)
             wanted = model.signature.wanted(request.outputs, binary=request.binary)
             limit = min(request.timeout or self.options.request_timeout, model.artifact.config.timeout)
-            outputs = await settled(model.batcher.submit(request.inputs, rows), limit, gone)
+            outputs = await settle(model.batcher.submit(request.inputs, rows), limit, gone)
             outcome = "success"
         except OverloadedError:
             outcome = "rejected"
@@ -124,15 +127,18 @@ class Service:
             raise
         finally:
             model.statistics.answered(outcome, time.perf_counter_ns() - start)
-        answers = [(output, _answer(model, output, outputs[output.name])) for output in wanted]
+        answers = [(output, await _classify(model, output, outputs[output.name])) for output in wanted]
         return InferReply(model.name, str(model.version), request.id, answers)
 
 
-def _answer(model: Model, output: WantedOutput, array: np.ndarray) -> np.ndarray:
+async def _classify(model: Model, output: WantedOutput, array: np.ndarray) -> np.ndarray:
+    """The classes that the output asks for, or the array itself."""
     if not output.classes:
         return array
-    names = model.labels.get(output.name, [])
-    return best_classes(array, output.classes, names, batched=bool(model.signature.max_batch))
+    names, batched = model.labels.get(output.name, []), bool(model.signature.max_batch)
+    if array.size > LARGE_COUNT:  # to sort them takes long
+        return await asyncio.to_thread(best_classes, array, output.classes, names, batched=batched)
+    return best_classes(array, output.classes, names, batched=batched)
 
 
 def _tensor(spec: TensorSpec) -> Document:

@@ -17,7 +17,7 @@ _LENGTH = struct.Struct("<I")
 Buffer = bytes | bytearray | memoryview
 
 
-def checked_shape(shape: object, name: str) -> tuple[int, ...]:
+def check_shape(shape: object, name: str) -> tuple[int, ...]:
     """`shape` as a tuple of positive integers.
 
     Raises:
@@ -45,6 +45,13 @@ def array_from_bytes(data: Buffer, datatype: Datatype, shape: tuple[int, ...], n
     if datatype.name == "BOOL":  # a byte may hold anything, a bool may not
         return (np.frombuffer(data, np.uint8) != 0).reshape(shape)
     return np.require(np.frombuffer(data, datatype.dtype).reshape(shape), requirements="A")
+
+
+def buffer_from_array(array: np.ndarray) -> Buffer:
+    """As `bytes_from_array`, without a copy where the array allows it."""
+    if array.dtype == np.object_ or not array.flags.c_contiguous or not array.size:
+        return bytes_from_array(array)
+    return memoryview(array.reshape(-1).view(np.uint8))  # type: ignore[arg-type]
 
 
 def bytes_from_array(array: np.ndarray) -> bytes:

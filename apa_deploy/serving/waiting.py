@@ -18,7 +18,7 @@ class ClientGoneError(Exception):
     """Nobody waits for the answer any more."""
 
 
-async def settled(future: asyncio.Future[T], limit: float, gone: Callable[[], Awaitable[None]] | None = None) -> T:
+async def settle(future: asyncio.Future[T], limit: float, gone: Callable[[], Awaitable[None]] | None = None) -> T:
     """The result of `future`; on any other end the future is cancelled.
 
     It is awaited itself, and ended by timers: `asyncio.wait` would cost every request a second future.

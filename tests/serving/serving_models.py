@@ -60,6 +60,43 @@ def mixing_model(path: Path) -> Path:
     return _saved(path, helper.make_graph(nodes, "mixing", [x], [y], [axes]))
 
 
+def loop_model(path: Path) -> Path:
+    """x (N, 4) -> y = x after as many turns of a loop as the largest x says: the data decide the time."""
+    x, y, v, v2 = (helper.make_tensor_value_info(name, TensorProto.FLOAT, ("N", FEATURES)) for name in "xyvw")
+    turn = helper.make_tensor_value_info("i", TensorProto.INT64, [])
+    go, on = (helper.make_tensor_value_info(name, TensorProto.BOOL, []) for name in ("go", "on"))
+    steps = [helper.make_node("Identity", ["go"], ["on"]), helper.make_node("Mul", ["v", "one"], ["w"])]
+    nodes = [
+        helper.make_node("ReduceMax", ["x"], ["most"], keepdims=0),
+        helper.make_node("Cast", ["most"], ["turns"], to=TensorProto.INT64),
+        helper.make_node("Loop", ["turns", "yes", "x"], ["y"], body=helper.make_graph(
+            steps, "body", [turn, go, v], [on, v2])),
+    ]  # fmt: skip
+    constants = {"yes": np.array(True), "one": np.array(1, np.float32)}
+    weights = [onnx.numpy_helper.from_array(array, name) for name, array in constants.items()]
+    return _saved(path, helper.make_graph(nodes, "loop", [x], [y], weights))
+
+
+def open_size_model(path: Path, hidden: int = 64) -> Path:
+    """x (L, 1, 1) -> y (1, 1, hidden): a recurrent operator over L steps, which nothing can interrupt."""
+    x = helper.make_tensor_value_info("x", TensorProto.FLOAT, ("L", 1, 1))
+    y = helper.make_tensor_value_info("y", TensorProto.FLOAT, (1, 1, hidden))
+    sizes = {"w": (1, 3 * hidden, 1), "r": (1, 3 * hidden, hidden)}
+    weights = [onnx.numpy_helper.from_array(np.full(size, 0.01, np.float32), n) for n, size in sizes.items()]
+    nodes = [helper.make_node("GRU", ["x", "w", "r"], ["", "y"], hidden_size=hidden)]
+    return _saved(path, helper.make_graph(nodes, "open", [x], [y], weights))
+
+
+def large_answer_model(path: Path, size: int = 300_000) -> Path:
+    """x (N, 4) -> y (N, 4, size): x, repeated."""
+    x = helper.make_tensor_value_info("x", TensorProto.FLOAT, ("N", FEATURES))
+    y = helper.make_tensor_value_info("y", TensorProto.FLOAT, ("N", FEATURES, size))
+    nodes = [helper.make_node("Unsqueeze", ["x", "axis"], ["u"]), helper.make_node("Tile", ["u", "times"], ["y"])]
+    constants = {"axis": np.array([2]), "times": np.array([1, 1, size])}
+    weights = [onnx.numpy_helper.from_array(array, name) for name, array in constants.items()]
+    return _saved(path, helper.make_graph(nodes, "large", [x], [y], weights))
+
+
 def write_passport(artifact: Path, **changes) -> Passport:
     """A passport that fits `artifact`, except for `changes`."""
     fields = {

@@ -2,16 +2,15 @@
 
 import asyncio
 import threading
-import time
 
 import numpy as np
 import pytest
 
 from apa_deploy.errors import InputError
 from apa_deploy.serving.batcher import Batcher
-from apa_deploy.serving.errors import ExecutionError, OverloadedError, RequestError, TimedOutError
+from apa_deploy.serving.errors import ExecutionError, OverloadedError, RequestError, TimedOutError, UnavailableError
 from apa_deploy.serving.statistics import Statistics
-from apa_deploy.serving.waiting import ClientGoneError, settled
+from apa_deploy.serving.waiting import ClientGoneError, settle
 
 
 class Doubling:
@@ -21,7 +20,7 @@ class Doubling:
         self.gate, self.sizes = threading.Event(), []
         self.gate.set()
 
-    def __call__(self, inputs):
+    def __call__(self, inputs, cancellation=None):
         assert self.gate.wait(60)
         self.sizes.append(len(inputs["x"]))
         if (inputs["x"] == 13).any():
@@ -84,24 +83,92 @@ def test_requests_of_one_turn_run_together():
     assert asyncio.run(scenario()) == [3]
 
 
-def test_quick_executions_need_no_thread():
-    """The first is not known to be quick; one that turned out slow sends the next back to a thread."""
-    on_loop = []
+@pytest.mark.parametrize("on_loop", [True, False])
+def test_what_has_a_bound_needs_no_thread(on_loop):
+    """Whether it has one is the model's affair (`test_cost.py`); how long it took before changes nothing."""
+    threads = []
 
-    def run(inputs):
-        on_loop.append(threading.current_thread() is threading.main_thread())
-        if (inputs["x"] == 7).any():
-            time.sleep(0.6)
+    def run(inputs, cancellation):
+        threads.append(threading.current_thread() is threading.main_thread())
         return {"y": inputs["x"]}
 
     async def scenario():
-        one = batcher(run, quick=0.5e9)
-        answers = [await one.submit(rows(n), 1) for n in (1, 2, 7, 3)]
+        one = batcher(run, on_loop=on_loop)
+        answers = [await one.submit(rows(n), 1) for n in range(300)]
         await one.drained()
         return [answer["y"][0, 0] for answer in answers]
 
-    assert asyncio.run(scenario()) == [1, 2, 7, 3]
-    assert on_loop == [False, True, True, False]
+    assert asyncio.run(scenario()) == list(range(300))
+    assert threads == [on_loop] * 300
+
+
+class Endless:
+    """Runs until it is asked to end, or, where it is `deaf`, until the gate opens."""
+
+    def __init__(self, deaf):
+        self.deaf, self.gate, self.forced = deaf, threading.Event(), threading.Event()
+
+    def __call__(self, inputs, cancellation):
+        if not self.deaf:
+            cancellation.on_request(self.gate.set)
+        cancellation.on_force(self.forced.set)
+        assert self.gate.wait(60)
+        self.gate.clear()
+        return {"y": inputs["x"]}
+
+
+async def until(condition):
+    while not condition():
+        await asyncio.sleep(0.01)
+
+
+def test_a_run_that_nobody_waits_for_is_asked_to_end():
+    async def scenario():
+        one = batcher(run := Endless(deaf=False), timeout=60)
+        one.submit(rows(1), 1).cancel()  # out of the queue before it runs
+        future = one.submit(rows(2), 1)
+        await until(lambda: one.executing)
+        future.cancel()
+        await until(lambda: not one.executing)
+        return run.forced.is_set(), one.hanging
+
+    assert asyncio.run(scenario()) == (False, 0)
+
+
+def test_a_run_that_does_not_end_is_not_ready_until_it_does():
+    async def scenario():
+        one = batcher(run := Endless(deaf=True), timeout=0.1)
+        with pytest.raises(TimedOutError):
+            await settle(one.submit(rows(1), 1), 0.1)
+        await until(lambda: one.hanging)
+        with pytest.raises(UnavailableError, match="--isolate"):
+            one.submit(rows(2), 1)
+        hung, forced = one.ready, run.forced.is_set()
+        run.gate.set()
+        await until(lambda: not one.executing)
+        run.gate.set()
+        return hung, forced, one.ready, (await one.submit(rows(3), 1))["y"].item()
+
+    assert asyncio.run(scenario()) == (False, True, True, 3)
+
+
+def test_a_second_instance_serves_beside_one_that_hangs():
+    async def scenario():
+        one = batcher(run := Endless(deaf=True), timeout=0.1, instances=2)
+        one.submit(rows(1), 1)
+        await until(lambda: one.executing)
+        (execution,) = one._executions
+        execution.batch[0].future.cancel()
+        await until(lambda: one.hanging == 1)
+        second = one.submit(rows(2), 1)
+        await until(lambda: one.executing == 2)
+        ready = one.ready
+        while not second.done():
+            run.gate.set()
+            await asyncio.sleep(0.01)
+        return ready
+
+    assert asyncio.run(scenario())
 
 
 def test_the_delay_waits_for_a_full_batch_but_not_for_ever():
@@ -167,7 +234,7 @@ def test_a_request_that_fails_spoils_no_other(value, error):
 
 def test_outputs_without_rows_are_our_fault():
     async def scenario():
-        one = batcher(lambda inputs: {"y": np.float32(inputs["x"].sum())})
+        one = batcher(lambda inputs, cancellation: {"y": np.float32(inputs["x"].sum())})
         return await asyncio.gather(*(one.submit(rows(n), 1) for n in (1, 2)), return_exceptions=True)
 
     # Together they cannot be told apart; alone each is what it is.
@@ -208,7 +275,7 @@ def test_a_time_limit_cancels():
     async def scenario():
         future = asyncio.get_running_loop().create_future()
         with pytest.raises(TimedOutError):
-            await settled(future, 0.01)
+            await settle(future, 0.01)
         return future.cancelled()
 
     assert asyncio.run(scenario())
@@ -219,7 +286,7 @@ def test_a_client_that_goes_cancels(limit):
     async def scenario():
         future = asyncio.get_running_loop().create_future()
         with pytest.raises((ClientGoneError, TimedOutError)) as ended:
-            await settled(future, limit, gone=lambda: asyncio.sleep(0))
+            await settle(future, limit, gone=lambda: asyncio.sleep(0))
         return future.cancelled(), ended.type
 
     assert asyncio.run(scenario()) == (True, ClientGoneError if limit == 60 else TimedOutError)

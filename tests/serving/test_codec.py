@@ -9,7 +9,7 @@ import pytest
 from tritonclient.grpc import service_pb2 as pb
 
 from apa_deploy.serving import grpc_codec, http_codec
-from apa_deploy.serving.compression import accepted, compressed, expanded
+from apa_deploy.serving.compression import choose_coding, compress, expand
 from apa_deploy.serving.errors import RequestError, TooLargeError, UnsupportedError
 from apa_deploy.serving.request import InferReply, WantedOutput, trace_id
 from apa_deploy.serving.tensors import array_from_bytes, bytes_from_array
@@ -145,7 +145,8 @@ def test_any_byte_is_a_boolean():
 def test_a_reply_mixes_json_and_binary():
     arrays = [np.array([[1.5]], np.float32), np.array([[2.5]], np.float64)]
     outputs = [(WantedOutput("a", binary=False), arrays[0]), (WantedOutput("b", binary=True), arrays[1])]
-    data, headers = http_codec.encode(InferReply("m", "3", "id", outputs))
+    parts, headers = http_codec.encode(InferReply("m", "3", "id", outputs))
+    data = b"".join(parts)
     length = int(headers[http_codec.HEADER_LENGTH])
     document = json.loads(data[:length])
     assert (document["model_name"], document["model_version"], document["id"]) == ("m", "3", "id")
@@ -212,7 +213,7 @@ def test_grpc_refusals(fields):
 
 @pytest.mark.parametrize("coding", ["gzip", "deflate"])
 def test_compression_there_and_back(coding):
-    assert expanded(compressed(b"data" * 99, coding), coding, 1000) == b"data" * 99
+    assert expand(compress([b"data" * 9, b"data" * 90], coding), coding, 1000) == b"data" * 99
 
 
 EXPANSIONS = [
@@ -227,7 +228,7 @@ EXPANSIONS = [
 @pytest.mark.parametrize(("data", "coding", "error"), [c[1:] for c in EXPANSIONS], ids=[c[0] for c in EXPANSIONS])
 def test_expansion_refusals(data, coding, error):
     with pytest.raises(error):
-        expanded(data, coding, 1000)
+        expand(data, coding, 1000)
 
 
 ACCEPT = [(None, ""), ("gzip", "gzip"), ("br, deflate;q=0.5", "deflate"), ("gzip;q=0, identity", ""), ("*", "")]
@@ -235,7 +236,7 @@ ACCEPT = [(None, ""), ("gzip", "gzip"), ("br, deflate;q=0.5", "deflate"), ("gzip
 
 @pytest.mark.parametrize(("header", "coding"), ACCEPT)
 def test_accepted_coding(header, coding):
-    assert accepted(header) == coding
+    assert choose_coding(header) == coding
 
 
 IDS = [("given", "given"), ("", None), ("two words", None), ("line\nbreak", None), ("x" * 129, None), ("é", None)]

@@ -1,0 +1,84 @@
+"""Large messages are read and written beside the event loop, which nothing else may hold up.
+
+Python's JSON reads and writes a document in one step that lets no other thread run: 60 MB stop everything for a
+second. So large JSON goes to a process of its own, started when first needed. What Python itself loops over goes to
+a thread, with which the event loop takes turns.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import pickle
+from collections.abc import Callable
+from typing import Any
+
+from . import http_codec
+from .child import Child, ChildError
+from .errors import ExecutionError
+from .request import InferReply, InferRequest
+
+# What takes about 10 ms on one core: bytes to read, values to write.
+LARGE_BYTES, LARGE_COUNT = 1 << 18, 1 << 14
+
+
+class Codec:
+    """`http_codec`, beside the event loop where a message is large."""
+
+    def __init__(self) -> None:
+        self._child: Child | None = None
+        self._one_at_a_time = asyncio.Lock()
+
+    async def decode(self, body: bytes, header_length: str | None) -> InferRequest:
+        """As `http_codec.decode`.
+
+        Raises:
+            RequestError: as there.
+            ExecutionError: the process ended, as when memory runs out.
+        """
+        if len(body) <= LARGE_BYTES:
+            return http_codec.decode(body, header_length)
+        end = http_codec.json_end(header_length, len(body))
+        if end <= LARGE_BYTES and b"BYTES" not in body[:end]:
+            return http_codec.decode(body, header_length)
+        request: InferRequest = await self._call("decode", pickle.PickleBuffer(body), header_length)
+        return request
+
+    async def encode(self, reply: InferReply) -> tuple[list[Any], dict[str, str]]:
+        """As `http_codec.encode`."""
+        values = sum(a.size for wanted, a in reply.outputs if not wanted.binary or a.dtype.kind == "O")
+        if values <= LARGE_COUNT:
+            return http_codec.encode(reply)
+        encoded: tuple[list[Any], dict[str, str]] = await self._call("encode", reply)
+        return encoded
+
+    async def _call(self, name: str, *arguments: Any) -> Any:
+        async with self._one_at_a_time:
+            return await asyncio.shield(asyncio.ensure_future(asyncio.to_thread(self._ask, name, arguments)))
+
+    def _ask(self, name: str, arguments: tuple[Any, ...]) -> Any:
+        if self._child is None or not self._child.is_running:
+            self._child = Child(f"{__name__}:open_codec")
+        try:
+            return self._child.call(name, *arguments)
+        except ChildError as error:
+            do = "Send large tensors in binary."
+            raise ExecutionError(f"JSON: {error}", "a body of fewer values", do) from error
+
+    def close(self) -> None:
+        """End the process, where there is one."""
+        if self._child:
+            self._child.kill()
+
+
+def open_codec() -> tuple[None, Callable[..., Any]]:
+    """In the process."""
+
+    def decode(body: memoryview, header_length: str | None) -> InferRequest:
+        return http_codec.decode(bytes(body), header_length)
+
+    def encode(reply: InferReply) -> Any:
+        parts, headers = http_codec.encode(reply)
+        return list(map(pickle.PickleBuffer, parts)), headers
+
+    functions: dict[str, Callable[..., Any]] = {"decode": decode, "encode": encode}
+    return None, lambda name, *arguments: functions[name](*arguments)
