@@ -8,3 +8,5 @@ LAYOUTS = ("nhwc", "nchw")
 CHANNELS = ("rgb", "bgr")
 IIF_VARIANTS = ("raw", "smooth", "rel", "normit", "gombit", "base2", "base10")
 PLAIN_UNITS = ("relu", "silu")  # that a twin has in place of learned ones
+PRECISIONS = ("fp32", "fp16", "bf16")  # of a graph
+DECOMPOSITIONS = ("anl", "softplus")  # of an ordinary activation

@@ -17,8 +17,7 @@ from ..records.benchmark import BenchResult
 from ..report import check_report_path, write_report
 from ..report.bench import bench_report, sentence
 from ..report.wording import amount, interval
-from .common import add_report, print_json, run_verb, verb_parser, wide_console
-from .model_options import shape_of
+from .common import add_report, print_json, run_verb, shape_of, verb_parser, wide_console
 
 if TYPE_CHECKING:
     from ..bench.run import BenchOptions

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import shlex
 import signal
 import sys
@@ -29,7 +30,7 @@ _PIPED_WIDTH = 160
 
 def verb_parser(name: str, description: str) -> argparse.ArgumentParser:
     """A parser with the options that every verb has."""
-    parser = argparse.ArgumentParser(prog=name, description=description)
+    parser = argparse.ArgumentParser(prog=name, description=description, allow_abbrev=False)
     parser.add_argument("--version", action="version", version=f"{name} {__version__}")
     parser.add_argument("--debug", action="store_true", help="show tracebacks")
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
@@ -114,3 +115,11 @@ def wide_console() -> Console:
 def print_json(value: Any) -> None:
     """Print one JSON document on standard output."""
     print(json.dumps(value, indent=2, sort_keys=True))
+
+
+def shape_of(text: str) -> tuple[int, ...]:
+    """Argument type: CxHxW, or another rank."""
+    sizes = text.split("x")
+    if not all(re.fullmatch(r"0*[1-9]\d*", size) for size in sizes):
+        raise argparse.ArgumentTypeError(f"{text!r}: wanted CxHxW with positive sizes, e.g. 3x224x224")
+    return tuple(map(int, sizes))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +10,6 @@ from ..choices import CHANNELS, FLOORS, IIF_VARIANTS, LAYOUTS, NORMS, PREPROCESS
 
 if TYPE_CHECKING:
     from ..deployment import Deployment
-    from ..loading.load import Shape
 
 _LOADING = ("weights", "arch", "classif_norm", "floor", "model", "trust_pickle")
 
@@ -58,11 +56,3 @@ def deployment_of(options: argparse.Namespace) -> Deployment:
         softmax=options.softmax,
         labels=options.labels,
     )
-
-
-def shape_of(text: str) -> Shape:
-    """Argument type: CxHxW, or another rank."""
-    sizes = text.split("x")
-    if not all(re.fullmatch(r"0*[1-9]\d*", size) for size in sizes):
-        raise argparse.ArgumentTypeError(f"{text!r}: wanted CxHxW with positive sizes, e.g. 3x224x224")
-    return tuple(map(int, sizes))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError
 from ..files import refuse_existing, replaced
-from .common import add_report, run_verb, verb_parser, wide_console
+from .common import add_report, run_verb, shape_of, verb_parser, wide_console
 
 if TYPE_CHECKING:
     from ..verification.passport_check import PassportCheck
@@ -24,7 +24,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    from .model_options import add_deployment, add_loading, shape_of
+    from .model_options import add_deployment, add_loading
 
     parser = verb_parser("apa-verify", __doc__ or "")
     source = "checkpoint, .onnx, or package.module:factory"

@@ -20,6 +20,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from ..choices import DECOMPOSITIONS
 from ..errors import InputError
 from ..modules import Float64
 from .functions import LIMIT_LAMBDA
@@ -27,7 +28,6 @@ from .log1p_fit import log1p_coefficients
 from .node import DOMAIN, UNIT, Parameters, is_activation, read_parameters, subgraphs
 from .values import ranks_and_types
 
-FORMS = ("anl", "softplus")
 HALF_TYPES = (TensorProto.FLOAT16, TensorProto.BFLOAT16)
 
 
@@ -35,10 +35,10 @@ def decomposed(model: onnx.ModelProto, form: str = "anl") -> onnx.ModelProto:
     """`model` itself with standard operators only; values keep their names at each activation's ends.
 
     Raises:
-        InputError: a per-channel node's input has no known rank, or `form` is none of FORMS.
+        InputError: a per-channel node's input has no known rank, or `form` is none of DECOMPOSITIONS.
     """
-    if form not in FORMS:
-        raise InputError(f"--decomposition {form}", " or ".join(FORMS), "Choose one of these.")
+    if form not in DECOMPOSITIONS:
+        raise InputError(f"--decomposition {form}", " or ".join(DECOMPOSITIONS), "Choose one of these.")
     _decompose(model.graph, ranks_and_types(model), form)
     _forget_domain(model)
     return model

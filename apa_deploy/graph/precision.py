@@ -15,6 +15,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from ..choices import PRECISIONS
 from ..errors import InputError
 from .functions import standard_opset
 from .islands import allowed, islands
@@ -23,7 +24,6 @@ from .values import ranks_and_types
 
 FLOAT = TensorProto.FLOAT
 HALF_ELEMENT = {"fp16": TensorProto.FLOAT16, "bf16": TensorProto.BFLOAT16}
-PRECISIONS = ("fp32", *HALF_ELEMENT)
 NUMPY_TYPE = {"fp32": np.dtype(np.float32), "fp16": np.dtype(np.float16), "bf16": np.dtype(ml_dtypes.bfloat16)}
 # Half the distance from 1 to the next number: the relative error of one rounding.
 UNIT_ROUNDOFF = {"fp32": 2.0**-24, "fp16": 2.0**-11, "bf16": 2.0**-8}

@@ -4,9 +4,9 @@ import json
 
 import onnx
 import pytest
-from apa_exporters.cli import load
 from apa_exporters.onnx.export import OnnxOptions, export_onnx
 
+from apa_deploy import load
 from apa_deploy.cli.inspect import main
 from apa_deploy.graph.node import Parameters
 from apa_deploy.inspection import _half_errors as half_errors

@@ -18,11 +18,11 @@ import torch
 from apa_exporters.child import EngineError
 from apa_exporters.cli import main
 from apa_exporters.onnx.export import OnnxOptions
-from apa_exporters.tensorrt.bundle import trtexec_lines
+from apa_exporters.tensorrt.bundle import check_dynamic, profile, trtexec_lines
 from apa_exporters.tensorrt.export import _build, export_bundle
 from apa_exporters.tensorrt.on_target.recipe import read_recipe
 from apa_exporters.tensorrt.on_target.refusal import FAILED, MISSING, MISUSE
-from apa_exporters.tensorrt.options import TrtOptions, check_dynamic, check_trt_options, profile
+from apa_exporters.tensorrt.options import TrtOptions, check_trt_options
 from apa_exporters.tensorrt.trtexec import load_line
 
 from apa_deploy.errors import InputError

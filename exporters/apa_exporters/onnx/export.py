@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from torch import nn
 
 from apa_deploy.errors import InputError
 from apa_deploy.files import staged
-from apa_deploy.graph.decompose import FORMS, decomposed, decomposition_of
+from apa_deploy.graph.decompose import decomposed, decomposition_of
 from apa_deploy.graph.functions import with_functions
 from apa_deploy.graph.node import DOMAIN, KINDS, Parameters
 from apa_deploy.graph.precision import LOWEST_OPSET, check_precision, in_precision
@@ -44,26 +44,7 @@ from apa_deploy.tensors import datatypes
 from .canonical import OPSETS, Canonical, TraceOptions, canonical, provenance, sites
 from .from_onnx import feeds_from_onnx, runnable_part
 from .onnx_file import data_path, write_onnx
-
-FORMATS = ("onnx", "onnx-custom")
-
-
-@dataclass(frozen=True)
-class OnnxOptions:
-    """What `apa-export` may be told. `batch` None: dynamic. `decomposition`: one of decompose.FORMS.
-
-    `precision`: one of precision.PRECISIONS; `half_io`: whether inputs and outputs have that type too.
-    """
-
-    format: str = "onnx"
-    opset: int = 18
-    batch: int | None = None
-    decomposition: str = "anl"
-    precision: str = "fp32"
-    half_io: bool = False
-    verify: bool = True
-    inputs: Path | None = None
-    force: bool = False
+from .options import OnnxOptions
 
 
 def export_onnx(model: Model, out: Path, options: OnnxOptions, traced: Canonical | None = None) -> Passport:
@@ -105,8 +86,6 @@ def traced_for(model: Model, options: OnnxOptions) -> Canonical:
 def _check(options: OnnxOptions) -> None:
     if options.opset not in OPSETS:
         raise InputError(f"--opset {options.opset}", "18 to 23", "Leave --opset out for 18.")
-    if options.decomposition not in FORMS:
-        raise InputError(f"--decomposition {options.decomposition}", " or ".join(FORMS), "Choose one of these.")
     if options.batch is not None and options.batch < 1:
         raise InputError(f"--batch {options.batch}", "a positive size", "Leave --batch out for a dynamic one.")
     check_precision(options.precision, options.half_io)

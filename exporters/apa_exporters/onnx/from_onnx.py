@@ -28,10 +28,10 @@ from apa_deploy.progress import notice
 from apa_deploy.replace import Found, Replacements
 from apa_deploy.runtimes.ort_session import save
 
+from ..options import BATCHES
 from .canonical import Canonical, TraceOptions, lowest_ir_version
 
 _FLOOR = "in the graph"
-BATCHES = (1, 8, 32)  # an engine's, where nothing else is said
 _BATCH = 2  # of open batch dimensions, for verification
 _PROVENANCE = "apa."
 # The speed-up is a hint, not a benchmark: the median of so many turns each, small networks taking more.

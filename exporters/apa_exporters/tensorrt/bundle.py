@@ -17,10 +17,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import onnx
 import torch
 
 from apa_deploy.errors import InputError
-from apa_deploy.loading.load import Model
+from apa_deploy.loading.load import InputSpec, Model
 from apa_deploy.native import LibraryError, trt_plugin_library, trt_plugin_sources
 from apa_deploy.parity.inputs import INPUT, Feed, seeded_feeds
 from apa_deploy.parity.recorded import check_recorded
@@ -35,7 +36,7 @@ from .on_target import golden
 from .on_target.checksums import write_sums
 from .on_target.recipe import DECOMPOSED, FLOAT32, INPUTS, PLUGIN, TRUTH, Limit, Recipe, write_recipe
 from .on_target.record import PASSPORT
-from .options import AUTO, TrtOptions, check_dynamic, profile
+from .options import AUTO, TrtOptions
 from .trtexec import WHY_DYNAMIC, trtexec_command
 
 SCRIPT, LIBRARY, SOURCES = "build.py", "plugin/libapa_trt.so", "plugin/src"
@@ -81,6 +82,24 @@ def write_bundle(folder: Path, engine: str, model: Model, options: TrtOptions) -
     (folder / PASSPORT).write_text(dump(passport), encoding="utf-8")
     write_sums(folder)
     return recipe, passport
+
+
+def profile(options: TrtOptions, spec: InputSpec, feed: Feed) -> dict[str, list[list[int]]]:
+    """The optimization profile: least, usual and largest shape of each input of `feed`; `spec`: of an image."""
+    if options.images:
+        samples = [InputSpec(image, spec.channels_last).shape for image in options.images]
+        return {INPUT: [[batch, *sample] for batch, sample in zip(options.batches, samples, strict=True)]}
+    return {name: [[batch, *array.shape[1:]] for batch in options.batches] for name, array in feed.items()}
+
+
+def check_dynamic(shapes: dict[str, list[list[int]]], model: onnx.ModelProto) -> None:
+    """Raise an `InputError` where a profile wants sizes that the traced network does not take."""
+    for value in model.graph.input:
+        dims = value.type.tensor_type.shape.dim
+        for axis, (dim, sizes) in enumerate(zip(dims, zip(*shapes[value.name], strict=True), strict=True)):
+            if dim.HasField("dim_value") and set(sizes) != {dim.dim_value}:
+                saw = f"axis {axis} of {value.name} from {sizes[0]} to {sizes[2]}"
+                raise InputError(saw, f"{dim.dim_value}, which the network fixes", "Leave --shapes out.")
 
 
 def _models(options: TrtOptions, any_activations: bool) -> dict[str, str]:
@@ -129,12 +148,14 @@ def _write_models(
 
 
 def _graph(options: TrtOptions, activation: str) -> OnnxOptions:
-    return replace(options.graph, format=_FORMATS[activation], batch=options.fixed_batch, force=False)
+    return replace(options.graph, force=False).as_onnx(_FORMATS[activation], options.fixed_batch)
 
 
 def _chosen(options: TrtOptions) -> dict[str, object]:
     """The engine's options, for the passport."""
-    fields = {name: value for name, value in vars(options).items() if name not in ("graph", "timing_cache")}
+    fields = {
+        name: value for name, value in vars(options).items() if name not in ("graph", "timing_cache", "bundle")
+    }
     return {"format": "trt", "batch": None} | fields
 
 

@@ -26,8 +26,6 @@ from .on_target.recipe import Recipe
 from .on_target.refusal import MISSING, MISUSE, RefusalError
 from .options import TrtOptions, check_trt_options
 
-FORMAT = "trt"
-
 
 def export_trt(model: Model, out: Path, options: TrtOptions) -> Passport:
     """Write the engine `out` and its passport, unless a gate fails: then nothing is written.

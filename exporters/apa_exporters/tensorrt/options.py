@@ -1,52 +1,68 @@
-"""What `--format trt` may be told, and what goes together: checked before long work."""
+"""The options of `--format trt`, and what goes together: checked before long work."""
 
 from __future__ import annotations
 
+import argparse
+import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
-import onnx
-
+from apa_deploy.cli.common import shape_of
 from apa_deploy.errors import InputError
-from apa_deploy.loading.load import InputSpec, Shape
-from apa_deploy.parity.inputs import INPUT, Feed
 
-from ..onnx.export import OnnxOptions
-from ..onnx.from_onnx import BATCHES
+from ..engine_options import EngineOptions
+from ..options import option
+from ..target import Outcome, Source, Target
 from .on_target.recipe import DECOMPOSED, PLUGIN
 
+FORMAT = "trt"
 AUTO = "auto"
 ACTIVATIONS = (AUTO, PLUGIN, DECOMPOSED)
 LEVELS = ("AMPERE_PLUS", "SAME_COMPUTE_CAPABILITY")
+Shape = tuple[int, ...]
+_UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
+
+
+def _shapes(text: str) -> tuple[Shape, Shape, Shape]:
+    parts = text.split(":")
+    if len(parts) != 3:
+        raise argparse.ArgumentTypeError(f"{text!r}: wanted MIN:OPT:MAX, e.g. 3x160x160:3x224x224:3x320x320")
+    return shape_of(parts[0]), shape_of(parts[1]), shape_of(parts[2])
+
+
+def _size(text: str) -> int:
+    match = re.fullmatch(r"(\d+)([KMG]?)(i?B)?", text)
+    if not match or not int(match[1]):
+        raise argparse.ArgumentTypeError(f"{text!r}: wanted bytes, or e.g. 512M or 4G")
+    return int(match[1]) * _UNITS[match[2]]
 
 
 @dataclass(frozen=True)
-class TrtOptions:
-    """`graph`: of the ONNX files inside; its `format` and `batch` are not read.
+class TrtOptions(EngineOptions):
+    """`images`: least, usual and largest (C, H, W), or None for the model's own size alone. `workspace`: bytes.
 
-    `batches`: least, usual and largest batch, all equal for a fixed one; `images`: the same of (C, H, W), or None
-    for the model's own size alone. `workspace`: bytes. `hardware_compatible`: one of LEVELS. `timing_cache`: a file
-    to read and to extend. `embed_plugin`: put the plugin's code into the engine. `runs`: of each engine, timed.
+    `hardware_compatible`: one of LEVELS. `timing_cache`: a file to read and to extend. `runs`: of each engine, to
+    time it. `bundle`: a folder for another machine, instead of an engine.
     """
 
-    graph: OnnxOptions = field(default_factory=OnnxOptions)
-    activation: str = AUTO
-    batches: tuple[int, int, int] = BATCHES
-    images: tuple[Shape, Shape, Shape] | None = None
-    workspace: int | None = None
-    optimization_level: int | None = None
-    version_compatible: bool = False
-    hardware_compatible: str | None = None
-    strip_weights: bool = False
-    embed_plugin: bool = False
-    timing_cache: Path | None = None
-    runs: int = 400
+    group: ClassVar[str] = "TensorRT"
 
-    @property
-    def fixed_batch(self) -> int | None:
-        """The batch, where there is but one."""
-        return self.batches[0] if self.batches[0] == self.batches[2] else None
+    bundle: Path | None = option(None, "write what another machine needs to build it", type=Path, metavar="DIR")
+    activation: str = option(AUTO, "auto (default): the faster one that is right", choices=ACTIVATIONS)
+    images: tuple[Shape, Shape, Shape] | None = option(
+        None, "of an image, each CxHxW", flag="--shapes", type=_shapes, metavar="MIN:OPT:MAX"
+    )
+    workspace: int | None = option(None, "the builder's, e.g. 4G", type=_size, metavar="SIZE")
+    optimization_level: int | None = option(None, "0 to 5 (TensorRT's own default: 3)", type=int, metavar="N")
+    timing_cache: Path | None = option(None, "read it, and add what was learned", type=Path, metavar="FILE")
+    runs: int = option(400, "of each engine (default: 400)", flag="--latency-runs", type=int, metavar="N")
+    version_compatible: bool = option(False, "for later versions of TensorRT too")
+    hardware_compatible: str | None = option(
+        None, f"other GPUs too ({LEVELS[0]})", choices=LEVELS, nargs="?", const=LEVELS[0]
+    )
+    embed_plugin: bool = option(False, "put the plugin's code into the engine")
 
 
 def check_trt_options(options: TrtOptions) -> None:
@@ -71,19 +87,19 @@ def _check_rising(option: str, given: Sequence[object], axes: Sequence[tuple[int
         raise InputError(f"{option} {said}", "1 <= MIN <= OPT <= MAX on every axis", "Give them in this order.")
 
 
-def profile(options: TrtOptions, spec: InputSpec, feed: Feed) -> dict[str, list[list[int]]]:
-    """The optimization profile: least, usual and largest shape of each input of `feed`; `spec`: of an image."""
-    if options.images:
-        samples = [InputSpec(image, spec.channels_last).shape for image in options.images]
-        return {INPUT: [[batch, *sample] for batch, sample in zip(options.batches, samples, strict=True)]}
-    return {name: [[batch, *array.shape[1:]] for batch in options.batches] for name, array in feed.items()}
+def _export(source: Source, output: Path, options: TrtOptions) -> Outcome:
+    from .bundle import trtexec_lines
+    from .export import export_bundle, export_trt
+    from .trtexec import load_line
+
+    if not options.bundle:
+        passport = export_trt(source.load(), output, options)
+        return Outcome(
+            output, passport, lambda: ["to time it with NVIDIA's own program:", f"  {load_line(output, passport)}"]
+        )
+    recipe, passport = export_bundle(source.load(), options.bundle, output.name, options)
+    say = f"{options.bundle}: on a machine with a GPU, run: python3 build.py\nor, in that folder:"
+    return Outcome(options.bundle, passport, lambda: [say, *(f"  {line}" for line in trtexec_lines(recipe))])
 
 
-def check_dynamic(shapes: dict[str, list[list[int]]], model: onnx.ModelProto) -> None:
-    """Raise an `InputError` where a profile wants sizes that the traced network does not take."""
-    for value in model.graph.input:
-        dims = value.type.tensor_type.shape.dim
-        for axis, (dim, sizes) in enumerate(zip(dims, zip(*shapes[value.name], strict=True), strict=True)):
-            if dim.HasField("dim_value") and set(sizes) != {dim.dim_value}:
-                saw = f"axis {axis} of {value.name} from {sizes[0]} to {sizes[2]}"
-                raise InputError(saw, f"{dim.dim_value}, which the network fixes", "Leave --shapes out.")
+TARGET = Target(FORMAT, ".engine", TrtOptions, _export)

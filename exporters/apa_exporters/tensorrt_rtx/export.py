@@ -5,7 +5,7 @@ model -> ONNX (standard operators, strongly typed) -> parity -> engine -> [run a
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 
 import onnx
@@ -19,26 +19,11 @@ from apa_deploy.runtimes.cuda_driver import device_count
 
 from ..build_progress import shown
 from ..onnx.export import OnnxOptions, export_onnx, feeds_of
-from ..onnx.from_onnx import BATCHES, batches_of
+from ..onnx.from_onnx import batches_of
 from .build_process import Built, Job, build_in_child
 from .limits import DISTRIBUTION, capability_names, check_graph, check_options
+from .options import FORMAT, RtxOptions
 from .outputs import executed
-
-FORMAT = "trt-rtx"
-
-
-@dataclass(frozen=True)
-class RtxOptions:
-    """What `apa-export` may be told. `graph`: of the ONNX file inside; its `format` and `batch` are not read.
-
-    `batches`: least, usual and largest batch, all equal for a fixed one. `capabilities`: such as "8.6"; none
-    for an engine that runs on 8.0 and later. `strip_weights`: leave the weights out of the engine.
-    """
-
-    graph: OnnxOptions = field(default_factory=OnnxOptions)
-    batches: tuple[int, int, int] = BATCHES
-    capabilities: tuple[str, ...] = ()
-    strip_weights: bool = False
 
 
 def export_rtx(model: Model, out: Path, options: RtxOptions) -> Passport:
@@ -53,8 +38,7 @@ def export_rtx(model: Model, out: Path, options: RtxOptions) -> Passport:
     options = replace(options, batches=batches_of(model, options.batches))
     check_options(options.batches, options.capabilities, options.strip_weights, options.graph.precision)
     spec = model.input
-    least, _, largest = options.batches
-    graph = replace(options.graph, format="onnx", batch=least if least == largest else None)
+    graph = options.graph.as_onnx("onnx", options.fixed_batch)
     with staged([out, passport_path(out)], force=options.graph.force) as folder:
         source, engine = folder / "model.onnx", folder / out.name
         passport = export_onnx(model, source, graph)

@@ -24,11 +24,11 @@ from apa_deploy.serving.signature import ANY, Signature, TensorSpec, signature_f
 from apa_deploy.serving.warmup import sample
 from apa_deploy.tensors.datatypes import by_name
 
+from ..options import BATCHES, Batches
+
 ENGINE, ONNX = ".engine", ".onnx"
 SUFFIXES = (ONNX, ENGINE)
-BATCHES = (1, 8, 32)
 Arrays = dict[str, np.ndarray]
-Batches = tuple[int, int, int]
 
 
 @dataclass(frozen=True)

@@ -10,37 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from apa_deploy.files import replaced
-from apa_deploy.loading.load import Shape
 from apa_deploy.progress import notice, step
 from apa_deploy.require import require
 from apa_deploy.serving.layout import check_name
 
-FORMAT = "triton"
-DEVICES = ("cpu", "gpu")
-
-
-@dataclass(frozen=True)
-class TritonOptions:
-    """What `apa-export` may be told.
-
-    `backend`: onnxruntime, tensorrt, python, or None for the artifact's own. `device`: cpu, gpu, or None: the
-    GPU for an engine, else the CPU. `batches`: least, usual, largest; None: an engine's own profile, else 1, 8,
-    32. `delay`: seconds. `labels`: class names; None: those in the file. `size`: (C, H, W) where the file leaves
-    it open. `resize`: to which the ensemble resizes the shorter side of a picture.
-    """
-
-    name: str | None = None
-    backend: str | None = None
-    device: str | None = None
-    batches: tuple[int, int, int] | None = None
-    delay: float = 0.0
-    instances: int = 1
-    threads: int = 0
-    labels: Path | None = None
-    size: Shape | None = None
-    ensemble: bool = False
-    resize: int | None = None
-    force: bool = False
+from .options import TritonOptions
 
 
 @dataclass(frozen=True)

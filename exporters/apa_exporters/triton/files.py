@@ -15,7 +15,7 @@ from apa_deploy.records.passport import passport_path
 from .artifact import ENGINE, Served
 from .config import BACKENDS, LABELS, WARM_UP, Backend, Running, network_config, warm_up_file, write_config
 from .ensemble import image_parameters, smoke_picture, write_ensemble
-from .export import TritonOptions
+from .options import TritonOptions
 from .smoke import raw, write_smoke_test
 
 _SERVED = Path(__file__).with_name("repository_files")

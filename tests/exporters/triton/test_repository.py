@@ -175,7 +175,7 @@ def test_refused_and_nothing_written(act, tmp_path, capsys, make):
 
 def test_its_options_belong_to_it(act, tmp_path, capsys):
     assert main([str(act), "--format", "onnx", "--instances", "2", "-o", str(tmp_path / "x.onnx")]) == 2
-    assert "--instances; wanted --format triton" in capsys.readouterr().err
+    assert "--instances with --format onnx; wanted --format triton" in capsys.readouterr().err
 
 
 def test_force_replaces_its_own(act, tmp_path, capsys):

@@ -76,7 +76,7 @@ def _copied(kept: Path | None) -> Iterator[Path]:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="build.py", description=__doc__)
+    parser = argparse.ArgumentParser(prog="build.py", description=__doc__, allow_abbrev=False)
     parser.add_argument("-o", "--output", type=Path, metavar="DIR", help="where the engine goes (default: beside)")
     parser.add_argument("--force", action="store_true", help="replace an engine that is there")
     parser.add_argument("--plugin", type=Path, metavar="FILE", help="a plugin library that you built yourself")

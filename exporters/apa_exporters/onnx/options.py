@@ -1,0 +1,85 @@
+"""The options of `--format onnx` and `onnx-custom`, and those of every graph that a target is made of."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, fields, replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
+
+from apa_deploy.choices import DECOMPOSITIONS, PRECISIONS
+
+from ..options import batch_option, option
+from ..target import Outcome, Source, Target
+
+if TYPE_CHECKING:
+    from apa_deploy.loading.load import Model
+
+
+@dataclass(frozen=True)
+class VerificationOptions:
+    """`inputs`: an `.npz` to verify on, or None for seeded inputs. `force`: replace files that are there."""
+
+    group: ClassVar[str] = "verification"
+
+    verify: bool = option(True, "skip the parity gate", flag="--no-verify")
+    inputs: Path | None = option(None, "verify on these: an array an input, by its name", type=Path, metavar="NPZ")
+    force: bool = option(False, foreign=True)
+
+
+@dataclass(frozen=True)
+class GraphOptions(VerificationOptions):
+    """`decomposition`: one of DECOMPOSITIONS. `half_io`: inputs and outputs in `precision` too."""
+
+    group: ClassVar[str] = "graph"
+
+    opset: int = option(18, "18 (default) to 23", type=int)
+    decomposition: str = option("anl", "form of ordinary activations", choices=DECOMPOSITIONS)
+    precision: str = option("fp32", "of the graph (default: fp32)", choices=PRECISIONS)
+    half_io: bool = option(False, "inputs and outputs in that precision too")
+
+    def as_onnx(self, format: str, batch: int | None) -> OnnxOptions:
+        """The same, for a file of this format."""
+        mine = {one.name: getattr(self, one.name) for one in fields(GraphOptions)}
+        return OnnxOptions(**mine, format=format, batch=batch)
+
+
+@dataclass(frozen=True)
+class OnnxOptions(GraphOptions):
+    """`format`: onnx or onnx-custom. `batch` None: dynamic."""
+
+    format: str = "onnx"
+    batch: int | None = batch_option(None, takes=int)
+
+
+def _export(source: Source, output: Path, options: OnnxOptions, format: str) -> Outcome:
+    from .export import export_onnx
+
+    model, options = source.load(), replace(options, format=format)
+    return Outcome(output, export_onnx(model, output, options), partial(_speed_up, model, output, options))
+
+
+def _speed_up(model: Model, output: Path, options: OnnxOptions) -> Iterator[str]:
+    """For an .onnx file that was made faster, by how much."""
+    from apa_deploy.loading.onnx_network import OriginalGraph
+
+    from .export import custom_library
+    from .from_onnx import speed_up
+
+    original = model.module if isinstance(model.module, OriginalGraph) else None
+    if (
+        original
+        and original.whole
+        and original.recognition.found
+        and options.precision == "fp32"
+        and options.verify
+    ):
+        library = custom_library() if options.format == "onnx-custom" else None
+        yield str(speed_up(model, output, options.batch, library))
+
+
+TARGETS = tuple(
+    Target(name, suffix, OnnxOptions, partial(_export, format=name))
+    for name, suffix in (("onnx", ".onnx"), ("onnx-custom", ".custom.onnx"))
+)
