@@ -18,10 +18,13 @@ from tritonclient.grpc import service_pb2 as pb
 from .access import check_token
 from .errors import RequestError, ServingError, UnavailableError, UnsupportedError
 from .grpc_codec import decode, encode, values
+from .grpc_health import health_handlers
 from .log import JsonLog
 from .offload import LARGE_BYTES, LARGE_COUNT
 from .request import trace_id
 from .service import Service
+
+_IDLE_MS = 300_000  # clients connect again by themselves
 
 Handler = Callable[["GrpcApp", Any, Any], Awaitable[Any]]
 
@@ -195,10 +198,15 @@ def grpc_server(app: GrpcApp, credentials: Any, address: str) -> tuple[Any, int]
             ("grpc.max_receive_message_length", options.max_request),
             ("grpc.max_send_message_length", -1),
             ("grpc.so_reuseport", 0),
+            # a connection that shakes no hands, that asks nothing, or whose client does not answer goes
+            ("grpc.server_handshake_timeout_ms", round(options.read_timeout * 1000)),
+            ("grpc.max_connection_idle_ms", _IDLE_MS),
+            ("grpc.keepalive_time_ms", round(options.write_timeout * 1000)),
+            ("grpc.keepalive_timeout_ms", round(options.write_timeout * 1000)),
         ),
         maximum_concurrent_rpcs=options.max_connections,
     )
-    server.add_generic_rpc_handlers((_handlers(app),))
+    server.add_generic_rpc_handlers((_handlers(app), health_handlers(app.service)))
     bound = server.add_secure_port(address, credentials) if credentials else server.add_insecure_port(address)
     return server, bound
 

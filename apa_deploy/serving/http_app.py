@@ -114,8 +114,9 @@ class HttpApp:
         return 200, _JSON, ()
 
     async def _infer(self, call: Call, wanted: Target) -> Answer:
-        self._service.registry.get(wanted.model, wanted.version)  # a body for no model need not be read
-        request = await self.codec.decode(await self._read_body(call), call.headers.get(HEADER_LENGTH))
+        inputs = self._service.registry.get(wanted.model, wanted.version).signature.inputs
+        only = inputs[0] if len(inputs) == 1 else None
+        request = await self.codec.decode(await self._read_body(call), call.headers.get(HEADER_LENGTH), only)
         call.id = trace_id(call.headers.get("x-request-id"), request.id, call.id)
         reply = await self._service.infer(
             wanted.model, wanted.version, request, lambda: wait_until_gone(call.receive)

@@ -6,28 +6,34 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
-from ..tensors.datatypes import by_name, of_array
+from ..tensors.datatypes import BYTES, by_name, of_array
 from . import parameters as params
 from .errors import RequestError
 from .request import InferReply, InferRequest, WantedOutput
+from .signature import ANY, TensorSpec
 from .tensors import Buffer, array_from_bytes, array_from_list, buffer_from_array, check_shape, list_from_array
 
 HEADER_LENGTH = "inference-header-content-length"
 Json = dict[str, Any]
 
 
-def decode(body: bytes, header_length: str | None) -> InferRequest:
+def decode(body: bytes, header_length: str | None, only: TensorSpec | None = None) -> InferRequest:
     """The request in `body`; `header_length`: the header of the binary extension.
+
+    A length of 0 says that the body is the contents of the only input, `only`, of one row; the answer is binary.
 
     Raises:
         RequestError: it is malformed, or sizes do not add up.
     """
     end = json_end(header_length, len(body))
+    if end == 0 and header_length is not None:
+        return _raw(body, only)
     document = json_object(body[:end])
     parameters = object_at(document, "parameters")
     params.refuse_unsupported(parameters)
@@ -87,6 +93,18 @@ def json_end(header_length: str | None, size: int) -> int:
     if int(header_length) > size:
         raise RequestError(f"{HEADER_LENGTH}: {header_length}", f"at most the body's {size}", "Mend the header.")
     return int(header_length)
+
+
+def _raw(body: bytes, only: TensorSpec | None) -> InferRequest:
+    if only is None:
+        raise RequestError(f"{HEADER_LENGTH}: 0", "a model of one input", "Send the JSON that names the inputs.")
+    dims = [1 if at == 0 and dim == ANY else dim for at, dim in enumerate(only.dims)]
+    known = math.prod(dim for dim in dims if dim != ANY) * only.datatype.dtype.itemsize
+    if dims.count(ANY) > 1 or (ANY in dims and only.datatype is BYTES):
+        raise RequestError(f"{HEADER_LENGTH}: 0", f"the sizes of {only.name}", "Send the JSON with the shape.")
+    shape = tuple(len(body) // known if dim == ANY else dim for dim in dims)
+    array = array_from_bytes(body, only.datatype, check_shape(shape, only.name), only.name)
+    return InferRequest(inputs={only.name: array}, binary=True, bytes=len(body))
 
 
 def _inputs(document: Json, blobs: memoryview) -> dict[str, np.ndarray]:

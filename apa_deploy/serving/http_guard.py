@@ -17,11 +17,12 @@ PROBES = "/v2/health/"
 
 _RESERVE = 32  # connections beyond the limit, for probes
 _LINGER = 2.0  # seconds for which what a refused client still sends is read and dropped, lest a reset overtake us
+_VERSIONS = ("1.0", "1.1")
 _BUSY = b"503 Service Unavailable"
 
 
-class HeadTooLargeError(Exception):
-    """Ends the parser's work from within one of its callbacks."""
+class HeadError(Exception):
+    """The head is too large, or of another HTTP: ends the parser's work from within one of its callbacks."""
 
 
 class Connections:
@@ -131,6 +132,8 @@ class GuardedProtocol(HttpToolsProtocol):
         super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
+        if self.parser.get_http_version() not in _VERSIONS:
+            raise HeadError
         self._stop_head_timer()
         self._connections.work(self)
         super().on_headers_complete()
@@ -157,7 +160,7 @@ class GuardedProtocol(HttpToolsProtocol):
     def _count(self, size: int) -> None:
         self._field_bytes += size
         if self._field_bytes > MAX_HEAD:
-            raise HeadTooLargeError
+            raise HeadError
 
     def _expect_head(self) -> None:
         self._stop_head_timer()

@@ -16,6 +16,7 @@ from . import http_codec
 from .child import Child, ChildError
 from .errors import ExecutionError
 from .request import InferReply, InferRequest
+from .signature import TensorSpec
 
 # What takes about 10 ms on one core: bytes to read, values to write.
 LARGE_BYTES, LARGE_COUNT = 1 << 18, 1 << 14
@@ -28,19 +29,18 @@ class Codec:
         self._child: Child | None = None
         self._one_at_a_time = asyncio.Lock()
 
-    async def decode(self, body: bytes, header_length: str | None) -> InferRequest:
+    async def decode(self, body: bytes, header_length: str | None, only: TensorSpec | None = None) -> InferRequest:
         """As `http_codec.decode`.
 
         Raises:
             RequestError: as there.
             ExecutionError: the process ended, as when memory runs out.
         """
-        if len(body) <= LARGE_BYTES:
-            return http_codec.decode(body, header_length)
         end = http_codec.json_end(header_length, len(body))
-        if end <= LARGE_BYTES and b"BYTES" not in body[:end]:
-            return http_codec.decode(body, header_length)
-        request: InferRequest = await self._call("decode", pickle.PickleBuffer(body), header_length)
+        strings = b"BYTES" in body[:end] or (end == 0 and only is not None and only.datatype.dtype.kind == "O")
+        if len(body) <= LARGE_BYTES or (end <= LARGE_BYTES and not strings):
+            return http_codec.decode(body, header_length, only)
+        request: InferRequest = await self._call("decode", pickle.PickleBuffer(body), header_length, only)
         return request
 
     async def encode(self, reply: InferReply) -> tuple[list[Any], dict[str, str]]:
@@ -73,8 +73,8 @@ class Codec:
 def open_codec() -> tuple[None, Callable[..., Any]]:
     """In the process."""
 
-    def decode(body: memoryview, header_length: str | None) -> InferRequest:
-        return http_codec.decode(bytes(body), header_length)
+    def decode(body: memoryview, header_length: str | None, only: TensorSpec | None) -> InferRequest:
+        return http_codec.decode(bytes(body), header_length, only)
 
     def encode(reply: InferReply) -> Any:
         parts, headers = http_codec.encode(reply)

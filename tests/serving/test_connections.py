@@ -1,0 +1,170 @@
+"""Connections that ask nothing, and clients that do not read: the others and the probes are served all the same."""
+
+import json
+import re
+import resource
+import socket
+import struct
+import time
+
+import numpy as np
+import pytest
+from serving_models import large_answer_model, slow_model, small_model
+from serving_process import ServerProcess
+
+ROW = [[1.0, 2.0, 3.0, 4.0]]
+MIB = 1 << 20
+
+
+def connect(address, receive_buffer=None):
+    connection = socket.socket()
+    if receive_buffer:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+    host, port = address.split(":")
+    connection.settimeout(60)
+    connection.connect((host, int(port)))
+    return connection
+
+
+def infer_request(model, head=""):
+    tensor = {"name": "x", "datatype": "FP32", "shape": [1, 4], "data": ROW[0]}
+    body = json.dumps({"inputs": [tensor], "parameters": {"binary_data_output": True}}).encode()
+    lines = f"POST /v2/models/{model}/infer HTTP/1.1\r\nHost: h\r\n{head}Content-Length: {len(body)}\r\n\r\n"
+    return lines.encode() + body
+
+
+def read_all(connection):
+    received = b""
+    while True:
+        try:
+            part = connection.recv(1 << 16)
+        except ConnectionResetError:
+            return received
+        if not part:
+            return received
+        received += part
+
+
+def statuses(received):
+    return [int(code) for code in re.findall(rb"HTTP/1\.1 (\d{3})", received)]
+
+
+def wait_until(condition, seconds=60):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+@pytest.fixture
+def large(tmp_path):
+    """Answers of 4.8 MB."""
+    large_answer_model(tmp_path / "large.onnx")
+    return tmp_path
+
+
+def test_clients_that_do_not_read_are_let_go_with_their_memory(large):
+    with ServerProcess(large, "--write-timeout", 2, "--max-pending-mib", 128) as server:
+        before = server.memory()
+        connections = [connect(server.http, receive_buffer=4096) for _ in range(40)]
+        for connection in connections:
+            connection.sendall(infer_request("large", "Connection: close\r\n"))
+        wait_until(lambda: server.metric("apa_pending_bytes") > 64 * MIB)
+        assert server.metric("apa_pending_bytes") <= 128 * MIB
+        assert server.ask("/v2/health/live")[0] == 200
+        wait_until(lambda: server.metric("apa_pending_bytes") == 0)
+        assert server.metric("apa_connections_ended_total") >= 1
+        received = [read_all(connection) for connection in connections]
+        refused = [one for one in received if statuses(one) == [503]]
+        assert refused  # beyond 128 MiB; each of the others holds 4.8
+        assert len(refused) >= 40 - 128 // 4
+        assert all(len(one) < 4_800_000 for one in received)
+        wait_until(lambda: server.memory() - before < 64 * MIB)  # 26 answers at once were 125 MB
+        assert server.stop() == 0
+
+
+def test_a_slow_reader_gets_all_of_its_answer(large):
+    with ServerProcess(large, "--write-timeout", 2) as server:
+        connection = connect(server.http, receive_buffer=4096)
+        connection.sendall(infer_request("large", "Connection: close\r\n"))
+        time.sleep(3 * 0.5)  # less than the limit at a time, more in all
+        received = connection.recv(1 << 16)
+        for at in range(1, 4):
+            time.sleep(1.0)
+            while len(received) < 1_000_000 * at:
+                received += connection.recv(1 << 16)
+        received += read_all(connection)
+        head, _, body = received.partition(b"\r\n\r\n")
+        assert b"200 OK" in head
+        assert len(body) == int(re.search(rb"content-length: (\d+)", head)[1])
+        values = np.frombuffer(body[-4_800_000:], np.float32).reshape(4, -1)
+        np.testing.assert_array_equal(values, np.repeat(np.array(ROW[0], np.float32)[:, None], 300_000, axis=1))
+
+
+def test_clients_that_do_not_read_do_not_hold_up_the_end(large):
+    with ServerProcess(large, "--drain-timeout", 2) as server:
+        connections = [connect(server.http, receive_buffer=4096) for _ in range(8)]
+        for connection in connections:
+            connection.sendall(infer_request("large"))
+        wait_until(lambda: server.metric("apa_pending_bytes") > 30 * MIB)
+        start = time.monotonic()
+        assert server.stop() == 1  # what was accepted did not arrive
+        assert time.monotonic() - start < 2 + 5
+        assert server.events("drained")[-1]["lost"] == 8
+
+
+def test_idle_connections_make_room(tmp_path):
+    small_model(tmp_path / "act.onnx")
+    with ServerProcess(tmp_path, "--max-connections", 32) as server:
+        idle = [connect(server.http) for _ in range(200)]
+        assert [server.infer(ROW)[0] for _ in range(5)] == [200] * 5
+        kept = connect(server.http)
+        kept.sendall(infer_request("act"))
+        assert kept.recv(1 << 16).startswith(b"HTTP/1.1 200")
+        idle += [connect(server.http) for _ in range(20)]  # the one that has just been used is not the first to go
+        kept.sendall(infer_request("act"))
+        assert kept.recv(1 << 16).startswith(b"HTTP/1.1 200")
+        assert server.metric("apa_connections") <= 32 + 2  # with the one for metrics
+        assert len(server.text()) < 20_000
+        assert server.stop() == 0
+
+
+def test_busy_connections_leave_room_for_probes(tmp_path):
+    slow_model(tmp_path / "slow.onnx")
+    arguments = ("--max-connections", 8, "--max-batch", 1, "--threads", 1, "--health-port", 0)
+    with ServerProcess(tmp_path, *arguments) as server:
+        busy = [connect(server.http) for _ in range(8)]
+        for connection in busy:
+            connection.sendall(infer_request("slow", "Connection: close\r\n"))
+        wait_until(lambda: server.metric("apa_queue_requests") >= 1)
+        assert server.ask("/v2/health/live")[0] == server.ask("/v2/health/ready")[0] == 200
+        other = connect(server.http)
+        other.sendall(infer_request("slow"))
+        assert statuses(read_all(other)) == [503]
+        probes = connect(f"127.0.0.1:{server.events('ready')[0]['health_port']}")
+        probes.sendall(b"GET /v2/health/live HTTP/1.1\r\nHost: h\r\n\r\nGET /v2 HTTP/1.1\r\nHost: h\r\n\r\n")
+        assert statuses(read_all(probes)) == [200, 404]
+        assert [statuses(read_all(connection)) for connection in busy] == [[200]] * 8
+
+
+def test_the_log_does_not_grow_when_descriptors_run_out(tmp_path):
+    small_model(tmp_path / "act.onnx")
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (400, hard))  # of this process; the server inherits it
+    try:
+        server = ServerProcess(tmp_path, "--max-connections", 100_000_000)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    with server:
+        assert server.events("descriptors")  # fewer connections than were asked for, and it says so
+        limits = resource.prlimit(server.process.pid, resource.RLIMIT_NOFILE)
+        assert limits[0] > 400  # it takes what it may
+        resource.prlimit(server.process.pid, resource.RLIMIT_NOFILE, (300, 300))
+        idle = [connect(server.http) for _ in range(400)]
+        wait_until(lambda: server.ask("/v2/health/live")[0] == 200)
+        assert server.infer(ROW)[0] == 200
+        assert len(server.text()) < 20_000
+        for connection in idle:
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            connection.close()
+        assert server.stop() == 0
