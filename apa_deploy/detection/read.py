@@ -1,0 +1,412 @@
+"""Keys, shapes and config of a checkpoint -> `DetectorSpec`; what is unknown is refused by its name.
+
+Shapes say the family, the stages, the classes, per-class or agnostic boxes, deconvolution or CARAFE, WCLinear and
+a learned temperature. The config says the rest. Where both are silent the defaults of mmdet and of upstream's
+layers hold, and a notice names them.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from torch import Tensor
+
+from ..errors import InputError
+from .config import Config, value_at
+from .spec import BoxHead, Coder, DetectorSpec, MaskHead, Predictor, RoiAlign, Rpn
+
+State = Mapping[str, Tensor]
+PARTS = ("backbone.", "neck.", "rpn_head.", "roi_head.")
+
+# What each part of a config may be. A name that is missing here may compute something else.
+_TYPES = {
+    "type": ("FasterRCNN", "MaskRCNN", "CascadeRCNN", "TwoStageDetector"),
+    "backbone.type": ("SE_ResNet", "ResNet", "ResNeXt"),
+    "neck.type": ("FPN",),
+    "rpn_head.type": ("RPNHead",),
+    "rpn_head.anchor_generator.type": ("AnchorGenerator",),
+    "rpn_head.bbox_coder.type": ("DeltaXYWHBBoxCoder",),
+    "roi_head.type": ("StandardRoIHead", "CascadeRoIHead"),
+    "data_preprocessor.type": ("DetDataPreprocessor",),
+}
+_BOX_HEADS = ("Shared2FCBBoxHead", "ConvFCBBoxHead")
+_MASK_HEADS = ("FCNMaskHead",)
+_LOSSES = {"CrossEntropyLoss": "softmax", "CrossEntropyCustomLoss": "", "DropLoss": ""}
+_PREDICTORS = {
+    "Linear": "linear", "WCLinear": "wclinear", "NormedLinear": "normed", "NormedConv2d": "normed",
+    "Conv": "linear", "Conv2d": "linear",
+}  # fmt: skip
+# Settings of a part, and the values with which it computes what is rebuilt here.
+_FIXED: dict[str, dict[str, tuple[Any, ...]]] = {
+    "backbone": {
+        "out_indices": ((0, 1, 2, 3),), "strides": ((1, 2, 2, 2),), "dilations": ((1, 1, 1, 1),),
+        "style": ("pytorch",), "num_stages": (4,),
+    },
+    "neck": {
+        "start_level": (0,), "end_level": (-1,), "add_extra_convs": (False,), "norm_cfg": (), "act_cfg": (),
+        "num_outs": (5,), "upsample_cfg.mode": ("nearest",),
+    },
+    "rpn_head": {"num_convs": (1,), "loss_cls.use_sigmoid": (True,), "bbox_coder.add_ctr_clamp": (False,)},
+    "rpn_head.anchor_generator": {
+        "center_offset": (0, 0.0), "scale_major": (True,), "octave_base_scale": (), "base_sizes": (), "centers": (),
+    },
+}  # fmt: skip
+
+
+class DetectorError(InputError):
+    """A detector has parts that are not known here. `parts`: their names."""
+
+    def __init__(self, parts: Iterable[str], saw: str = "") -> None:
+        self.parts = tuple(parts)
+        super().__init__(
+            saw or f"a detector with {', '.join(self.parts)}",
+            "a two-stage R-CNN of mmdet: ResNet or SE_ResNet, FPN, RPN, (cascade) box heads, FCN mask heads",
+            "Export its backbone alone with --detector backbone.",
+        )
+
+
+@dataclass(frozen=True)
+class Read:
+    """The detector, what had to be assumed, and how many classes the config names (0: unsaid)."""
+
+    spec: DetectorSpec
+    notices: tuple[str, ...] = ()
+
+
+def has_heads(state: State) -> bool:
+    """Whether a state dict is a detector's, more than a backbone under its prefix."""
+    return any(key.startswith("backbone.") for key in state) and any(not k.startswith("backbone.") for k in state)
+
+
+def read_detector(state: State, config: Config | None, class_count: int = 0) -> Read:
+    """What the detector of `state` consists of.
+
+    Args:
+        config: of its training, or None.
+        class_count: how many class names the checkpoint holds, 0 for none.
+
+    Raises:
+        DetectorError: parts are unknown; its `parts` name them.
+        InputError: what has no default is said nowhere, or shapes and config contradict.
+    """
+    reader = _Reader(state, config or {}, class_count)
+    reader.refuse_unknown()
+    spec = reader.spec()
+    return Read(spec, tuple(reader.notices(config)))
+
+
+@dataclass
+class _Reader:
+    state: State
+    config: Config
+    class_count: int
+    assumed: list[str] = field(default_factory=list)
+
+    def get(self, path: str, default: Any = None) -> Any:
+        return value_at(self.config, f"model.{path}", default)
+
+    def shape(self, key: str, rank: int) -> tuple[int, ...]:
+        if key not in self.state:
+            raise DetectorError([], f"a detector without {key}")
+        shape = tuple(self.state[key].shape)
+        if len(shape) != rank or 0 in shape:
+            raise DetectorError([], f"{key} of shape {shape}")
+        return shape
+
+    def numbers(self, path: str, default: tuple[float, ...], length: int = 0) -> tuple[float, ...]:
+        """A finite number or a sequence of them from the config.
+
+        Raises:
+            InputError: it is something else, or of another length.
+        """
+        found = self.get(path, default)
+        values = tuple(found) if isinstance(found, (list, tuple)) else (found,)
+        legal = all(isinstance(v, (int, float)) and not isinstance(v, bool) and math.isfinite(v) for v in values)
+        if not legal or not values or (length and len(values) != length):
+            wanted = f"{length} numbers" if length else "numbers"
+            raise InputError(f"the config's {path} = {found!r}"[:160], wanted, "Correct the config.")
+        return tuple(float(v) for v in values)
+
+    def number(self, path: str, default: float) -> float:
+        return self.numbers(path, (default,), 1)[0]
+
+    # What is refused
+
+    def refuse_unknown(self) -> None:
+        parts = [*self._unknown_keys(), *self._unknown_types(), *self._unknown_settings()]
+        if parts:
+            raise DetectorError(dict.fromkeys(parts))
+
+    def _unknown_keys(self) -> list[str]:
+        """Heads by the first names of keys that nothing here reads, e.g. "bbox_head.cls_convs"."""
+        head = r"(\d+\.)?"
+        known = re.compile(
+            r"backbone\.|neck\.(lateral|fpn)_convs\.\d+\.conv\.(weight|bias)$"
+            r"|rpn_head\.rpn_(conv|cls|reg)\.(weight|bias)$"
+            rf"|roi_head\.bbox_head\.{head}(shared_fcs\.\d+\.(weight|bias)|fc_reg\.(weight|bias))$"
+            rf"|roi_head\.bbox_head\.{head}fc_cls\.(weight|bias|g|s_|tempearture)$"
+            rf"|roi_head\.mask_head\.{head}(convs\.\d+\.conv\.(weight|bias)|upsample\.(weight|bias))$"
+            rf"|roi_head\.mask_head\.{head}upsample\.(channel_compressor|content_encoder)\.(weight|bias)$"
+            rf"|roi_head\.mask_head\.{head}conv_logits\.(weight|bias|tempearture)$"
+        )
+        unknown = [key for key in self.state if not known.match(key)]
+        if any("patch_embed" in key for key in self.state):
+            unknown.append("backbone.patch_embed")
+        return [".".join(key.split(".")[:2])[:80] for key in unknown][:8]
+
+    def _unknown_types(self) -> list[str]:
+        unknown = []
+        for path, legal in _TYPES.items():
+            found = self.get(path)
+            if found is not None and found not in legal:
+                unknown.append(f"{path} {found}"[:80])
+        for kind, legal in (("bbox_head", _BOX_HEADS), ("mask_head", _MASK_HEADS)):
+            for where in self._heads(kind):
+                found = self.get(f"{where}.type")
+                if found is not None and found not in legal:
+                    unknown.append(f"{where} {found}"[:80])
+        for extractor in ("bbox_roi_extractor", "mask_roi_extractor"):
+            for where in self._heads(extractor):
+                unknown += self._unless(f"{where}.type", ("SingleRoIExtractor",))
+                unknown += self._unless(f"{where}.roi_layer.type", ("RoIAlign",))
+                unknown += self._unless(f"{where}.roi_layer.aligned", (True,))
+                unknown += self._unless(f"{where}.roi_layer.pool_mode", ("avg",))
+        return unknown
+
+    def _unknown_settings(self) -> list[str]:
+        unknown = []
+        for part, settings in _FIXED.items():
+            for name, legal in settings.items():
+                unknown += self._unless(f"{part}.{name}", legal)
+        for where in self._heads("bbox_head"):
+            unknown += self._unless(f"{where}.with_avg_pool", (False,))
+            unknown += self._unless(f"{where}.bbox_coder.type", ("DeltaXYWHBBoxCoder",))
+            unknown += self._unless(f"{where}.bbox_coder.add_ctr_clamp", (False,))
+        for where in ("test_cfg.rpn.nms", "test_cfg.rcnn.nms"):
+            unknown += self._unless(f"{where}.type", ("nms",))
+            unknown += self._unless(f"{where}.class_agnostic", (False,))
+        return unknown + [part for part in ("roi_head.shared_head", "roi_head.semantic_head") if self.get(part)]
+
+    def _unless(self, path: str, legal: tuple[Any, ...]) -> list[str]:
+        found = self.get(path)
+        found = tuple(found) if isinstance(found, list) else found
+        return [] if found is None or found in legal else [f"{path} {found!r}"[:80]]
+
+    def _heads(self, kind: str) -> list[str]:
+        """Paths in the config of one head, or of each of a cascade."""
+        found = self.get(f"roi_head.{kind}")
+        if isinstance(found, (list, tuple)):
+            return [f"roi_head.{kind}.{i}" for i in range(len(found))]
+        return [f"roi_head.{kind}"]
+
+    # What it is
+
+    def spec(self) -> DetectorSpec:
+        boxes = tuple(self._box_head(prefix, i) for i, prefix in enumerate(self._prefixes("bbox_head", "fc_cls")))
+        masks = tuple(self._mask_head(prefix, i) for i, prefix in enumerate(self._prefixes("mask_head", "conv_logits")))
+        if not boxes:
+            raise DetectorError([], "a detector without roi_head.bbox_head")
+        resize, keep_ratio = self._resize()
+        family = "CascadeRCNN" if len(boxes) > 1 else "FasterRCNN"
+        mean, std = self._pixels()
+        found = DetectorSpec(
+            name=str(self.get("type") or (family if not masks else family.replace("Faster", "Mask"))),
+            backbone=str(self.get("backbone.type", "")),
+            rpn=self._rpn(),
+            boxes=boxes,
+            masks=masks,
+            align=self._align("bbox_roi_extractor", self._side(boxes[0].prefix)),
+            score_thr=self._said("test_cfg.rcnn.score_thr", 0.05),
+            nms_iou=self._said("test_cfg.rcnn.nms.iou_threshold", 0.5),
+            max_detections=int(self._said("test_cfg.rcnn.max_per_img", 100)),
+            mask_thr=self.number("test_cfg.rcnn.mask_thr_binary", 0.5),
+            mean=mean,
+            std=std,
+            bgr=bool(self.get("data_preprocessor.bgr_to_rgb", True)),
+            divisor=int(self.number("data_preprocessor.pad_size_divisor", 32)),
+            resize=resize,
+            keep_ratio=keep_ratio,
+        )
+        return found
+
+    def _said(self, path: str, default: float) -> float:
+        if self.get(path) is None:
+            self.assumed.append(f"{path.rsplit('.', 1)[-1]} {default:g}")
+        return self.number(path, default)
+
+    def _prefixes(self, kind: str, layer: str) -> list[str]:
+        stem = f"roi_head.{kind}."
+        if f"{stem}{layer}.weight" in self.state:
+            return [stem]
+        found = [i for i in range(16) if f"{stem}{i}.{layer}.weight" in self.state]
+        return [f"{stem}{i}." for i in found]
+
+    def _side(self, prefix: str) -> int:
+        """Of the box head's RoIAlign: its first layer reads channels x side x side."""
+        channels = self.shape("neck.fpn_convs.0.conv.weight", 4)[0]
+        inputs = self.shape(f"{prefix}shared_fcs.0.weight", 2)[1]
+        side = math.isqrt(inputs // channels)
+        if side < 1 or side * side * channels != inputs:
+            raise DetectorError([], f"{prefix}shared_fcs.0.weight of {inputs} inputs after {channels} channels")
+        return side
+
+    def _rpn(self) -> Rpn:
+        usual, where = Rpn(), "rpn_head.anchor_generator"
+        scales = self.numbers(f"{where}.scales", usual.scales)
+        ratios = self.numbers(f"{where}.ratios", usual.ratios)
+        strides = tuple(int(v) for v in self.numbers(f"{where}.strides", usual.strides, 5))
+        anchors = self.shape("rpn_head.rpn_cls.weight", 4)[0]
+        if anchors != len(scales) * len(ratios) or strides != usual.strides:
+            saw = f"rpn_head with {anchors} anchors a place, the config's {len(scales) * len(ratios)}, strides {strides}"
+            raise DetectorError([], saw)
+        if self.get(f"{where}.scales") is None:
+            self.assumed.append("anchors of scale 8, ratios 0.5, 1, 2")
+        return Rpn(
+            scales=scales,
+            ratios=ratios,
+            strides=strides,
+            coder=self._coder("rpn_head.bbox_coder", Coder()),
+            before_nms=self._count("test_cfg.rpn.nms_pre", usual.before_nms),
+            nms_iou=self.number("test_cfg.rpn.nms.iou_threshold", usual.nms_iou),
+            proposals=self._count("test_cfg.rpn.max_per_img", usual.proposals),
+            smallest=self.number("test_cfg.rpn.min_bbox_size", usual.smallest),
+        )
+
+    def _count(self, path: str, default: int) -> int:
+        found = int(self.number(path, default))
+        if not 0 < found <= 100_000:
+            raise InputError(f"the config's {path} = {found}", "a positive number", "Set it with --config.")
+        return found
+
+    def _coder(self, path: str, usual: Coder) -> Coder:
+        means = self.numbers(f"{path}.target_means", usual.means, 4)
+        stds = self.numbers(f"{path}.target_stds", usual.stds, 4)
+        return Coder(means, stds)  # type: ignore[arg-type]  # four each: checked
+
+    def _align(self, extractor: str, size: int) -> RoiAlign:
+        where = self._heads(extractor)[0]
+        strides = tuple(int(v) for v in self.numbers(f"{where}.featmap_strides", RoiAlign().strides, 4))
+        said = int(self.number(f"{where}.roi_layer.output_size", size))
+        if said != size or strides != RoiAlign().strides:
+            raise DetectorError([], f"{where}: output_size {said} (keys say {size}), featmap_strides {strides}")
+        samples = int(self.number(f"{where}.roi_layer.sampling_ratio", 0))
+        return RoiAlign(size, max(0, samples), int(self.number(f"{where}.finest_scale", 56)), strides)
+
+    def _box_head(self, prefix: str, stage: int) -> BoxHead:
+        paths = self._heads("bbox_head")
+        where = paths[min(stage, len(paths) - 1)]
+        rows = self.shape(f"{prefix}fc_cls.weight", 2)[0]
+        boxes = self.shape(f"{prefix}fc_reg.weight", 2)[0]
+        layers = len([k for k in self.state if re.fullmatch(re.escape(prefix) + r"shared_fcs\.\d+\.weight", k)])
+        agnostic = boxes == 4
+        score, background = self._score(where, rows, boxes)
+        classes = rows - background
+        said = self.get(f"{where}.num_classes")
+        if classes < 1 or (said is not None and said != classes) or boxes not in (4, 4 * classes):
+            saw = f"{prefix}fc_cls of {rows} rows and fc_reg of {boxes}, the config's num_classes {said}"
+            raise InputError(saw, "shapes and config of one detector", "Give the right one with --config.")
+        usual = ((0.1, 0.1, 0.2, 0.2), (0.05, 0.05, 0.1, 0.1), (0.033, 0.033, 0.067, 0.067))
+        coder = self._coder(f"{where}.bbox_coder", Coder(stds=usual[min(stage, 2)]))
+        if self.get(f"{where}.bbox_coder.target_stds") is None:
+            self.assumed.append(f"box stds {', '.join(f'{v:g}' for v in coder.stds)}")
+        predictor = self._predictor(f"{where}.cls_predictor_cfg", f"{prefix}fc_cls")
+        return BoxHead(prefix, classes, background, score, agnostic, layers, predictor, coder)
+
+    def _score(self, where: str, rows: int, boxes: int) -> tuple[str, bool]:
+        """The score function, and whether the last of the rows is the background."""
+        loss = self.get(f"{where}.loss_cls.type")
+        sigmoid = bool(self.get(f"{where}.loss_cls.use_sigmoid", False))
+        if loss is not None and loss not in _LOSSES:
+            raise DetectorError([f"{where}.loss_cls {loss}"])
+        if loss == "CrossEntropyCustomLoss":
+            return ("sigmoid", False) if sigmoid else ("softmax", True)
+        if loss == "DropLoss":
+            kind = self.get(f"{where}.loss_cls.use_classif", "gumbel")
+            if kind not in ("gumbel", "sigmoid"):
+                raise DetectorError([f"{where}.loss_cls.use_classif {kind}"])
+            return kind, False
+        if loss is None and (boxes == 4 * rows or (self.class_count == rows and boxes == 4)):
+            raise InputError(
+                f"{rows} class scores without a background among them, and no loss_cls in a config",
+                "the score function: gumbel (DropLoss) or sigmoid (CrossEntropyCustomLoss)",
+                "Give the training's config with --config: roi_head.bbox_head.loss_cls says it.",
+            )
+        if loss is None:
+            self.assumed.append("softmax scores, the last class the background")
+        return "softmax", True
+
+    def _predictor(self, where: str, key: str) -> Predictor:
+        said = self.get(f"{where}.type")
+        if said is not None and said not in _PREDICTORS:
+            raise DetectorError([f"{where} {said}"])
+        usual, learned = Predictor(), f"{key}.tempearture" in self.state
+        from_keys = "wclinear" if f"{key}.g" in self.state else "normed" if learned else ""
+        kind = from_keys or _PREDICTORS.get(str(said), "linear")
+        if said is not None and _PREDICTORS[said] != kind:
+            raise DetectorError([], f"{key} with the keys of {kind}, the config's {where} {said}")
+        if self.get(f"{where}.norm_over_kernel"):
+            raise DetectorError([f"{where}.norm_over_kernel"])
+        if kind == "wclinear":
+            if self.get(f"{where}.s") is None and f"{key}.s_" not in self.state:
+                self.assumed.append(f"WCLinear's s {usual.scale:g}")
+            return replace(usual, kind=kind, scale=self.number(f"{where}.s", usual.scale))
+        if kind == "normed":
+            return Predictor(
+                kind,
+                temperature=self.number(f"{where}.tempearture", usual.temperature),
+                learned=learned,
+                power=self.number(f"{where}.power", usual.power),
+                eps=self.number(f"{where}.eps", usual.eps),
+            )
+        return usual
+
+    def _mask_head(self, prefix: str, stage: int) -> MaskHead:
+        paths = self._heads("mask_head")
+        where = paths[min(stage, len(paths) - 1)]
+        rows = self.shape(f"{prefix}conv_logits.weight", 4)[0]
+        layers = len([k for k in self.state if re.fullmatch(re.escape(prefix) + r"convs\.\d+\.conv\.weight", k)])
+        carafe = f"{prefix}upsample.content_encoder.weight" in self.state
+        if not carafe and f"{prefix}upsample.weight" not in self.state:
+            raise DetectorError([f"{prefix}upsample {self.get(f'{where}.upsample_cfg.type', 'none')}"])
+        kernel = int(self.number(f"{where}.upsample_cfg.up_kernel", 5))
+        if carafe:
+            maps = self.shape(f"{prefix}upsample.content_encoder.weight", 4)[0]
+            scale, group = (self.get(f"{where}.upsample_cfg.{n}", d) for n, d in (("scale_factor", 2), ("up_group", 1)))
+            if (scale, group) != (2, 1) or maps != 4 * kernel * kernel:
+                raise DetectorError([f"CARAFE of scale {scale}, groups {group}, kernel {kernel}, {maps} maps"])
+        predictor = self._predictor(f"{where}.predictor_cfg", f"{prefix}conv_logits")
+        align = self._align("mask_roi_extractor", int(self.number(f"{where}.roi_feat_size", 14)))
+        agnostic = rows == 1 and bool(self.get(f"{where}.class_agnostic", self.class_count != 1))
+        upsample = "carafe" if carafe else "deconv"
+        return MaskHead(prefix, layers, upsample, kernel, agnostic, predictor, align)
+
+    def _pixels(self) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
+        usual = DetectorSpec("", "", Rpn(), ())
+        mean = self.numbers("data_preprocessor.mean", usual.mean, 3)
+        std = self.numbers("data_preprocessor.std", usual.std, 3)
+        if min(std) <= 0:
+            raise InputError(f"the config's std {std}", "numbers above 0", "Correct the config.")
+        return mean, std  # type: ignore[return-value]  # three each: checked
+
+    def _resize(self) -> tuple[tuple[int, int], bool]:
+        """Of the first Resize in the test pipeline."""
+        for path in ("test_pipeline", "test_dataloader.dataset.pipeline"):
+            steps = value_at(self.config, path, ())
+            for step in steps if isinstance(steps, (list, tuple)) else ():
+                if isinstance(step, Mapping) and step.get("type") == "Resize":
+                    scale = step.get("scale")
+                    legal = isinstance(scale, (list, tuple)) and len(scale) == 2
+                    if legal and all(isinstance(v, int) and 0 < v < 1 << 15 for v in scale):
+                        return (scale[0], scale[1]), bool(step.get("keep_ratio", False))
+        return DetectorSpec("", "", Rpn(), ()).resize, True
+
+    def notices(self, config: Config | None) -> list[str]:
+        if not self.assumed:
+            return []
+        where = "the config is silent" if config else "the checkpoint holds no config"
+        said = "; ".join(dict.fromkeys(self.assumed))
+        return [f"{where} on these, and the usual values are taken: {said}; --config gives others"]
