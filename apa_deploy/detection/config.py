@@ -202,9 +202,9 @@ class _Reader:
         return Unread(ast.unparse(node)[:200], node.lineno) if found is None else found
 
     def _sum(self, node: ast.expr, left: Any, right: Any) -> Any:
-        for kind in (str, list, tuple):
-            if isinstance(left, kind) and isinstance(right, kind) and len(left) + len(right) < _MOST_VALUES:
-                return left + right
+        sequences = type(left) is type(right) and isinstance(left, (str, list, tuple))
+        if sequences and len(left) + len(right) < _MOST_VALUES:
+            return left + right
         if isinstance(left, (int, float)) and isinstance(right, (int, float)):
             return left + right
         return Unread(ast.unparse(node)[:200], node.lineno)

@@ -18,7 +18,7 @@ _MASKS_AT_ONCE = 32  # maps of 256 x 28 x 28 in float64 are 1.6 MB each
 
 @dataclass
 class Detections:
-    """Of one image: boxes (K, 4), scores (K,), labels (K,), the proposals that they came from, masks (K, 28, 28)."""
+    """Of one image: boxes (K, 4), scores, labels, the proposals they came from (K,), masks (K, 28, 28)."""
 
     boxes: Tensor
     scores: Tensor
@@ -75,6 +75,11 @@ class Classifier(nn.Module):
     Formulas: mmdet's NormedLinear and NormedConv2d; upstream's WCLinear, whose bias lies inside the cosine.
     """
 
+    weight: Tensor
+    bias: Tensor
+    g: Tensor
+    tempearture: Tensor
+
     def __init__(self, predictor: Predictor, shapes: dict[str, tuple[int, ...]]) -> None:
         super().__init__()
         self.predictor = predictor
@@ -89,7 +94,7 @@ class Classifier(nn.Module):
             x, weight = (v / (v.norm(dim=1, keepdim=True) + p.eps) for v in (x, weight))
             cosine = functional.linear(x, weight, bias)
             gamma = self.g.sigmoid()
-            scale = self.s_ if hasattr(self, "s_") else p.scale
+            scale = getattr(self, "s_", p.scale)
             # 3.14 is upstream's; the denominator has no guard there, as the bias can make |cosine| > 1
             return scale * (1 / 2 / 3.14) * (1 - gamma**2) / (1 + gamma**2 - 2 * gamma * cosine)
         if p.kind == "normed":
@@ -151,7 +156,7 @@ class MaskHeadModule(nn.Module):
         self.upsample: nn.Module = (
             Carafe(head.carafe_kernel, shapes)
             if head.upsample == "carafe"
-            else nn.ConvTranspose2d(*shapes["upsample.weight"][:2], 2, stride=2)
+            else nn.ConvTranspose2d(shapes["upsample.weight"][0], shapes["upsample.weight"][1], 2, stride=2)
         )
         self.conv_logits = _classifier("conv_logits", head.predictor, shapes)
 
@@ -321,4 +326,3 @@ def _conv(name: str, shapes: dict[str, tuple[int, ...]]) -> nn.Conv2d:
 
 def _classifier(name: str, predictor: Predictor, shapes: dict[str, tuple[int, ...]]) -> Classifier:
     return Classifier(predictor, _below(f"{name}.", shapes))
-

@@ -207,13 +207,15 @@ class _Reader:
 
     def spec(self) -> DetectorSpec:
         boxes = tuple(self._box_head(prefix, i) for i, prefix in enumerate(self._prefixes("bbox_head", "fc_cls")))
-        masks = tuple(self._mask_head(prefix, i) for i, prefix in enumerate(self._prefixes("mask_head", "conv_logits")))
+        masks = tuple(
+            self._mask_head(prefix, i) for i, prefix in enumerate(self._prefixes("mask_head", "conv_logits"))
+        )
         if not boxes:
             raise DetectorError([], "a detector without roi_head.bbox_head")
         resize, keep_ratio = self._resize()
         family = "CascadeRCNN" if len(boxes) > 1 else "FasterRCNN"
         mean, std = self._pixels()
-        found = DetectorSpec(
+        return DetectorSpec(
             name=str(self.get("type") or (family if not masks else family.replace("Faster", "Mask"))),
             backbone=str(self.get("backbone.type", "")),
             rpn=self._rpn(),
@@ -231,7 +233,6 @@ class _Reader:
             resize=resize,
             keep_ratio=keep_ratio,
         )
-        return found
 
     def _said(self, path: str, default: float) -> float:
         if self.get(path) is None:
@@ -261,8 +262,8 @@ class _Reader:
         strides = tuple(int(v) for v in self.numbers(f"{where}.strides", usual.strides, 5))
         anchors = self.shape("rpn_head.rpn_cls.weight", 4)[0]
         if anchors != len(scales) * len(ratios) or strides != usual.strides:
-            saw = f"rpn_head with {anchors} anchors a place, the config's {len(scales) * len(ratios)}, strides {strides}"
-            raise DetectorError([], saw)
+            said = f"the config's {len(scales)} scales, {len(ratios)} ratios, strides {strides}"
+            raise DetectorError([], f"rpn_head with {anchors} anchors a place, {said}")
         if self.get(f"{where}.scales") is None:
             self.assumed.append("anchors of scale 8, ratios 0.5, 1, 2")
         return Rpn(
@@ -375,7 +376,9 @@ class _Reader:
         kernel = int(self.number(f"{where}.upsample_cfg.up_kernel", 5))
         if carafe:
             maps = self.shape(f"{prefix}upsample.content_encoder.weight", 4)[0]
-            scale, group = (self.get(f"{where}.upsample_cfg.{n}", d) for n, d in (("scale_factor", 2), ("up_group", 1)))
+            scale, group = (
+                self.get(f"{where}.upsample_cfg.{n}", d) for n, d in (("scale_factor", 2), ("up_group", 1))
+            )
             if (scale, group) != (2, 1) or maps != 4 * kernel * kernel:
                 raise DetectorError([f"CARAFE of scale {scale}, groups {group}, kernel {kernel}, {maps} maps"])
         predictor = self._predictor(f"{where}.predictor_cfg", f"{prefix}conv_logits")
@@ -399,9 +402,9 @@ class _Reader:
             for step in steps if isinstance(steps, (list, tuple)) else ():
                 if isinstance(step, Mapping) and step.get("type") == "Resize":
                     scale = step.get("scale")
-                    legal = isinstance(scale, (list, tuple)) and len(scale) == 2
-                    if legal and all(isinstance(v, int) and 0 < v < 1 << 15 for v in scale):
-                        return (scale[0], scale[1]), bool(step.get("keep_ratio", False))
+                    pair = list(scale) if isinstance(scale, (list, tuple)) else []
+                    if len(pair) == 2 and all(isinstance(v, int) and 0 < v < 1 << 15 for v in pair):
+                        return (pair[0], pair[1]), bool(step.get("keep_ratio", False))
         return DetectorSpec("", "", Rpn(), ()).resize, True
 
     def notices(self, config: Config | None) -> list[str]:
