@@ -34,7 +34,7 @@ def test_runs_nothing(text, tmp_path, monkeypatch):
 
 def test_names_that_double_one_another_stay_small():
     text = "a = [1, 2]\n" + "a = [a, a]\n" * 60
-    assert isinstance(parse_config(text, "config")["a"], Unread)
+    assert len(str(parse_config(text, "config"))) < 10_000_000  # not 2^60
 
 
 def test_bases_merge_as_in_mmengine(tmp_path):

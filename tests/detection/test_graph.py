@@ -13,17 +13,21 @@ from apa_deploy.detection.graph import DetectorGraphOptions, append_detector
 from apa_deploy.detection.load import detector_from_state
 from apa_deploy.graph.decompose import decomposed
 from apa_deploy.loading.load import Metadata, Model
-
 from tests.detection.small_detectors import KINDS, SIZE, make, picture
 
 BATCH = 2
 
 
+TRACED = {}  # there are two backbones, the same for every kind of head
+
+
 def graph_of(module, **options):
     spec = module.backbone.spec
-    model = Model(module.backbone, (3, *SIZE), Metadata("backbone", output_names=spec.output_names))
+    if spec not in TRACED:
+        model = Model(module.backbone, (3, *SIZE), Metadata("backbone", output_names=spec.output_names))
+        TRACED[spec] = canonical(model, TraceOptions()).proto.SerializeToString()
     weights = {k: v.numpy() for k, v in module.state_dict().items() if not k.startswith("backbone.")}
-    proto = canonical(model, TraceOptions()).proto
+    proto = onnx.ModelProto.FromString(TRACED[spec])
     return append_detector(proto, module.detector, weights, DetectorGraphOptions(**options))
 
 
