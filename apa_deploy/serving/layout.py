@@ -15,8 +15,9 @@ from pathlib import Path
 
 from ..errors import InputError
 from ..runtimes.session import ENGINE_SUFFIXES
-from .model_config import DEFAULT_ARTIFACT, FILE, ModelConfig, read_config, versions_to_serve
+from .model_config import DEFAULT_ARTIFACT, FILE, ModelConfig, check_kind, read_config, versions_to_serve
 
+_NOT_MODELS = ("lost+found",)
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]{0,127}")
 _SUFFIXES = (".onnx", *ENGINE_SUFFIXES)
 Fingerprint = tuple[tuple[str, int, int, int], ...]
@@ -91,8 +92,20 @@ def _model_paths(source: Path) -> list[Path]:
 
 
 def _is_model(path: Path) -> bool:
-    """Whether an entry of a repository is meant to be a model; hidden entries (temporary ones) are not."""
-    return not path.name.startswith(".") and (path.suffix in _SUFFIXES or path.is_dir())
+    """Whether an entry of a repository is meant to be a model.
+
+    Hidden entries are not (temporary ones, Git's, the `..data` of a Kubernetes volume), nor what a file system or
+    another tool keeps there: a folder without a version, a configuration or a model's file.
+    """
+    if path.name.startswith(".") or path.name in _NOT_MODELS:
+        return False
+    if path.suffix in _SUFFIXES or not path.is_dir():
+        return path.suffix in _SUFFIXES
+    try:
+        children = list(path.iterdir())
+    except OSError:
+        return True  # whatever it is, its permissions are worth a word
+    return any(child.name == FILE or child.suffix in _SUFFIXES or child.name.isdigit() for child in children)
 
 
 def _is_model_folder(path: Path) -> bool:
@@ -133,6 +146,8 @@ def _artifacts(path: Path, name: str, root: Path, defaults: ModelConfig) -> dict
         return {1: Artifact(name, 1, inside, defaults, fingerprint(inside, None))}
     file = path / FILE if (path / FILE).is_file() else None
     config = read_config(_inside(file, root) if file else None, defaults)
+    if file:
+        check_kind(config, file, name)
     versions = {_version(folder.name): folder for folder in _version_folders(path)}
     chosen = versions_to_serve(config, list(versions))
     if not chosen:
@@ -154,8 +169,13 @@ def _file(folder: Path, config: ModelConfig, root: Path) -> Path:
 
 
 def _inside(path: Path, root: Path) -> Path:
-    """`path` without symbolic links; they may lead anywhere within the repository, and nowhere else."""
+    """`path` without symbolic links; they may lead anywhere within the repository, and nowhere else.
+
+    But for the blobs of a hub's cache, of which a snapshot consists: they are beside it or one folder up, and bear
+    no suffix, so that the link's own name stays.
+    """
     resolved = path.resolve()
-    if not resolved.is_relative_to(root):
+    blobs = resolved.parent.name == "blobs" and resolved.parent.parent in (root.parent, root.parent.parent)
+    if not (resolved.is_relative_to(root) or blobs):
         raise LayoutError(path, "a link that leaves the repository", f"a file below {root}", "Copy the file there.")
-    return resolved
+    return resolved if resolved.suffix in _SUFFIXES or path.suffix not in _SUFFIXES else path.absolute()

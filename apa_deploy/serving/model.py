@@ -19,10 +19,12 @@ from .cost import is_bounded, is_quick
 from .integrity import checked_passport, warnings
 from .isolation import IsolatedSession
 from .layout import Artifact, LayoutError, fingerprint
-from .model_config import FILE, check_against, labels
+from .model_config import FILE, apply_config, ignored_fields, labels
 from .signature import Signature, signature_from_engine, signature_from_onnx
 from .statistics import Statistics
 from .warmup import rows_are_independent, warm_up
+
+_POINTER = b"version https://git-lfs"
 
 
 @dataclass(frozen=True)
@@ -64,7 +66,7 @@ def load_model(
         proto = _proto(artifact)
         passport = checked_passport(artifact.path, external_files(proto))
         signature = signature_from_onnx(proto, artifact.config.max_batch)
-        check_against(artifact.config, signature, artifact.path.parent.parent / FILE)
+        signature = apply_config(artifact.config, signature, artifact.path.parent.parent / FILE, artifact.path)
     options: dict[str, Any] = (
         {"trust_engine": trust_engine} if is_engine else {"threads": threads, "providers": providers}
     )
@@ -72,14 +74,15 @@ def load_model(
     try:
         if signature is None:
             signature = signature_from_engine(session.tensors, artifact.config.max_batch)
-            check_against(artifact.config, signature, artifact.path.parent.parent / FILE)
+            signature = apply_config(artifact.config, signature, artifact.path.parent.parent / FILE, artifact.path)
         signature, notices = _warm_up(session, signature, passport)
         on_loop = bool(proto and not isolate and is_bounded(proto, signature) and is_quick(session.run, signature))
         _check_unchanged(artifact)
     except BaseException:
         session.close()
         raise
-    return Loaded(artifact, session, signature, names, on_loop, warnings(passport) + notices)
+    notices = [*warnings(passport), *ignored_fields(artifact.config, artifact.path), *notices]
+    return Loaded(artifact, session, signature, names, on_loop, notices)
 
 
 def _open(artifact: Artifact, options: dict[str, Any], isolate: bool) -> Session | IsolatedSession:
@@ -99,7 +102,7 @@ class Model:
         config = loaded.artifact.config
         self.batcher = Batcher(
             loaded.session.run,
-            max_batch=loaded.signature.max_batch,
+            max_batch=loaded.signature.max_batch if config.combine else 0,
             delay=config.delay,
             instances=config.instances,
             limit=config.queue,
@@ -129,6 +132,9 @@ class Model:
 
 
 def _proto(artifact: Artifact) -> onnx.ModelProto:
+    with artifact.path.open("rb") as file:
+        if file.read(len(_POINTER)) == _POINTER:
+            raise LayoutError(artifact.path, "a Git LFS pointer", "the file itself", "Fetch it with: git lfs pull")
     try:
         return onnx.load(artifact.path, load_external_data=False)
     except Exception as error:  # protobuf's DecodeError is no public name

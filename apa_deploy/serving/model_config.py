@@ -13,16 +13,29 @@ from google.protobuf.json_format import MessageToDict
 from ..errors import InputError
 from ..require import require
 from ..runtimes.session import ENGINE_SUFFIXES
-from .signature import Signature, TensorSpec
+from .signature import ANY, Signature, TensorSpec
 
 FILE = "config.pbtxt"
 DEFAULT_ARTIFACT = "model.onnx"
 _PLATFORMS = (("onnxruntime_onnx", "onnxruntime"), ("tensorrt_plan", "tensorrt"))  # of ONNX files, of engines
 
+_UNSUPPORTED = ("sequence_batching", "ensemble_scheduling")
+_IGNORED = (
+    "optimization",
+    "response_cache",
+    "model_warmup",
+    "cc_model_filenames",
+    "model_operations",
+    "parameters",
+)
+
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """Seconds and counts. `max_batch` 0: no batching. `message`: the file, None where there is none."""
+    """Seconds and counts. `max_batch` 0: no batching. `message`: the file, None where there is none.
+
+    `combine`: requests of several clients may run together.
+    """
 
     max_batch: int = 32
     delay: float = 0.0
@@ -31,6 +44,7 @@ class ModelConfig:
     timeout: float = 60.0
     artifact: str = DEFAULT_ARTIFACT
     message: Any = None
+    combine: bool = True
 
 
 class ConfigError(InputError):
@@ -56,6 +70,32 @@ def read_config(path: Path | None, defaults: ModelConfig) -> ModelConfig:
     return replace(defaults, message=message, **_batching(message), **_running(message, path))
 
 
+def check_kind(config: ModelConfig, path: Path, name: str) -> None:
+    """Hold a config.pbtxt against the folder's `name` and what this server does.
+
+    Raises:
+        ConfigError: it is for another model, or for scheduling that is more than to answer each request.
+    """
+    if config.message.name not in ("", name):
+        raise ConfigError(path, f"name {config.message.name!r}", f"{name!r}, as the folder, or none")
+    unsupported = [field for field in _UNSUPPORTED if config.message.HasField(field)]
+    if config.message.model_transaction_policy.decoupled:
+        unsupported.append("a decoupled model")
+    if unsupported:
+        raise ConfigError(path, unsupported[0], "a model that answers each request by itself")
+
+
+def ignored_fields(config: ModelConfig, artifact: Path) -> list[str]:
+    """What an operator may think is in force and is not, as notices."""
+    if config.message is None:
+        return []
+    fields = [field.name for field, _ in config.message.ListFields() if field.name in _IGNORED]
+    on_gpu = any(group.kind == type(group).KIND_GPU for group in config.message.instance_group)
+    if on_gpu and artifact.suffix not in ENGINE_SUFFIXES:
+        fields.append("KIND_GPU (see --provider)")
+    return [f"config.pbtxt: {', '.join(fields)} not heeded"] if fields else []
+
+
 def _messages() -> Any:
     """Triton's messages; their package comes with an extra, and names of models are checked without it."""
     return require("tritonclient.grpc.model_config_pb2")
@@ -73,18 +113,32 @@ def versions_to_serve(config: ModelConfig, present: Sequence[int]) -> list[int]:
     return sorted(present)[-max(1, count) :]
 
 
-def check_against(config: ModelConfig, signature: Signature, path: Path) -> None:
-    """Hold the tensors that a config.pbtxt declares against those of the file.
+def apply_config(config: ModelConfig, signature: Signature, path: Path, artifact: Path) -> Signature:
+    """The file's signature, where its sizes are open narrowed to what the config.pbtxt at `path` declares.
 
     Raises:
-        ConfigError: a name or datatype differs, or it wants batches of a model of fixed batch.
+        ConfigError: a name, datatype, size or platform contradicts the file, or it wants batches where the batch is
+            fixed.
     """
     if config.message is None:
-        return
+        return signature
+    _check_platform(config.message, path, artifact)
     if config.message.max_batch_size and not signature.max_batch:
         raise ConfigError(path, f"max_batch_size {config.max_batch}", "0: the file's batch is fixed")
-    _check_tensors(config.message.input, signature.inputs, path)
-    _check_tensors(config.message.output, signature.outputs, path)
+    if config.message.max_batch_size < 0:
+        raise ConfigError(path, f"max_batch_size {config.message.max_batch_size}", "0 or more")
+    inputs = _declared(config, signature.inputs, config.message.input, path)
+    outputs = _declared(config, signature.outputs, config.message.output, path)
+    return replace(signature, inputs=inputs, outputs=outputs)
+
+
+def _check_platform(message: Any, path: Path, artifact: Path) -> None:
+    platform, backend = _PLATFORMS[artifact.suffix in ENGINE_SUFFIXES]
+    if message.platform not in ("", platform):
+        raise ConfigError(path, f"platform {message.platform!r}", f"{platform!r}: the file is {artifact.name}")
+    # a repository of `apa-export --format triton --backend python` holds the network itself beside its model.py
+    if message.backend not in ("", backend, *(["python"] if backend == "onnxruntime" else [])):
+        raise ConfigError(path, f"backend {message.backend!r}", f"{backend!r}: the file is {artifact.name}")
 
 
 def config_document(config: ModelConfig, signature: Signature, name: str, artifact: Path) -> dict[str, Any]:
@@ -127,8 +181,9 @@ def _label_lines(folder: Path, file: str) -> list[str]:
 
 
 def _batching(message: Any) -> dict[str, Any]:
-    """In a config.pbtxt an absent max_batch_size is 0, no batching, and an absent delay is 0."""
-    settings: dict[str, Any] = {"max_batch": message.max_batch_size}
+    """An absent max_batch_size is 0, no batching; without dynamic_batching each request runs alone."""
+    settings: dict[str, Any] = {"max_batch": message.max_batch_size, "delay": 0.0}
+    settings["combine"] = message.HasField("dynamic_batching")
     if message.HasField("dynamic_batching"):
         batching = message.dynamic_batching
         settings["delay"] = batching.max_queue_delay_microseconds / 1e6
@@ -152,13 +207,33 @@ def _running(message: Any, path: Path) -> dict[str, Any]:
     return settings
 
 
-def _check_tensors(declared: Sequence[Any], specs: Sequence[TensorSpec], path: Path) -> None:
-    types = {spec.name: spec.datatype.config for spec in specs}
+def _declared(
+    config: ModelConfig, specs: Sequence[TensorSpec], declared: Sequence[Any], path: Path
+) -> tuple[TensorSpec, ...]:
+    """The file's tensors with the sizes that are declared for them."""
+    by_name = {spec.name: spec for spec in specs}
     for tensor in declared:
         kind = _messages().DataType.Name(tensor.data_type)
-        if types.get(tensor.name) != kind:
-            wanted = ", ".join(f"{name} {type_}" for name, type_ in types.items())
+        spec = by_name.get(tensor.name)
+        if spec is None or spec.datatype.config != kind:
+            wanted = ", ".join(f"{one.name} {one.datatype.config}" for one in specs)
             raise ConfigError(path, f"{tensor.name} {kind}", f"the file's {wanted}")
+        if tensor.HasField("reshape"):
+            raise ConfigError(path, f"reshape of {tensor.name}", "the file's own shape")
+        # without max_batch_size the batch belongs to the dims; where it is open, many files leave it out all the same
+        leaves_out = spec.dims[:1] == (ANY,) and len(tensor.dims) == len(spec.dims) - 1
+        by_name[tensor.name] = _narrow(spec, tensor.dims, path, behind=int(config.max_batch > 0 or leaves_out))
+    return tuple(by_name.values())
+
+
+def _narrow(spec: TensorSpec, declared: Sequence[int], path: Path, *, behind: int) -> TensorSpec:
+    """`spec` with the declared sizes; `behind`: 1 where the batch in front is not declared."""
+    dims = spec.dims[behind:]
+    fits = len(dims) == len(declared) and all(ANY in (a, b) or a == b for a, b in zip(dims, declared, strict=True))
+    if declared and not fits:
+        raise ConfigError(path, f"{spec.name} of dims {list(declared)}", f"{list(dims)}, as the file")
+    sizes = tuple(a if a != ANY else b for a, b in zip(dims, declared, strict=True)) if declared else dims
+    return replace(spec, dims=(*spec.dims[:behind], *sizes))
 
 
 def _tensor(spec: TensorSpec, signature: Signature) -> dict[str, Any]:

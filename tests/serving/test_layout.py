@@ -36,6 +36,12 @@ TREES = [
     ("a file name by config", {"m/1/a.onnx": "", "m/1/b.onnx": "",
                                "m/config.pbtxt": 'default_model_filename: "b.onnx"'}, {"m": [1]}),
     ("a link within", {"old/1/model.onnx": "", "m.onnx": "-> old/1/model.onnx"}, {"old": [1], "m": [1]}),
+    ("what is no model", {"a.onnx": "", "lost+found/x": "", "docs/readme": "", "README.md": "", ".git/HEAD": ""},
+     {"a": [1]}),
+    ("a Kubernetes volume", {"..2026_11_28/a.onnx": "", "..data": "-> ..2026_11_28", "a.onnx": "-> ..data/a.onnx"},
+     {"a": [1]}),
+    ("a Kubernetes volume of folders", {"..2026_11_28/b/1/model.onnx": "", "..data": "-> ..2026_11_28",
+                                        "b": "-> ..data/b"}, {"b": [1]}),
     ("hidden entries", {".m.tmp/1/model.onnx": "", "a.onnx": ""}, {"a": [1]}),
 ]  # fmt: skip
 
@@ -57,7 +63,24 @@ def test_a_source_of_one_model(tmp_path, source, name):
     assert list(scan(root / source, ModelConfig())) == [name]
 
 
+@pytest.mark.parametrize("blobs", ["../blobs", "../../blobs"], ids=["beside", "as in a hub's cache"])
+@pytest.mark.parametrize("source", [".", "net.onnx"])
+def test_a_snapshot_of_a_hub_cache(tmp_path, blobs, source):
+    """Its files are links to blobs without a suffix; whatever else leaves the folder is refused as ever."""
+    root = tmp_path / "models--a--b" / ("snap" if blobs == "../blobs" else "snapshots/abc")
+    tree(root, {f"{blobs}/0123": "", "net.onnx": f"-> {blobs}/0123", "out.onnx": f"-> {blobs}/../0123"})
+    (root / blobs / ".." / "0123").write_text("")
+    entries = scan(root / source, ModelConfig())
+    assert [(a.version, a.path.name) for a in entries["net"].artifacts.values()] == [(1, "net.onnx")]
+    if source == ".":
+        assert "leaves the repository" in str(entries["out"].error)
+
+
 REFUSED = [
+    ("another model's config", {"m/1/model.onnx": "", "m/config.pbtxt": 'name: "other"'}, "m", "'other'"),
+    ("sequences", {"m/1/model.onnx": "", "m/config.pbtxt": "sequence_batching {}"}, "m", "sequence_batching"),
+    ("decoupled", {"m/1/model.onnx": "", "m/config.pbtxt": "model_transaction_policy { decoupled: true }"},
+     "m", "decoupled"),
     ("a link that leaves", {"m.onnx": "-> ../outside.onnx"}, "m", "leaves the repository"),
     ("a version that leaves", {"m/1": "-> ../../outside"}, "m", "leaves the repository"),
     ("a config that leaves", {"m/1/model.onnx": "", "m/config.pbtxt": "-> ../../outside.pbtxt"}, "m", "leaves"),

@@ -1,5 +1,6 @@
 """A model's signature, configuration and warm-up."""
 
+import asyncio
 import subprocess
 import sys
 
@@ -13,10 +14,11 @@ from apa_deploy.errors import InputError
 from apa_deploy.serving.classification import best_classes
 from apa_deploy.serving.errors import RequestError
 from apa_deploy.serving.layout import scan
-from apa_deploy.serving.model import _sample_shape, load_model
+from apa_deploy.serving.model import Model, _sample_shape, load_model
 from apa_deploy.serving.model_config import ModelConfig
 from apa_deploy.serving.request import WantedOutput
 from apa_deploy.serving.signature import Signature, TensorSpec, signature_from_onnx
+from apa_deploy.serving.statistics import Statistics
 from apa_deploy.serving.warmup import sample
 from apa_deploy.tensors.datatypes import by_name
 
@@ -88,6 +90,15 @@ CONFIGS = [
     ("agrees", f"max_batch_size: 4 {X}", {}, 4),
     ("no batching", X, {}, 0),
     ("another datatype", X.replace("FP32", "FP16"), {}, "TYPE_FP16"),
+    ("open sizes, declared", f"max_batch_size: 4 {X}", {"shape": ("N", "M")}, 4),
+    ("other sizes", f"max_batch_size: 4 {X.replace('[ 4 ]', '[ 5 ]')}", {}, r"x of dims \[5\]"),
+    ("another rank", f"max_batch_size: 4 {X.replace('[ 4 ]', '[ 1, 4 ]')}", {}, r"x of dims \[1, 4\]"),
+    ("the batch among the sizes", X.replace("[ 4 ]", "[ -1, 4 ]"), {}, 0),
+    ("another output", 'output [ { name: "z" data_type: TYPE_FP32 dims: [ 4 ] } ]', {}, "z TYPE_FP32"),
+    ("a reshape", X.replace("dims: [ 4 ]", "dims: [ 2, 2 ] reshape { shape: [ 4 ] }"), {}, "reshape of x"),
+    ("another platform", 'platform: "tensorrt_plan"', {}, "tensorrt_plan"),
+    ("another backend", 'backend: "pytorch"', {}, "pytorch"),
+    ("its platform", f'platform: "onnxruntime_onnx" backend: "onnxruntime" max_batch_size: 4 {X}', {}, 4),
     ("another name", X.replace('"x"', '"z"'), {}, "z TYPE_FP32"),
     ("batches of a fixed batch", f"max_batch_size: 4 {X}", {"shape": (2, 4)}, "max_batch_size 4"),
     ("labels that are not there", 'output [ { name: "y" data_type: TYPE_FP32 label_filename: "l" } ]', {}, "'l'"),
@@ -105,6 +116,38 @@ def test_config_is_held_against_the_file(tmp_path, text, small, wanted):
     else:
         with pytest.raises(InputError, match=wanted):
             loaded(source)
+
+
+def test_declared_sizes_narrow_open_ones(tmp_path):
+    model = loaded(with_config(tmp_path, f"max_batch_size: 4 {X}", shape=("N", "M")))
+    with pytest.raises(RequestError, match=r"\[-1, 4\]"):
+        model.signature.rows({"x": np.zeros((1, 5), np.float32)})
+    model.session.close()
+
+
+def test_what_a_config_asks_for_in_vain_is_noticed(tmp_path):
+    text = "max_batch_size: 4 instance_group [ { kind: KIND_GPU } ] response_cache { enable: true } optimization {}"
+    model = loaded(with_config(tmp_path, text))
+    assert "config.pbtxt: optimization, response_cache, KIND_GPU (see --provider) not heeded" in str(model.notices)
+    model.session.close()
+
+
+@pytest.mark.parametrize(("text", "combined"), [("", False), ("dynamic_batching {}", True)])
+def test_without_dynamic_batching_requests_run_apart(tmp_path, text, combined):
+    async def scenario():
+        model = Model(loaded(with_config(tmp_path, f"max_batch_size: 4 {text}")), statistics := Statistics())
+        x = {"x": np.ones((1, 4), np.float32)}
+        await asyncio.gather(*(model.batcher.submit(x, 1) for _ in range(3)))
+        await model.retire()
+        return statistics.executions
+
+    assert asyncio.run(scenario()) == (1 if combined else 3)
+
+
+def test_a_git_lfs_pointer_says_what_to_do(tmp_path):
+    (tmp_path / "m.onnx").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:abc\nsize 1\n")
+    with pytest.raises(InputError, match="git lfs pull"):
+        loaded(tmp_path)
 
 
 def test_rows_that_influence_each_other_are_not_batched(tmp_path):
