@@ -220,7 +220,7 @@ def _declared(
             raise ConfigError(path, f"{tensor.name} {kind}", f"the file's {wanted}")
         if tensor.HasField("reshape"):
             raise ConfigError(path, f"reshape of {tensor.name}", "the file's own shape")
-        # without max_batch_size the batch belongs to the dims; where it is open, many files leave it out all the same
+        # without max_batch_size the batch belongs to the dims; many files leave it out all the same
         leaves_out = spec.dims[:1] == (ANY,) and len(tensor.dims) == len(spec.dims) - 1
         by_name[tensor.name] = _narrow(spec, tensor.dims, path, behind=int(config.max_batch > 0 or leaves_out))
     return tuple(by_name.values())
