@@ -6,26 +6,25 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from rich.console import Console
+from rich.text import Text
 
-
-def _console() -> Console:
-    return Console(stderr=True, highlight=False, markup=False)
+from .escaping import printable
+from .terminal import Terminal
 
 
 @contextmanager
 def step(what: str) -> Iterator[None]:
     """Show that `what` is under way, then how long it took."""
-    console, start = _console(), time.perf_counter()
+    console, start = Terminal(stderr=True), time.perf_counter()
     if console.is_terminal:
-        with console.status(what):
+        with console.status(Text(printable(what))):
             yield
     else:
-        console.print(f"{what} ...", soft_wrap=True)
+        console.print(f"{what} ...")
         yield
-    console.print(f"{what}: {time.perf_counter() - start:.1f} s", soft_wrap=True)
+    console.print(f"{what}: {time.perf_counter() - start:.1f} s")
 
 
 def notice(text: str) -> None:
     """Say one thing that the user should know."""
-    _console().print(f"note: {text}", soft_wrap=True)
+    Terminal(stderr=True).print(f"note: {text}")

@@ -48,8 +48,15 @@ def load() -> float:
 
 def warn_if_busy(average: float) -> None:
     """Say that others use the machine: intervals will be wide, and small differences stay unseen."""
-    if average > _BUSY * usable_cores():
-        notice(f"this machine is busy: load {average:.1f} on {usable_cores()} cores; intervals will be wide")
+    if note := busy_note(average, usable_cores()):
+        notice(note)
+
+
+def busy_note(average: float, cores: int) -> str:
+    """What to think of figures that were measured at this load average, or "" where nothing else ran."""
+    if average <= _BUSY * cores:
+        return ""
+    return f"the machine was busy (load {average:.1f} on {cores} cores as it began): intervals are wide"
 
 
 def usable_cores() -> int:

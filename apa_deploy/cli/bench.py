@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import math
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rich.table import Table
-
+from ..bench.environment import busy_note
 from ..bench.subject import RUNTIMES
 from ..choices import PLAIN_UNITS
 from ..measure.tournament import Pace
@@ -17,7 +16,7 @@ from ..records.benchmark import BenchResult
 from ..report import check_report_path, write_report
 from ..report.bench import bench_report, sentence
 from ..report.wording import amount, interval
-from .common import add_report, print_json, run_verb, shape_of, verb_parser, wide_console
+from .common import add_report, count_of, print_json, run_verb, seconds_of, shape_of, verb_parser, wide_console
 
 if TYPE_CHECKING:
     from ..bench.run import BenchOptions
@@ -41,37 +40,22 @@ def _parser() -> argparse.ArgumentParser:
     add("--passport", action="store_true", help="put the latency into the passport beside each artifact")
     add_report(parser)
     add("--force", action="store_true", help="replace an existing report")
-    group = parser.add_argument_group("pace")
+    add = parser.add_argument_group("pace").add_argument
     pace, shown = Pace(), "(default: %(default)s)"
-    group.add_argument("--launches", type=_count, default=pace.launches, help=f"fresh processes {shown}")
-    group.add_argument("--rounds", type=_count, default=pace.rounds, help=f"turns a launch {shown}")
-    group.add_argument("--duration", type=_seconds, default=pace.turn_s, help=f"seconds a turn {shown}")
-    group.add_argument("--warmup", type=int, default=pace.warmup, help=f"inferences before the first turn {shown}")
-    group.add_argument("--timeout", type=_seconds, default=pace.limit_s, help=f"seconds an answer may take {shown}")
+    from_zero = partial(count_of, least=0)
+    add("--launches", type=count_of, default=pace.launches, help=f"fresh processes {shown}")
+    add("--rounds", type=count_of, default=pace.rounds, help=f"turns a launch {shown}")
+    add("--duration", type=seconds_of, default=pace.turn_s, help=f"seconds a turn {shown}")
+    add("--warmup", type=from_zero, default=pace.warmup, help=f"inferences before the first turn {shown}")
+    add("--timeout", type=seconds_of, default=pace.limit_s, help=f"seconds an answer may take {shown}")
     group = parser.add_argument_group("checkpoints")
     group.add_argument("--trust-pickle", action="store_true", help="run the code in the file")
     group.add_argument("--model", metavar="PKG.MOD:FACTORY", help="callable that makes your own network")
     return parser
 
 
-def _count(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r}: wanted a whole number from 1")
-    return int(text)
-
-
 def _counts(text: str) -> tuple[int, ...]:
-    return tuple(dict.fromkeys(_count(one) for one in text.split(",")))
-
-
-def _seconds(text: str) -> float:
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = -1.0
-    if not 0 < seconds < math.inf:
-        raise argparse.ArgumentTypeError(f"{text!r}: wanted seconds above 0")
-    return seconds
+    return tuple(dict.fromkeys(count_of(one) for one in text.split(",")))
 
 
 def _runtimes(text: str) -> tuple[str, ...]:
@@ -96,7 +80,7 @@ def _bench(options: argparse.Namespace) -> int:
         report = bench_report(result, options.artifacts, _chosen(options), options.command)
         write_report(report, options.report, force=options.force)
     if options.json:
-        print_json(result.model_dump())
+        print_json(result)
     else:
         _print(result)
     return 1 if result.failures else 0
@@ -139,14 +123,16 @@ def _bench_options(options: argparse.Namespace) -> BenchOptions:
 def _print(result: BenchResult) -> None:
     console = wide_console()
     headers = ("artifact", "batch", "threads", "p50, ms", "p90", "p99", "images/s", "load, s", "memory")
-    table = Table(*headers, title="latency, 95 % intervals")
+    rows = []
     for one in result.series:
         times = (interval(value) for value in (one.p50, one.p90, one.p99, one.throughput))
         setting = (one.name, str(one.batch), str(one.threads or "auto"))
-        table.add_row(*setting, *times, f"{one.load_s:.2f}", amount(one.peak_memory_bytes))
-    console.print(table)
+        rows.append([*setting, *times, f"{one.load_s:.2f}", amount(one.peak_memory_bytes)])
+    console.table(headers, rows, "latency, 95 % intervals")
     for comparison in result.comparisons:
         console.print(sentence(comparison))
+    if note := busy_note(result.environment.load[0], result.environment.cores):
+        console.print(note)
     if result.traffic:
         console.print(_traffic(result))
     for failure in result.failures:

@@ -6,7 +6,10 @@ Exit codes: 0 good; 1 a gate failed; 2 misuse or bad input; 3 this machine lacks
 from __future__ import annotations
 
 import argparse
+import difflib
 import json
+import math
+import os
 import re
 import shlex
 import signal
@@ -16,21 +19,55 @@ import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
-
-from rich.console import Console
+from typing import Any, NoReturn
 
 from .. import __version__
-from ..errors import ApaError
+from ..errors import ApaError, InputError
+from ..escaping import in_json
+from ..terminal import Terminal, print_error
 
 INTERRUPTED = 130
+_CLOSED_PIPE = 141  # as a shell reports a program that SIGPIPE ended
 _SIGNALLED = 128  # a shell's exit code for a process that a signal ended, less the signal's number
-_PIPED_WIDTH = 160
+
+
+class VerbParser(argparse.ArgumentParser):
+    """Misuse is one error of three parts; the usage stays where it was asked for, in `--help`."""
+
+    def error(self, message: str) -> NoReturn:
+        """Print what was seen, what was wanted and what to do; exit 2."""
+        saw, wanted, do = _misuse(message, [option for action in self._actions for option in action.option_strings])
+        print_error(f"{saw}; wanted {wanted}. {do or f'{self.prog} --help lists every option.'}")
+        raise SystemExit(2)
+
+
+def _misuse(message: str, options: Sequence[str]) -> tuple[str, str, str]:
+    """argparse's message as our three parts; the last is empty where nothing better is known than `--help`."""
+    if unknown := re.fullmatch(r"unrecognized arguments: (.*)", message, re.DOTALL):
+        first = unknown[1].split("=")[0].split(" ")[0]
+        near = difflib.get_close_matches(first, options, 1)
+        wanted = "an option of this verb" if first.startswith("-") else "nothing more"
+        return f"unknown {unknown[1]}", wanted, f"Did you mean {near[0]}?" if near else ""
+    if lacking := re.fullmatch(r"the following arguments are required: (.*)", message):
+        return f"no {lacking[1]}", "it on the command line", ""
+    if choice := re.fullmatch(r"argument (\S+): invalid choice: (.*) \(choose from (.*)\)", message, re.DOTALL):
+        near = difflib.get_close_matches(choice[2].strip("'"), re.findall(r"[^', ]+", choice[3]), 1)
+        do = f"Did you mean {near[0]}?" if near else "Choose one of these."
+        return f"{choice[1]} {choice[2]}", f"one of {choice[3].replace(chr(39), '')}", do
+    if value := re.fullmatch(r"argument (\S+): (.*): wanted (.*)", message, re.DOTALL):
+        return f"{value[1]} {value[2]}", value[3], "Mend the value."
+    if value := re.fullmatch(r"argument ([^:]+): expected (.*)", message):
+        return f"{value[1]} without a value", value[2].replace("argument", "value"), ""
+    if value := re.fullmatch(r"argument (\S+): ignored explicit argument (.*)", message, re.DOTALL):
+        return f"{value[1]} with the value {value[2]}", "none", ""
+    if value := re.fullmatch(r"argument (\S+): invalid \S+ value: (.*)", message, re.DOTALL):
+        return f"{value[1]} {value[2]}", "a number", "Mend the value."
+    return message, "a command line that can be understood", ""
 
 
 def verb_parser(name: str, description: str) -> argparse.ArgumentParser:
     """A parser with the options that every verb has."""
-    parser = argparse.ArgumentParser(prog=name, description=description, allow_abbrev=False)
+    parser = VerbParser(prog=name, description=description, allow_abbrev=False)
     parser.add_argument("--version", action="version", version=f"{name} {__version__}")
     parser.add_argument("--debug", action="store_true", help="show tracebacks")
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
@@ -43,6 +80,36 @@ def add_report(parser: argparse.ArgumentParser | argparse._ArgumentGroup) -> Non
     parser.add_argument("--report", metavar="FILE", type=Path, help=help_)
 
 
+def count_of(text: str, least: int = 1) -> int:
+    """Argument type: a whole number from `least`."""
+    if not (text.isascii() and text.isdecimal() and len(text) < 10 and int(text) >= least):
+        raise argparse.ArgumentTypeError(f"{text!r}: wanted a whole number from {least}")
+    return int(text)
+
+
+def seconds_of(text: str) -> float:
+    """Argument type: seconds above 0, finite."""
+    seconds = _number(text)
+    if not 0 < seconds < math.inf:
+        raise argparse.ArgumentTypeError(f"{text!r}: wanted seconds above 0, e.g. 0.5")
+    return seconds
+
+
+def limit_of(text: str) -> float:
+    """Argument type: a finite number from 0."""
+    limit = _number(text)
+    if not 0 <= limit < math.inf:
+        raise argparse.ArgumentTypeError(f"{text!r}: wanted 0 or more, e.g. 1e-3")
+    return limit
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return math.nan
+
+
 def run_verb(
     parser: argparse.ArgumentParser,
     action: Callable[[argparse.Namespace], int],
@@ -52,23 +119,36 @@ def run_verb(
 
     The options also tell the whole `command`, for the report.
     """
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")  # a letter that LANG=C lacks is no reason to fail
     given = sys.argv[1:] if argv is None else list(argv)
     options = parser.parse_args(given)
     options.command = shlex.join([parser.prog, *given])
     try:
         with _ending_on_signals():
-            return action(options)
+            code = action(options)
+        sys.stdout.flush()
+        return code
     except _Terminated as ended:
         print("terminated; nothing was left half-written", file=sys.stderr)
         return _SIGNALLED + ended.signal
     except KeyboardInterrupt:
         print("interrupted; nothing was left half-written", file=sys.stderr)
         return INTERRUPTED
+    except BrokenPipeError:
+        _drop_output()
+        return _CLOSED_PIPE
     except Exception as error:
         if options.debug:
             traceback.print_exc()
-        print(f"error: {describe(error)}", file=sys.stderr)
+        print_error(describe(error))
         return error.exit_code if isinstance(error, ApaError) else 2
+
+
+def _drop_output() -> None:
+    """Send what is left of standard output nowhere: Python would complain about it as it ends."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 class _Terminated(BaseException):
@@ -106,15 +186,32 @@ def describe(error: BaseException) -> str:
     return f"unexpected {type(error).__name__}: {first_line}. Run again with --debug for the traceback."
 
 
-def wide_console() -> Console:
-    """Standard output; where it is no terminal, wide enough that tables keep one line a row."""
-    console = Console(highlight=False, soft_wrap=True, markup=False)
-    return console if console.is_terminal else Console(highlight=False, width=_PIPED_WIDTH, markup=False)
+def wide_console() -> Terminal:
+    """Standard output; where it is no terminal, as wide as the text needs."""
+    return Terminal()
 
 
 def print_json(value: Any) -> None:
-    """Print one JSON document on standard output."""
-    print(json.dumps(value, indent=2, sort_keys=True))
+    """Print one JSON document on standard output, `value` or a pydantic model of it, in ASCII.
+
+    Raises:
+        InputError: standard output cannot be written, e.g. a full disk behind it.
+    """
+    text = value if isinstance(value, str) else _document(value)
+    try:
+        print(in_json(text), flush=True)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        _drop_output()
+        do = "Free some space, or send it elsewhere."
+        raise InputError(f"standard output: {error.strerror}", "a place to write to", do) from error
+
+
+def _document(value: Any) -> str:
+    if hasattr(value, "model_dump_json"):
+        return str(value.model_dump_json(indent=2))
+    return json.dumps(value, indent=2, sort_keys=True)
 
 
 def shape_of(text: str) -> tuple[int, ...]:

@@ -17,7 +17,8 @@ from ..doctor.finding import Finding, State
 from ..doctor.known_errors import Explained, explained
 from ..doctor.machine_findings import machine_findings
 from ..errors import InputError
-from .common import print_json, run_verb, verb_parser
+from ..terminal import Terminal
+from .common import print_json, run_verb, verb_parser, wide_console
 
 if TYPE_CHECKING:
     from ..doctor.examination import Examination
@@ -67,21 +68,22 @@ def _show(document: dict[str, Any], facts: Facts, examination: Examination | Non
     if as_json:
         print_json(document)
         return
-    print(f"apa-doctor on {facts.system}, Python {facts.python}")
+    console = wide_console()
+    console.print(f"apa-doctor on {facts.system}, Python {facts.python}")
     findings = examination.findings if examination else machine_findings(facts)
     if examination:
-        print(f"{examination.file}: {examination.kind}")
+        console.print(f"{examination.file}: {examination.kind}")
     for finding in findings:
-        _print_finding(finding)
+        _print_finding(console, finding)
     if examination:
-        print("ready to run here" if examination.ready else "not ready to run here")
+        console.print("ready to run here" if examination.ready else "not ready to run here")
 
 
-def _print_finding(finding: Finding) -> None:
+def _print_finding(console: Terminal, finding: Finding) -> None:
     wanted = "" if finding.state is State.OK else f"; wanted {finding.wanted}"
-    print(f"{_MARKS[finding.state]}  {finding.topic}: {finding.here}{wanted}")
+    console.print(f"{_MARKS[finding.state]}  {finding.topic}: {finding.here}{wanted}")
     if finding.do:
-        print(f"         {finding.do}")
+        console.print(f"         {finding.do}")
 
 
 def _machine(facts: Facts) -> dict[str, Any]:
@@ -113,7 +115,9 @@ def _explain(options: argparse.Namespace) -> int:
 
 
 def _print_explained(found: Sequence[Explained]) -> None:
+    console = wide_console()
     for one in found:
-        print(f"{one.name}: {one.seen}\n  cause: {one.cause}\n  do: {one.do}")
+        for line in (f"{one.name}: {one.seen}", f"  cause: {one.cause}", f"  do: {one.do}"):
+            console.print(line)
         if one.threads:
-            print(f"  reported in {', '.join(one.threads)}")
+            console.print(f"  reported in {', '.join(one.threads)}")

@@ -8,8 +8,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich.table import Table
-
 from ..records.passport import file_record
 from ..report import check_report_path, write_report
 from .common import add_report, print_json, run_verb, verb_parser, wide_console
@@ -54,10 +52,7 @@ def _inspect(options: argparse.Namespace) -> int:
 def _print_table(records: list[Inspected], name: str) -> None:
     from ..report.inspection import HEADERS, table_rows
 
-    table = Table(*HEADERS, title=f"{name}: {len(records)} learned activations")
-    for row in table_rows(records):
-        table.add_row(*row)
-    wide_console().print(table)
+    wide_console().table(HEADERS, table_rows(records), f"{name}: {len(records)} learned activations")
 
 
 def _as_json(record: Inspected) -> dict[str, Any]:

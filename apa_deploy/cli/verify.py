@@ -9,7 +9,17 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError
 from ..files import refuse_existing, replaced
-from .common import add_report, run_verb, shape_of, verb_parser, wide_console
+from .common import (
+    add_report,
+    count_of,
+    limit_of,
+    print_json,
+    run_verb,
+    seconds_of,
+    shape_of,
+    verb_parser,
+    wide_console,
+)
 
 if TYPE_CHECKING:
     from ..verification.passport_check import PassportCheck
@@ -34,7 +44,7 @@ def _parser() -> argparse.ArgumentParser:
     help_ = "for .onnx; repeatable; all: whatever this machine has"
     parser.add_argument("--runner", action="append", choices=(*_RUNNERS, "all"), help=help_)
     parser.add_argument(
-        "--timeout", type=float, default=600.0, metavar="S", help="for each candidate (default: 600)"
+        "--timeout", type=seconds_of, default=600.0, metavar="S", help="for each candidate (default: 600)"
     )
     parser.add_argument("--other-weights", action="store_true", help="compare what is of another checkpoint, too")
     parser.add_argument("--trust-engine", action="store_true", help="load engines whose hash is in no passport")
@@ -55,19 +65,17 @@ def _add_passport(group: argparse._ArgumentGroup) -> None:
 def _add_inputs(group: argparse._ArgumentGroup, shape: Any) -> None:
     wanted = ".npz, folder of images, or package.module:function (default: seeded)"
     group.add_argument("--inputs", metavar="DATA", help=wanted)
-    group.add_argument(
-        "--batch", type=_positive, metavar="N", help="samples a batch (default: 2 seeded, 16 others)"
-    )
+    group.add_argument("--batch", type=count_of, metavar="N", help="samples a batch (default: 2 seeded, 16 others)")
     group.add_argument("--input-shape", metavar="CxHxW", type=shape, help="e.g. 3x224x224")
     group.add_argument("--normalise", metavar="NAME|FILE", help="images for float input: imagenet, cifar, mmdet")
-    group.add_argument("--resize", type=_positive, metavar="N", help="images: shorter side before the centre crop")
+    group.add_argument("--resize", type=count_of, metavar="N", help="images: shorter side before the centre crop")
 
 
 def _add_limits(group: argparse._ArgumentGroup) -> None:
-    group.add_argument("--max-rel", type=_limit, metavar="X", help="largest error over the largest |reference|")
-    group.add_argument("--max-abs", type=_limit, metavar="X", help="largest error")
+    group.add_argument("--max-rel", type=limit_of, metavar="X", help="largest error over the largest |reference|")
+    group.add_argument("--max-abs", type=limit_of, metavar="X", help="largest error")
     group.add_argument(
-        "--min-agreement", type=_limit, metavar="X", help="share of samples with the same first class"
+        "--min-agreement", type=limit_of, metavar="X", help="share of samples with the same first class"
     )
     group.add_argument("--precision", choices=("fp32", "fp16", "bf16"), help="of candidates that cannot tell")
 
@@ -78,20 +86,6 @@ def _add_results(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--save-inputs", type=Path, metavar="JSON", help="for polygraphy run --load-inputs")
     group.add_argument("--record", action="store_true", help="put the result into each candidate's passport")
     group.add_argument("--force", action="store_true", help="replace existing files")
-
-
-def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{text}: wanted 1 or more")
-    return value
-
-
-def _limit(text: str) -> float:
-    value = float(text)
-    if not value >= 0:
-        raise argparse.ArgumentTypeError(f"{text}: wanted 0 or more")
-    return value
 
 
 def _verify(options: argparse.Namespace) -> int:
@@ -126,7 +120,7 @@ def _compare(
     if options.report:
         write_report(verification_report(outcome.verification), options.report, force=options.force)
     if options.json:
-        print(outcome.verification.model_dump_json(indent=2))
+        print_json(outcome.verification)
     else:
         show(wide_console(), outcome.verification)
     return outcome.verification.exit_code
@@ -204,7 +198,7 @@ def _verify_passport(options: argparse.Namespace) -> int:
 
 def _print_check(check: PassportCheck, as_json: bool) -> None:
     if as_json:
-        print(check.model_dump_json(indent=2))
+        print_json(check)
         return
     console = wide_console()
     for file in check.files:

@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from ..bench.environment import busy_note
 from ..records.benchmark import BenchResult, Comparison
 from ..records.passport import FileRecord, file_record
 from .record import Compared, KeyFigure, Report, Verdict
-from .wording import interval
+from .wording import interval, times
 
 _MOST_FIGURES = 4
 _NOTE = (
@@ -58,7 +59,9 @@ def _compared(result: BenchResult, files: Sequence[FileRecord]) -> list[Compared
 
 
 def _summary(result: BenchResult) -> str:
-    measured = f"{len({one.name for one in result.series})} artifacts were measured"
+    count = len({one.name for one in result.series})
+    measured = "one artifact was measured" if count == 1 else f"{count} artifacts were measured"
+    measured = measured.capitalize()
     if not result.comparisons:
         return f"{measured}; nothing was compared."
     counts = {
@@ -69,7 +72,9 @@ def _summary(result: BenchResult) -> str:
 
 
 def _reasons(result: BenchResult) -> list[str]:
+    note = busy_note(result.environment.load[0], result.environment.cores)
     return [
+        *([f"{note[0].upper()}{note[1:]}."] if note else []),
         *map(sentence, result.comparisons),
         *(f"{f.name} was not measured: {f.reason}" for f in result.failures),
     ]
@@ -81,5 +86,11 @@ def sentence(one: Comparison) -> str:
     if one.verdict == "no difference":
         ratio = f"{setting}, ratio {interval(one.ratio)}"
         return f"{one.name} and {one.baseline}: no difference within noise ({ratio})."
-    change = abs(one.ratio.value - 1)
-    return f"{one.name} is {change:.1%} {one.verdict} than {one.baseline} ({setting}, p = {one.p_value:.2g})."
+    return f"{one.name} {_beside(one.ratio.value)} {one.baseline} ({setting}, p = {one.p_value:.2g})."
+
+
+def _beside(ratio: float) -> str:
+    """A ratio of times in words: per cents up to a factor of two, times beyond."""
+    if 0.5 <= ratio <= 2:
+        return f"takes {abs(ratio - 1):.1%} {'more' if ratio > 1 else 'less'} time than"
+    return f"takes {times(ratio)} as long as" if ratio > 1 else f"is {times(1 / ratio)} as fast as"

@@ -6,14 +6,19 @@ light and the dark page.
 
 from __future__ import annotations
 
+import logging
+import math
 import re
-from collections.abc import Callable, Sequence
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from html import escape
 from io import StringIO
 from pathlib import Path
 from typing import Any
 
+from ..escaping import printable
 from ..files import replaced
 from ..require import require
 
@@ -46,6 +51,7 @@ Draw = Callable[[Any, Palette], None]
 def _style(palette: Palette) -> Any:
     return {
         "svg.fonttype": "none",
+        "text.parse_math": False,  # a name may hold dollar signs; ticks of log axes are words of ours (`plain_log`)
         "font.family": "DejaVu Sans",
         "font.size": 10,
         "text.color": palette.ink,
@@ -91,10 +97,9 @@ def svg_of(draw: Draw, name: str, alt: str, height: float = 3.4) -> str:
         height: in inches; the width is WIDTH.
     """
     require("matplotlib")
-    from matplotlib import rc_context
     from matplotlib.figure import Figure
 
-    with rc_context(_style(_PLACEHOLDERS) | {"svg.hashsalt": name}):
+    with _quiet(_style(_PLACEHOLDERS) | {"svg.hashsalt": name}):
         figure = Figure(figsize=(WIDTH, height), layout="constrained")
         draw(figure.subplots(), _PLACEHOLDERS)
         text = StringIO()
@@ -110,14 +115,49 @@ def save_picture(draws: Sequence[Draw], path: Path, *, force: bool = False) -> N
         OutputError: the file cannot be written.
     """
     require("matplotlib")
-    from matplotlib import rc_context
     from matplotlib.figure import Figure
 
-    with replaced(path, force=force) as temporary, rc_context(_style(LIGHT)):
+    with replaced(path, force=force) as temporary, _quiet(_style(LIGHT)):
         figure = Figure(figsize=(WIDTH * len(draws), 3.8), layout="constrained", facecolor="white")
         for draw, axes in zip(draws, figure.subplots(1, len(draws), squeeze=False)[0], strict=True):
             draw(axes, LIGHT)
         figure.savefig(temporary)
+
+
+@contextmanager
+def _quiet(style: Any) -> Iterator[None]:
+    """matplotlib in `style`, without warnings: a letter that its font lacks is drawn by the browser's."""
+    from matplotlib import rc_context
+
+    logger = logging.getLogger("matplotlib")
+    level = logger.level
+    with rc_context(style), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        logger.setLevel(logging.ERROR)
+        try:
+            yield
+        finally:
+            logger.setLevel(level)
+
+
+def plain_log(axis: Any) -> None:
+    """Put a logarithmic axis in words that need no formula: 1e-06, 0.1, 10."""
+    from matplotlib.ticker import LogLocator, NullFormatter
+
+    axis.set_major_locator(LogLocator(numticks=6))
+    axis.set_major_formatter(log_tick)
+    axis.set_minor_formatter(NullFormatter())
+
+
+def log_tick(value: float, _: int) -> str:
+    """The word at a tick of a logarithmic axis."""
+    return f"{value:.4g}" if value == 0 or 1e-3 <= abs(value) < 1e5 else f"{value:.0e}"
+
+
+def decades(values: Iterable[float], least: float = 30.0) -> bool:
+    """Whether positive values spread so far that only a logarithmic axis shows them all."""
+    kept = [value for value in values if 0 < value < math.inf]
+    return bool(kept) and max(kept) / min(kept) > least
 
 
 def _themed(svg: str, alt: str) -> str:
@@ -129,7 +169,7 @@ def _themed(svg: str, alt: str) -> str:
     svg = svg.replace("'DejaVu Sans'", "inherit").replace("DejaVu Sans", "inherit")
     svg = _only_used_ids(svg)
     size = re.search(r'viewBox="([^"]*)"', svg)
-    opening = f'<svg viewBox="{size[1] if size else ""}" role="img" aria-label="{escape(alt)}"'
+    opening = f'<svg viewBox="{size[1] if size else ""}" role="img" aria-label="{escape(printable(alt))}"'
     return re.sub(r"<svg[^>]*", opening, svg, count=1)
 
 

@@ -6,12 +6,13 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+from ..escaping import printable
 from ..graph.node import GATE, UNIT
 from ..inspection import SPAN, Z
 from ..modules import REFERENCE
 from ..records.benchmark import Comparison, Latency
 from ..records.passport import ActivationRecord
-from .drawing import Draw, Drawn, Palette, svg_of
+from .drawing import Draw, Drawn, Palette, decades, log_tick, plain_log, svg_of
 from .record import ActivationError, worst_first
 
 _MOST_BARS = 24
@@ -57,6 +58,11 @@ def _parameters(records: Sequence[ActivationRecord]) -> Draw:
                 )
         axes.set(xlabel="lambda", ylabel="kappa", title="Where training ended")
         axes.set_xscale("symlog", linthresh=1e-3)
+        axes.xaxis.set_major_formatter(log_tick)
+        kappas = [abs(kappa) for record in records for kappa in record.kappa if kappa]
+        if decades(kappas):
+            axes.set_yscale("symlog", linthresh=max(min(kappas), max(kappas) * 1e-6))
+            axes.yaxis.set_major_formatter(log_tick)
         axes.axhline(0, color=paint.muted, linewidth=0.8)
         axes.legend()
 
@@ -76,7 +82,11 @@ def error_plot(errors: Sequence[ActivationError]) -> list[Drawn]:
     alt = f"Error added by activation; the largest is {ranked[0].path} with {ranked[0].measured:.1e}"
     svg = svg_of(_bars(ranked), "errors", alt, height=0.8 + 0.2 * len(ranked))
     more = f"the largest {len(ranked)} of {len(errors)}" if len(errors) > len(ranked) else "all of them"
-    return [Drawn(svg, f"Error that each activation adds, ranked, {more}. Bar: measured; diamond: predicted.")]
+    marks = ["bar: measured"]
+    marks += ["red: above its limit"] if any(e.passed is False for e in ranked) else []
+    marks += ["diamond: predicted"] if any(e.predicted for e in ranked) else []
+    marks += ["upright line: limit"] if any(e.limit for e in ranked) else []
+    return [Drawn(svg, f"Error that each activation adds, ranked, {more}. {'; '.join(marks).capitalize()}.")]
 
 
 def _bars(ranked: Sequence[ActivationError]) -> Draw:
@@ -93,6 +103,7 @@ def _bars(ranked: Sequence[ActivationError]) -> Draw:
                 axes.plot([error.limit] * 2, [row - 0.4, row + 0.4], color=paint.muted, linewidth=1.4)
         axes.set_xscale("log")
         axes.set_xlim(left=least)
+        plain_log(axes.xaxis)
         axes.set_yticks(range(len(ranked)), [_short(error.path) for error in ranked])
         axes.set_ylim(len(ranked) - 0.4, -0.6)
         axes.grid(visible=False, axis="y")
@@ -102,6 +113,7 @@ def _bars(ranked: Sequence[ActivationError]) -> Draw:
 
 
 def _short(path: str, most: int = 24) -> str:
+    path = printable(path)
     return path if len(path) <= most else "…" + path[-most + 1 :]
 
 
@@ -137,6 +149,9 @@ def _boxes(series: Sequence[Latency], setting: str) -> Draw:
         for part in ("whiskers", "caps", "medians"):
             for line in boxes[part]:
                 line.set(color=paint.ink, linewidth=1.8 if part == "medians" else 0.9)
+        if decades(value for values in samples for value in values):
+            axes.set_xscale("log")
+            plain_log(axes.xaxis)
         axes.set_yticks(rows, [_short(one.name) for one in series])
         axes.invert_yaxis()
         axes.grid(visible=False, axis="y")
@@ -153,7 +168,11 @@ def _in_time(series: Sequence[Latency], setting: str) -> Draw:
             axes.plot(range(1, len(medians) + 1), medians, "o-", label=_short(one.name), **line)
         axes.set(xlabel="round", ylabel="ms", title=f"In time, {setting}")
         axes.xaxis.get_major_locator().set_params(integer=True)
-        axes.set_ylim(bottom=0)
+        if decades(one.p50.value for one in series):
+            axes.set_yscale("log")
+            plain_log(axes.yaxis)
+        else:
+            axes.set_ylim(bottom=0)
         axes.legend()
 
     return draw
@@ -185,6 +204,9 @@ def _ratios(comparisons: Sequence[Comparison]) -> Draw:
         axes.set_ylim(len(comparisons) - 0.5, -0.5)
         axes.grid(visible=False, axis="y")
         axes.set(xlabel="time / baseline's")
+        if decades([1.0, *(one.ratio.value for one in comparisons)], 10):
+            axes.set_xscale("log")
+            plain_log(axes.xaxis)
         axes.spines["left"].set_color(paint.line)
 
     return draw

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from ..escaping import in_markdown, printable
 from ..require import require
 from .record import Report
 from .sections import sections
@@ -37,20 +38,21 @@ def _rendered(template: str, report: Report, *, drawn: bool) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
+        finalize=_finalize,
     )
-    environment.filters |= {"cell": markdown_cell, "plain": markdown_text}
+    environment.filters |= {"cell": markdown_cell, "plain": in_markdown}
     page = environment.get_template(template)
     shown = [(s.title, [(type(b).__name__, b) for b in s.blocks]) for s in sections(report, drawn=drawn)]
     return str(page.render(report=report, description=description(report), sections=shown))
 
 
+def _finalize(value: object) -> object:
+    """Every value that a template shows, before it is escaped; what is markup already is left alone."""
+    return printable(value) if isinstance(value, str) and not hasattr(value, "__html__") else value
+
+
 def markdown_cell(value: object) -> str:
-    """Text that cannot break a Markdown table; a verdict in a word."""
+    """A cell of a Markdown table; a verdict in a word."""
     if value is None or isinstance(value, bool):
         return {None: DASH, True: "passed", False: "**failed**"}[value]
-    return markdown_text(value).replace("|", "\\|").replace("\n", " ")
-
-
-def markdown_text(value: object) -> str:
-    """Text that Markdown does not take for HTML."""
-    return str(value).replace("\\", "\\\\").replace("&", "&amp;").replace("<", "&lt;")
+    return DASH if value == DASH else in_markdown(str(value))

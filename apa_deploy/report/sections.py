@@ -13,6 +13,9 @@ from .wording import DASH, amount, exact, facts, interval, span
 Cell = str | bool | None  # a verdict of a row is a bool, None where there is none
 
 
+_PHONE, _WRAPPED = 48, 36  # letters of a table's text on a line of a phone; of a cell that is wrapped
+
+
 @dataclass(frozen=True)
 class Grid:
     """A table. The first column names the row; columns from `numbers` on hold numbers."""
@@ -22,6 +25,12 @@ class Grid:
     rows: Sequence[Sequence[Cell]]
     numbers: int = 99
     folded: bool = False
+
+    @property
+    def wide(self) -> bool:
+        """Whether a phone shows only its first columns."""
+        columns = zip(*([str(cell) for cell in row] for row in (self.headers, *self.rows)), strict=True)
+        return sum(2 + min(_WRAPPED, max(map(len, column))) for column in columns) > _PHONE
 
 
 @dataclass(frozen=True)

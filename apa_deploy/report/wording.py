@@ -67,3 +67,16 @@ def description(report: Report) -> str:
     if report.verdict:
         return report.verdict.summary
     return ", ".join(one.name for one in report.compared) or report.title
+
+
+def times(ratio: float) -> str:
+    """A ratio as people say it: `1.3 times`, `171 times`, `3.2e+06 times`."""
+    if not math.isfinite(ratio):
+        return "endless times"
+    return f"{ratio:.2g} times" if ratio < 10 else f"{ratio:.0f} times" if ratio < 1e5 else f"{ratio:.1e} times"
+
+
+def listed(names: Sequence[str], most: int = 3) -> str:
+    """`a, b, c and 6 more`."""
+    more = len(names) - most
+    return ", ".join(names[:most]) + (f" and {more} more" if more > 0 else "")

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import InputError
+from ..escaping import printable
 from ..native import LibraryError, ort_library, trt_plugin_library
 from ..require import require
 from .cancellation import Cancellation
@@ -104,7 +105,7 @@ def _check(name: str | None, what: str, known: Sequence[str]) -> None:
 
 @cache
 def _fall_back(reason: str) -> None:
-    print(f"apa-deploy: {reason} The model's function bodies run instead.", file=sys.stderr)
+    print(printable(f"apa-deploy: {reason} The model's function bodies run instead."), file=sys.stderr)
 
 
 def _session(ort: Any, path: Path, options: Any, choice: Choice) -> Any:

@@ -17,6 +17,7 @@ import onnx
 import onnxruntime as ort
 
 from .. import __version__
+from ..escaping import printable
 from ..files import sha256
 from ..graph.layout.placeholders import Plan, with_placeholders
 from ..graph.layout.swap import LayoutError, swapped
@@ -101,4 +102,4 @@ def _write_placeholders(path: Path, target: Path) -> Plan:
 @cache
 def _notice(reason: str) -> None:
     advice = f"The model runs in the plain layout; {_VARIABLE}=0 silences this."
-    print(f"apa-deploy: {reason}. {advice}", file=sys.stderr)
+    print(printable(f"apa-deploy: {reason}. {advice}"), file=sys.stderr)

@@ -84,12 +84,11 @@ def assert_parity(
 
 def table_of(verification: Verification) -> str:
     """What `apa-verify` prints."""
-    from rich.console import Console
-
+    from ..terminal import Terminal
     from ..verification.show import show
 
     text = StringIO()
-    show(Console(file=text, width=_WIDTH, highlight=False, markup=False), verification)
+    show(Terminal(file=text, width=_WIDTH), verification)
     return text.getvalue()
 
 

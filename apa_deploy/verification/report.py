@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from ..report.record import Compared, KeyFigure, Limit, Report, Table, Verdict
 from ..report.wording import exact
 from .record import Candidate, Verification
-from .show import gates_of, sentence
+from .show import gates_of, sentence, wrong_activations
 
 
 def verification_report(verification: Verification) -> Report:
@@ -52,9 +52,8 @@ def _reasons(candidate: Candidate) -> Iterator[str]:
     for verdict in candidate.failed_outputs:
         yield f"{verdict.check.runner}, {verdict.check.name}: {'; '.join(verdict.failures)}."
     for gate, checks in gates_of(candidate):
-        wrong = [check.path for check in checks if not check.passed]
-        if wrong:
-            yield f"{candidate.name}, {gate} gate: {', '.join(wrong[:3])} of {len(checks)} are wrong."
+        if wrong := wrong_activations(gate, checks):
+            yield f"{candidate.name}, {wrong}."
 
 
 def _figures(verification: Verification) -> Iterator[KeyFigure]:

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from rich.console import Console
-from rich.table import Table
-
 from ..parity.report import ActivationCheck
 from ..report.record import Accuracy, ActivationError
+from ..report.wording import listed, times
+from ..terminal import Terminal
 from .layers import ranked
 from .record import Candidate, Verification
 
 _WORST = 12
 
 
-def show(console: Console, verification: Verification) -> None:
+def show(console: Terminal, verification: Verification) -> None:
     """Print all of it."""
     inputs = verification.inputs
     console.print(
@@ -29,8 +28,25 @@ def show(console: Console, verification: Verification) -> None:
 
 def sentence(verification: Verification) -> str:
     """The verdict in one."""
-    count, good = len(verification.candidates), sum(c.passed for c in verification.candidates)
-    return f"{good} of {count} as right as their number type allows"
+    count, wrong = len(verification.candidates), [c for c in verification.candidates if not c.passed]
+    if wrong and count == 1:
+        return f"{wrong[0].name} {'is not right' if wrong[0].outputs else 'was not judged'}"
+    if wrong:
+        return f"{len(wrong)} of {count} failed: {listed([c.name for c in wrong])}"
+    if count == 1:
+        only = verification.candidates[0]
+        return f"{only.name} is as right as {only.precision} allows"
+    return f"all {count} candidates are as right as their number types allow"
+
+
+def wrong_activations(gate: str, checks: Sequence[ActivationCheck]) -> str:
+    """Which activations a gate found wrong, in a sentence without its end; "" where none is."""
+    wrong = [check.path for check in checks if not check.passed]
+    if not wrong:
+        return ""
+    if len(wrong) == len(checks) > 1:
+        return f"{gate} gate: all {len(checks)} activations are wrong"
+    return f"{gate} gate: {len(wrong)} of {len(checks)} activations wrong: {listed(wrong)}"
 
 
 def gates_of(candidate: Candidate) -> list[tuple[str, list[ActivationCheck]]]:
@@ -39,8 +55,9 @@ def gates_of(candidate: Candidate) -> list[tuple[str, list[ActivationCheck]]]:
     return [(name, checks) for name, checks in gates if checks]
 
 
-def _show_candidate(console: Console, candidate: Candidate) -> None:
-    console.print(f"\n{candidate.name}: {candidate.kind}, {candidate.precision}")
+def _show_candidate(console: Terminal, candidate: Candidate) -> None:
+    console.print("")
+    console.print(f"{candidate.name}: {candidate.kind}, {candidate.precision}")
     for text in candidate.notices:
         console.print(f"note: {text}")
     if candidate.failure:
@@ -53,56 +70,52 @@ def _show_candidate(console: Console, candidate: Candidate) -> None:
         _show_layers(console, candidate.layers)
 
 
-def _show_outputs(console: Console, candidate: Candidate) -> None:
-    table = Table("output", "runner", "max rel", "limit", "max abs", "cosine", "top-1 same", "verdict")
+def _show_outputs(console: Terminal, candidate: Candidate) -> None:
+    rows = []
     for verdict in candidate.outputs:
         check = verdict.check
         top1 = "-" if check.top1_agreement is None else f"{check.top1_agreement:.2%}"
         runner = check.runner.removeprefix(f"{candidate.name}: ")
-        table.add_row(
+        rows.append([
             check.name, runner, f"{check.max_rel:.1e}", f"{check.limit:.1e}", f"{check.max_abs:.1e}",
             f"{check.cosine:.9f}", top1, "; ".join(verdict.failures) or "passed",
-        )  # fmt: skip
-    console.print(table)
+        ])  # fmt: skip
+    console.table(("output", "runner", "max rel", "limit", "max abs", "cosine", "top-1 same", "verdict"), rows)
     for text in dict.fromkeys(
         f"{v.check.name}: {m.name} {m.value:.3g} = {m.derivation}" for v in candidate.outputs for m in v.limits
     ):
         console.print(f"limit of {text}")
 
 
-def _show_activations(console: Console, candidate: Candidate) -> None:
+def _show_activations(console: Terminal, candidate: Candidate) -> None:
     for gate, checks in gates_of(candidate):
         worst = max(checks, key=lambda check: check.max_error / check.limit)
-        wrong = [check for check in checks if not check.passed]
-        console.print(
-            f"{gate} gate: {len(checks)} activations alone, at most {worst.max_error:.1e} off ({worst.path}), "
-            f"limit {worst.limit:.1e}: {'passed' if not wrong else f'{len(wrong)} FAILED'}"
-        )
-        for check in wrong[:_WORST]:
-            console.print(f"  {check.path} ({check.kind}) is {check.max_error:.1e} off")
+        verdict = wrong_activations(gate, checks) or f"{gate} gate: all {len(checks)} activations alone are right"
+        console.print(f"{verdict}; at most {worst.max_error:.1e} off ({worst.path}), limit {worst.limit:.1e}")
+        for check in [check for check in checks if not check.passed][:_WORST]:
+            console.print(f"  {check.path} ({check.kind}) is {check.max_error:.1e} off, limit {check.limit:.1e}")
 
 
-def _show_layers(console: Console, layers: Sequence[ActivationError]) -> None:
-    table = Table(
-        "place", "what", "adds", "predicted", "limit", "verdict", title="error that each piece adds, relative"
-    )
+def _show_layers(console: Terminal, layers: Sequence[ActivationError]) -> None:
+    rows = []
     for error in ranked(layers)[:_WORST]:
         predicted = "-" if error.predicted is None else f"{error.predicted:.1e}"
-        verdict = "" if error.passed or not error.limit else f"{error.measured / error.limit:.0f} times its limit"
-        table.add_row(
-            error.path, error.kind, f"{error.measured:.1e}", predicted, f"{error.limit or 0:.1e}", verdict
+        verdict = "" if error.passed or not error.limit else f"{times(error.measured / error.limit)} its limit"
+        rows.append(
+            [error.path, error.kind, f"{error.measured:.1e}", predicted, f"{error.limit or 0:.1e}", verdict]
         )
-    console.print(table)
+    headers = ("place", "what", "adds", "predicted", "limit", "verdict")
+    console.table(headers, rows, "error that each piece adds, relative")
     left = len(layers) - _WORST
     if left > 0:
         console.print(f"and {left} smaller ones (--json lists all)")
 
 
-def _show_accuracy(console: Console, accuracies: Sequence[Accuracy]) -> None:
+def _show_accuracy(console: Terminal, accuracies: Sequence[Accuracy]) -> None:
     if not accuracies:
         return
-    table = Table("runner", "group", "samples", "top-1", "top-5", title="accuracy")
+    rows = []
     for a in accuracies:
         top5 = "-" if a.top5 is None else f"{a.top5:.2%}"
-        table.add_row(a.runner, a.group, str(a.samples), f"{a.top1:.2%}", top5)
-    console.print(table)
+        rows.append([a.runner, a.group, str(a.samples), f"{a.top1:.2%}", top5])
+    console.table(("runner", "group", "samples", "top-1", "top-5"), rows, "accuracy")

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+
+from apa_deploy.escaping import printable
+from apa_deploy.terminal import Terminal
 
 from .child import Report
 
@@ -14,11 +16,11 @@ from .child import Report
 @contextmanager
 def shown() -> Iterator[Callable[[Report], None]]:
     """Yield what `build_in_child` should call with each report."""
-    console = Console(stderr=True, highlight=False, markup=False)
+    console = Terminal(stderr=True)
     if not console.is_terminal:
         yield _Lines(console)
         return
-    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console, transient=True) as progress:
         yield _Bar(progress)
 
@@ -26,7 +28,7 @@ def shown() -> Iterator[Callable[[Report], None]]:
 class _Lines:
     """Names each phase of the second level once: a few lines, not thousands of steps."""
 
-    def __init__(self, console: Console) -> None:
+    def __init__(self, console: Terminal) -> None:
         self._console, self._top, self._named = console, "", set[str]()
 
     def __call__(self, report: Report) -> None:
@@ -37,7 +39,7 @@ class _Lines:
             self._top = phase
         elif parent == self._top and phase not in self._named:
             self._named.add(phase)
-            self._console.print(f"  {self._top}: {phase}", soft_wrap=True)
+            self._console.print(f"  {self._top}: {phase}")
 
 
 class _Bar:
@@ -50,7 +52,7 @@ class _Bar:
     def __call__(self, report: Report) -> None:
         phase = report.get("phase", "")
         if "steps" in report:
-            self._bars[phase] = self._progress.add_task(phase, total=report["steps"])
+            self._bars[phase] = self._progress.add_task(printable(phase), total=report["steps"])
         elif phase in self._bars and "done" in report:
             self._progress.update(self._bars[phase], completed=report["done"] + 1)
         elif phase in self._bars:

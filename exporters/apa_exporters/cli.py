@@ -8,13 +8,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rich.console import Console
-from rich.table import Table
-
 from apa_deploy.cli.common import add_report, print_json, run_verb, shape_of, verb_parser, wide_console
 from apa_deploy.cli.model_options import add_deployment, add_loading, deployment_of, loading_of
 from apa_deploy.errors import InputError
 from apa_deploy.files import PASSPORT_SUFFIX
+from apa_deploy.terminal import Terminal
 
 from .options import read_options
 from .registry import TARGETS, add_target_options, refuse_for_exported, refuse_foreign_options
@@ -66,7 +64,7 @@ def _export(options: argparse.Namespace) -> int:
         outcome = target.export(source, output, read_options(target.options, given))
     except ParityError as error:
         if options.json:
-            print(error.report.model_dump_json(indent=2))
+            print_json(error.report)
         _write_report(judged_report(error.report, output.name, options.command), options)
         raise
     if outcome.passport:
@@ -81,12 +79,12 @@ def _show(outcome: Outcome, as_json: bool) -> None:
     if as_json and outcome.document:
         print_json(outcome.document())
     elif as_json and outcome.passport:
-        print(dump(outcome.passport), end="")
+        print_json(dump(outcome.passport).removesuffix("\n"))
     else:
         if outcome.passport and not outcome.document:
             summarise(outcome.passport, outcome.path)
         for line in outcome.lines():
-            wide_console().print(line, soft_wrap=True)
+            wide_console().print(line)
 
 
 def _given(options: argparse.Namespace) -> dict[str, object]:
@@ -174,14 +172,15 @@ def summarise(passport: Passport, output: Path) -> None:
         console.print("not verified (--no-verify)")
         return
     least = "stored in the type" if passport.parity.outputs[0].stored_max_rel else "torch float32's"
-    table = Table("output", "runtime", "max error", least, "limit", "cosine", "top-1", title="parity, relative")
+    headers = ("output", "runtime", "max error", least, "limit", "cosine", "top-1")
+    rows = []
     for check in passport.parity.outputs:
         top1 = "-" if check.top1_agreement is None else f"{check.top1_agreement:.0%}"
         figures = (
             f"{v:.1e}" for v in (check.max_rel, check.stored_max_rel or check.torch_float32_max_rel, check.limit)
         )
-        table.add_row(check.name, check.runner, *figures, f"{check.cosine:.9f}", top1)
-    console.print(table)
+        rows.append([check.name, check.runner, *figures, f"{check.cosine:.9f}", top1])
+    console.table(headers, rows, "parity, relative")
     if passport.parity.activations:
         worst = max(passport.parity.activations, key=lambda check: check.max_error)
         console.print(
@@ -190,7 +189,7 @@ def summarise(passport: Passport, output: Path) -> None:
     console.print("verified against the float64 module")
 
 
-def _summarise_build(console: Console, build: EngineBuild) -> None:
+def _summarise_build(console: Terminal, build: EngineBuild) -> None:
     target = f"compute capability {', '.join(build.capabilities) or '8.0 and later'}"
     console.print(
         f"{build.builder}, {target}, batch {':'.join(map(str, build.batches))}: {build.seconds:.1f} s, peak memory "

@@ -92,13 +92,6 @@ def _batch(text: str) -> int | Batches:
     return (int(match[1]), int(match[2]), int(match[3])) if match[2] else int(match[1])
 
 
-def count_from(text: str) -> int:
-    """Argument type: a positive number."""
-    if not text.isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r}: wanted a positive number")
-    return int(text)
-
-
 def own_flags(kind: type) -> dict[str, tuple[Flag, str]]:
     """Flag and group heading of each option that `kind` has itself or inherits, by its name in a namespace."""
     found = {}

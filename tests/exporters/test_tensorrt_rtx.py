@@ -159,7 +159,7 @@ MISUSE = [
     (["--format", "trt-rtx", "--compute-capability", "sm_86"], "8.6,8.9,12.0"),
     (["--format", "trt-rtx", "--batch", "1:8"], "MIN:OPT:MAX"),
     (["--half-io"], "--half-io with --precision fp32"),
-    (["--precision", "int8"], "invalid choice"),
+    (["--precision", "int8"], "wanted one of fp32, "),
 ]
 
 

@@ -85,7 +85,7 @@ def test_figures_and_tables_are_named(browser, page):
 
 WIDE = [
     "<div style='width: 800px'>wide</div>",
-    "<style>pre { overflow: visible !important }</style><pre>" + "wide" * 99 + "</pre>",
+    f"<style>pre {{ white-space: pre !important; overflow: visible !important }}</style><pre>{'wide' * 99}</pre>",
 ]
 
 

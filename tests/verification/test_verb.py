@@ -16,11 +16,11 @@ def test_what_it_prints(told):
         "reference: model.pth in float64; inputs: seeded, 6 samples",
         "limit of logits: max_rel",
         "the reference's own float32 error",
-        "operator gate: 3 activations alone",
-        "kernel gate: 3 activations alone",
+        "operator gate: all 3 activations alone are right",
+        "kernel gate: all 3 activations alone are right",
         "error that each piece adds",
         "layers before",
-        "passed: 1 of 1 as right as their number type allows",
+        "passed: plain.onnx is as right as fp32 allows",
     ):
         assert text in told.out
 
@@ -41,7 +41,7 @@ def test_the_report_of_a_failure(mine, tmp_path):
     verification = verify(mine / "model.pth", mine / "plain.onnx", mine / "half.onnx", per_layer=True).verification
     report = verification_report(verification)
     assert report.verdict.status == "failed"
-    assert any("operator gate: act1 of 3" in reason for reason in report.verdict.reasons)
+    assert any("operator gate: 1 of 3 activations wrong: act1" in reason for reason in report.verdict.reasons)
     assert any("half.onnx was not judged" in reason for reason in report.verdict.reasons)
     write_report(report, tmp_path / "page.html")
     page = (tmp_path / "page.html").read_text()
@@ -54,7 +54,7 @@ MISUSE = [
     ("a folder", [".", "plain.onnx"], "a folder"),
     ("a limit below 0", ["model.pth", "plain.onnx", "--max-rel", "-1"], "0 or more"),
     ("a limit that is no number", ["model.pth", "plain.onnx", "--max-abs", "much"], "--max-abs"),
-    ("an unknown runner", ["model.pth", "plain.onnx", "--runner", "tpu"], "invalid choice"),
+    ("an unknown runner", ["model.pth", "plain.onnx", "--runner", "tpu"], "wanted one of onnxruntime, "),
     ("a report of an unknown kind", ["model.pth", "plain.onnx", "--report", "page.pdf"], ".html"),
     ("an output that exists", ["model.pth", "plain.onnx", "--save-outputs", "plain.onnx"], "--force"),
     ("no passport", ["--passport", "none.json"], "No such file"),

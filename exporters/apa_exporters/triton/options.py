@@ -8,10 +8,11 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from apa_deploy.cli.common import count_of, limit_of
 from apa_deploy.errors import InputError
 
 from ..onnx.options import GraphOptions
-from ..options import Batches, batch_option, batches_from, count_from, nested, option
+from ..options import Batches, batch_option, batches_from, nested, option
 from ..target import Outcome, Source, Target
 
 if TYPE_CHECKING:
@@ -42,18 +43,18 @@ class TritonOptions:
     name: str | None = option(None, "to ask the server for (default: the file's)", metavar="MODEL")
     backend: str | None = option(None, "(default: the artifact's own; python: CPU fallback)", choices=BACKENDS)
     device: str | None = option(None, "(default: gpu for an engine, else cpu)", choices=DEVICES)
-    instances: int = option(1, "executions at once (default: 1)", type=count_from, metavar="N")
+    instances: int = option(1, "executions at once (default: 1)", type=count_of, metavar="N")
     threads: int = option(0, "of ONNX Runtime, an instance", type=int, metavar="N")
     delay: float = option(
         0.0,
         "wait this long for a batch",
         flag="--batch-delay-ms",
-        type=float,
+        type=limit_of,
         metavar="MS",
         read=_seconds,
     )
     ensemble: bool = option(False, "JPEG or PNG in: decoding in front; see --preprocess")
-    resize: int | None = option(None, "shorter side before the crop, for --ensemble", type=count_from, metavar="N")
+    resize: int | None = option(None, "shorter side before the crop, for --ensemble", type=count_of, metavar="N")
     batches: Batches | None = batch_option(None, read=batches_from)
     labels: Path | None = option(None, foreign=True)
     size: tuple[int, ...] | None = option(None, flag="--input-shape", foreign=True)
