@@ -59,7 +59,12 @@ def refuse_foreign_options(given: Mapping[str, object], target: Target, *, repac
     Raises:
         InputError: it names the formats that take the option.
     """
-    known = {name: flag for one in TARGETS.values() for name, (flag, _) in all_flags(one.options).items()}
+    known = {
+        name: flag
+        for one in TARGETS.values()
+        for name, (flag, _) in all_flags(one.options).items()
+        if not flag.foreign
+    }
     for destination, value in given.items():
         if destination not in known or target.takes(destination, value, repack=repack):
             continue
