@@ -10,16 +10,16 @@ import onnx
 import onnx.version_converter
 from google.protobuf.message import DecodeError
 from onnx import TensorProto, helper
-from onnx.external_data_helper import load_external_data_for_tensor, uses_external_data
 from onnx.inliner import inline_selected_functions
 from torch.export import ExportedProgram
 
 from ..errors import InputError
 from ..files import SourceError, check_regular, sha256
+from ..graph.external_weights import read_weights
 from ..graph.foreign import foreign_part, up_to
 from ..graph.node import DOMAIN, KINDS, subgraphs
 from ..graph.recognise import recognise
-from ..graph.values import all_tensors
+from ..graph.repair import declare_shapes, open_dimensions, sort_nodes, spell_out_group_norms
 from .exported_program import graph_of_program
 from .load import Metadata, Model, Shape
 from .onnx_network import Engines, OriginalGraph
@@ -28,6 +28,9 @@ from .trusted import NOTICE
 # Tensors up to this size may say something to the converter (axes, shapes); larger ones are weights.
 _LARGEST_TOLD = 1024
 _FIRST_RESIZE_WITH_MODES = 11
+_FIRST_FREE_BROADCAST, _ANY_SIZE = 7, 2
+# Before it every weight had to be an input as well.
+_FIRST_IR_WITH_FREE_WEIGHTS = 4
 # Sizes for open dimensions: of images, and of anything else.
 _CHANNELS, _SIDE, _LENGTH = 3, 224, 16
 
@@ -60,12 +63,34 @@ def load_onnx(path: Path) -> onnx.ModelProto:
     Raises:
         OnnxFileError: the file is no ONNX model, or its weights are missing.
     """
+    return read_repaired(path)[0]
+
+
+def read_repaired(path: Path) -> tuple[onnx.ModelProto, list[str]]:
+    """`load_onnx`, and the inputs of size 0, whose sizes are open now: no runtime takes a sample otherwise."""
     model = _read(path)
     _check(model, path)
-    model = _inlined(model)
     _load_weights(model, path)
+    model = _inlined(model)
     _without_default_inputs(model)
-    return model
+    return model, repair_graph(model, path)
+
+
+def repair_graph(model: onnx.ModelProto, path: Path) -> list[str]:
+    """Put right what ONNX Runtime takes and onnx's tools do not; inputs of size 0, whose sizes are open now.
+
+    Raises:
+        OnnxFileError: nodes wait for one another.
+    """
+    model.ir_version = max(model.ir_version, _FIRST_IR_WITH_FREE_WEIGHTS)
+    try:
+        sort_nodes(model.graph)
+    except ValueError as error:
+        raise OnnxFileError(path, str(error)) from error
+    spell_out_group_norms(model, opset_of(model))
+    empty = open_dimensions(model)
+    declare_shapes(model)
+    return empty
 
 
 def model_from_onnx(path: Path, input_shape: Shape | None = None) -> Model:
@@ -77,12 +102,14 @@ def model_from_onnx(path: Path, input_shape: Shape | None = None) -> Model:
         OnnxFileError: see `load_onnx`.
         InputError: `input_shape` contradicts the file.
     """
-    graph = load_onnx(path)
+    graph, empty = read_repaired(path)
     folded = onnx.ModelProto()
     folded.CopyFrom(graph)
     recognition = recognise(folded)
     foreign = foreign_part(graph)
-    engines = Engines(None if foreign else path, up_to(graph, foreign[1]) if foreign else graph, folded)
+    engines = Engines(
+        None if foreign else path, up_to(graph, foreign[1]) if foreign else graph, folded, bool(empty)
+    )
     metadata = Metadata(
         architecture=path.stem,
         source=path.name,
@@ -91,6 +118,9 @@ def model_from_onnx(path: Path, input_shape: Shape | None = None) -> Model:
         output_names=tuple(value.name for value in graph.graph.output),
     )
     shape, notices = sample_shape(graph, input_shape)
+    notices += tuple(
+        f"input {name} has a size of 0, which takes no data: it is open in what is written" for name in empty
+    )
     metadata.notices = (*notices, str(foreign[0])) if foreign else notices
     return Model(OriginalGraph(engines, recognition), shape, metadata)
 
@@ -153,6 +183,14 @@ def _check(model: onnx.ModelProto, path: Path) -> None:
         raise OnnxFileError(path, "no opset of the standard operators")
     if any(tensor.ByteSize() and tensor.data_type == 0 for tensor in model.graph.initializer):
         raise OnnxFileError(path, "an initializer without a type")
+    newest = onnx.defs.onnx_opset_version()
+    for what, have, known in (
+        ("opset", opset_of(model), newest),
+        ("IR version", model.ir_version, onnx.IR_VERSION),
+    ):
+        if have > known:
+            saw = f"{what} {have}; onnx {onnx.__version__} here knows up to {known}"
+            raise OnnxFileError(path, saw, "Export the model for an older one, or run: pip install --upgrade onnx.")
 
 
 def _inlined(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -165,12 +203,8 @@ def _inlined(model: onnx.ModelProto) -> onnx.ModelProto:
 
 def _load_weights(model: onnx.ModelProto, path: Path) -> None:
     try:
-        for tensor in all_tensors(model):  # onnx's own loader leaves out weights of branches and bodies
-            if uses_external_data(tensor):
-                load_external_data_for_tensor(tensor, str(path.parent.resolve()))
-                tensor.data_location = TensorProto.DEFAULT
-                del tensor.external_data[:]
-    except (OSError, ValueError, onnx.checker.ValidationError) as error:
+        read_weights(model, path)
+    except (OSError, ValueError) as error:
         saw = f"its weights cannot be read: {str(error).splitlines()[0]}"
         raise OnnxFileError(path, saw, "Keep the file of weights beside the model, under its own name.") from error
 
@@ -196,16 +230,37 @@ def converted(model: onnx.ModelProto, opset: int) -> onnx.ModelProto:
     have = opset_of(model)
     if have == opset:
         return model
-    with _weights_set_aside(model):
+    with _weights_set_aside(model), _sizes_given(model, have):
         try:
             result = onnx.version_converter.convert_version(model, opset)
         except (RuntimeError, ValueError, onnx.version_converter.ConvertError) as error:
             reason = str(error).splitlines()[0].rpartition("failed: ")[2]  # without onnx's own source line
             raise OpsetError(have, opset, reason) from error
     _put_back(result, model)
+    if have < _FIRST_FREE_BROADCAST:
+        for value, kept in zip(
+            (*result.graph.input, *result.graph.output), (*model.graph.input, *model.graph.output), strict=True
+        ):
+            value.type.CopyFrom(kept.type)
+        del result.graph.value_info[:]
     if have < _FIRST_RESIZE_WITH_MODES:
         _keep_sampling(result.graph)
     return result
+
+
+@contextmanager
+def _sizes_given(model: onnx.ModelProto, have: int) -> Iterator[None]:
+    """Before opset 7 broadcasting was spelled out, and the converter wants sizes to translate that: any will do."""
+    ends = [value for value in (*model.graph.input, *model.graph.output) if have < _FIRST_FREE_BROADCAST]
+    types = [onnx.TypeProto.FromString(value.type.SerializeToString()) for value in ends]
+    for value in ends:
+        for dim in value.type.tensor_type.shape.dim:
+            dim.dim_value = dim.dim_value or _ANY_SIZE
+    try:
+        yield
+    finally:
+        for value, kept in zip(ends, types, strict=True):
+            value.type.CopyFrom(kept)
 
 
 def _keep_sampling(graph: onnx.GraphProto) -> None:

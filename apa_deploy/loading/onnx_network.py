@@ -19,7 +19,7 @@ from onnx import TensorProto, helper
 from torch import Tensor, nn
 
 from ..errors import InputError
-from ..graph.functions import with_functions
+from ..graph.functions import standard_opset, with_functions
 from ..graph.node import activations, all_activations, read_parameters
 from ..graph.recognise import Recognition
 from ..graph.recognise.cut import Cut
@@ -28,6 +28,9 @@ from ..graph.stored import stored
 from ..graph.widen import widened
 from ..modules import MODULES
 from ..runtimes.ort_session import plain_session, session_of
+
+# ONNX Runtime has kernels from opset 7 on; an older file is run as converted to 13.
+_FIRST_OPSET_RUN, _OPSET_OF_OLD_FILES = 7, 13
 
 
 class EvaluationError(InputError):
@@ -40,6 +43,18 @@ class EvaluationError(InputError):
             "Check --input-shape or --inputs, or pass --no-verify.",
         )
         self.reason = reason
+
+
+class NotRunError(InputError):
+    """ONNX Runtime does not load the original. `reason`."""
+
+    def __init__(self, error: Exception) -> None:
+        self.reason = str(error).splitlines()[0].split(" : ")[-1].strip()[:300]
+        super().__init__(
+            f"ONNX Runtime says: {self.reason}",
+            "a model that it runs, to hold the export against",
+            "Export the model in float32 if it is in double, or pass --no-verify.",
+        )
 
 
 class Piece(nn.Module):
@@ -77,27 +92,46 @@ class Engines:
         path: what ONNX Runtime loads; None where that is the part of it that `graph` holds.
         graph: the same, functions inlined: what is evaluated in float64.
         folded: the same, its activations folded into canonical nodes.
+        repaired: whether `graph` takes what the file itself does not.
     """
 
-    def __init__(self, path: Path | None, graph: onnx.ModelProto, folded: onnx.ModelProto) -> None:
-        self.path, self.graph, self.folded = path, graph, folded
+    def __init__(
+        self, path: Path | None, graph: onnx.ModelProto, folded: onnx.ModelProto, repaired: bool = False
+    ) -> None:
+        self.path, self.graph, self.folded, self._repaired = path, graph, folded, repaired
 
     @cached_property
     def float32(self) -> Any:
         """Canonical nodes may have come without bodies, from torch or Polygraphy: they get ours."""
-        if self.path and not any(all_activations(self.graph.graph)):
+        try:
+            return self._session()
+        except RuntimeError as error:
+            raise NotRunError(error) from error
+
+    def _session(self) -> Any:
+        old = standard_opset(self.graph) < _FIRST_OPSET_RUN
+        if self.path and not (old or self._repaired or any(all_activations(self.graph.graph))):
             return plain_session(self.path)
         whole = onnx.ModelProto()
         whole.CopyFrom(self.graph)
+        if old:
+            from .onnx_file import converted
+
+            whole = converted(whole, _OPSET_OF_OLD_FILES)
         return session_of(with_functions(whole))
 
     @cached_property
     def float64(self) -> Any:
-        return _evaluator(widened(self.graph))
+        return evaluator_of(self.graph)
 
     def stored_in(self, precision: str) -> Any:
         """The float64 graph, what it stores rounded to `precision`."""
         return _evaluator(stored(widened(self.graph), self.folded, precision))
+
+
+def evaluator_of(graph: onnx.ModelProto) -> Any:
+    """onnx's evaluator of what `graph` means in float64; its functions must be inlined."""
+    return _evaluator(widened(graph))
 
 
 def _evaluator(model: onnx.ModelProto) -> Any:

@@ -28,12 +28,14 @@ def graph_feeds(inputs: Sequence[onnx.ValueInfoProto], sample: Shape, batch: int
     shapes = {first.name: _batched(first, batch, sample)}
     shapes |= {value.name: _batched(value, batch, None) for value in inputs[1:]}
     whole = len(shapes[first.name]) == 4
-    images = seeded_feeds(first.name, InputSpec(shapes[first.name][1:]), batch, seed) if whole else None
+    images = (
+        seeded_feeds(first.name, InputSpec(shapes[first.name][1:]), shapes[first.name][0], seed) if whole else None
+    )
     feeds = []
     for i, contrast in enumerate((1.0, 4.0, 0.1)):
         feed = {value.name: contrast * generator.standard_normal(shapes[value.name]) for value in inputs}
         if images:
-            feed[first.name] = images[i][first.name][: shapes[first.name][0]]
+            feed[first.name] = images[i][first.name]
         feeds.append({value.name: _typed(feed[value.name], value) for value in inputs})
     return feeds
 

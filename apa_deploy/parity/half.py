@@ -31,6 +31,7 @@ from torch import nn
 
 from ..graph.decompose import HALF_TYPES
 from ..graph.emulate import emulated
+from ..graph.external_weights import read_onnx
 from ..graph.isolate import isolated
 from ..graph.precision import NUMPY_TYPE, UNIT_ROUNDOFF
 from ..graph.values import ranks_and_types
@@ -65,7 +66,7 @@ def verify_half(
     with tempfile.TemporaryDirectory(prefix="apa-") as folder:
         plain = Path(folder) / "emulated.onnx"
         onnx.save_model(
-            emulated(onnx.load(path)), plain, save_as_external_data=True, location="weights", size_threshold=1024
+            emulated(read_onnx(path)), plain, save_as_external_data=True, location="weights", size_threshold=1024
         )
         outputs = _model_gate(path, plain, module, sites, feeds, output_names, precision, library)
         activations = check_half_activations(path, sites, precision)
@@ -120,7 +121,7 @@ def check_half_activations(
     """
     if not sites:
         return []
-    model = onnx.load(path)
+    model = read_onnx(path)
     ranks = ranks_and_types(model)
     small, inputs, outputs = isolated(model, [(site.source, site.target) for site in sites])
     runnable = with_float32_ends(small) if library else emulated(small)

@@ -21,6 +21,7 @@ import onnx
 import torch
 from torch import nn
 
+from ..graph.external_weights import read_onnx
 from ..graph.isolate import isolated
 from ..graph.values import ranks_and_types
 from .report import ActivationCheck
@@ -51,7 +52,7 @@ def check_activations(path: Path, sites: Sequence[Site], library: Path | None = 
     """Every float32 site of the model file on a grid of z from -90 to 90, in one ONNX Runtime session."""
     if not sites:
         return []
-    model = onnx.load(path)
+    model = read_onnx(path)
     ranks = ranks_and_types(model)
     sites = [site for site in sites if ranks[site.source][1] == onnx.TensorProto.FLOAT]
     if not sites:

@@ -18,6 +18,7 @@ from torch import nn
 
 from ..graph.decompose import HALF_TYPES
 from ..graph.emulate import emulated
+from ..graph.external_weights import read_onnx
 from ..graph.isolate import isolated
 from ..graph.node import DOMAIN
 from ..graph.precision import HALF_ELEMENT, NUMPY_TYPE, UNIT_ROUNDOFF
@@ -67,7 +68,7 @@ def check_operators(
     """The operator gate and the kernel gate of the sites of an ONNX file."""
     if not sites:
         return [], []
-    model = onnx.load(path)
+    model = read_onnx(path)
     return (
         _check(model, sites, precision, GRID),
         _check(model, [s for s in sites if s.channels * _COUNT <= _LARGEST], precision, every_number(precision)),
