@@ -2,7 +2,7 @@
 VENV := .venv
 export ORT_DISABLE_TELEMETRY := 1
 
-.PHONY: demo test check conformance install clean
+.PHONY: demo test check install clean
 
 demo: install
 	$(VENV)/bin/python examples/digits/demo.py
@@ -11,9 +11,6 @@ test: check
 
 check: install
 	tools/check $(VENV)
-
-conformance: install
-	$(VENV)/bin/python tools/conformance.py
 
 install: $(VENV)/.installed
 

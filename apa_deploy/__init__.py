@@ -9,7 +9,7 @@ __version__ = "0.1.0"
 
 # Name -> module below this package. Imported on first use, because most of them pull in heavy packages.
 _LAZY = {
-    "Model": "loading.load",
+    "Network": "network",
     "load": "loading.load",
     "replace_activations": "replace",
     "Session": "runtimes.session",

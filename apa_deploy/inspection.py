@@ -18,11 +18,11 @@ from .errors import InputError
 from .graph.decompose import decomposition_of
 from .graph.node import UNIT, Parameters, all_activations, read_parameters
 from .graph.recognise import recognise
+from .graph.sites import METADATA, read_metadata
 from .loading.load import load
 from .loading.onnx_file import load_onnx
-from .loading.onnx_network import OriginalGraph
 from .modules import MODULES, REFERENCE, effective_parameters
-from .replace import replace_activations
+from .network import Network
 
 # The span in which the activations of trained networks work; beyond it they are flat or linear.
 SPAN = 12.0
@@ -56,14 +56,12 @@ def inspected(path: Path, trust_pickle: bool = False) -> list[Inspected]:
     """
     if path.suffix == ".onnx":
         return _of_onnx(path)
-    module = load(path, trust_pickle=trust_pickle).module
-    return _of_graph(module.folded) if isinstance(module, OriginalGraph) else inspected_module(module)
+    return inspect_network(load(path, trust_pickle=trust_pickle))
 
 
-def inspected_module(module: torch.nn.Module) -> list[Inspected]:
-    """The activations of a torch module, which are replaced by ours: give a copy."""
-    found = replace_activations(module).found
-    return [_record(f.path, f.kind, f.floor, Parameters(f.lambda_, f.kappa, f.axis)) for f in found]
+def inspect_network(network: Network) -> list[Inspected]:
+    """The activations of a network."""
+    return [_record(site.path, site.kind, site.floor, site.parameters) for site in network.activations]
 
 
 def _record(path: str, kind: str, floor: str, parameters: Parameters) -> Inspected:
@@ -92,7 +90,7 @@ def _folded(path: Path) -> onnx.ModelProto:
 
 def _of_metadata(model: onnx.ModelProto) -> list[Inspected]:
     """A decomposed file of ours: its activations are in the metadata."""
-    recorded = next((p.value for p in model.metadata_props if p.key == "apa.activations"), "{}")
+    recorded = read_metadata(model, METADATA) or "{}"
     try:
         entries = json.loads(recorded).items()
         return [
@@ -119,11 +117,9 @@ Evaluate = Callable[[str, Tensor, float, float], Tensor]
 
 def _worst(kind: str, parameters: Parameters, dtype: torch.dtype, evaluate: Evaluate) -> float:
     """Over the channels: NaN if any is."""
-    count = max(len(parameters.lambda_), len(parameters.kappa))
     z = _Z.to(dtype)
     errors = []
-    for i in range(count):
-        lambda_, kappa = (v[i if len(v) > 1 else 0] for v in (parameters.lambda_, parameters.kappa))
+    for lambda_, kappa in parameters.pairs:
         wanted = REFERENCE[kind](z.double().numpy(), lambda_, kappa)
         errors.append(float(np.abs(evaluate(kind, z, lambda_, kappa).double().numpy() - wanted).max()))
     return float(np.max(errors))

@@ -133,7 +133,7 @@ class _Activation(nn.Module):
         e = self.effective
         if len(e.lambda_) == len(e.kappa) == 1:
             return f"lambda={e.lambda_[0]:.6g}, kappa={e.kappa[0]:.6g}"
-        return f"{max(len(e.lambda_), len(e.kappa))} channels along axis {e.axis}"
+        return f"{e.channels} channels along axis {e.axis}"
 
 
 class APA(_Activation):

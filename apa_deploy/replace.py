@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from .curve import SAMPLES, fitted
 from .graph.node import GATE, UNIT
+from .graph.sites import ActivationSite, NoMatch
 from .modules import MODULES, REFERENCE, Float64, ParameterError, _Activation, effective_parameters
 
 # z of the probes. Inside +-6, so that the softplus threshold of common implementations is not met.
@@ -38,31 +39,10 @@ FITTED = "fitted"
 
 
 @dataclass(frozen=True)
-class Found:
-    """One activation: its first path, APA or AGLU, the floor, effective lambda and kappa, raw shape."""
-
-    path: str
-    kind: str
-    floor: str
-    lambda_: tuple[float, ...]
-    kappa: tuple[float, ...]
-    shape: tuple[int, ...]
-    axis: int
-
-
-@dataclass(frozen=True)
-class NoMatch:
-    """A module that looks like an activation but is none of ours, and why."""
-
-    path: str
-    reason: str
-
-
-@dataclass(frozen=True)
 class Replacements:
     """What `replace_activations` found, in the order of the network's modules, and what it refused."""
 
-    found: tuple[Found, ...]
+    found: tuple[ActivationSite, ...]
     refused: tuple[NoMatch, ...]
 
 
@@ -74,25 +54,41 @@ def replace_activations(module: nn.Module) -> Replacements:
     Raises:
         ParameterError: an activation holds a lambda or kappa that is not finite.
     """
-    found: list[Found] = []
-    refused: list[NoMatch] = []
-    ours: dict[int, _Activation] = {}
+    matches, refused = _recognise_all(module)
+    ours = {id(part): _module_of(site) for part, site in matches}
+    _swap(module, ours)
+    return Replacements(tuple(site for _, site in matches), refused)
+
+
+def find_activations(module: nn.Module) -> tuple[ActivationSite, ...]:
+    """The activations that `replace_activations` would replace; `module` stays as it is.
+
+    Raises:
+        ParameterError: see `replace_activations`.
+    """
+    return tuple(site for _, site in _recognise_all(module)[0])
+
+
+def _recognise_all(module: nn.Module) -> tuple[list[tuple[nn.Module, ActivationSite]], tuple[NoMatch, ...]]:
+    found, refused = [], []
     for path, candidate in _candidates(module):
         match = recognise(path, candidate)
         if isinstance(match, NoMatch):
             refused.append(match)
-            continue
-        found.append(match)
-        ours[id(candidate)] = MODULES[match.kind](match.lambda_, match.kappa, match.axis)
-    _swap(module, ours)
-    return Replacements(tuple(found), tuple(refused))
+        else:
+            found.append((candidate, match))
+    return found, tuple(refused)
 
 
-def recognise(path: str, candidate: nn.Module) -> Found | NoMatch:
+def _module_of(site: ActivationSite) -> _Activation:
+    parameters = site.parameters
+    return MODULES[site.kind](parameters.lambda_, parameters.kappa, parameters.axis)
+
+
+def recognise(path: str, candidate: nn.Module) -> ActivationSite | NoMatch:
     """What `candidate` is, by running it; `path` only names it in the answer."""
     if isinstance(candidate, _Activation):
-        e = candidate.effective
-        return Found(path, candidate.kind, "none", e.lambda_, e.kappa, (len(e.lambda_),), e.axis)
+        return ActivationSite(path, candidate.kind, candidate.effective, "none")
     parameters = _own_parameters(candidate)
     for lambda_name, kappa_name in _assignments(parameters):
         probe = _Probe(candidate, lambda_name, kappa_name)
@@ -136,7 +132,7 @@ class _Probe:
         self.lambda_, self.kappa = getattr(self.module, lambda_name), getattr(self.module, kappa_name)
         self.raw_lambda, self.raw_kappa = self.lambda_.clone(), self.kappa.clone()
 
-    def match(self, path: str) -> Found | None:
+    def match(self, path: str) -> ActivationSite | None:
         for name, raw in (("lambda", self.raw_lambda), ("kappa", self.raw_kappa)):
             if not bool(torch.isfinite(raw).all()):
                 raise ParameterError(f"{path}: {name}", raw.flatten().tolist(), "finite values")
@@ -157,7 +153,7 @@ class _Probe:
                     return kind, floor
         return None
 
-    def _fit(self, path: str) -> Found | None:
+    def _fit(self, path: str) -> ActivationSite | None:
         """Some other parametrisation: fit the curve that the module draws with the parameters it has."""
         y = self._run(None, None, np.concatenate([_GRID, SAMPLES]))
         if y is None or not np.isfinite(y).all():
@@ -170,10 +166,9 @@ class _Probe:
                 return self._found(path, kind, FITTED, lambda_, kappa)
         return None
 
-    def _found(self, path: str, kind: str, floor: str, lambda_: Float64, kappa: Float64) -> Found:
+    def _found(self, path: str, kind: str, floor: str, lambda_: Float64, kappa: Float64) -> ActivationSite:
         effective = effective_parameters(lambda_, kappa, _axis(tuple(self.lambda_.shape)))
-        shape = tuple(self.raw_lambda.shape)
-        return Found(path, kind, floor, effective.lambda_, effective.kappa, shape, effective.axis)
+        return ActivationSite(path, kind, effective, floor)
 
     def _run(self, lambda_: float | None, kappa: float | None, grid: Float64 = _GRID) -> Float64 | None:
         """The answers on `grid`, shape (len(grid), ...); None where the module does not work like that."""

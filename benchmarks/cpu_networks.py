@@ -9,7 +9,6 @@ from pathlib import Path
 
 import onnx
 import torch
-from apa_exporters.onnx.canonical import TraceOptions, canonical
 from onnx import helper
 from torch import nn
 
@@ -19,7 +18,9 @@ from apa_deploy.graph.layout.edit import replace_nodes
 from apa_deploy.graph.layout.pools import pools
 from apa_deploy.graph.layout.shapes import shapes
 from apa_deploy.graph.node import GATE, UNIT, activations, is_activation
-from apa_deploy.loading.load import Metadata, Model
+from apa_deploy.loading.torch_network import TorchNetwork
+from apa_deploy.network import Metadata
+from apa_deploy.tensors.signature import image_signature
 
 sys.path.insert(0, str(Path(__file__).parent))
 from upstream_form import SE_RESNET50, resnet50
@@ -38,7 +39,7 @@ def write_all(folder: Path) -> None:
     """Every file that a configuration names."""
     for name in ("resnet50", "se_resnet50"):
         module = network(name)
-        proto = canonical(Model(module, SHAPE, Metadata(name)), TraceOptions()).proto
+        proto = TorchNetwork(module, image_signature(SHAPE), Metadata(name)).trace().proto
         for suffix, model in _forms(proto):
             onnx.save(model, folder / f"{name}.{suffix}.onnx")
         if name == "resnet50":

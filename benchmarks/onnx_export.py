@@ -22,8 +22,10 @@ import onnxruntime
 import torch
 from apa_exporters.onnx.export import OnnxOptions, export_onnx
 
-from apa_deploy.loading.load import Metadata, Model
+from apa_deploy.loading.torch_network import TorchNetwork
+from apa_deploy.network import Metadata
 from apa_deploy.records.passport import versions
+from apa_deploy.tensors.signature import image_signature
 
 sys.path.insert(0, str(Path(__file__).parent))
 from upstream_form import se_resnet50
@@ -46,7 +48,9 @@ def main() -> None:
 def measured(folder: Path, rounds: int, threads: int) -> dict[str, object]:
     network = se_resnet50()
     start = time.perf_counter()
-    passport = export_onnx(Model(network, SHAPE, Metadata("se_resnet50")), folder / "ours.onnx", OnnxOptions())
+    passport = export_onnx(
+        TorchNetwork(network, image_signature(SHAPE), Metadata("se_resnet50")), folder / "ours.onnx", OnnxOptions()
+    )
     seconds = time.perf_counter() - start
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6  # GB, on Linux
     torch.onnx.export(network, (torch.randn(1, *SHAPE),), folder / "torch.onnx", dynamo=True, verbose=False)

@@ -17,7 +17,6 @@ from dataclasses import asdict
 from pathlib import Path
 
 import onnx
-from apa_exporters.onnx.canonical import TraceOptions, canonical
 from apa_exporters.tensorrt_rtx.build_process import Built, Job, build_in_child
 from apa_exporters.tensorrt_rtx.limits import capability_names
 from torch import nn
@@ -25,7 +24,9 @@ from torch import nn
 from apa_deploy.graph.decompose import decomposed
 from apa_deploy.graph.precision import HALF_ELEMENT, LOWEST_OPSET, in_precision
 from apa_deploy.graph.twin import twin
-from apa_deploy.loading.load import Metadata, Model
+from apa_deploy.loading.torch_network import TorchNetwork
+from apa_deploy.network import Metadata
+from apa_deploy.tensors.signature import image_signature
 
 sys.path.insert(0, str(Path(__file__).parent))
 from upstream_form import se_resnet50
@@ -47,7 +48,7 @@ FORMS: dict[str, Callable[[onnx.ModelProto], onnx.ModelProto]] = {
 
 def traced(network: nn.Module, shape: tuple[int, int, int]) -> onnx.ModelProto:
     """The canonical model of `network`, of an opset that has every precision."""
-    return canonical(Model(network, shape, Metadata("network")), TraceOptions(OPSET)).proto
+    return TorchNetwork(network, image_signature(shape), Metadata("network")).trace(OPSET).proto
 
 
 def built(

@@ -33,8 +33,10 @@ from onnx import TensorProto, helper
 
 from apa_deploy.graph.functions import with_functions
 from apa_deploy.graph.node import Parameters, make_node
-from apa_deploy.loading.load import Metadata, Model
+from apa_deploy.loading.torch_network import TorchNetwork
+from apa_deploy.network import Metadata
 from apa_deploy.records.passport import versions
+from apa_deploy.tensors.signature import image_signature
 
 sys.path.insert(0, str(Path(__file__).parent))
 from tritonserver import TritonServer, environment
@@ -96,7 +98,7 @@ def tiny(path: Path) -> Path:
 
 
 def network(path: Path) -> Path:
-    model = Model(se_resnet50(), (3, SIZE, SIZE), Metadata("se_resnet50"))
+    model = TorchNetwork(se_resnet50(), image_signature((3, SIZE, SIZE)), Metadata("se_resnet50"))
     export_onnx(model, path, OnnxOptions(format="onnx-custom", verify=False))
     fixed = onnx.load(path)  # the load's inputs are of the shape that the server tells
     for dim, size in zip(fixed.graph.input[0].type.tensor_type.shape.dim[2:], (SIZE, SIZE), strict=True):

@@ -4,7 +4,6 @@ import numpy as np
 import onnx
 import onnxruntime
 import torch
-from apa_exporters.onnx.canonical import TraceOptions, canonical
 
 import apa_deploy
 from apa_deploy.graph.decompose import decomposed
@@ -39,7 +38,7 @@ def _same(one: torch.nn.Module, other: torch.nn.Module) -> bool:
 def test_exports(golden, tmp_path):
     x = golden.input().numpy()
     model = apa_deploy.load(golden.save(tmp_path / "model.pth"), input_shape=x.shape[1:])
-    traced = canonical(model, TraceOptions())
+    traced = model.trace()
     learned = sum("lambda_param" in key for key in model.module.state_dict())
     assert sum(node.domain == "com.apa" for node in traced.proto.graph.node) == learned
     for form in (with_functions, decomposed):

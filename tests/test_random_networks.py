@@ -10,7 +10,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from apa_deploy.loading.load import Metadata, Model
+from apa_deploy.loading.torch_network import TorchNetwork
+from apa_deploy.network import Metadata
+from apa_deploy.tensors.signature import image_signature
 from tests.networks import RawActivation
 
 raw_lambda = st.sampled_from([-2.0, 0.0, 1e-6, 3e-4, 0.05, 0.7, 1.0, 1.9, 8.0]) | st.floats(-1, 4, width=32)
@@ -60,7 +62,7 @@ def test_exports_and_passes(format):
     @settings(max_examples=8, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
     @given(network())
     def check(net):
-        model = Model(net, (3, 8, 8), Metadata("random"))
+        model = TorchNetwork(net, image_signature((3, 8, 8)), Metadata("random"))
         learned = sum(isinstance(m, RawActivation) for m in net.modules())
         with tempfile.TemporaryDirectory() as folder:
             passport = export_onnx(model, Path(folder) / "m.onnx", OnnxOptions(format=format))

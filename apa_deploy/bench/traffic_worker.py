@@ -17,10 +17,9 @@ import numpy as np
 import onnx
 from onnx import helper
 
-from ..graph.external_weights import read_onnx
 from ..graph.isolate import isolated
 from ..graph.node import DOMAIN
-from ..graph.sites import Place, places
+from ..graph.sites import ActivationSite, find_sites
 from ..runtimes.onnxruntime import register_operators, session_options
 from .opened import arrays
 from .subject import Feed
@@ -38,34 +37,34 @@ def main() -> None:
 
 def measured(path: Path, feeds: tuple[Feed, ...]) -> dict[str, Any]:
     """Every activation of the file; "copy_bytes_per_s" is the speed of the largest copy."""
-    model = read_onnx(path)
-    found = places(model)
-    if not found:
+    model = onnx.load(path)
+    sites = find_sites(model)
+    if not sites:
         return {"rows": [], "copy_bytes_per_s": None}
-    shapes = _shapes(model, found, arrays(feeds, feeds[0].shape[0] or 0))
+    shapes = _shapes(model, sites, arrays(feeds, feeds[0].shape[0] or 0))
     rows, speeds = [], []
-    for place, shape in zip(found, shapes, strict=True):
-        moved, own, copy = _timed(model, place, shape)
-        row = {"path": place.path, "kind": place.kind, "bytes": moved, "ms": own * 1e3, "copy_fraction": copy / own}
+    for site, shape in zip(sites, shapes, strict=True):
+        moved, own, copy = _timed(model, site, shape)
+        row = {"path": site.name, "kind": site.kind, "bytes": moved, "ms": own * 1e3, "copy_fraction": copy / own}
         rows.append(row)
         speeds.append((moved, moved / copy))
     return {"rows": rows, "copy_bytes_per_s": max(speeds)[1]}
 
 
-def _shapes(model: onnx.ModelProto, found: list[Place], inputs: dict[str, np.ndarray]) -> list[Shape]:
+def _shapes(model: onnx.ModelProto, sites: list[ActivationSite], inputs: dict[str, np.ndarray]) -> list[Shape]:
     """What enters each activation when the whole network runs: one Shape node each, and one run."""
     asked = onnx.ModelProto()
     asked.CopyFrom(model)
-    names = [f"shape_of/{place.path}" for place in found]
-    for place, name in zip(found, names, strict=True):
-        asked.graph.node.append(helper.make_node("Shape", [place.source], [name]))
+    names = [f"shape_of/{site.name}" for site in sites]
+    for site, name in zip(sites, names, strict=True):
+        asked.graph.node.append(helper.make_node("Shape", [site.source], [name]))
         asked.graph.output.append(helper.make_tensor_value_info(name, onnx.TensorProto.INT64, None))
     return [tuple(int(n) for n in shape) for shape in _session(asked, None).run(names, inputs)]
 
 
-def _timed(model: onnx.ModelProto, place: Place, shape: Shape) -> tuple[int, float, float]:
+def _timed(model: onnx.ModelProto, site: ActivationSite, shape: Shape) -> tuple[int, float, float]:
     """Bytes moved, and the median seconds of the activation and of a copy, on one thread, taking turns."""
-    small, (source,), (target,) = isolated(model, [(place.source, place.target)])
+    small, (source,), (target,) = isolated(model, [(site.source, site.target)])
     dtype = helper.tensor_dtype_to_np_dtype(small.graph.input[0].type.tensor_type.elem_type)
     z = np.random.default_rng(0).standard_normal(shape, dtype=np.float32).astype(dtype)
     y = np.zeros_like(z)

@@ -11,9 +11,9 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
-from ..architectures import Spec
 from ..errors import InputError
-from ..loading.load import Model
+from ..network import Network
+from ..tensors.signature import Signature, image_spec
 from .counts import LONG_TAILED, class_counts, labels_of
 from .iif import constants
 from .pixels import Pixels, pixels_of
@@ -38,16 +38,16 @@ class Deployment:
     labels: Path | None = None
 
 
-def deployed(model: Model, options: Deployment) -> Model:
-    """`model` with the options around its network; the network itself stays as it is.
+def deployed(network: Network, options: Deployment) -> Network:
+    """`network` with the options around it; the network itself stays as it is.
 
     Raises:
         InputError: an option is unusable, or does not fit the network's outputs.
     """
-    classes = _classes(model)
+    classes = _classes(network)
     pixels = pixels_of(options.preprocess, options.layout, options.channels) if options.preprocess else None
     offsets = constants(options.iif, _counts(options, classes)) if options.iif else None
-    metadata = dataclasses.replace(model.metadata)
+    metadata = dataclasses.replace(network.metadata)
     if options.labels:
         metadata.labels = labels_of(options.labels, classes)
         metadata.notices += _label_order(metadata.arguments.get("dset_name"))
@@ -55,17 +55,24 @@ def deployed(model: Model, options: Deployment) -> Model:
         recipe = Path(options.preprocess or "").stem
         metadata.pixels = {"preprocess": recipe, "layout": pixels.layout, "channels": pixels.channels}
     if not (pixels or offsets is not None or options.softmax):
-        return dataclasses.replace(model, metadata=metadata)
-    if (offsets is not None or options.softmax) and _is_backbone(model):
+        return network.with_metadata(metadata)
+    if (offsets is not None or options.softmax) and _is_backbone(network):
         saw = f"--iif or --softmax for the backbone {metadata.architecture}"
         raise InputError(saw, "a network that answers with class scores", "Leave it out.")
     if options.softmax and metadata.output_names:
         names = ("probabilities" if name.startswith("logits") else name for name in metadata.output_names)
         metadata.output_names = tuple(_numbered(list(names)))
-    module = Deployed(model.module, pixels, offsets, options.softmax)
-    module.training = False
-    layout = options.layout if pixels else None
-    return dataclasses.replace(model, module=module, metadata=metadata, pixels=layout)
+    signature = network.signature
+    if pixels:
+        spec = image_spec(network.input_shape, channels_last=options.layout == "nhwc", dtype="uint8")
+        signature = Signature((spec,))
+    given = next(f"--{name}" for name in ("preprocess", "iif", "softmax") if getattr(options, name))
+    softmax = options.softmax
+
+    def wrapper(module: nn.Module) -> nn.Module:
+        return Deployed(module, pixels, offsets, softmax).train(False)
+
+    return network.with_metadata(metadata).wrap(given, wrapper, signature)
 
 
 class Deployed(nn.Module):
@@ -93,15 +100,14 @@ class Deployed(nn.Module):
         return y.softmax(dim=1) if self.softmax else y
 
 
-def _classes(model: Model) -> int | None:
+def _classes(network: Network) -> int | None:
     """How many classes the network tells apart; None where only a run would tell."""
-    spec = getattr(model.module, "spec", None)
-    return spec.heads[0].classes if isinstance(spec, Spec) and spec.heads else None
+    spec = network.metadata.spec
+    return spec.heads[0].classes if spec and spec.heads else None
 
 
-def _is_backbone(model: Model) -> bool:
-    spec = getattr(model.module, "spec", None)
-    return isinstance(spec, Spec) and spec.backbone
+def _is_backbone(network: Network) -> bool:
+    return bool(network.metadata.spec and network.metadata.spec.backbone)
 
 
 def _counts(options: Deployment, classes: int | None) -> list[int]:

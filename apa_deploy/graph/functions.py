@@ -18,6 +18,7 @@ from .node import DOMAIN, GATE, KINDS, VERSION, all_activations
 
 # Up to here the limit exp(-exp(-kappa*x)) is right to 0.271e-7 in float32, and 1/lambda costs accuracy.
 LIMIT_LAMBDA = 1e-7
+_LOWEST_IR = 8  # the first with model-local functions
 
 _HEADER = '<opset_import: ["" : {opset}], domain: "com.apa">\n'
 _SIGNATURE = "{kind} <lambda, kappa, axis, plugin_version, plugin_namespace> (x) => (y)\n"
@@ -108,3 +109,8 @@ def with_functions(model: onnx.ModelProto) -> onnx.ModelProto:
 def standard_opset(model: onnx.ModelProto) -> int:
     """The opset of the standard domain that `model` declares."""
     return next(entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx"))
+
+
+def lowest_ir_version(proto: onnx.ModelProto) -> int:
+    """The lowest IR version that is legal for the model's opsets and functions: old runtimes read it."""
+    return max(_LOWEST_IR, helper.find_min_ir_version_for(list(proto.opset_import), ignore_unknown=True))

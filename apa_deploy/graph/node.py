@@ -26,6 +26,18 @@ class Parameters:
     kappa: tuple[float, ...]
     axis: int = 1
 
+    @property
+    def channels(self) -> int:
+        """How many values it has along `axis`: 1 or C."""
+        return max(len(self.lambda_), len(self.kappa))
+
+    @property
+    def pairs(self) -> list[tuple[float, float]]:
+        """(lambda, kappa) of each channel."""
+        count = self.channels
+        lambdas, kappas = (v if len(v) == count else v * count for v in (self.lambda_, self.kappa))
+        return list(zip(lambdas, kappas, strict=True))
+
 
 def attributes(parameters: Parameters) -> dict[str, Any]:
     """The attributes of a canonical node."""

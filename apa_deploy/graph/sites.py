@@ -1,4 +1,5 @@
-"""Where activations stand in an exported file: canonical nodes by themselves, decomposed ones by their names.
+"""An activation of a network, and where such activations stand in an ONNX file: canonical nodes by themselves,
+decomposed ones by their names.
 
 com.apa::AGLU named "layer1.act"                        its input, its output
 "layer1.act/Mul_0" ... "layer1.act/Mul_12"              what enters the chain, what leaves it
@@ -14,55 +15,94 @@ from typing import Any
 
 import onnx
 
-from .node import activations, read_parameters
+from .node import Parameters, activations, read_parameters
 
-_LINK = re.compile(r"(?P<path>.+)/[A-Za-z0-9]+_\d+")
+_LINK = re.compile(r"(?P<name>.+)/[A-Za-z0-9]+_\d+")
+_USE = re.compile(r"#(?P<use>[2-9]|[1-9]\d+)\Z")
 METADATA = "apa.activations"
 
 
 @dataclass(frozen=True)
-class Place:
-    """`path`: of the torch module, "#2" appended for its second use; `kind`; the values around it.
+class ActivationSite:
+    """One use of one learned activation.
 
-    `channels`: how many values of lambda and kappa it has along `axis`.
+    `path`: of the torch module, or the name of the node; `use`: 2 for the second use of a shared module;
+    `floor`: of the network's own lambda, "-" where nothing tells; `source`, `target`: the values around it in a
+    graph, or "".
     """
 
     path: str
     kind: str
-    source: str
-    target: str
-    channels: int = 1
-    axis: int = 1
+    parameters: Parameters
+    floor: str = "-"
+    use: int = 1
+    source: str = ""
+    target: str = ""
+
+    @property
+    def name(self) -> str:
+        """`path`, with "#2" for the second use."""
+        return use_name(self.path, self.use)
+
+    @property
+    def channels(self) -> int:
+        """How many values of lambda and kappa it has along the axis of its parameters."""
+        return self.parameters.channels
 
 
-def places(model: onnx.ModelProto) -> list[Place]:
+@dataclass(frozen=True)
+class NoMatch:
+    """A part that looks like a learned activation but is none of ours, by its path, and why."""
+
+    path: str
+    reason: str
+
+
+def use_name(path: str, use: int) -> str:
+    """The name of the use of an activation in a graph."""
+    return path if use == 1 else f"{path}#{use}"
+
+
+def split_use(name: str) -> tuple[str, int]:
+    """Path and use of what `use_name` names."""
+    match = _USE.search(name)
+    return (name[: match.start()], int(match["use"])) if match else (name, 1)
+
+
+def find_sites(model: onnx.ModelProto) -> list[ActivationSite]:
     """The activations of a file of ours, in the order of the graph; none in anybody else's."""
-    return [_canonical(node) for node in activations(model.graph)] or _decomposed(model)
+    return [site_of_node(node) for node in activations(model.graph)] or _decomposed(model)
 
 
-def _canonical(node: onnx.NodeProto) -> Place:
-    p = read_parameters(node)
-    channels = max(len(p.lambda_), len(p.kappa))
-    return Place(node.name, node.op_type, node.input[0], node.output[0], channels, p.axis)
+def site_of_node(node: onnx.NodeProto) -> ActivationSite:
+    """The site of a canonical node."""
+    path, use = split_use(node.name)
+    return ActivationSite(
+        path, node.op_type, read_parameters(node), use=use, source=node.input[0], target=node.output[0]
+    )
 
 
-def recorded(model: onnx.ModelProto, key: str) -> str | None:
+def read_metadata(model: onnx.ModelProto, key: str) -> str | None:
     """What `apa-export` wrote into the file's metadata under `key`."""
     return next((entry.value for entry in model.metadata_props if entry.key == key), None)
 
 
-def _decomposed(model: onnx.ModelProto) -> list[Place]:
-    known = json.loads(recorded(model, METADATA) or "{}")
+def _decomposed(model: onnx.ModelProto) -> list[ActivationSite]:
+    known = json.loads(read_metadata(model, METADATA) or "{}")
     chains: dict[str, list[onnx.NodeProto]] = {}
     for node in model.graph.node:
         match = _LINK.fullmatch(node.name)
-        if match and match["path"].split("#")[0] in known:
-            chains.setdefault(match["path"], []).append(node)
-    return [_place(path, known[path.split("#")[0]], chain) for path, chain in chains.items()]
+        if match and not known.keys().isdisjoint((match["name"], split_use(match["name"])[0])):
+            chains.setdefault(match["name"], []).append(node)
+    return [_site_of_chain(name, known, chain) for name, chain in chains.items()]
 
 
-def _place(path: str, facts: dict[str, Any], chain: Iterable[onnx.NodeProto]) -> Place:
-    return Place(path, facts["kind"], *_ends(chain), max(len(facts["lambda"]), len(facts["kappa"])))
+def _site_of_chain(name: str, known: dict[str, Any], chain: Iterable[onnx.NodeProto]) -> ActivationSite:
+    path, use = (name, 1) if name in known else split_use(name)  # somebody's own name may end so
+    facts = known[path]
+    parameters = Parameters(tuple(facts["lambda"]), tuple(facts["kappa"]), facts.get("axis", 1))
+    source, target = _ends(chain)
+    return ActivationSite(path, facts["kind"], parameters, facts.get("floor", "-"), use, source, target)
 
 
 def _ends(chain: Iterable[onnx.NodeProto]) -> tuple[str, str]:

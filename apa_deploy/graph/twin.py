@@ -15,7 +15,7 @@ from onnx import helper
 from ..errors import InputError
 from .isolate import between
 from .node import DOMAIN, UNIT
-from .sites import Place, places
+from .sites import ActivationSite, find_sites
 from .values import producers
 
 
@@ -28,15 +28,15 @@ def twin(model: onnx.ModelProto, plain: str) -> onnx.ModelProto:
     Raises:
         InputError: the file does not say where its activations are.
     """
-    found = places(model)
-    if not found:
+    sites = find_sites(model)
+    if not sites:
         saw = "an ONNX file that names no learned activation"
         raise InputError(
             saw, "a file that apa-export wrote", "Export the model with apa-export, or leave --against out."
         )
     makers, constants = producers(model), {tensor.name for tensor in model.graph.initializer}
-    removed = {n.output[0] for p in found for n in between(p.source, p.target, makers, constants)}
-    ends = {place.target: place for place in found}
+    removed = {n.output[0] for p in sites for n in between(p.source, p.target, makers, constants)}
+    ends = {site.target: site for site in sites}
     nodes: list[onnx.NodeProto] = []
     for node in model.graph.node:
         if node.output[0] in ends:
@@ -47,9 +47,9 @@ def twin(model: onnx.ModelProto, plain: str) -> onnx.ModelProto:
     return model
 
 
-def _plain(place: Place, plain: str) -> list[onnx.NodeProto]:
-    z, y, path = place.source, place.target, place.path
-    if place.kind != UNIT:
+def _plain(site: ActivationSite, plain: str) -> list[onnx.NodeProto]:
+    z, y, path = site.source, site.target, site.name
+    if site.kind != UNIT:
         return [helper.make_node("Sigmoid", [z], [y], name=f"{path}/Sigmoid")]
     if plain == "relu":
         return [helper.make_node("Relu", [z], [y], name=f"{path}/Relu")]

@@ -1,4 +1,4 @@
-"""A program of torch.export (`.pt2`) as a graph: it has no modules left, so its activations are found in ONNX.
+"""A program of torch.export (`.pt2`) as a network: it has no modules left, so its activations are found in ONNX.
 
 ExportedProgram -> torch.onnx.export, nothing rewritten -> recognised        truth: the program itself
 """
@@ -6,24 +6,25 @@ ExportedProgram -> torch.onnx.export, nothing rewritten -> recognised        tru
 from __future__ import annotations
 
 import copy
-import logging
 import tempfile
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from functools import cached_property
-from io import StringIO
 from pathlib import Path
 
 import onnx
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from ..errors import InputError
 from ..functional import OPERATORS
 from ..graph.recognise import recognise
 from ..modules import symbolic_of
-from .onnx_network import Engines, OriginalGraph
+from ..network import FLOAT32, TRUTH, Exchange, Metadata
+from ..tensors.signature import Feed, Shape, read_signature
+from .onnx_file import with_sizes
+from .onnx_network import OnnxNetwork
+from .torch_network import as_array, cast_floats, flatten_outputs
+from .torch_trace import quiet_torch
+from .trusted import NOTICE
 
 _OPSET = 18
 _NAME = "program.onnx"
@@ -38,54 +39,51 @@ class ProgramError(InputError):
         self.reason = reason
 
 
-class ProgramEngines(Engines):
-    """Beside the graph's evaluations the program itself, in float32 and float64."""
-
-    def __init__(
-        self, folder: tempfile.TemporaryDirectory[str], graph: onnx.ModelProto, folded: onnx.ModelProto,
-        program: nn.Module,
-    ) -> None:  # fmt: skip
-        super().__init__(Path(folder.name) / _NAME, graph, folded)
-        self._folder, self.program = folder, program  # the folder goes with the last user
-
-    @cached_property
-    def program64(self) -> nn.Module:
-        return copy.deepcopy(self.program).double()
-
-
-class ProgramGraph(OriginalGraph):
+class ProgramNetwork(OnnxNetwork):
     """The graph of a program; what it answers, the program answers, so that torch.onnx is judged as well."""
 
-    _engines: ProgramEngines
+    program: nn.Module
+    _folder: tempfile.TemporaryDirectory[str]  # goes with the network
 
-    def forward(self, *inputs: Tensor) -> Tensor | tuple[Tensor, ...]:
-        """As the program: a tensor, or several."""
-        if self._stored or self.watched:
-            return super().forward(*inputs)
-        if self.precision.dtype == torch.float32:
-            return self._answer(self._engines.program, inputs)
+    @property
+    def module(self) -> nn.Module:
+        return self.program
+
+    @cached_property
+    def _double(self) -> nn.Module:
+        return copy.deepcopy(self.program).double()
+
+    def outputs(self, feed: Feed, dtype: str = TRUTH, exchange: Exchange | None = None) -> Feed:
+        """As the program's; the graph's where its insides are looked at or it stores a half type."""
+        if exchange or dtype not in (TRUTH, FLOAT32):
+            return super().outputs(feed, dtype, exchange)
+        element = torch.float32 if dtype == FLOAT32 else torch.float64
+        tensors = [cast_floats(feed[spec.name], element) for spec in self.signature.inputs]
         try:
-            return self._answer(self._engines.program64, inputs)
+            with torch.inference_mode():
+                answer = (self.program if dtype == FLOAT32 else self._double)(*tensors)
         except RuntimeError:  # it makes float32 tensors inside, which do not go with float64 ones
-            return super().forward(*inputs)
-
-    def _answer(self, program: nn.Module, inputs: tuple[Tensor, ...]) -> Tensor | tuple[Tensor, ...]:
-        answer: Tensor | tuple[Tensor, ...] = program(*inputs)
-        return answer if isinstance(answer, Tensor) else tuple(answer)
+            return super().outputs(feed, dtype)
+        values = dict(flatten_outputs(answer)).values()
+        return dict(zip(self.output_names, map(as_array, values), strict=True))
 
 
-def graph_of_program(program: torch.export.ExportedProgram, path: Path) -> ProgramGraph:
-    """The program from the file at `path` as a module; see `ProgramGraph`.
+def network_from_program(
+    program: torch.export.ExportedProgram, path: Path, input_shape: Shape | None = None
+) -> ProgramNetwork:
+    """The program from the file at `path`; see `ProgramNetwork`.
 
     Raises:
         ProgramError: torch cannot write it as ONNX.
+        InputError: `input_shape` contradicts it.
     """
     folder = tempfile.TemporaryDirectory(prefix="apa-")
     written = Path(folder.name) / _NAME
     with quiet_torch():
         try:
-            lowered = _with_canonical_nodes(program)
-            made = torch.onnx.export(lowered, dynamo=True, opset_version=_OPSET, verbose=False)
+            made = torch.onnx.export(
+                _with_canonical_nodes(program), dynamo=True, opset_version=_OPSET, verbose=False
+            )
             assert made is not None  # torch returns None only without dynamo
             made.save(written)
         except (torch.onnx.OnnxExporterError, RuntimeError) as error:
@@ -95,23 +93,14 @@ def graph_of_program(program: torch.export.ExportedProgram, path: Path) -> Progr
     folded = onnx.ModelProto()
     folded.CopyFrom(graph)
     recognition = recognise(folded)
-    return ProgramGraph(ProgramEngines(folder, graph, folded, program.module()), recognition)
+    signature, notices = with_sizes(read_signature(graph), input_shape)
+    names = tuple(value.name for value in graph.graph.output)
+    metadata = Metadata(path.stem, output_names=names, notices=(NOTICE, *notices))
+    network = ProgramNetwork(written, graph, folded, recognition, signature, metadata)
+    network.program, network._folder = program.module(), folder
+    return network
 
 
 def _with_canonical_nodes(program: torch.export.ExportedProgram) -> torch.export.ExportedProgram:
     """Calls of our operators become `com.apa` nodes, as our modules make them."""
     return program.run_decompositions({op._opoverload: symbolic_of(kind) for kind, op in OPERATORS.items()})
-
-
-@contextmanager
-def quiet_torch() -> Iterator[None]:
-    """torch.onnx reports its steps by print, warnings and logging."""
-    logger = logging.getLogger("torch.onnx")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings(), redirect_stdout(StringIO()), redirect_stderr(StringIO()):
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logger.setLevel(level)

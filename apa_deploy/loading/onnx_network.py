@@ -1,40 +1,44 @@
-"""Somebody's ONNX file as a torch module, so that every gate can judge by it.
+"""Somebody's ONNX file as a `Network`: it is its own truth, so that every gate can judge by it.
 
-`.double()` makes it the truth: the graph in float64, by onnx's reference evaluation. As it is, it is the file
-in ONNX Runtime: the error that float32 had before anything was changed.
+float64   the graph, by onnx's reference evaluation
+float32   the file in ONNX Runtime: the error that it had before anything was changed
 """
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
-import torch
-from onnx import TensorProto, helper
-from torch import Tensor, nn
+from onnx import NodeProto
 
 from ..errors import InputError
-from ..graph.functions import standard_opset, with_functions
-from ..graph.node import activations, all_activations, read_parameters
+from ..graph.foreign import Foreign, up_to
+from ..graph.functions import lowest_ir_version, with_functions
+from ..graph.node import Parameters, activations, all_activations, read_parameters
 from ..graph.recognise import Recognition
-from ..graph.recognise.cut import Cut
 from ..graph.reference_operators import stored_array
+from ..graph.sites import ActivationSite, site_of_node
 from ..graph.stored import stored
 from ..graph.widen import widened
-from ..modules import MODULES
-from ..runtimes.ort_session import plain_session, session_of
+from ..modules import REFERENCE
+from ..network import FLOAT32, TRUTH, Curve, Exchange, Metadata, Network, Trace
+from ..progress import notice
+from ..runtimes.ort_session import open_session, save
+from ..tensors.inputs import dtype_of, is_float
+from ..tensors.signature import Feed, Signature
+from .opset import convert_opset, opset_of
 
-# ONNX Runtime has kernels from opset 7 on; an older file is run as converted to 13.
-_FIRST_OPSET_RUN, _OPSET_OF_OLD_FILES = 7, 13
+_FLOOR = "in the graph"
+_PROVENANCE = "apa."
 
 
 class EvaluationError(InputError):
-    """The original cannot be evaluated in float64. `reason`."""
+    """A graph cannot be evaluated in float64. `reason`."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(
@@ -45,93 +49,145 @@ class EvaluationError(InputError):
         self.reason = reason
 
 
-class NotRunError(InputError):
-    """ONNX Runtime does not load the original. `reason`."""
-
-    def __init__(self, error: Exception) -> None:
-        self.reason = str(error).splitlines()[0].split(" : ")[-1].strip()[:300]
-        super().__init__(
-            f"ONNX Runtime says: {self.reason}",
-            "a model that it runs, to hold the export against",
-            "Export the model in float32 if it is in double, or pass --no-verify.",
-        )
-
-
-class Piece(nn.Module):
-    """One activation as the original spells it, in float64."""
-
-    def __init__(self, cut: Cut) -> None:
-        super().__init__()
-        self.source, self.target = cut.source, cut.root
-        self._cut = cut
-
-    def forward(self, z: Tensor) -> Tensor:
-        """float64 of the shape of z: the first axis is free, the parameters broadcast along the others."""
-        return torch.from_numpy(np.broadcast_to(self._cut.run(z.double().numpy()), z.shape).copy())
-
-
-class Canonical(nn.Module):
-    """An activation that was a canonical node already."""
-
-    def __init__(self, node: onnx.NodeProto) -> None:
-        super().__init__()
-        self.source, self.target = node.input[0], node.output[0]
-        p = read_parameters(node)
-        self._module = MODULES[node.op_type](p.lambda_, p.kappa, p.axis)
-
-    def forward(self, z: Tensor) -> Tensor:
-        """In the type of z."""
-        answer: Tensor = self._module(z)
-        return answer
-
-
-class Engines:
-    """The original's evaluations, made when first needed and shared by copies.
+class OnnxNetwork(Network):
+    """A graph and the same graph with its activations folded.
 
     Args:
         path: what ONNX Runtime loads; None where that is the part of it that `graph` holds.
-        graph: the same, functions inlined: what is evaluated in float64.
-        folded: the same, its activations folded into canonical nodes.
-        repaired: whether `graph` takes what the file itself does not.
+        graph: the same, functions inlined: what is evaluated in float64. Not to be changed.
+        folded: the same, its activations folded into canonical nodes; `recognition`: how.
+        foreign: the operators that nothing here runs, where there are any; `graph` then ends before them.
     """
 
     def __init__(
-        self, path: Path | None, graph: onnx.ModelProto, folded: onnx.ModelProto, repaired: bool = False
+        self,
+        path: Path | None,
+        graph: onnx.ModelProto,
+        folded: onnx.ModelProto,
+        recognition: Recognition,
+        signature: Signature,
+        metadata: Metadata,
+        foreign: Foreign | None = None,
     ) -> None:
-        self.path, self.graph, self.folded, self._repaired = path, graph, folded, repaired
+        self.path, self.graph, self.recognition, self.foreign = path, graph, recognition, foreign
+        self.signature, self.metadata = signature, metadata
+        self._folded = folded
+        self._evaluators: dict[str, Any] = {}
+        self._kept = {node.name: node for node in activations(folded.graph)}
+        self._folds = {fold.name: fold for fold in recognition.found}
+
+    @property
+    def folded(self) -> onnx.ModelProto:
+        """A copy of the graph with canonical nodes."""
+        model = onnx.ModelProto()
+        model.CopyFrom(self._folded)
+        return model
+
+    @property
+    def output_names(self) -> tuple[str, ...]:
+        """As the graph names them; of a graph that is judged in part, those of the part."""
+        return tuple(value.name for value in self.graph.graph.output)
+
+    @property
+    def activations(self) -> tuple[ActivationSite, ...]:
+        """Those of subgraphs as well."""
+        nodes = all_activations(self._folded.graph)
+        return tuple(ActivationSite(n.name, n.op_type, read_parameters(n), _FLOOR) for n in nodes)
+
+    def outputs(self, feed: Feed, dtype: str = TRUTH, exchange: Exchange | None = None) -> Feed:
+        """See `Network.outputs`; `exchange` only looks, in float32 at nothing: ONNX Runtime shows no insides."""
+        feed = {spec.name: self._typed(feed[spec.name], dtype_of(spec), dtype) for spec in self.signature.inputs}
+        if dtype == FLOAT32:
+            return dict(zip(self.output_names, self._float32.run(list(self.output_names), feed), strict=True))
+        if dtype != TRUTH:
+            feed = {name: stored_array(array, dtype) for name, array in feed.items()}
+        values = self._evaluate(feed, dtype, intermediate=exchange is not None)
+        if exchange:
+            self._show(exchange, values)
+        return {name: np.asarray(values[name]) for name in self.output_names}
+
+    def _typed(self, array: np.ndarray, own: np.dtype, dtype: str) -> np.ndarray:
+        return array.astype(np.float64 if dtype != FLOAT32 and is_float(own) else own)
+
+    def _evaluate(self, feed: Feed, dtype: str, *, intermediate: bool) -> Mapping[str, Any]:
+        try:
+            if dtype not in self._evaluators:
+                wide = widened(self.graph)
+                self._evaluators[dtype] = _evaluator(wide if dtype == TRUTH else stored(wide, self._folded, dtype))
+            values = self._evaluators[dtype].run(None, feed, intermediate=intermediate)
+        except (RuntimeError, TypeError, ValueError, KeyError, IndexError, NotImplementedError) as error:
+            raise EvaluationError((str(error).splitlines() or [type(error).__name__])[0][:200]) from error
+        return values if intermediate else dict(zip(self.output_names, values, strict=True))
+
+    def _show(self, exchange: Exchange, values: Mapping[str, np.ndarray]) -> None:
+        """What enters and leaves each activation; what leaves is computed by its curve, folded or not."""
+        for path in exchange.paths:
+            source, curve = self._source(path), self.curve(path)
+            if curve and source in values:
+                name, entering = exchange.next_use(path), np.asarray(values[source])
+                exchange.arrive(name, entering)
+                exchange.leave(name, curve(entering))
+
+    def _source(self, path: str) -> str:
+        node = self._kept.get(path)
+        return self._folds[path].source if path in self._folds else node.input[0] if node else ""
 
     @cached_property
-    def float32(self) -> Any:
+    def _float32(self) -> Any:
         """Canonical nodes may have come without bodies, from torch or Polygraphy: they get ours."""
-        try:
-            return self._session()
-        except RuntimeError as error:
-            raise NotRunError(error) from error
-
-    def _session(self) -> Any:
-        old = standard_opset(self.graph) < _FIRST_OPSET_RUN
-        if self.path and not (old or self._repaired or any(all_activations(self.graph.graph))):
-            return plain_session(self.path)
+        if self.path and not any(all_activations(self.graph.graph)):
+            return open_session(self.path)
         whole = onnx.ModelProto()
         whole.CopyFrom(self.graph)
-        if old:
-            from .onnx_file import converted
+        return open_session(with_functions(whole))
 
-            whole = converted(whole, _OPSET_OF_OLD_FILES)
-        return session_of(with_functions(whole))
+    @property
+    def session(self) -> Any:
+        """The file in ONNX Runtime, as it came; None where not all of it can be run here."""
+        return self._float32 if self.path else None
 
-    @cached_property
-    def float64(self) -> Any:
-        return evaluator_of(self.graph)
+    def curve(self, path: str) -> Curve | None:
+        """As the file spells it."""
+        if path in self._folds:
+            cut = self._folds[path].cut
+            return lambda z: np.broadcast_to(cut.run(np.asarray(z, np.float64)), np.shape(z)).copy()
+        node = self._kept.get(path)
+        return _curve_of_node(node) if node is not None else None
 
-    def stored_in(self, precision: str) -> Any:
-        """The float64 graph, what it stores rounded to `precision`."""
-        return _evaluator(stored(widened(self.graph), self.folded, precision))
+    def trace(self, opset: int = 18, batch: int | None = None) -> Trace:
+        """The folded graph; inputs, outputs, names and metadata stay theirs: tools that read them go on working."""
+        proto = convert_opset(self.folded, self._opset(opset))
+        _forget_own_provenance(proto)
+        if batch:
+            _fix_batch(proto, batch)
+        proto.ir_version = lowest_ir_version(proto)
+        sites = tuple(replace(site_of_node(n), path=n.name, use=1) for n in activations(proto.graph))
+        return Trace(proto, sites, self.activations, self.output_names)
 
+    def _opset(self, wanted: int) -> int:
+        have = opset_of(self._folded)
+        if have > wanted:
+            notice(f"the file has opset {have} and keeps it")
+        return max(have, wanted)
 
-def evaluator_of(graph: onnx.ModelProto) -> Any:
-    """onnx's evaluator of what `graph` means in float64; its functions must be inlined."""
-    return _evaluator(widened(graph))
+    def explain(self) -> list[str]:
+        found = self.recognition.found
+        lines = [f"{f.name}: {f.kind}, {_shown(f.parameters)}, from {f.spelling}" for f in found]
+        kept = (site for site in self.activations if site.path not in self._folds)
+        lines += [f"{s.path}: {s.kind}, {_shown(s.parameters)}, a com.apa node already" for s in kept]
+        return lines + [f"{r.node} was left as it is ({r.spelling}): {r.reason}" for r in self.recognition.refused]
+
+    def judged_part(
+        self, file: Path, sites: Sequence[ActivationSite]
+    ) -> tuple[Path, Sequence[ActivationSite], tuple[str, ...]]:
+        """What lies before operators that nothing here runs, written beside `file`."""
+        if not self.foreign:
+            return super().judged_part(file, sites)
+        part = up_to(onnx.load(file), self.output_names)
+        made = {output for node in part.graph.node for output in node.output}
+        runnable = file.with_name("runnable.onnx")
+        save(part, runnable)
+        return runnable, [site for site in sites if site.target in made], self.output_names
 
 
 def _evaluator(model: onnx.ModelProto) -> Any:
@@ -144,97 +200,44 @@ def _evaluator(model: onnx.ModelProto) -> Any:
     return evaluator
 
 
-class OriginalGraph(nn.Module):
-    """The file that `engines` run; `recognition`: what was folded in it, and what was left."""
+def _curve_of_node(node: NodeProto) -> Curve:
+    parameters = read_parameters(node)
 
-    def __init__(self, engines: Engines, recognition: Recognition) -> None:
-        super().__init__()
-        self.precision: Tensor
-        self.register_buffer("precision", torch.zeros(()))
-        self._engines, self.recognition = engines, recognition
-        self.inputs = tuple(engines.graph.graph.input)
-        self.output_names = tuple(value.name for value in engines.graph.graph.output)
-        self._stored: str | None = None
-        self._evaluate: Any = None
-        # names with dots, which add_module would not take
-        self._modules.update({node.name: Canonical(node) for node in activations(engines.folded.graph)})
-        self._modules.update({fold.name: Piece(fold.cut) for fold in recognition.found})
+    def evaluate(z: np.ndarray) -> np.ndarray:
+        shape = [1] * np.ndim(z)
+        if parameters.channels > 1:
+            shape[parameters.axis] = parameters.channels
+        lambdas, kappas = (np.array(v).reshape(shape) for v in zip(*parameters.pairs, strict=True))
+        return REFERENCE[node.op_type](z, lambdas, kappas)
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> OriginalGraph:
-        """Another module over the same engines, which are only read."""
-        copied = type(self)(self._engines, self.recognition)
-        copied.precision = self.precision.clone()
-        return copied
-
-    def stored_in(self, precision: str) -> OriginalGraph:
-        """A float64 copy that rounds its inputs, its weights and what its nodes answer to "fp16" or "bf16"."""
-        copied = copy.deepcopy(self).double()
-        copied._stored, copied._evaluate = precision, self._engines.stored_in(precision)
-        return copied
-
-    @property
-    def session(self) -> Any:
-        """The file in ONNX Runtime, as it came."""
-        return self._engines.float32
-
-    @property
-    def graph(self) -> onnx.ModelProto:
-        """As it came, functions inlined; not to be changed."""
-        return self._engines.graph
-
-    @property
-    def whole(self) -> bool:
-        """Whether all of the file can be run here; else up to `output_names`: see `foreign`."""
-        return self._engines.path is not None
-
-    @property
-    def folded(self) -> onnx.ModelProto:
-        """A copy of the graph with canonical nodes."""
-        model = onnx.ModelProto()
-        model.CopyFrom(self._engines.folded)
-        return model
-
-    def get_submodule(self, target: str) -> nn.Module:
-        """The activation called `target`; its dots are no path."""
-        found = self._modules.get(target)
-        return found if found is not None else super().get_submodule(target)
-
-    @property
-    def watched(self) -> bool:
-        """Whether somebody hooks an activation."""
-        return any(piece is not None and piece._forward_hooks for piece in self._modules.values())
-
-    def forward(self, *inputs: Tensor) -> Tensor | tuple[Tensor, ...]:
-        """The outputs in the file's order, for the inputs in the file's order."""
-        double = self.precision.dtype == torch.float64
-        feed = {
-            value.name: _typed(tensor, value.type.tensor_type.elem_type, double)
-            for value, tensor in zip(self.inputs, inputs, strict=True)
-        }
-        if self._stored:
-            feed = {name: stored_array(array, self._stored) for name, array in feed.items()}
-        values = self._in_float64(feed) if double else self._engines.float32.run(list(self.output_names), feed)
-        return tuple(torch.from_numpy(np.array(value)) for value in values)
-
-    def _in_float64(self, feed: dict[str, np.ndarray]) -> Sequence[np.ndarray]:
-        try:
-            evaluator = self._evaluate or self._engines.float64
-            values = evaluator.run(None, feed, intermediate=self.watched)
-        except (RuntimeError, TypeError, ValueError, KeyError, IndexError, NotImplementedError) as error:
-            raise EvaluationError((str(error).splitlines() or [type(error).__name__])[0][:200]) from error
-        if not self.watched:
-            return list(values)
-        self._show(values)
-        return [values[name] for name in self.output_names]
-
-    def _show(self, values: Mapping[str, np.ndarray]) -> None:
-        """Run the activations that somebody watches, so that the watcher sees what enters and leaves."""
-        for piece in self._modules.values():
-            if piece is not None and piece._forward_hooks and piece.source in values:
-                piece(torch.from_numpy(np.array(values[piece.source])))  # type: ignore[index]
+    return evaluate
 
 
-def _typed(tensor: Tensor, element: int, double: bool) -> np.ndarray:
-    dtype = helper.tensor_dtype_to_np_dtype(element)
-    floats = element in (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16, TensorProto.DOUBLE)
-    return tensor.numpy().astype(np.float64 if double and floats else dtype)
+def _forget_own_provenance(proto: onnx.ModelProto) -> None:
+    """A file that we made says of what; the new one says it anew."""
+    kept = [entry for entry in proto.metadata_props if not entry.key.startswith(_PROVENANCE)]
+    del proto.metadata_props[:]
+    proto.metadata_props.extend(kept)
+
+
+def _fix_batch(proto: onnx.ModelProto, batch: int) -> None:
+    for value in proto.graph.input:
+        dims = value.type.tensor_type.shape.dim
+        if dims and dims[0].dim_value not in (0, batch):
+            have = f"input {value.name} with a batch of {dims[0].dim_value}"
+            raise InputError(have, f"--batch {batch}", "Leave --batch out, or export the model with an open batch.")
+        if dims:
+            dims[0].dim_value = batch
+    del proto.graph.value_info[:]  # of the open batch
+    for value in proto.graph.output:
+        for dim in value.type.tensor_type.shape.dim:
+            if dim.HasField("dim_param"):
+                dim.Clear()
+
+
+def _shown(parameters: Parameters) -> str:
+    return f"lambda {_range(parameters.lambda_)}, kappa {_range(parameters.kappa)}"
+
+
+def _range(values: tuple[float, ...]) -> str:
+    return f"{values[0]:.6g}" if len(values) == 1 else f"{min(values):.6g} to {max(values):.6g}"

@@ -1,77 +1,51 @@
-"""Which activation brought the error in: compare what enters and leaves each with the float64 module."""
+"""Which activation brought the error in: compare what enters and leaves each with the float64 network."""
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 
 import numpy as np
 import onnx
-import torch
-from torch import Tensor, nn
 
-from .inputs import Feed
-from .operator_gate import Site
+from ..graph.sites import ActivationSite
+from ..network import Network
+from ..runtimes.ort_session import open_session
+from ..tensors.signature import Feed
+from .limits import noticeable_error
 from .report import Blame
-from .runners import cast_floats, cpu_session
 
-# An activation is at fault when it makes the error at least this much larger, and larger than float32
-# rounding over a deep network explains (the golden networks stay below 3e-6 anywhere inside).
+# An activation is at fault when it makes the error at least this much larger, and larger than rounding over a deep
+# network explains.
 _GROWTH = 4.0
-_NOTICEABLE = 1e-5
 
 
-def first_fault(
+def find_culprit(
     path: Path,
-    truth: nn.Module,
-    sites: Sequence[Site],
-    feed: Feed,
+    network: Network,
+    sites: Sequence[ActivationSite],
+    feeds: Sequence[Feed],
+    precision: str,
     library: Path | None,
-    noticeable: float = _NOTICEABLE,
 ) -> Blame | None:
-    """The first site, in the order of the graph, whose output is worse than its input explains."""
-    reference = reference_values(truth, sites, feed)
-    exported = _exported_values(path, sites, feed, library)
-    for site in sites:
-        entering = _error(exported[site.source], reference[site.path][0])
-        leaving = _error(exported[site.target], reference[site.path][1])
-        if leaving > noticeable and leaving > _GROWTH * entering:
-            return Blame(path=site.path, entering=entering, leaving=leaving)
+    """The first site, in the order of the graph, whose output is worse than its input explains, on the first feed
+    that shows one."""
+    noticeable = noticeable_error(precision)
+    for feed in feeds:
+        reference = network.intermediate(feed, {site.path for site in sites})
+        exported = _exported_values(path, sites, feed, library)
+        for site in sites:
+            if site.name not in reference:
+                continue
+            entering = _error(exported[site.source], reference[site.name][0])
+            leaving = _error(exported[site.target], reference[site.name][1])
+            if leaving > noticeable and leaving > _GROWTH * entering:
+                return Blame(path=site.name, entering=entering, leaving=leaving)
     return None
 
 
-def reference_values(
-    truth: nn.Module, sites: Sequence[Site], feed: Feed
-) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Site name -> (input, output) in float64; the n-th use of a shared module is `path#n`."""
-    calls: dict[str, list[tuple[np.ndarray, np.ndarray]]] = defaultdict(list)
-    paths = {site.path.split("#")[0] for site in sites}
-    hooks = [truth.get_submodule(p).register_forward_hook(_recorder(calls[p])) for p in paths]
-    with torch.inference_mode():
-        truth(*(cast_floats(array, torch.float64) for array in feed.values()))
-    for hook in hooks:
-        hook.remove()
-    return {site.path: calls[_path(site)][_use(site)] for site in sites}
-
-
-def _recorder(into: list[tuple[np.ndarray, np.ndarray]]):  # type: ignore[no-untyped-def]
-    def record(_module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        into.append((inputs[0].numpy().copy(), output.numpy().copy()))
-
-    return record
-
-
-def _path(site: Site) -> str:
-    return site.path.split("#")[0]
-
-
-def _use(site: Site) -> int:
-    return int(site.path.partition("#")[2] or 1) - 1
-
-
-def _exported_values(path: Path, sites: Sequence[Site], feed: Feed, library: Path | None) -> dict[str, np.ndarray]:
+def _exported_values(path: Path, sites: Sequence[ActivationSite], feed: Feed, library: Path | None) -> Feed:
     model = onnx.load(path, load_external_data=False)
     wanted = list(dict.fromkeys(name for site in sites for name in (site.source, site.target)))
     known = {value.name for value in model.graph.output}
@@ -79,7 +53,7 @@ def _exported_values(path: Path, sites: Sequence[Site], feed: Feed, library: Pat
     with NamedTemporaryFile(dir=path.parent, suffix=".onnx") as file:  # beside its weights, if they lie apart
         file.write(model.SerializeToString())
         file.flush()
-        session = cpu_session(Path(file.name), library)
+        session = open_session(Path(file.name), library=library)
     return dict(zip(wanted, session.run(wanted, feed), strict=True))
 
 

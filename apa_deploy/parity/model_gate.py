@@ -1,14 +1,4 @@
-"""The model gate: every output of the exported model against the float64 module.
-
-The limit, on the largest error relative to the largest |reference| of an output:
-
-    max(4 * error of torch float32, 32 * 2^-24)
-
-Torch float32 runs the same arithmetic in another order, so its error is one sample of what float32 makes
-unavoidable; over the few hundred roundings on a path, another order gives another sample, and a factor of 4
-covers the spread (the golden networks show 0.5 to 1.9). The second term covers outputs where torch happens
-to be nearly exact: 32 roundings of half an ulp, the depth of the smallest network here.
-"""
+"""The model gate: every output of a candidate against the float64 network; `limits` derives what it allows."""
 
 from __future__ import annotations
 
@@ -18,12 +8,11 @@ import numpy as np
 from polygraphy.backend.base import BaseRunner
 from polygraphy.comparator import Comparator, RunResults
 
-from .inputs import Feed
+from ..network import FLOAT32, TRUTH, Network
+from ..tensors.signature import Feed
+from .limits import model_limit
 from .report import OutputCheck
-from .runners import quiet_polygraphy
-
-FACTOR = 4.0
-FLOOR = 32 * 2.0**-24
+from .runners import NetworkRunner, RecordedRunner, quiet_polygraphy
 
 
 class Difference:
@@ -37,26 +26,36 @@ class Difference:
 
 
 def check_outputs(
-    truth: BaseRunner,
-    float32: BaseRunner,
+    network: Network,
     candidates: Sequence[BaseRunner],
     feeds: Sequence[Feed],
-    *,
-    stored: BaseRunner | None = None,
-    floor: float = FLOOR,
+    precision: str = "fp32",
+    output_names: Sequence[str] | None = None,
 ) -> list[OutputCheck]:
-    """One check for each candidate and output; `truth` and `float32` run the torch module.
+    """One check for each candidate and output.
 
-    `stored`: for half types, the module whose error the limit rests on instead of float32's.
+    Args:
+        precision: what the candidates compute in: the limit rests on float32's error, or on that of storing values
+            in the half type.
+        output_names: those to judge; default: all of the network's.
     """
-    baselines = [float32, stored] if stored else [float32]
+    dtypes = [TRUTH, FLOAT32] if precision == "fp32" else [TRUTH, FLOAT32, precision]
+    runners = [NetworkRunner(network, feeds[0], dtype, f"the network in {dtype}", output_names) for dtype in dtypes]
     with quiet_polygraphy():
-        results = Comparator.run([truth, *baselines, *candidates], data_loader=list(feeds))
-    return check_results(results, truth.name, [b.name for b in baselines], [c.name for c in candidates], floor)
+        results = Comparator.run([*runners, *candidates], data_loader=list(feeds))
+    truth, *baselines = (runner.name for runner in runners)
+    return check_results(results, truth, baselines, [c.name for c in candidates], precision)
+
+
+def check_recorded(
+    recorded: Sequence[Feed], name: str, network: Network, feeds: Sequence[Feed], precision: str
+) -> list[OutputCheck]:
+    """One check an output; `recorded`: what `name` answered to each of `feeds`, in another process or elsewhere."""
+    return check_outputs(network, [RecordedRunner(recorded, feeds[0], name)], feeds, precision, list(recorded[0]))
 
 
 def check_results(
-    results: RunResults, truth: str, baselines: Sequence[str], candidates: Sequence[str], floor: float = FLOOR
+    results: RunResults, truth: str, baselines: Sequence[str], candidates: Sequence[str], precision: str
 ) -> list[OutputCheck]:
     """`check_outputs` for outputs that are there already; runners by name, the last baseline makes the limit."""
     names = list(results.keys())
@@ -67,7 +66,7 @@ def check_results(
     checks = []
     for candidate in candidates:
         for name, found in _by_output(accuracy[(truth, candidate)]).items():
-            checks.append(_check(candidate, name, found, [_relative(e[name]) for e in errors], floor))
+            checks.append(_check(candidate, name, found, [_relative(e[name]) for e in errors], precision))
     return checks
 
 
@@ -81,19 +80,14 @@ def _by_output(iterations: Sequence[dict[str, Difference]]) -> dict[str, list[Di
 
 def _relative(found: Sequence[Difference]) -> float:
     """Largest error over the iterations, each relative to its own largest |reference|."""
-    return max(float(_largest(d.value - d.reference) / max(_largest(d.reference), 1e-300)) for d in found)
-
-
-def _largest(values: np.ndarray) -> float:
-    """|values| at most; 0 where there are none, as after a suppression that keeps nothing."""
-    return float(np.abs(values).max(initial=0.0))
+    return max(float(np.abs(d.value - d.reference).max() / max(np.abs(d.reference).max(), 1e-300)) for d in found)
 
 
 def _check(
-    runner: str, name: str, found: Sequence[Difference], baselines: Sequence[float], floor: float
+    runner: str, name: str, found: Sequence[Difference], baselines: Sequence[float], precision: str
 ) -> OutputCheck:
-    """`baselines`: errors of torch float32, and for half types of storing alone; the last makes the limit."""
-    limit, torch_error = max(FACTOR * baselines[-1], floor), baselines[0]
+    """`baselines`: errors of float32, and for half types of storing alone; the last makes the limit."""
+    limit, torch_error = model_limit(baselines[-1], precision), baselines[0]
     stored = baselines[1] if len(baselines) > 1 else None
     samples = sum(len(d.reference) if d.reference.ndim else 1 for d in found)
     if not all(found):
@@ -103,13 +97,13 @@ def _check(
             limit=limit, passed=False,
         )  # fmt: skip
     errors = np.concatenate([np.abs(d.value - d.reference).ravel() for d in found])
-    quantiles = {f"p{q}": float(np.quantile(errors, q / 100)) for q in (50, 90, 99)} if errors.size else {}
+    quantiles = {f"p{q}": float(np.quantile(errors, q / 100)) for q in (50, 90, 99)}
     max_rel = _relative(found)
     return OutputCheck(
         runner=runner,
         name=name,
         samples=samples,
-        max_abs=_largest(errors),
+        max_abs=float(errors.max()),
         max_rel=max_rel,
         quantiles=quantiles,
         cosine=min(_cosine(d) for d in found),
@@ -127,7 +121,7 @@ def _cosine(d: Difference) -> float:
 
 
 def _top1(found: Sequence[Difference]) -> float | None:
-    if any(d.reference.ndim != 2 or d.reference.shape[1] < 2 or not len(d.reference) for d in found):
+    if any(d.reference.ndim != 2 or d.reference.shape[1] < 2 for d in found):
         return None
     same = [d.reference.argmax(1) == d.value.argmax(1) for d in found]
     return float(np.concatenate(same).mean())

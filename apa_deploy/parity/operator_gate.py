@@ -1,82 +1,112 @@
-"""The operator gate: each activation alone, as it stands in the exported file, against its float64 original.
+"""The operator gate: each activation alone, as it stands in an exported file, against its float64 original.
 
-A wrong floor moves an activation by 2.7e-5 and the logits by no more than float32 rounding does, so only
-this gate can see it. The limit, relative to max(1, |y|), is 2e-6:
-
-    -ln APA = h(t), t = ln(lambda) - kappa*z. Rounding t costs |t| * 2^-24, which the gate multiplies by
-    APA * dh/dt <= 1/e for small lambda, where |t| <= 19 at lambda = 1e-8 as the gate passes 1/e:
-    4.2e-7. The cubic for log1p is right to 1.65e-7 of h, times APA * h <= 1/e: 0.6e-7. Rounding the
-    stored lambda and kappa: 2 * 2^-24 * |kappa*z| * APA * dh/dt: 2.4e-7. A few further roundings: 2e-7.
-    Sum 0.9e-6; doubled for runtimes whose Exp is good to 2 ulp only.
+A wrong floor moves an activation by 2.7e-5 and the logits by no more than float32 rounding does, so only this gate
+can see it. `limits` derives what it allows.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import onnx
-import torch
-from torch import nn
+from onnx import TensorProto, helper
 
-from ..graph.external_weights import read_onnx
+from ..graph.decompose import HALF_TYPES
+from ..graph.emulate import emulated
 from ..graph.isolate import isolated
+from ..graph.precision import HALF_ELEMENT, NUMPY_TYPE
+from ..graph.sites import ActivationSite
 from ..graph.values import ranks_and_types
+from ..network import Network
+from ..runtimes.ort_session import open_session
+from .limits import operator_limit
 from .report import ActivationCheck
-from .runners import cpu_session
 
-LIMIT = 2e-6
 # Dense where the curve bends, sparse far into both tails.
 GRID = np.concatenate([np.linspace(-12, 12, 1201), np.linspace(-90, 90, 181)]).astype(np.float32)
+_ONE = np.zeros(1, np.float32)
+_RANK = 4  # where the graph does not say: an image's
 
 
-@dataclass(frozen=True)
-class Site:
-    """Where an activation stands: its name, kind, the values around it, and its original torch module.
+def check_activations(
+    model: onnx.ModelProto,
+    sites: Sequence[ActivationSite],
+    network: Network,
+    library: Path | None = None,
+    numbers: np.ndarray = GRID,
+) -> list[ActivationCheck]:
+    """Every site of `model` on `numbers`, rounded to the type that its values have there, in one session.
 
-    `channels`: how many values of lambda and kappa it has along `axis`.
+    With `library` its kernels run in the type itself; without, every value of a half site is rounded to the type.
+    A site of another type than float32, float16 and bfloat16 is not judged.
     """
-
-    path: str
-    kind: str
-    source: str
-    target: str
-    original: nn.Module
-    channels: int = 1
-    axis: int = 1
-
-
-def check_activations(path: Path, sites: Sequence[Site], library: Path | None = None) -> list[ActivationCheck]:
-    """Every float32 site of the model file on a grid of z from -90 to 90, in one ONNX Runtime session."""
-    if not sites:
-        return []
-    model = read_onnx(path)
-    ranks = ranks_and_types(model)
-    sites = [site for site in sites if ranks[site.source][1] == onnx.TensorProto.FLOAT]
+    known = ranks_and_types(model)
+    types = {site.name: _type_of(known.get(site.source, (None, TensorProto.FLOAT))[1]) for site in sites}
+    sites = [site for site in sites if types[site.name]]
     if not sites:
         return []
     small, inputs, outputs = isolated(model, [(site.source, site.target) for site in sites])
-    session = cpu_session(small.SerializeToString(), library)
-    grids = [grid_of(site, ranks[site.source][0] or 4) for site in sites]
-    values = session.run(outputs, dict(zip(inputs, grids, strict=True)))
-    return [check_site(site, z, y, LIMIT) for site, z, y in zip(sites, grids, values, strict=True)]
+    if any(value.type.tensor_type.elem_type in HALF_TYPES for value in small.graph.input):
+        small = with_float32_ends(small) if library else emulated(small)
+    session = open_session(small, library=library)
+    ranks = [known.get(site.source, (None, 0))[0] or _RANK for site in sites]
+    # a session wants every input: those of the other sites are one number
+    idle = {name: grid_of(site, rank, _ONE) for name, site, rank in zip(inputs, sites, ranks, strict=True)}
+    checks = []
+    for site, source, target, rank in zip(sites, inputs, outputs, ranks, strict=True):
+        precision = types[site.name]
+        z = grid_of(site, rank, numbers).astype(NUMPY_TYPE[precision]).astype(np.float32)
+        (y,) = session.run([target], idle | {source: z})
+        checks.append(check_site(site, network, z, y, precision))
+    return checks
 
 
-def grid_of(site: Site, rank: int, values: np.ndarray = GRID) -> np.ndarray:
+def _type_of(element: int) -> str:
+    if element == TensorProto.FLOAT:
+        return "fp32"
+    return next((name for name, half in HALF_ELEMENT.items() if half == element), "")
+
+
+def grid_of(site: ActivationSite, rank: int, values: np.ndarray = GRID) -> np.ndarray:
     """z of shape (len(values), 1, ..., C, ..., 1); a rank below 2 leaves no room for channels."""
     shape = [1] * rank
     if site.channels > 1:
-        shape[site.axis] = site.channels
+        shape[site.parameters.axis] = site.channels
     return np.broadcast_to(values.reshape(-1, *[1] * (rank - 1)), (len(values), *shape[1:])).copy()
 
 
-def check_site(site: Site, z: np.ndarray, y: np.ndarray, limit: float) -> ActivationCheck:
-    """The site's values `y` on the grid `z`, against its float64 original."""
-    with torch.inference_mode():
-        wanted = site.original(torch.from_numpy(z).double()).numpy()
+def check_site(
+    site: ActivationSite, network: Network, z: np.ndarray, y: np.ndarray, precision: str = "fp32"
+) -> ActivationCheck:
+    """The site's values `y` on the grid `z`, against the network's own curve in float64."""
+    curve = network.curve(site.path)
+    assert curve is not None  # sites are made of the network's own paths
+    wanted, limit = curve(z), operator_limit(precision)
     with np.errstate(invalid="ignore"):
         error = np.abs(y - wanted) / np.maximum(1, np.abs(wanted))
     worst = float(np.where(np.isfinite(error), error, np.inf).max())
-    return ActivationCheck(path=site.path, kind=site.kind, max_error=worst, limit=limit, passed=worst <= limit)
+    return ActivationCheck(path=site.name, kind=site.kind, max_error=worst, limit=limit, passed=worst <= limit)
+
+
+def with_float32_ends(model: onnx.ModelProto) -> onnx.ModelProto:
+    """`model` itself, its half inputs and outputs behind Casts: numpy has no bf16 to feed."""
+    graph, before, after = model.graph, [], []
+    for value in (*graph.input, *graph.output):
+        element = value.type.tensor_type.elem_type
+        if element not in HALF_TYPES:
+            continue
+        outer, inner = value.name, f"{value.name}/half"
+        for node in graph.node:
+            node.input[:] = [inner if name == outer else name for name in node.input]
+            node.output[:] = [inner if name == outer else name for name in node.output]
+        value.type.tensor_type.elem_type = TensorProto.FLOAT
+        if value in graph.input:
+            before.append(helper.make_node("Cast", [outer], [inner], to=element))
+        else:
+            after.append(helper.make_node("Cast", [inner], [outer], to=TensorProto.FLOAT))
+    nodes = [*before, *graph.node, *after]
+    del graph.node[:]
+    graph.node.extend(nodes)
+    return model

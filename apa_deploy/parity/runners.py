@@ -1,69 +1,62 @@
-"""Polygraphy runners: a torch module, and ONNX Runtime with or without our library."""
+"""Polygraphy runners over a network, and over outputs that another process or machine recorded."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
-from typing import Any
 
-import numpy as np
-import torch
 from polygraphy.backend.base import BaseRunner
-from polygraphy.backend.onnxrt import OnnxrtRunner
 from polygraphy.common import TensorMetadata
 from polygraphy.logger import G_LOGGER
-from torch import nn
 
-from .inputs import Feed
+from ..network import Network
+from ..tensors.signature import Feed
 
 
-class TorchRunner(BaseRunner):
-    """A torch module as a Polygraphy runner; floating inputs are cast to `dtype`."""
+def metadata_of(feed: Feed) -> TensorMetadata:
+    """What Polygraphy wants to know of inputs such as those of `feed`: any number of samples."""
+    metadata = TensorMetadata()
+    for name, array in feed.items():
+        metadata.add(name, dtype=array.dtype, shape=(-1, *array.shape[1:]) if array.ndim else ())
+    return metadata
+
+
+class NetworkRunner(BaseRunner):
+    """A network in one precision of `Network.outputs`; `names`: the outputs to give, default: all."""
 
     def __init__(
-        self, module: nn.Module, feed: Feed, outputs: Sequence[str], dtype: torch.dtype, name: str
+        self, network: Network, feed: Feed, dtype: str, name: str, names: Sequence[str] | None = None
     ) -> None:
         super().__init__(name=name)
-        self._module, self._feed, self._outputs, self._dtype = module, feed, tuple(outputs), dtype
+        self._network, self._feed, self._dtype, self._names = network, feed, dtype, names
 
     def get_input_metadata_impl(self) -> TensorMetadata:
-        metadata = TensorMetadata()
-        for name, array in self._feed.items():
-            metadata.add(name, dtype=array.dtype, shape=(-1, *array.shape[1:]))
-        return metadata
+        return metadata_of(self._feed)
 
-    def infer_impl(self, feed_dict: Feed) -> dict[str, np.ndarray]:
+    def infer_impl(self, feed_dict: Feed) -> Feed:
         start = time.perf_counter()
-        with torch.inference_mode():
-            values = self._module(*(cast_floats(array, self._dtype) for array in feed_dict.values()))
+        values = self._network.outputs(feed_dict, self._dtype)
         self.inference_time = time.perf_counter() - start
-        values = (values,) if isinstance(values, torch.Tensor) else values
-        return {name: value.numpy() for name, value in zip(self._outputs, values, strict=True)}
+        return {name: values[name] for name in self._names} if self._names is not None else values
 
 
-def cast_floats(array: np.ndarray, dtype: torch.dtype) -> torch.Tensor:
-    """`array` as a tensor, in `dtype` if it is floating: pixels stay pixels."""
-    tensor = torch.from_numpy(array)
-    return tensor.to(dtype) if tensor.is_floating_point() else tensor
+class RecordedRunner(BaseRunner):
+    """Plays recorded outputs back, one set a call."""
 
+    def __init__(self, recorded: Sequence[Feed], feed: Feed, name: str) -> None:
+        super().__init__(name=name)
+        self._recorded, self._feed = recorded, feed
 
-def onnxruntime_runner(path: Path, name: str, library: Path | None = None) -> OnnxrtRunner:
-    """ONNX Runtime on the CPU; `library`: custom operators to register."""
-    return OnnxrtRunner(lambda: cpu_session(path, library), name=name)
+    def activate_impl(self) -> None:
+        self._next = iter(self._recorded)
 
+    def get_input_metadata_impl(self) -> TensorMetadata:
+        return metadata_of(self._feed)
 
-def cpu_session(model: Path | bytes, library: Path | None = None) -> Any:
-    """A quiet `onnxruntime.InferenceSession` on the CPU provider."""
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4
-    if library:
-        options.register_custom_ops_library(str(library))
-    source = str(model) if isinstance(model, Path) else model
-    return onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
+    def infer_impl(self, feed_dict: Feed) -> Feed:
+        self.inference_time = 0.0
+        return dict(next(self._next))
 
 
 @contextmanager

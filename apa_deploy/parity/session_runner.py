@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from polygraphy.backend.base import BaseRunner
 from polygraphy.common import TensorMetadata
 
 from ..graph.precision import NUMPY_TYPE
-from .inputs import Feed
+from ..runtimes.ort_session import open_session
+from ..tensors.signature import Feed
 
-# Inputs that are no floats are fed as they are.
+# Inputs of other types than float32 and its halves are fed as they are.
 _FED = {
     "tensor(bool)": np.bool_,
-    **{f"tensor({name})": getattr(np, name) for name in ("uint8", "int8", "int16", "int32", "int64")},
+    **{
+        f"tensor({name})": getattr(np, name)
+        for name in ("uint8", "int8", "uint16", "int16", "uint32", "int32", "uint64", "int64")
+    },
+    "tensor(double)": np.float64,
 }
 
 
@@ -37,7 +41,7 @@ class SessionRunner(BaseRunner):
         self._inputs = inputs
 
     def activate_impl(self) -> None:
-        self._session = quiet_session(self._path, self._library, self._optimise)
+        self._session = open_session(self._path, library=self._library, optimise=self._optimise)
 
     def deactivate_impl(self) -> None:
         del self._session
@@ -62,16 +66,3 @@ class SessionRunner(BaseRunner):
             return array
         rounded = array.astype(NUMPY_TYPE[self._inputs])
         return rounded.astype(np.float16 if wanted == "tensor(float16)" else np.float32)
-
-
-def quiet_session(path: Path, library: Path | None = None, optimise: bool = True) -> Any:
-    """An ONNX Runtime session on the CPU, from a file whose weights may lie beside it."""
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4
-    if not optimise:
-        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    if library:
-        options.register_custom_ops_library(str(library))
-    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])

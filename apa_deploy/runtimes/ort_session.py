@@ -1,4 +1,7 @@
-"""ONNX Runtime on the CPU, as plain as it comes."""
+"""ONNX Runtime on the CPU, quiet, as plain as it comes: the one place that opens such a session.
+
+`runtimes.onnxruntime` opens the session of a user, with kernels, threads and providers.
+"""
 
 from __future__ import annotations
 
@@ -12,24 +15,32 @@ import onnx
 _LARGEST = (1 << 31) - (64 << 20)
 
 
-def plain_session(model: Path | bytes) -> Any:
-    """A quiet `onnxruntime.InferenceSession` on the CPU provider, without our library."""
+def open_session(
+    model: Path | bytes | onnx.ModelProto, *, library: Path | None = None, optimise: bool = True
+) -> Any:
+    """An `onnxruntime.InferenceSession` on the CPU provider, of a model of any size.
+
+    Args:
+        library: custom operators to register.
+        optimise: whether ONNX Runtime may rewrite the graph.
+    """
+    if isinstance(model, onnx.ModelProto):
+        if sum(len(tensor.raw_data) for tensor in model.graph.initializer) >= _LARGEST:
+            with tempfile.TemporaryDirectory(prefix="apa-") as folder:
+                path = Path(folder) / "model.onnx"
+                save(model, path)
+                return open_session(path, library=library, optimise=optimise)
+        model = model.SerializeToString()
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
+    if not optimise:
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    if library:
+        options.register_custom_ops_library(str(library))
     source = str(model) if isinstance(model, Path) else model
     return onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
-
-
-def session_of(model: onnx.ModelProto) -> Any:
-    """The same, of a model in memory, of any size."""
-    if sum(len(tensor.raw_data) for tensor in model.graph.initializer) < _LARGEST:
-        return plain_session(model.SerializeToString())
-    with tempfile.TemporaryDirectory(prefix="apa-") as folder:
-        path = Path(folder) / "model.onnx"
-        save(model, path)
-        return plain_session(path)
 
 
 def save(model: onnx.ModelProto, path: Path) -> None:

@@ -1,58 +1,47 @@
 """The operator and kernel gates: each activation of a candidate alone, against the reference's own in float64.
 
 Operator gate: a grid over both tails. Kernel gate: 65,536 numbers - of a half type every finite one, of
-float32 as many spread evenly over all bit patterns. Both keep to the derived limit of `operator_gate`.
+float32 as many spread evenly over all bit patterns. Both keep to the limit that `parity.limits` derives.
 """
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
 import numpy as np
 import onnx
-import torch
-from torch import nn
 
-from ..graph.decompose import HALF_TYPES
-from ..graph.emulate import emulated
-from ..graph.external_weights import read_onnx
-from ..graph.isolate import isolated
 from ..graph.node import DOMAIN
-from ..graph.precision import HALF_ELEMENT, NUMPY_TYPE, UNIT_ROUNDOFF
-from ..graph.sites import Place, places
-from ..graph.values import ranks_and_types
+from ..graph.precision import NUMPY_TYPE
+from ..graph.sites import ActivationSite, find_sites
 from ..native import LibraryError, ort_library
-from ..parity.half import with_float32_ends
-from ..parity.operator_gate import GRID, LIMIT, Site, check_site, grid_of
+from ..network import Network
+from ..parity.operator_gate import check_activations, check_site, grid_of
 from ..parity.report import ActivationCheck
-from ..parity.runners import cpu_session
-from ..replace import Found, replace_activations
 
 _COUNT = 1 << 16
 # Values of one site at a time; a per-channel site sees the grid alone where it would need more.
 _LARGEST = 1 << 24
-_ONE = np.zeros(1, np.float32)
 
 
-def sites_of(path: Path, reference: nn.Module) -> tuple[list[Site], list[str]]:
-    """The activations of an ONNX file beside the modules of the same path, and what to tell the user."""
-    found = {f.path: f for f in replace_activations(copy.deepcopy(reference)).found}
-    known = places(onnx.load(path, load_external_data=False))
-    sites = [site for place in known if (site := _site(place, reference, found))]
-    return sites, _notices(path.name, set(found), {site.path.split("#")[0] for site in sites}, len(known))
+def match_sites(path: Path, reference: Network) -> tuple[list[ActivationSite], list[str]]:
+    """The activations of an ONNX file that the reference has too, and what to tell the user."""
+    wanted = {site.path: site for site in reference.activations}
+    known = find_sites(onnx.load(path, load_external_data=False))
+    sites = [site for one in known if (site := _match(one, reference, wanted))]
+    return sites, _notices(path.name, set(wanted), {site.path for site in sites}, len(known))
 
 
-def _site(place: Place, reference: nn.Module, found: Mapping[str, Found]) -> Site | None:
-    path = place.path.split("#")[0]
-    try:
-        original = reference.get_submodule(path)
-    except AttributeError:
+def _match(site: ActivationSite, reference: Network, wanted: Mapping[str, ActivationSite]) -> ActivationSite | None:
+    """A site of the file with the reference's own parameters; a graph may have a node whose name ends in "#2"."""
+    if reference.curve(site.name):
+        site = replace(site, path=site.name, use=1)
+    elif not reference.curve(site.path):
         return None
-    axis = found[path].axis if path in found else place.axis
-    return Site(place.path, place.kind, place.source, place.target, original, place.channels, axis)
+    return replace(site, parameters=wanted[site.path].parameters) if site.path in wanted else site
 
 
 def _notices(name: str, wanted: set[str], have: set[str], known: int) -> list[str]:
@@ -63,15 +52,21 @@ def _notices(name: str, wanted: set[str], have: set[str], known: int) -> list[st
 
 
 def check_operators(
-    path: Path, sites: Sequence[Site], precision: str
+    path: Path, sites: Sequence[ActivationSite], reference: Network, precision: str
 ) -> tuple[list[ActivationCheck], list[ActivationCheck]]:
-    """The operator gate and the kernel gate of the sites of an ONNX file."""
+    """The operator gate and the kernel gate of the sites of an ONNX file; fused nodes in our library."""
     if not sites:
         return [], []
-    model = read_onnx(path)
+    model = onnx.load(path)
+    fused = any(node.domain == DOMAIN for node in model.graph.node)
+    try:
+        library = ort_library() if fused else None
+    except LibraryError:
+        library = None
+    few = [site for site in sites if site.channels * _COUNT <= _LARGEST]
     return (
-        _check(model, sites, precision, GRID),
-        _check(model, [s for s in sites if s.channels * _COUNT <= _LARGEST], precision, every_number(precision)),
+        check_activations(model, sites, reference, library),
+        check_activations(model, few, reference, library, every_number(precision)),
     )
 
 
@@ -87,56 +82,19 @@ def every_number(precision: str) -> np.ndarray:
     return finite
 
 
-def _check(
-    model: onnx.ModelProto, sites: Sequence[Site], precision: str, numbers: np.ndarray
-) -> list[ActivationCheck]:
-    """Each site on `numbers`, in the types that its values have in the file."""
-    known = ranks_and_types(model)
-    small, inputs, outputs = isolated(model, [(site.source, site.target) for site in sites])
-    session = cpu_session(*_runnable(small))
-    ranks = [known.get(site.source, (None, 0))[0] or 4 for site in sites]
-    # a session wants every input: those of the other sites are one number
-    idle = {n: grid_of(s, r, _ONE) for n, s, r in zip(inputs, sites, ranks, strict=True)}
-    checks = []
-    for site, source, target, rank in zip(sites, inputs, outputs, ranks, strict=True):
-        _, element = known.get(site.source, (None, onnx.TensorProto.FLOAT))
-        half = next((name for name, half in HALF_ELEMENT.items() if half == element), "fp32")
-        z = grid_of(site, rank, numbers).astype(NUMPY_TYPE[half]).astype(np.float32)
-        feed = idle | {source: z}
-        (y,) = session.run([target], feed)
-        limit = LIMIT if half == "fp32" else LIMIT + UNIT_ROUNDOFF[half]
-        checks.append(check_site(site, z, y, limit))
-    return checks
-
-
-def _runnable(small: onnx.ModelProto) -> tuple[bytes, Path | None]:
-    """Fused nodes in our library's kernels where it is built; the rest of a half graph by emulation."""
-    fused = any(node.domain == DOMAIN for node in small.graph.node)
-    halves = any(v.type.tensor_type.elem_type in HALF_TYPES for v in small.graph.input)
-    try:
-        library = ort_library() if fused else None
-    except LibraryError:
-        library = None
-    if not halves:
-        return small.SerializeToString(), library
-    return (with_float32_ends(small) if library else emulated(small)).SerializeToString(), library
-
-
-def check_modules(candidate: nn.Module, reference: nn.Module) -> tuple[list[ActivationCheck], list[str]]:
+def check_modules(candidate: Network, reference: Network) -> tuple[list[ActivationCheck], list[str]]:
     """The operator gate of a torch module: its activations in float32, by the paths of the reference's."""
-    theirs = dict(candidate.named_modules())
+    import torch
+
+    theirs = dict(candidate.module.named_modules())
     checks, missing = [], []
-    for found in replace_activations(copy.deepcopy(reference)).found:
-        if found.path not in theirs:
-            missing.append(found.path)
+    for site in reference.activations:
+        if site.path not in theirs:
+            missing.append(site.path)
             continue
-        channels = max(len(found.lambda_), len(found.kappa))
-        site = Site(found.path, found.kind, "", "", reference.get_submodule(found.path), channels, found.axis)
         z = grid_of(site, 4)
         with torch.inference_mode():
-            y = theirs[found.path](torch.from_numpy(z)).numpy()
-        checks.append(check_site(site, z, y, LIMIT))
-    said = (
-        [f"activations of the reference that the module does not have: {', '.join(missing[:3])}"] if missing else []
-    )
-    return checks, said
+            y = theirs[site.path](torch.from_numpy(z)).numpy()
+        checks.append(check_site(site, reference, z, y))
+    text = f"activations of the reference that the module does not have: {', '.join(missing[:3])}"
+    return checks, [text] if missing else []

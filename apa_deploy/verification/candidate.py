@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from onnx import TensorProto
 from pydantic import BaseModel
 
 from ..errors import GateError
-from ..graph.precision import HALF_ELEMENT
+from ..graph.precision import NUMPY_TYPE
+from ..network import FLOAT32
 from ..parity.report import ActivationCheck
 from ..report.record import ActivationError
+from ..tensors.signature import TensorSpec
 from .data import Batch, Data, Digest, batches
 from .runners import ArtifactRunner, EmulatedRunner, OpenVinoRunner
-from .signature import Signature, Tensor, matched, signature_of
-from .source import Kind, Loading, Source, model_of
+from .signature import OnnxFacts, match_inputs, read_facts
+from .source import Kind, Loading, Source, load_network
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from ..loading.load import Model
+    from ..network import Network
 
 
 _FEW = 2
@@ -98,46 +100,45 @@ def _opened(job: CandidateJob, first: Batch, notices: list[str]) -> tuple[list[A
         return [_torch_runner(job, first)], {name: name for name in first.feed}
     if job.source.kind is Kind.ENGINE:
         return [_engine_runner(job, path, first)], {name: name for name in first.feed}
-    signature = signature_of(path)
-    names = matched(signature, first.feed, job.source.name)
+    facts = read_facts(path)
+    names = match_inputs(facts.signature, first.feed, job.source.name)
     notices += [f"input {mine} takes the reference's {theirs}" for mine, theirs in names.items() if mine != theirs]
     shapes = {mine: first.feed[theirs].shape for mine, theirs in names.items()}
-    return [r for runner in job.runners for r in _onnx_runners(job, path, signature, runner, shapes)], names
+    return [r for runner in job.runners for r in _onnx_runners(job, path, facts, runner, shapes)], names
 
 
 def _engine_runner(job: CandidateJob, path: Path, first: Batch) -> Any:
     """An engine takes its inputs in its own type, to the bit."""
-    half = HALF_ELEMENT[job.precision] if job.half_io else TensorProto.FLOAT
+    dtype = NUMPY_TYPE[job.precision].name if job.half_io else "float32"
     floats = [name for name, array in first.feed.items() if array.dtype.kind == "f"]
-    inputs = [Tensor(name=name, element=half, shape=None) for name in floats]
+    inputs = [TensorSpec(name, dtype, None) for name in floats]
     return ArtifactRunner(path, f"{job.label}: engine", inputs, trust=job.trust_engine)
 
 
 def _torch_runner(job: CandidateJob, first: Batch) -> Any:
-    import torch
+    from ..parity.runners import NetworkRunner
 
-    from ..parity.runners import TorchRunner
-
-    module = model_of(job.source, job.loading).module
-    return TorchRunner(module, first.feed, job.output_names, torch.float32, f"{job.label}: torch float32")
+    network = load_network(job.source, job.loading)
+    metadata = replace(network.metadata, output_names=tuple(job.output_names))
+    return NetworkRunner(network.with_metadata(metadata), first.feed, FLOAT32, f"{job.label}: torch float32")
 
 
 def _onnx_runners(
-    job: CandidateJob, path: Path, signature: Signature, runner: str, shapes: dict[str, tuple[int, ...]]
+    job: CandidateJob, path: Path, facts: OnnxFacts, runner: str, shapes: dict[str, tuple[int, ...]]
 ) -> list[Any]:
     """One or more: fused nodes also by their function bodies, half graphs also with every rounding."""
     if runner == "openvino":
-        return [OpenVinoRunner(path, f"{job.label}: OpenVINO", signature)]
+        return [OpenVinoRunner(path, f"{job.label}: OpenVINO", facts)]
     if runner.startswith("tensorrt"):
         from .tensorrt_runner import tensorrt_runner
 
         return [tensorrt_runner(path, f"{job.label}: {runner}", runner, shapes, job.per_layer)]
     if runner != "onnxruntime":
-        return [ArtifactRunner(path, f"{job.label}: {runner}", signature.inputs, runner)]
+        return [ArtifactRunner(path, f"{job.label}: {runner}", facts.signature.inputs, runner)]
     made: list[Any] = []
     if job.precision != "bf16":  # the CPU provider has no bf16 convolution
-        made.append(ArtifactRunner(path, f"{job.label}: ONNX Runtime", signature.inputs))
-        if signature.fused:
+        made.append(ArtifactRunner(path, f"{job.label}: ONNX Runtime", facts.signature.inputs))
+        if facts.fused:
             made.append(_bodies(path, job.label))
     if job.precision in ("fp16", "bf16"):
         made.append(EmulatedRunner(path, f"{job.label}: every value rounded to {job.precision}", job.precision))
@@ -176,38 +177,38 @@ def _judge_activations(job: CandidateJob, first: Batch, seen: Seen, answer: Cand
         if job.per_layer:
             answer.notices.append("an engine shows nothing inside: give its .onnx file, with --runner tensorrt")
         return
-    reference = model_of(job.reference, job.loading)
+    reference = load_network(job.reference, job.loading)
     if job.source.kind is Kind.ONNX:
         _judge_onnx(job, reference, first, seen, answer)
     else:
         _judge_torch(job, reference, first, answer)
 
 
-def _judge_onnx(job: CandidateJob, reference: Model, first: Batch, seen: Seen, answer: CandidateAnswer) -> None:
-    from .activations import check_operators, sites_of
+def _judge_onnx(job: CandidateJob, reference: Network, first: Batch, seen: Seen, answer: CandidateAnswer) -> None:
+    from .activations import check_operators, match_sites
 
     assert job.source.path is not None
-    sites, notices = sites_of(job.source.path, reference.module)
+    sites, notices = match_sites(job.source.path, reference)
     answer.notices += notices
-    answer.activations, answer.kernels = check_operators(job.source.path, sites, job.precision)
+    answer.activations, answer.kernels = check_operators(job.source.path, sites, reference, job.precision)
     if not job.per_layer:
         return
     from .layers_onnx import added_by_onnx
     from .layers_replay import added_by_replay
 
-    answer.layers = added_by_onnx(job.source.path, reference.module, sites, first.feed, job.precision, job.label)
+    answer.layers = added_by_onnx(job.source.path, reference, sites, first.feed, job.precision, job.label)
     for runner, values in seen.items():
-        answer.layers += added_by_replay(values, reference.module, sites, first.feed, job.precision, runner)
+        answer.layers += added_by_replay(values, reference, sites, first.feed, job.precision, runner)
 
 
-def _judge_torch(job: CandidateJob, reference: Model, first: Batch, answer: CandidateAnswer) -> None:
+def _judge_torch(job: CandidateJob, reference: Network, first: Batch, answer: CandidateAnswer) -> None:
     from .activations import check_modules
 
-    candidate = model_of(job.source, job.loading).module
-    answer.activations, notices = check_modules(candidate, reference.module)
+    candidate = load_network(job.source, job.loading)
+    answer.activations, notices = check_modules(candidate, reference)
     answer.notices += notices
     if job.per_layer:
         from .layers_torch import added_by_torch
 
         names = job.output_names
-        answer.layers = added_by_torch(candidate, reference.module, first.feed, names, job.label)
+        answer.layers = added_by_torch(candidate, reference, first.feed, names, job.label)

@@ -17,8 +17,8 @@ import numpy as np
 from pydantic import BaseModel
 
 from ..errors import InputError
-from ..parity.inputs import Feed, read_arrays, seeded_feeds
-from ..parity.inputs import InputSpec as InputSpec
+from ..tensors.inputs import as_wanted, read_arrays, seeded_feeds
+from ..tensors.signature import Feed, Signature
 from .pictures import Pictures, pictures_in
 
 LABELS = "labels"
@@ -36,17 +36,22 @@ class Batch:
 class Data(BaseModel):
     """Where inputs come from, once the reference is known.
 
-    `text`: an .npz file, a folder, "package.module:function", or None for seeded inputs. `name`: the input of
-    the network. `batch`: samples a batch, None for the usual; `fixed`: whether a smaller batch is left out.
+    `text`: an .npz file, a folder, "package.module:function", or None for seeded inputs. `signature`: of the
+    network; images, and arrays without a name, are for its first input. `batch`: samples a batch, None for the
+    usual; `fixed`: whether a smaller batch is left out.
     """
 
     text: str | None
-    name: str
-    spec: InputSpec | None
+    signature: Signature
     batch: int | None = None
     fixed: bool = False
     pictures: Pictures | None = None
     classes: list[str] | None = None
+
+    @property
+    def name(self) -> str:
+        """The first input."""
+        return self.signature.first.name
 
     @property
     def said(self) -> str:
@@ -62,8 +67,7 @@ def batches(data: Data) -> Iterator[Batch]:
     """
     size = data.batch or (_SEEDED if data.text is None else _LOADED)
     if data.text is None:
-        assert data.spec is not None  # the reference's, which has one or was refused
-        yield from (Batch(feed) for feed in seeded_feeds(data.name, data.spec, size))
+        yield from (Batch(feed) for feed in seeded_feeds(data.signature, size))
     elif Path(data.text).is_dir():
         assert data.pictures is not None
         samples = pictures_in(Path(data.text), data.pictures, data.classes)
@@ -71,7 +75,7 @@ def batches(data: Data) -> Iterator[Batch]:
     elif Path(data.text).is_file():
         yield from _of_npz(Path(data.text), data, size)
     else:
-        yield from _of_loader(data.text, data.name)
+        yield from _of_loader(data.text, data)
 
 
 def _stacked(
@@ -96,13 +100,15 @@ def _stack(samples: list[tuple[np.ndarray, int | None]], name: str) -> Batch:
 def _of_npz(path: Path, data: Data, size: int) -> Iterator[Batch]:
     arrays = read_arrays(path)
     labels = arrays.pop(LABELS, None)
-    if data.name not in arrays and len(arrays) != 1:
-        saw, do = (
-            f"{path} with arrays {sorted(arrays)}",
-            "Name it so in numpy.savez; true classes go into 'labels'.",
-        )
-        raise InputError(saw, f"an array {data.name!r}", do)
-    feed = arrays if data.name in arrays else {data.name: next(iter(arrays.values()))}
+    names = [spec.name for spec in data.signature.inputs]
+    if len(names) == len(arrays) == 1:
+        feed = {data.name: next(iter(arrays.values()))}
+    else:
+        missing = [name for name in names if name not in arrays]
+        if missing:
+            do = "Name it so in numpy.savez; true classes go into 'labels'."
+            raise InputError(f"{path} with arrays {sorted(arrays)}", f"an array {missing[0]!r}", do)
+        feed = {name: arrays[name] for name in names}
     length = _common_length(path, feed, labels)
     for start in range(0, length - size + 1 if data.fixed else length, size):
         part = slice(start, start + size)
@@ -119,13 +125,14 @@ def _common_length(path: Path, feed: Feed, labels: np.ndarray | None) -> int:
     return next(iter(lengths.values()))
 
 
-def _of_loader(text: str, name: str) -> Iterator[Batch]:
+def _of_loader(text: str, data: Data) -> Iterator[Batch]:
     """A function without arguments that gives arrays, feeds {name: array}, or pairs of one of these and labels."""
     for given in _called(text):
         inputs, labels = given if isinstance(given, tuple) and len(given) == 2 else (given, None)
-        feed = {k: _array(v) for k, v in inputs.items()} if isinstance(inputs, dict) else {name: _array(inputs)}
+        named = inputs if isinstance(inputs, dict) else {data.name: inputs}
+        feed = {name: _array(value) for name, value in named.items()}
         truth = None if labels is None else _checked_labels(_array(labels), text)
-        yield _checked(Batch(feed, truth), None, text)
+        yield _checked(Batch(feed, truth), data, text)
 
 
 def _called(text: str) -> Iterable[Any]:
@@ -142,26 +149,12 @@ def _array(value: Any) -> np.ndarray:
     return np.ascontiguousarray(value.detach().cpu().numpy() if hasattr(value, "detach") else value)
 
 
-def _checked(batch: Batch, data: Data | None, origin: str) -> Batch:
-    for name, array in batch.feed.items():
-        if not np.issubdtype(array.dtype, np.number) or not array.size or not np.isfinite(array).all():
-            saw = f"{origin}: {name} of shape {array.shape} and type {array.dtype}"
-            raise InputError(saw, "finite numbers", "Check how the data was made.")
-    if data is None or data.spec is None:
-        return batch
-    array = batch.feed[data.name]
-    if array.ndim != 1 + len(data.spec.shape):
-        saw, wanted = (
-            f"{origin}: {data.name} of shape {array.shape}",
-            f"(N, {', '.join(map(str, data.spec.shape))})",
-        )
-        raise InputError(saw, wanted, "Give samples in the layout of the network.")
-    if data.spec.dtype == "uint8" and array.dtype != np.uint8:
-        raise InputError(
-            f"{origin}: {data.name} of type {array.dtype}", "uint8 pixels", "Save the pixels themselves."
-        )
-    feed = {k: v.astype(data.spec.dtype) if k == data.name else v for k, v in batch.feed.items()}
-    return Batch(feed, batch.labels)
+def _checked(batch: Batch, data: Data, origin: str) -> Batch:
+    specs = {spec.name: spec for spec in data.signature.inputs}
+    if set(specs) != set(batch.feed):
+        saw, wanted = f"{origin} with inputs {', '.join(batch.feed)}", ", ".join(specs)
+        raise InputError(saw, wanted, "Name the arrays so.")
+    return Batch({k: as_wanted(v, specs[k], origin) for k, v in batch.feed.items()}, batch.labels)
 
 
 def _checked_labels(labels: np.ndarray, origin: str) -> np.ndarray:

@@ -7,12 +7,12 @@ from collections.abc import Sequence
 import numpy as np
 
 from ..errors import InputError
+from ..network import FLOAT32, TRUTH
 from ..parity.model_gate import check_results
 from ..report.record import Accuracy
 from .accuracy import accuracies
-from .limits import Given, floor_of, verdict
+from .limits import Given, verdict
 from .record import Candidate, OutputVerdict
-from .reference import FLOAT32, TRUTH
 from .work import Recorded, as_results
 
 
@@ -20,9 +20,8 @@ def judged_outputs(candidate: Candidate, made: Recorded, reference: Recorded, gi
     """A verdict for each runner and output of a candidate; `made` is aligned with `reference`."""
     precision = candidate.precision
     stored = [precision] if precision in reference else []
-    floor = floor_of(precision if stored else "fp32")
     results = as_results(reference | made)
-    checks = check_results(results, TRUTH, [FLOAT32, *stored], list(made), floor)
+    checks = check_results(results, TRUTH, [FLOAT32, *stored], list(made), precision if stored else "fp32")
     return [verdict(c, [one[c.name] for one in reference[TRUTH]], precision, given) for c in checks]
 
 

@@ -3,8 +3,7 @@
 A network is cut before and behind each activation. Every piece - an activation, or the layers before one - gets
 its inputs from the float64 reference, so that its error is its own: none is inherited, none is hidden.
 
-The limit is that of the model gate, for one piece: 4 times the error of torch computing (or storing, for half
-types) the same piece in the type, and at least 32 roundings of half an ulp, or 4 of a half type.
+The limit is that of the model gate (`parity.limits`), for one piece.
 """
 
 from __future__ import annotations
@@ -13,19 +12,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import torch
-from torch import nn
 
-from ..graph.node import Parameters
-from ..graph.precision import UNIT_ROUNDOFF
+from ..graph.sites import ActivationSite
 from ..inspection import predicted_error
-from ..parity.blame import reference_values
-from ..parity.half import ONE_LAYER
-from ..parity.inputs import Feed
-from ..parity.model_gate import FACTOR, FLOOR
-from ..parity.operator_gate import Site
-from ..replace import Found, recognise
+from ..network import Network
+from ..parity.limits import model_limit
 from ..report.record import ActivationError
+from ..tensors.signature import Feed
 
 BEFORE, AFTER = "layers before", "layers after the last activation"
 _TINY = 1e-300
@@ -39,22 +32,21 @@ class Wanted:
     leaving: np.ndarray
 
 
-def wanted_values(reference: nn.Module, sites: Sequence[Site], feed: Feed) -> dict[str, Wanted]:
-    """Site path -> its values in float64; `reference` is a float64 module."""
-    found = reference_values(reference, sites, feed)
-    return {path: Wanted(*values) for path, values in found.items()}
+def wanted_values(reference: Network, sites: Sequence[ActivationSite], feed: Feed) -> dict[str, Wanted]:
+    """Name of each use of an activation -> its values in float64."""
+    found = reference.intermediate(feed, {site.path for site in sites})
+    return {name: Wanted(*values) for name, values in found.items()}
 
 
 def activation_error(
-    runner: str, site: Site, z: np.ndarray, measured: np.ndarray, precision: str
+    runner: str, site: ActivationSite, reference: Network, z: np.ndarray, measured: np.ndarray, precision: str
 ) -> ActivationError:
-    """Of an activation that was given `z`: against its float64 original at these very numbers."""
-    with torch.inference_mode():
-        right = site.original(torch.from_numpy(np.asarray(z, np.float64))).numpy()
-    found = recognise(site.path, site.original)
-    known = Parameters(found.lambda_, found.kappa, found.axis) if isinstance(found, Found) else None
-    expected = predicted_error(site.kind, known, z, precision) if known else None
-    return _error(runner, site.path, site.kind, right, measured, expected, precision)
+    """Of an activation that was given `z`: against the reference's own in float64 at these very numbers."""
+    curve = reference.curve(site.path)
+    assert curve is not None  # sites are made of the reference's own paths
+    known = site.path in {one.path for one in reference.activations}
+    expected = predicted_error(site.kind, site.parameters, z, precision) if known else None
+    return _error(runner, site.name, site.kind, curve(z), measured, expected, precision)
 
 
 def piece_error(
@@ -83,8 +75,7 @@ def _error(
     comparable = measured.shape == right.shape and bool(np.isfinite(measured).all())
     worst = float(np.abs(measured - right).max()) if comparable else float("inf")
     scale = max(float(np.abs(right).max()), _TINY)
-    floor = FLOOR if precision == "fp32" else ONE_LAYER * UNIT_ROUNDOFF[precision]
-    limit = max(FACTOR * (expected or 0.0) / scale, floor)
+    limit = model_limit((expected or 0.0) / scale, precision)
     predicted = None if expected is None else expected / scale
     added = worst / scale
     return ActivationError(

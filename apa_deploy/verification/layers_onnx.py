@@ -2,50 +2,48 @@
 
 from __future__ import annotations
 
-import copy
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import onnx
-import torch
-from torch import nn
 
 from ..graph.emulate import emulated
-from ..graph.external_weights import read_onnx
 from ..graph.pieces import MEASURED, cut_at
 from ..graph.precision import NUMPY_TYPE
+from ..graph.sites import ActivationSite
 from ..native import LibraryError, ort_library
-from ..parity.inputs import Feed
-from ..parity.operator_gate import Site
-from ..parity.runners import cpu_session
+from ..network import TRUTH, Network
 from ..report.record import ActivationError
+from ..runtimes.ort_session import open_session
+from ..tensors.signature import Feed
 from .layers import AFTER, activation_error, piece_error, ranked, rounded_feed, wanted_values
-from .layers_torch import pieces_of, torch_pieces
+from .layers_torch import run_pieces
 
 
 def added_by_onnx(
-    path: Path, reference: nn.Module, sites: Sequence[Site], feed: Feed, precision: str, label: str
+    path: Path, reference: Network, sites: Sequence[ActivationSite], feed: Feed, precision: str, label: str
 ) -> list[ActivationError]:
     """What each piece of the file adds, ranked. Half graphs run with every stored value rounded to the type."""
     if not sites:
         return []
-    double, dtype = copy.deepcopy(reference).double(), NUMPY_TYPE[precision]
-    wanted = wanted_values(double, sites, feed)
-    entering = rounded_feed({s.source: wanted[s.path].entering for s in sites}, dtype)
-    leaving = rounded_feed({s.target: wanted[s.path].leaving for s in sites}, dtype)
+    dtype = NUMPY_TYPE[precision]
+    wanted = wanted_values(reference, sites, feed)
+    sites = [site for site in sites if site.name in wanted]
+    entering = rounded_feed({s.source: wanted[s.name].entering for s in sites}, dtype)
+    leaving = rounded_feed({s.target: wanted[s.name].leaving for s in sites}, dtype)
     made = _run(path, feed, leaving | entering, precision)
-    torchs = torch_pieces(reference, sites, wanted, feed, precision)
+    torchs = run_pieces(reference, sites, wanted, feed, precision)
     errors = []
     for site in sites:
-        z, arriving = wanted[site.path].entering, made.get(site.source + MEASURED)
+        z, arriving = wanted[site.name].entering, made.get(site.source + MEASURED)
         if arriving is not None:
-            usual = torchs.arriving.get(site.path)  # none where the reference is a graph
-            errors.append(piece_error(label, site.path, z, arriving, usual, precision))
+            usual = torchs.arriving.get(site.name)  # none where the reference is a graph
+            errors.append(piece_error(label, site.name, z, arriving, usual, precision))
         leaves = made[site.target + MEASURED]
-        errors.append(activation_error(label, site, entering[site.source], leaves, precision))
-    right = pieces_of(double, sites, wanted, feed, torch.float64).outputs
+        errors.append(activation_error(label, site, reference, entering[site.source], leaves, precision))
+    right = run_pieces(reference, sites, wanted, feed, TRUTH).outputs
     ends = [(name, value) for name, value in made.items() if not name.endswith(MEASURED)]
     for (name, value), wants, made_by_torch in zip(ends, right, torchs.outputs, strict=False):
         errors.append(piece_error(label, name, wants, value, made_by_torch, precision, AFTER))
@@ -54,7 +52,7 @@ def added_by_onnx(
 
 def _run(path: Path, feed: Feed, given: Feed, precision: str) -> dict[str, np.ndarray]:
     """`given`: the reference's value for each place where the graph is cut; the file's own inputs are none."""
-    model = read_onnx(path)
+    model = onnx.load(path)
     inputs = {value.name: value for value in model.graph.input}
     given = {name: value for name, value in given.items() if name not in inputs}
     model = cut_at(model if precision == "fp32" else emulated(model), list(given))
@@ -65,7 +63,7 @@ def _run(path: Path, feed: Feed, given: Feed, precision: str) -> dict[str, np.nd
     with tempfile.TemporaryDirectory(prefix="apa-") as folder:  # through a file: protobuf ends at 2 GB
         cut = Path(folder) / "cut.onnx"
         onnx.save_model(model, cut, save_as_external_data=True, location="weights", size_threshold=1024)
-        session = cpu_session(cut, library)
+        session = open_session(cut, library=library)
     wanted = [value.name for value in session.get_outputs()]
     mine = dict(zip(inputs, feed.values(), strict=True)) if len(inputs) == len(feed) == 1 else feed
     own = {name: _rounded(array, precision) for name, array in mine.items()}

@@ -7,25 +7,21 @@ A value that fusion swallowed is no loss: its piece then covers what was fused.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
-import torch
-from torch import Tensor, nn
 
-from ..parity.inputs import Feed
-from ..parity.operator_gate import Site
-from ..parity.runners import cast_floats
+from ..graph.sites import ActivationSite
+from ..network import TRUTH, Exchange, Network
 from ..report.record import ActivationError
+from ..tensors.signature import Feed
 from .layers import BEFORE, piece_error, ranked
 
 
 def added_by_replay(
     seen: Mapping[str, np.ndarray],
-    reference: nn.Module,
-    sites: Sequence[Site],
+    reference: Network,
+    sites: Sequence[ActivationSite],
     feed: Feed,
     precision: str,
     label: str,
@@ -36,44 +32,36 @@ def added_by_replay(
         seen: values by the names of the ONNX graph, as the runtime computed them from `feed`.
         sites: where the activations stand in that graph.
     """
-    double, errors = copy.deepcopy(reference).double(), list[ActivationError]()
-    for path in {site.path.split("#")[0] for site in sites}:
-        uses = [site for site in sites if site.path.split("#")[0] == path]
-        follower = _Follower(uses, seen, precision, label, errors)
-        part = double.get_submodule(path)
-        part.register_forward_pre_hook(follower.arrive)
-        part.register_forward_hook(follower.leave)
-    with torch.inference_mode():
-        double(*(cast_floats(array, torch.float64) for array in feed.values()))
-    return ranked(errors)
+    follower = _Follower(sites, seen, precision, label)
+    reference.outputs(feed, TRUTH, follower)
+    return ranked(follower.errors)
 
 
-class _Follower:
-    """Compares at one activation, and goes on with what the engine showed."""
+class _Follower(Exchange):
+    """Compares at each activation, and goes on with what the engine showed."""
 
     def __init__(
-        self,
-        uses: Sequence[Site],
-        seen: Mapping[str, np.ndarray],
-        precision: str,
-        label: str,
-        errors: list[ActivationError],
+        self, sites: Sequence[ActivationSite], seen: Mapping[str, np.ndarray], precision: str, label: str
     ) -> None:
-        self._uses, self._seen, self._errors = iter(uses), seen, errors
-        self._precision, self._label = precision, label
+        super().__init__({site.path for site in sites})
+        self._sites = {site.name: site for site in sites}
+        self._seen, self._precision, self._label = seen, precision, label
+        self.errors: list[ActivationError] = []
 
-    def arrive(self, _module: nn.Module, inputs: tuple[Any, ...]) -> tuple[Tensor, ...]:
-        self._site = next(self._uses)
-        return (self._followed(self._site.source, inputs[0], BEFORE),)
+    def arrive(self, name: str, value: np.ndarray) -> np.ndarray:
+        site = self._sites.get(name)
+        return self._followed(site.source, name, value, BEFORE) if site else value
 
-    def leave(self, _module: nn.Module, _inputs: Any, output: Tensor) -> Tensor:
-        shown = self._site.source in self._seen
-        return self._followed(self._site.target, output, self._site.kind if shown else f"{self._site.kind}, fused")
+    def leave(self, name: str, value: np.ndarray) -> np.ndarray:
+        site = self._sites.get(name)
+        if site is None:
+            return value
+        kind = site.kind if site.source in self._seen else f"{site.kind}, fused"
+        return self._followed(site.target, name, value, kind)
 
-    def _followed(self, name: str, right: Tensor, kind: str) -> Tensor:
-        if name not in self._seen:
+    def _followed(self, value_name: str, place: str, right: np.ndarray, kind: str) -> np.ndarray:
+        if value_name not in self._seen:
             return right
-        value = self._seen[name].astype(np.float64)
-        error = piece_error(self._label, self._site.path, right.numpy(), value, None, self._precision, kind)
-        self._errors.append(error)
-        return torch.from_numpy(value) if value.shape == tuple(right.shape) else right
+        value = self._seen[value_name].astype(np.float64)
+        self.errors.append(piece_error(self._label, place, right, value, None, self._precision, kind))
+        return value if value.shape == right.shape else right

@@ -1,6 +1,6 @@
 """What an output must keep to: a limit derived from its number type, or one that the user gives.
 
-max_rel        largest error over the largest |reference|: the model gate's (`parity.model_gate`, `parity.half`)
+max_rel        largest error over the largest |reference|: the model gate's (`parity.limits`)
 min_agreement  same first class: all samples but those nearer to a tie than twice the error that max_rel allows
 max_abs        only where given
 """
@@ -14,8 +14,7 @@ import numpy as np
 
 from ..errors import InputError
 from ..graph.precision import UNIT_ROUNDOFF
-from ..parity.half import ONE_LAYER
-from ..parity.model_gate import FACTOR, FLOOR
+from ..parity.limits import FACTOR, ONE_LAYER, ROUNDINGS, floor_of, model_limit
 from ..parity.report import OutputCheck
 from ..report.record import Limit
 from .record import OutputVerdict
@@ -28,11 +27,6 @@ class Given:
     max_abs: float | None = None
     max_rel: float | None = None
     min_agreement: float | None = None
-
-
-def floor_of(precision: str) -> float:
-    """The least limit of the model gate for a number type."""
-    return FLOOR if precision == "fp32" else ONE_LAYER * UNIT_ROUNDOFF[precision]
 
 
 def check_derivable(precision: str, given: Given, name: str) -> None:
@@ -69,9 +63,11 @@ def _max_rel(check: OutputCheck, precision: str, given: Given) -> Limit:
         if half
         else "the reference's own float32 error"
     )
-    roundings = f"{ONE_LAYER} x {UNIT_ROUNDOFF[precision]:.2g}, one layer's roundings" if half else "32 x 2^-24"
+    roundings = (
+        f"{ONE_LAYER} x {UNIT_ROUNDOFF[precision]:.2g}, one layer's roundings" if half else f"{ROUNDINGS} x 2^-24"
+    )
     derivation = f"max({FACTOR:g} x {baseline:.2g}, {what}; {floor:.2g} = {roundings})"
-    return Limit(name="max_rel", value=max(FACTOR * baseline, floor), derivation=derivation)
+    return Limit(name="max_rel", value=model_limit(baseline, precision), derivation=derivation)
 
 
 def _agreement(references: Sequence[np.ndarray], allowed: float, given: Given) -> Limit:

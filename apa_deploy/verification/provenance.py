@@ -6,7 +6,7 @@ from ..errors import InputError
 from ..records.passport import PassportError, file_record, passport_path, read_passport
 from .record import Compared
 from .reference import ReferenceAnswer
-from .signature import signature_of
+from .signature import read_facts
 from .source import Kind, Source
 
 _SHOWN = 12
@@ -38,8 +38,8 @@ def described(source: Source, precision: str | None = None) -> Compared:
         return Compared(name=source.name, kind=source.kind, precision=precision or "fp32")
     compared = Compared(name=source.name, kind=source.kind, file=file_record(path), precision=precision or "fp32")
     if source.kind is Kind.ONNX:
-        signature = signature_of(path)
-        compared.precision, compared.source_sha256 = precision or signature.precision, signature.source_sha256
+        facts = read_facts(path)
+        compared.precision, compared.source_sha256 = precision or facts.precision, facts.source_sha256
     if passport_path(path).exists():
         _read_passport(source, compared, precision)
     elif source.kind is Kind.ENGINE and precision is None:

@@ -14,6 +14,7 @@ from pathlib import Path
 from ..deployment.counts import class_counts
 from ..errors import ApaError, GateError, InputError, MissingError
 from ..graph.precision import HALF_ELEMENT
+from ..network import TRUTH
 from ..progress import notice, step
 from ..records.passport import versions
 from .candidate import CandidateJob
@@ -22,8 +23,8 @@ from .judge import accuracy_of, aligned, judged_outputs
 from .limits import Given, check_derivable
 from .provenance import check_weights, described
 from .record import Candidate, Compared, Failure, Inputs, Verification
-from .reference import TRUTH, ReferenceAnswer, ReferenceJob
-from .signature import fixed_batch, signature_of
+from .reference import ReferenceAnswer, ReferenceJob
+from .signature import read_facts
 from .source import Kind, Loading, Source
 from .work import Answer, Recorded, Work, done
 
@@ -126,7 +127,7 @@ def _reference_job(
 
 def _batch_of(source: Source) -> int | None:
     try:
-        return fixed_batch(signature_of(Path(source.text))) if source.kind is Kind.ONNX else None
+        return read_facts(Path(source.text)).signature.first.fixed_batch if source.kind is Kind.ONNX else None
     except InputError:
         return None  # said by `described`
 

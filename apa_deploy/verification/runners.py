@@ -12,18 +12,17 @@ import ml_dtypes
 import numpy as np
 import onnx
 import onnx.inliner
-from onnx import TensorProto, helper
 from polygraphy.backend.base import BaseRunner
 from polygraphy.common import TensorMetadata
 
 from ..graph.emulate import emulated
-from ..graph.external_weights import read_onnx
 from ..parity.session_runner import SessionRunner
 from ..require import require
 from ..runtimes.session import Session
-from .signature import Signature, Tensor
+from ..tensors.inputs import dtype_of
+from ..tensors.signature import Feed, TensorSpec
+from .signature import OnnxFacts
 
-Feed = dict[str, np.ndarray]
 _PROVIDERS = {
     "onnxruntime": None,
     "onnxruntime-cuda": ("CUDAExecutionProvider", "CPUExecutionProvider"),
@@ -44,7 +43,7 @@ class ArtifactRunner(BaseRunner):
         self,
         path: Path,
         name: str,
-        inputs: Sequence[Tensor] = (),
+        inputs: Sequence[TensorSpec] = (),
         runner: str = "onnxruntime",
         *,
         trust: bool = False,
@@ -64,10 +63,9 @@ class ArtifactRunner(BaseRunner):
     def get_input_metadata_impl(self) -> TensorMetadata:
         metadata = TensorMetadata()
         for name in self._session.input_names:
-            tensor = self._inputs.get(name)
-            uint8 = tensor is not None and tensor.element == TensorProto.UINT8
-            shape = [-1 if d is None else d for d in tensor.shape] if tensor and tensor.shape else None
-            metadata.add(name, dtype=np.uint8 if uint8 else np.float32, shape=shape)
+            spec = self._inputs.get(name)
+            uint8 = spec is not None and spec.dtype == "uint8"
+            metadata.add(name, dtype=np.uint8 if uint8 else np.float32, shape=_open(spec))
         return metadata
 
     def infer_impl(self, feed_dict: Feed) -> Feed:
@@ -78,9 +76,14 @@ class ArtifactRunner(BaseRunner):
         return widened(values)
 
 
-def in_type(array: np.ndarray, tensor: Tensor | None) -> np.ndarray:
+def in_type(array: np.ndarray, spec: TensorSpec | None) -> np.ndarray:
     """A feed in the type that the file takes."""
-    return array if tensor is None else array.astype(helper.tensor_dtype_to_np_dtype(tensor.element))
+    return array if spec is None else array.astype(dtype_of(spec))
+
+
+def _open(spec: TensorSpec | None) -> list[int] | None:
+    """A shape as Polygraphy writes it: -1 where it is open."""
+    return [-1 if isinstance(dim, str) else dim for dim in spec.dims] if spec and spec.dims else None
 
 
 def widened(values: Mapping[str, Any]) -> Feed:
@@ -100,7 +103,7 @@ class EmulatedRunner(SessionRunner):
     def activate_impl(self) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="apa-")
         self._path = Path(self._folder.name) / "emulated.onnx"
-        plain = emulated(read_onnx(self._original))
+        plain = emulated(onnx.load(self._original))
         onnx.save_model(plain, self._path, save_as_external_data=True, location="weights", size_threshold=1024)
         super().activate_impl()
 
@@ -112,14 +115,14 @@ class EmulatedRunner(SessionRunner):
 class OpenVinoRunner(BaseRunner):
     """An ONNX file in OpenVINO on the CPU, in the precision of the graph; our functions are inlined for it."""
 
-    def __init__(self, path: Path, name: str, signature: Signature) -> None:
+    def __init__(self, path: Path, name: str, facts: OnnxFacts) -> None:
         super().__init__(name=name)
-        self._path, self._signature = path, signature
+        self._path, self._facts = path, facts
 
     def activate_impl(self) -> None:
         openvino: Any = require("openvino")
         core = openvino.Core()
-        model = core.read_model(_inlined(self._path) if self._signature.fused else str(self._path))
+        model = core.read_model(_inlined(self._path) if self._facts.fused else str(self._path))
         # its own choice on some CPUs is bf16
         self._compiled = core.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
 
@@ -128,19 +131,20 @@ class OpenVinoRunner(BaseRunner):
 
     def get_input_metadata_impl(self) -> TensorMetadata:
         metadata = TensorMetadata()
-        for tensor in self._signature.inputs:
-            shape = [-1 if d is None else d for d in tensor.shape] if tensor.shape else None
-            metadata.add(tensor.name, dtype=helper.tensor_dtype_to_np_dtype(tensor.element), shape=shape)
+        for spec in self._facts.signature.inputs:
+            metadata.add(spec.name, dtype=dtype_of(spec), shape=_open(spec))
         return metadata
 
     def infer_impl(self, feed_dict: Feed) -> Feed:
-        types = {tensor.name: tensor for tensor in self._signature.inputs}
+        types = {spec.name: spec for spec in self._facts.signature.inputs}
         feed = {name: in_type(array, types[name]) for name, array in feed_dict.items()}
         start = time.perf_counter()
         values = self._compiled(feed)
         self.inference_time = time.perf_counter() - start
-        return widened({name: values[name].copy() for name in self._signature.outputs})
+        return widened(
+            {name: values[name].copy() for name in (spec.name for spec in self._facts.signature.outputs)}
+        )
 
 
 def _inlined(path: Path) -> bytes:
-    return onnx.inliner.inline_local_functions(read_onnx(path)).SerializeToString()
+    return onnx.inliner.inline_local_functions(onnx.load(path)).SerializeToString()

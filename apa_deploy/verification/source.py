@@ -12,7 +12,7 @@ from pydantic import BaseModel, Field
 from ..errors import InputError
 
 if TYPE_CHECKING:
-    from ..loading.load import Model
+    from ..network import Network
 
 _MODULE = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 _SUFFIXES = {".onnx": "onnx", ".engine": "engine", ".plan": "engine", ".trt": "engine"}
@@ -68,8 +68,8 @@ def source_of(text: str) -> Source:
     raise InputError(saw, "a checkpoint, an .onnx file, an engine, or package.module:factory", "Check the path.")
 
 
-def model_of(source: Source, loading: Loading) -> Model:
-    """A torch module from anything but an engine, with the deployment options around it.
+def load_network(source: Source, loading: Loading) -> Network:
+    """A network from anything but an engine, with the deployment options around it.
 
     Raises:
         InputError: it cannot be loaded; an engine has no float64 to be judged by.
@@ -82,12 +82,15 @@ def model_of(source: Source, loading: Loading) -> Model:
     return deployed(_loaded(source, loading), Deployment(**_with_paths(loading.deployment)))
 
 
-def _loaded(source: Source, loading: Loading) -> Model:
-    from ..loading.load import Metadata, Model, load, load_module
+def _loaded(source: Source, loading: Loading) -> Network:
+    from ..loading.load import load, load_module
+    from ..loading.torch_network import TorchNetwork
+    from ..network import Metadata
+    from ..tensors.signature import image_signature
 
     shape: Any = loading.input_shape
     if source.live is not None:
-        return Model(source.live, shape, Metadata(type(source.live).__name__))
+        return TorchNetwork(source.live, image_signature(shape), Metadata(type(source.live).__name__))
     if source.kind is Kind.MODULE:
         return load_module(source.text, shape)
     return load(source.text, input_shape=shape, **loading.arguments)

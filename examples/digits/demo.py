@@ -41,7 +41,7 @@ def main() -> None:
     console.print(f"written to {OUT}/: each model, and beside it the passport that proves it")
 
 
-def _export(model: apa_deploy.Model, format: str) -> Passport:
+def _export(model: apa_deploy.Network, format: str) -> Passport:
     print(f"--- apa-export digits.pth --format {format}", flush=True)
     return export_onnx(model, _path(format), OnnxOptions(format=format, force=True))
 
@@ -59,7 +59,7 @@ def _activations(passport: Passport) -> Table:
     return table
 
 
-def _results(model: apa_deploy.Model, passports: dict[str, Passport]) -> Table:
+def _results(model: apa_deploy.Network, passports: dict[str, Passport]) -> Table:
     """Accuracy on the held-out digits and time of a batch of 8, the runtimes taking turns."""
     split = held_out()
     runs: dict[str, Labels] = {"PyTorch": _torch(model)}
@@ -73,7 +73,7 @@ def _results(model: apa_deploy.Model, passports: dict[str, Passport]) -> Table:
     return table
 
 
-def _torch(model: apa_deploy.Model) -> Labels:
+def _torch(model: apa_deploy.Network) -> Labels:
     def run(images: np.ndarray) -> np.ndarray:
         with torch.inference_mode():
             return model.module(torch.from_numpy(images)).numpy()

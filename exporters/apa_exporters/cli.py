@@ -19,7 +19,7 @@ from .registry import TARGETS, add_target_options, refuse_for_exported, refuse_f
 from .target import Outcome, Source, Target
 
 if TYPE_CHECKING:
-    from apa_deploy.loading.load import Model
+    from apa_deploy.network import Network
     from apa_deploy.records.passport import EngineBuild, Passport
     from apa_deploy.report import Report
 
@@ -124,32 +124,16 @@ def _default_output(source: Path, target: Target) -> Path:
     return Path(stem + mark + target.suffix)
 
 
-def _load(options: argparse.Namespace) -> Model:
+def _load(options: argparse.Namespace) -> Network:
     from apa_deploy.deployment import deployed
     from apa_deploy.loading.load import load
-    from apa_deploy.loading.onnx_network import OriginalGraph
-
-    model = load(options.checkpoint, input_shape=options.input_shape, **loading_of(options))
-    if options.explain:
-        _explain(model)
-    # these change a torch module before it is traced; a graph is exported as it is
-    given = [f"--{name}" for name in ("preprocess", "iif", "softmax") if getattr(options, name)]
-    if given and isinstance(model.module, OriginalGraph):
-        saw = f"{given[0]} with {model.metadata.source}"
-        raise InputError(saw, "a checkpoint", "Put it into the network before it is exported to that file.")
-    return deployed(model, deployment_of(options))
-
-
-def _explain(model: Model) -> None:
-    from apa_deploy.loading.onnx_network import OriginalGraph
     from apa_deploy.progress import notice
 
-    from .onnx.from_onnx import explained
-
-    if not isinstance(model.module, OriginalGraph):
-        raise InputError("--explain with a checkpoint", "an .onnx file", "Leave it out.")
-    for line in explained(model):
-        notice(line)
+    network = load(options.checkpoint, input_shape=options.input_shape, **loading_of(options))
+    if options.explain:
+        for line in network.explain():
+            notice(line)
+    return deployed(network, deployment_of(options))
 
 
 def _write_report(report: Report, options: argparse.Namespace) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from .options import all_flags, own_flags
 
 if TYPE_CHECKING:
-    from apa_deploy.loading.load import Model
+    from apa_deploy.network import Network
     from apa_deploy.records.passport import Passport
 
 
@@ -19,7 +19,7 @@ class Source:
     """What is exported. `load`: reads it as the command line says, with what is baked into its graph."""
 
     path: Path
-    load: Callable[[], Model]
+    load: Callable[[], Network]
 
 
 @dataclass(frozen=True)

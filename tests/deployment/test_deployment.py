@@ -14,7 +14,9 @@ from apa_deploy.deployment import Deployment, deployed
 from apa_deploy.deployment.iif import VARIANTS, constants
 from apa_deploy.deployment.pixels import RECIPES
 from apa_deploy.errors import InputError
-from apa_deploy.loading.load import Metadata, Model
+from apa_deploy.loading.torch_network import TorchNetwork
+from apa_deploy.network import Metadata
+from apa_deploy.tensors.signature import image_signature
 from tests.networks import tiny_net
 
 SHAPE = (3, 16, 16)
@@ -22,7 +24,7 @@ SHAPE = (3, 16, 16)
 
 @pytest.fixture
 def model():
-    return Model(tiny_net(), SHAPE, Metadata("tiny", output_names=("logits",)))
+    return TorchNetwork(tiny_net(), image_signature(SHAPE), Metadata("tiny", output_names=("logits",)))
 
 
 def run(path, x):
@@ -109,7 +111,8 @@ def test_contrastive_features_keep_clear_of_iif():
         def forward(self, x):
             return x[:, :3], x[:, :4]
 
-    wrapped = deployed(Model(Two(), SHAPE, Metadata("two")), Deployment(softmax=True)).module
+    two = TorchNetwork(Two(), image_signature(SHAPE), Metadata("two"))
+    wrapped = deployed(two, Deployment(softmax=True)).module
     logits, features = wrapped(torch.ones(1, 5))
     assert logits.sum().item() == pytest.approx(1.0)
     assert features.tolist() == [[1.0] * 4]

@@ -7,12 +7,13 @@ import onnx
 import onnxruntime
 import pytest
 import torch
-from apa_exporters.onnx.canonical import TraceOptions, canonical
 
 from apa_deploy.detection.graph import DetectorGraphOptions, append_detector
 from apa_deploy.detection.load import detector_from_state
 from apa_deploy.graph.decompose import decomposed
-from apa_deploy.loading.load import Metadata, Model
+from apa_deploy.loading.torch_network import TorchNetwork
+from apa_deploy.network import Metadata
+from apa_deploy.tensors.signature import image_signature
 from tests.detection.small_detectors import KINDS, SIZE, make, picture
 
 BATCH = 2
@@ -24,8 +25,10 @@ TRACED = {}  # there are two backbones, the same for every kind of head
 def graph_of(module, **options):
     spec = module.backbone.spec
     if spec not in TRACED:
-        model = Model(module.backbone, (3, *SIZE), Metadata("backbone", output_names=spec.output_names))
-        TRACED[spec] = canonical(model, TraceOptions()).proto.SerializeToString()
+        model = TorchNetwork(
+            module.backbone, image_signature((3, *SIZE)), Metadata("backbone", output_names=spec.output_names)
+        )
+        TRACED[spec] = model.trace().proto.SerializeToString()
     weights = {k: v.numpy() for k, v in module.state_dict().items() if not k.startswith("backbone.")}
     proto = onnx.ModelProto.FromString(TRACED[spec])
     return append_detector(proto, module.detector, weights, DetectorGraphOptions(**options))

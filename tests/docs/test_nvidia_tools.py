@@ -10,8 +10,10 @@ import onnx
 import pytest
 from apa_exporters.onnx.export import OnnxOptions, export_onnx
 
-from apa_deploy.loading.load import Metadata, Model
+from apa_deploy.loading.torch_network import TorchNetwork
 from apa_deploy.native import LibraryError, ort_library, trt_plugin_library
+from apa_deploy.network import Metadata
+from apa_deploy.tensors.signature import image_signature
 from tests.networks import tiny_net
 
 PAGE = Path(__file__).parents[2] / "docs/nvidia-tools.md"
@@ -27,7 +29,7 @@ def folder(tmp_path_factory):
         except LibraryError as error:
             pytest.skip(str(error))
     folder = tmp_path_factory.mktemp("page")
-    model = Model(tiny_net(), (3, 32, 32), Metadata("tiny"))
+    model = TorchNetwork(tiny_net(), image_signature((3, 32, 32)), Metadata("tiny"))
     for format, name in (("onnx", "model.onnx"), ("onnx-custom", "model.custom.onnx")):
         export_onnx(model, folder / name, OnnxOptions(format=format, verify=False))
     return folder

@@ -17,9 +17,11 @@ from apa_deploy import native
 from apa_deploy.cli.doctor import main
 from apa_deploy.graph.functions import with_functions
 from apa_deploy.graph.node import DOMAIN, Parameters, make_node
-from apa_deploy.loading.load import Metadata, Model
+from apa_deploy.loading.torch_network import TorchNetwork
+from apa_deploy.network import Metadata
 from apa_deploy.records.passport import EngineBuild, Passport, dump, file_record, now, passport_path
 from apa_deploy.runtimes.cuda_driver import device_count
+from apa_deploy.tensors.signature import image_signature
 from tests.networks import tiny_net
 
 NO_GPU = pytest.mark.skipif(device_count() > 0, reason="this machine has a GPU")
@@ -61,7 +63,9 @@ def test_machine(doctor, capsys):
 def test_an_exported_model_is_ready(doctor, tmp_path):
     out = tmp_path / "m.onnx"
     export_onnx(
-        Model(tiny_net(), (3, 8, 8), Metadata("tiny")), out, OnnxOptions(format="onnx-custom", verify=False)
+        TorchNetwork(tiny_net(), image_signature((3, 8, 8)), Metadata("tiny")),
+        out,
+        OnnxOptions(format="onnx-custom", verify=False),
     )
     for file in (out, passport_path(out)):
         code, document, findings = doctor(file)

@@ -13,8 +13,10 @@ from apa_exporters.onnx.onnx_file import data_path, write_onnx
 
 from apa_deploy.errors import InputError
 from apa_deploy.files import OutputError
-from apa_deploy.loading.load import Metadata, Model
+from apa_deploy.loading.torch_network import TorchNetwork
+from apa_deploy.network import Metadata
 from apa_deploy.records.passport import passport_path, read_passport
+from apa_deploy.tensors.signature import image_signature
 from tests.networks import RawActivation, tiny_net
 
 SHAPE = (3, 16, 16)
@@ -22,7 +24,7 @@ SHAPE = (3, 16, 16)
 
 @pytest.fixture
 def model():
-    return Model(tiny_net(), SHAPE, Metadata("tiny", source="tiny.pth", sha256="0" * 64))
+    return TorchNetwork(tiny_net(), image_signature(SHAPE), Metadata("tiny", source="tiny.pth", sha256="0" * 64))
 
 
 def run(path, x):
@@ -89,7 +91,7 @@ def test_weights_above_the_limit_lie_beside_the_model(tmp_path):
     net = torch.nn.Sequential(
         torch.nn.Conv2d(3, 64, 3), RawActivation(), torch.nn.Flatten(1), torch.nn.Linear(64 * 36, 8)
     )
-    model = Model(net.eval(), (3, 8, 8), Metadata("wide"))
+    model = TorchNetwork(net.eval(), image_signature((3, 8, 8)), Metadata("wide"))
     proto = exporter.decomposed(exporter.canonical(model, exporter.TraceOptions()).proto)
     x = np.ones((2, 3, 8, 8), np.float32)
     write_onnx(proto, tmp_path / "small.onnx")
@@ -153,6 +155,8 @@ def test_network_without_activation_is_exported_with_a_notice(tmp_path, capsys):
     net = torch.nn.Sequential(
         torch.nn.Conv2d(3, 4, 3), torch.nn.ReLU(), torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten()
     )
-    passport = export_onnx(Model(net.eval(), SHAPE, Metadata("plain")), tmp_path / "m.onnx", OnnxOptions())
+    passport = export_onnx(
+        TorchNetwork(net.eval(), image_signature(SHAPE), Metadata("plain")), tmp_path / "m.onnx", OnnxOptions()
+    )
     assert passport.parity.passed
     assert "no learned activation" in capsys.readouterr().err

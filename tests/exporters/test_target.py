@@ -7,16 +7,14 @@ from types import ModuleType
 
 import numpy as np
 import pytest
-import torch
-from apa_exporters.tensorrt.bundle import outputs_of
 from apa_exporters.tensorrt.on_target import golden, machine
 from apa_exporters.tensorrt.on_target.checksums import check_sums, write_sums
 from apa_exporters.tensorrt.on_target.layers import launches, really_in, written_types
 from apa_exporters.tensorrt.on_target.recipe import Limit
 from apa_exporters.tensorrt.on_target.refusal import MISSING, MISUSE, RefusalError
 
-from apa_deploy.parity.inputs import INPUT, seeded_feeds
-from apa_deploy.parity.recorded import check_recorded
+from apa_deploy.parity.model_gate import check_recorded
+from apa_deploy.tensors.inputs import seeded_feeds
 from tests.exporters.trt_bundles import digits
 
 
@@ -155,11 +153,11 @@ def test_launches_are_counted_without_waits():
 @pytest.mark.parametrize("fault", [0.0, 0.05, np.nan])
 def test_checks_are_those_of_the_model_gate(fault):
     """The script's own comparison against `parity.model_gate`, on the same values."""
-    model, names = digits(), ["logits"]
-    feeds = seeded_feeds(INPUT, model.input)
-    truth, single = (outputs_of(model, feeds, names, dtype) for dtype in (torch.float64, torch.float32))
+    model = digits()
+    feeds = seeded_feeds(model.signature)
+    truth, single = ([model.outputs(feed, dtype) for feed in feeds] for dtype in ("float64", "float32"))
     found = [{"logits": one["logits"] + np.float32(fault)} for one in single]
-    (theirs,) = check_recorded(found, "engine", model.module, [], feeds, names, "fp32")
+    (theirs,) = check_recorded(found, "engine", model, feeds, "fp32")
     limit = Limit(theirs.limit, theirs.torch_float32_max_rel)
     (ours,) = golden.check("engine", truth, found, {"logits": limit})
     wanted = theirs.model_dump()

@@ -26,11 +26,14 @@ from apa_exporters.tensorrt.options import TrtOptions, check_trt_options
 from apa_exporters.tensorrt.trtexec import load_line
 
 from apa_deploy.errors import InputError
-from apa_deploy.loading.load import Metadata, Model, load
+from apa_deploy.loading.load import load
+from apa_deploy.loading.torch_network import TorchNetwork
 from apa_deploy.native import LibraryError, trt_plugin_library
+from apa_deploy.network import Metadata
 from apa_deploy.parity.report import ParityError
 from apa_deploy.records.passport import EngineBuild, file_record, read_passport
 from apa_deploy.runtimes.cuda_driver import device_count
+from apa_deploy.tensors.signature import image_signature
 from tests.exporters.trt_bundles import OPTIONS, RUNS, Ran, changed, digits
 from tests.networks import tiny_net
 from tests.standin.machine import MAJORS
@@ -305,7 +308,9 @@ def test_bundle_of_images_of_many_sizes_without_learned_activations(tmp_path):
     """Golden inputs are of the usual size; there is nothing that a plugin could do."""
     torch.manual_seed(0)
     plain = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.ReLU(), torch.nn.AdaptiveAvgPool2d(1)).eval()
-    model = Model(plain, (3, 16, 16), Metadata("plain", source="plain.pth", sha256="0" * 64))
+    model = TorchNetwork(
+        plain, image_signature((3, 16, 16)), Metadata("plain", source="plain.pth", sha256="0" * 64)
+    )
     options = TrtOptions(batches=(1, 2, 4), images=((3, 8, 8), (3, 12, 12), (3, 32, 32)))
     recipe, _ = export_bundle(model, tmp_path / "b", "model.engine", options)
     assert recipe.models == {"decomposed": "model.onnx"}

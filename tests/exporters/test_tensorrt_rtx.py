@@ -12,7 +12,6 @@ import pytest
 import torch
 from apa_exporters import child
 from apa_exporters.cli import main
-from apa_exporters.onnx.canonical import TraceOptions, canonical
 from apa_exporters.onnx.export import OnnxOptions
 from apa_exporters.tensorrt_rtx.build_process import EngineError, Job, build_in_child
 from apa_exporters.tensorrt_rtx.builder import launches
@@ -23,11 +22,13 @@ from apa_deploy.deployment import Deployment, deployed
 from apa_deploy.errors import MissingError
 from apa_deploy.graph.decompose import decomposed
 from apa_deploy.graph.precision import in_precision
-from apa_deploy.loading.load import InputSpec, Metadata, Model
-from apa_deploy.parity.inputs import INPUT, seeded_feeds
-from apa_deploy.parity.recorded import check_recorded
+from apa_deploy.loading.torch_network import TorchNetwork
+from apa_deploy.network import Metadata
+from apa_deploy.parity.model_gate import check_recorded
 from apa_deploy.records.passport import passport_path, read_passport
 from apa_deploy.runtimes.cuda_driver import device_count
+from apa_deploy.tensors.inputs import seeded_feeds
+from apa_deploy.tensors.signature import image_signature
 from tests.networks import RawActivation, tiny_net
 
 pytest.importorskip("tensorrt_rtx", reason="the extra rtx is not installed")
@@ -38,16 +39,18 @@ PRECISIONS = ("fp32", "fp16", "bf16")
 def one_layer():
     torch.manual_seed(0)
     net = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3, padding=1), RawActivation(0.4, 1.1))
-    return Model(net.eval(), SHAPE, Metadata("layer", source="layer.pth", sha256="0" * 64))
+    return TorchNetwork(net.eval(), image_signature(SHAPE), Metadata("layer", source="layer.pth", sha256="0" * 64))
 
 
 def digits():
-    return Model(tiny_net(), SHAPE, Metadata("digits", source="digits.pth", sha256="0" * 64))
+    return TorchNetwork(
+        tiny_net(), image_signature(SHAPE), Metadata("digits", source="digits.pth", sha256="0" * 64)
+    )
 
 
 @pytest.fixture(scope="module")
 def traced():
-    return canonical(digits(), TraceOptions())
+    return digits().trace()
 
 
 def names(folder):
@@ -177,7 +180,7 @@ def test_misuse_exits_2(arguments, saw, cifar_checkpoint, tmp_path, monkeypatch,
 
 @pytest.fixture(scope="module")
 def layer():
-    return decomposed(canonical(one_layer(), TraceOptions()).proto).SerializeToString()
+    return decomposed(one_layer().trace().proto).SerializeToString()
 
 
 @pytest.fixture
@@ -251,9 +254,8 @@ def test_recorded_outputs_are_judged(fault, traced):
     """What a GPU's process records passes the same gate; ONNX Runtime records here, once with a fault."""
     proto = decomposed(onnx.ModelProto.FromString(traced.proto.SerializeToString()))
     session = onnxruntime.InferenceSession(proto.SerializeToString())
-    feeds = seeded_feeds(INPUT, InputSpec(SHAPE))
+    feeds = seeded_feeds(image_signature(SHAPE))
     recorded = [{"logits": np.asarray(session.run(None, feed)[0]) + fault} for feed in feeds]
-    paths = [found.path for found in traced.replacements.found]
     for precision in PRECISIONS:
-        (check,) = check_recorded(recorded, "engine", digits().module, paths, feeds, ("logits",), precision)
+        (check,) = check_recorded(recorded, "engine", digits(), feeds, precision)
         assert (check.runner, check.passed) == ("engine", not fault)

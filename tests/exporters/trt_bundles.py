@@ -15,7 +15,9 @@ from apa_exporters.tensorrt.on_target.checksums import write_sums
 from apa_exporters.tensorrt.on_target.recipe import read_recipe, write_recipe
 from apa_exporters.tensorrt.options import TrtOptions
 
-from apa_deploy.loading.load import Metadata, Model
+from apa_deploy.loading.torch_network import TorchNetwork
+from apa_deploy.network import Metadata, Network
+from apa_deploy.tensors.signature import image_signature
 from tests.networks import tiny_net
 from tests.standin.machine import TARGET_ONLY, Machine
 
@@ -23,8 +25,10 @@ RUNS = 20
 OPTIONS = TrtOptions(OnnxOptions(precision="fp16"), batches=(1, 2, 4), runs=RUNS)
 
 
-def digits() -> Model:
-    return Model(tiny_net(), (3, 16, 16), Metadata("digits", source="digits.pth", sha256="0" * 64))
+def digits() -> Network:
+    return TorchNetwork(
+        tiny_net(), image_signature((3, 16, 16)), Metadata("digits", source="digits.pth", sha256="0" * 64)
+    )
 
 
 def changed(bundle: Path, folder: Path, **options: object) -> Path:

@@ -5,7 +5,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from apa_deploy.graph.foreign import foreign_part, up_to
-from apa_deploy.runtimes.ort_session import plain_session
+from apa_deploy.runtimes.ort_session import open_session
 from tests.graph.corpus import spellings
 
 
@@ -28,7 +28,7 @@ def test_the_part_that_runs():
     assert "mmdeploy::NMS runs nowhere here" in str(foreign)
     part = up_to(made, outputs)
     x = np.linspace(-3, 3, 6, dtype=np.float32).reshape(2, 3)
-    side, unit = plain_session(part.SerializeToString()).run(None, {"x": x})
+    side, unit = open_session(part).run(None, {"x": x})
     np.testing.assert_array_equal(side, np.abs(unit))
     assert "NMS" not in {node.op_type for node in part.graph.node}
 

@@ -3,15 +3,13 @@
 import numpy as np
 import onnx
 import pytest
-from apa_exporters.onnx.canonical import TraceOptions, canonical
-from apa_exporters.onnx.export import sites_of
 
 import apa_deploy
 from apa_deploy.graph.decompose import decomposed
 from apa_deploy.graph.functions import with_functions
 from apa_deploy.graph.node import activations, attributes, read_parameters
 from apa_deploy.graph.precision import LOWEST_OPSET, in_precision
-from apa_deploy.parity.half import verify_half
+from apa_deploy.parity.verify import verify
 
 # The larger the network, the longer the trace: one serves both types and both forms.
 OPSET = max(LOWEST_OPSET.values())
@@ -25,14 +23,11 @@ def copied(proto):
 def test_golden(golden, tmp_path):
     x = golden.input().numpy()
     model = apa_deploy.load(golden.save(tmp_path / "model.pth"), input_shape=x.shape[1:])
-    traced = canonical(model, TraceOptions(OPSET))
-    places = sites_of(traced, model.module)
+    traced = model.trace(OPSET)
     for precision, forms in FORMS.items():
         for form in forms:
             onnx.save(form(in_precision(copied(traced.proto), precision)), tmp_path / "half.onnx")
-            report = verify_half(
-                tmp_path / "half.onnx", model.module, places, [{"input": x}], traced.output_names, precision
-            )
+            report = verify(tmp_path / "half.onnx", model, traced.sites, [{"input": x}], precision=precision)
             assert report.passed, (precision, form.__name__, report)
             runners = {check.runner for check in report.outputs}
             assert ("ONNX Runtime" in runners) == (precision == "fp16")
@@ -47,7 +42,7 @@ def test_every_unit_at_the_floor(lam, precision, cifar_checkpoint, tmp_path):
     for module in model.module.modules():
         if getattr(module, "kind", "") == "AGLU":
             module.lambda_param.data.fill_(-1)  # the floor: 1e-8 in the truth
-    traced = canonical(model, TraceOptions(OPSET))
+    traced = model.trace(OPSET)
     for one in activations(traced.proto.graph):
         p = read_parameters(one)
         if one.op_type == "AGLU":
@@ -57,8 +52,5 @@ def test_every_unit_at_the_floor(lam, precision, cifar_checkpoint, tmp_path):
             one.attribute.extend(onnx.helper.make_attribute(k, v) for k, v in wanted.items())
     onnx.save(decomposed(in_precision(traced.proto, precision)), tmp_path / "half.onnx")
     x = np.random.default_rng(0).standard_normal((2, 3, 32, 32)).astype(np.float32)
-    places = sites_of(traced, model.module)
-    report = verify_half(
-        tmp_path / "half.onnx", model.module, places, [{"input": x}], traced.output_names, precision
-    )
+    report = verify(tmp_path / "half.onnx", model, traced.sites, [{"input": x}], precision=precision)
     assert report.passed, report

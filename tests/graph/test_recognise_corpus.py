@@ -8,7 +8,8 @@ import torch
 from apa_exporters.cli import main
 
 from apa_deploy.graph.recognise import recognise
-from apa_deploy.loading.onnx_file import converted, load_onnx
+from apa_deploy.loading.onnx_file import load_onnx
+from apa_deploy.loading.opset import convert_opset
 from tests.graph.corpus.make import TRUTH, Net
 
 FILES = sorted((Path(__file__).parent / "corpus" / "files").glob("*.onnx"))
@@ -41,7 +42,7 @@ def test_opset_18_after_folding(path):
     model = load_onnx(path)
     recognise(model)
     names = {output for node in model.graph.node for output in node.output}
-    after = converted(model, 18)
+    after = convert_opset(model, 18)
     assert names <= {output for node in after.graph.node for output in node.output}
 
 

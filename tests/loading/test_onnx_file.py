@@ -7,8 +7,10 @@ from onnx import TensorProto, helper, numpy_helper
 
 import apa_deploy
 from apa_deploy.errors import InputError
-from apa_deploy.loading.onnx_file import OnnxFileError, OpsetError, converted, load_onnx, opset_of, sample_shape
-from apa_deploy.runtimes.ort_session import plain_session, session_of
+from apa_deploy.loading.onnx_file import OnnxFileError, load_onnx, with_sizes
+from apa_deploy.loading.opset import OpsetError, convert_opset, opset_of
+from apa_deploy.runtimes.ort_session import open_session
+from apa_deploy.tensors.signature import read_signature
 from tests.graph.corpus.spellings import GENERAL, spelled
 
 UNIT = GENERAL["softplus, threshold by Greater"]
@@ -80,16 +82,16 @@ def test_external_weights_and_initializers_that_are_inputs(tmp_path):
     )
     path = saved(model, tmp_path, save_as_external_data=True, location="w.bin", size_threshold=0)
     loaded = apa_deploy.load(path)
-    assert [value.name for value in loaded.module.inputs] == ["x"]
-    assert [f.kind for f in loaded.module.recognition.found] == ["AGLU"]
+    assert [spec.name for spec in loaded.signature.inputs] == ["x"]
+    assert [f.kind for f in loaded.recognition.found] == ["AGLU"]
 
 
 def test_a_session_of_a_model_of_any_size(monkeypatch):
     model = spelled(UNIT, "AGLU", 0.5, 1.0, shape=("N", 3))
     x = np.linspace(-5, 5, 6, dtype=np.float32).reshape(2, 3)
-    wanted = session_of(model).run(None, {"x": x})
+    wanted = open_session(model).run(None, {"x": x})
     monkeypatch.setattr("apa_deploy.runtimes.ort_session._LARGEST", 0)
-    np.testing.assert_array_equal(session_of(model).run(None, {"x": x}), wanted)
+    np.testing.assert_array_equal(open_session(model).run(None, {"x": x}), wanted)
 
 
 def test_conversion_keeps_weights_names_and_metadata():
@@ -103,7 +105,7 @@ def test_conversion_keeps_weights_names_and_metadata():
     graph = helper.make_graph(nodes, "g", [x], [y], [numpy_helper.from_array(weight, "w")])
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=7)
     helper.set_model_props(model, {"stride": "32"})
-    after = converted(model, 18)
+    after = convert_opset(model, 18)
     onnx.checker.check_model(after, full_check=True)
     assert opset_of(after) == 18
     assert [value.name for value in after.graph.input] == ["x"]
@@ -146,9 +148,7 @@ def test_old_operators_mean_the_same_in_18(opset, node, weights, nested):
     x = helper.make_tensor_value_info("x", TensorProto.FLOAT, CUBE.shape)
     graph = helper.make_graph(nodes, "g", [x], [y], tensors)
     before = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=7)
-    values = [
-        plain_session(m.SerializeToString()).run(None, {"x": CUBE})[0] for m in (before, converted(before, 18))
-    ]
+    values = [open_session(m).run(None, {"x": CUBE})[0] for m in (before, convert_opset(before, 18))]
     np.testing.assert_allclose(values[1], values[0], rtol=1e-6, atol=1e-6)
 
 
@@ -156,7 +156,7 @@ def test_an_operator_that_cannot_be_converted():
     model = spelled(UNIT, "AGLU", 0.5, 1.0, opset=13)
     model.graph.node.append(helper.make_node("NoSuchOperator", ["x"], ["z"]))
     with pytest.raises(OpsetError, match="opset 13") as caught:
-        converted(model, 18)
+        convert_opset(model, 18)
     assert (caught.value.have, caught.value.wanted_opset) == (13, 18)
     assert caught.value.reason
 
@@ -176,15 +176,15 @@ SHAPES = [
 
 @pytest.mark.parametrize(("dims", "wanted", "shape", "said"), [c[1:] for c in SHAPES], ids=[c[0] for c in SHAPES])
 def test_open_dimensions(dims, wanted, shape, said):
-    found, notices = sample_shape(shaped(*dims), wanted)
-    assert found == shape
+    found, notices = with_sizes(read_signature(shaped(*dims)), wanted)
+    assert found.first.sizes == shape
     assert said in " ".join(notices)
 
 
 @pytest.mark.parametrize("wanted", [(3, 32, 32), (4, 16, 16), (3, 16)])
 def test_a_shape_that_contradicts_the_file(wanted):
     with pytest.raises(InputError, match="3x16x16"):
-        sample_shape(shaped("N", 3, 16, 16), wanted)
+        with_sizes(read_signature(shaped("N", 3, 16, 16)), wanted)
 
 
 @pytest.mark.parametrize("option", [{"arch": "se_resnet50"}, {"floor": "none"}, {"weights": "ema"}])

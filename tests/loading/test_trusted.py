@@ -74,7 +74,7 @@ def test_a_program_is_judged_against_itself(tmp_path, monkeypatch):
     torch.export.save(program, tmp_path / "m.pt2")
     model = apa_deploy.load(tmp_path / "m.pt2", trust_pickle=True)
     assert model.input_shape == (3, 16, 16)
-    model.module._engines.program.fc.bias.data += 0.1
+    model.program.fc.bias.data += 0.1
     with pytest.raises(ParityError):
         export_onnx(model, tmp_path / "m.onnx", OnnxOptions())
 

@@ -8,43 +8,41 @@ import onnx
 import onnxruntime
 import pytest
 import torch
-from apa_exporters.onnx.canonical import TraceOptions, canonical
-from apa_exporters.onnx.export import sites_of
 from onnxconverter_common.float16 import convert_float_to_float16
 
 from apa_deploy.graph.decompose import decomposed
 from apa_deploy.graph.functions import with_functions
 from apa_deploy.graph.node import Parameters, activations, attributes, read_parameters
 from apa_deploy.graph.precision import in_precision
-from apa_deploy.loading.load import InputSpec, Metadata, Model
+from apa_deploy.loading.torch_network import TorchNetwork
+from apa_deploy.loading.torch_storage import round_to, store_in
 from apa_deploy.native import ort_library
-from apa_deploy.parity.half import verify_half
-from apa_deploy.parity.inputs import INPUT, seeded_feeds
+from apa_deploy.network import Metadata
 from apa_deploy.parity.report import ParityError
-from apa_deploy.parity.storage import rounded, stored_in
+from apa_deploy.parity.verify import verify
+from apa_deploy.tensors.inputs import seeded_feeds
+from apa_deploy.tensors.signature import image_signature
 from tests.networks import tiny_net
 
 SHAPE = (3, 16, 16)
 HALVES = ("fp16", "bf16")
-FEEDS = seeded_feeds(INPUT, InputSpec(SHAPE))
+FEEDS = seeded_feeds(image_signature(SHAPE))
 
 
 @pytest.fixture(scope="module")
 def exported():
-    model = Model(tiny_net(), SHAPE, Metadata("tiny"))
-    traced = canonical(model, TraceOptions(22))
-    return model.module, traced, sites_of(traced, model.module)
+    model = TorchNetwork(tiny_net(), image_signature(SHAPE), Metadata("tiny"))
+    traced = model.trace(22)
+    return model, traced
 
 
 def judged(exported, tmp_path, precision, plant=lambda *_: None, form=decomposed, library=None):
-    module, traced, places = exported
+    network, traced = exported
     proto = onnx.ModelProto()
     proto.CopyFrom(traced.proto)
     plant({node.name: node for node in activations(proto.graph)}, proto)
     onnx.save(form(in_precision(proto, precision)), tmp_path / "model.onnx")
-    return verify_half(
-        tmp_path / "model.onnx", module, places, FEEDS, traced.output_names, precision, library=library
-    )
+    return verify(tmp_path / "model.onnx", network, traced.sites, FEEDS, precision=precision, library=library)
 
 
 @pytest.mark.parametrize("precision", HALVES)
@@ -91,8 +89,8 @@ def converted(module, x, tmp_path):
 def test_naive_conversion_of_upstreams_form_fails(naive, is_nan, exported, tmp_path):
     """The same weights as upstream writes the activation: the floor 1e-8 becomes 0 and the output NaN, or the
     floor is moved to 1e-7 and the output is finite and wrong."""
-    module, *_ = exported
-    x = torch.from_numpy(FEEDS[0][INPUT][:1])
+    module = exported[0].module
+    x = torch.from_numpy(FEEDS[0]["input"][:1])
     with torch.inference_mode():
         truth = copy.deepcopy(module).double()(x.double()).numpy()
     y = naive(module, x, tmp_path)
@@ -149,17 +147,17 @@ def test_planted_fault_is_found(case, exported, tmp_path):
 @pytest.mark.parametrize("precision", HALVES)
 def test_an_activation_without_its_island_is_found(precision, exported, tmp_path):
     """Decomposed first and converted then: the ends of the chain, t and z * gate, are in the half type."""
-    module, traced, places = exported
+    network, traced = exported
     proto = onnx.ModelProto()
     proto.CopyFrom(traced.proto)
     onnx.save(in_precision(decomposed(proto), precision), tmp_path / "late.onnx")
-    report = verify_half(tmp_path / "late.onnx", module, places, FEEDS, traced.output_names, precision)
+    report = verify(tmp_path / "late.onnx", network, traced.sites, FEEDS, precision=precision)
     assert not report.passed
 
 
 def test_storage_rounds_and_saturates():
     x = torch.tensor([1 + 2.0**-12, 1 + 3 * 2.0**-11, 1e6, -1e6, 1e-9], dtype=torch.float64)
-    assert rounded(x, torch.float16).tolist() == [1.0, 1 + 2.0**-9, 65504.0, -65504.0, 0.0]
+    assert round_to(x, torch.float16).tolist() == [1.0, 1 + 2.0**-9, 65504.0, -65504.0, 0.0]
 
 
 def test_storage_leaves_the_inside_of_an_activation_alone():
@@ -173,5 +171,5 @@ def test_storage_leaves_the_inside_of_an_activation_alone():
 
     net = torch.nn.Sequential(Outer())
     x = torch.tensor([3.0], dtype=torch.float64)
-    assert stored_in(net, "fp16", ["0"])(x).item() == 3.0
-    assert stored_in(net, "fp16", [])(x).item() < 1
+    assert store_in(net, "fp16", ["0"])(x).item() == 3.0
+    assert store_in(net, "fp16", [])(x).item() < 1

@@ -4,15 +4,15 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from apa_exporters.onnx.canonical import TraceOptions, canonical
-from apa_exporters.onnx.export import sites_of
 
 from apa_deploy.graph.functions import with_functions
 from apa_deploy.graph.node import Parameters, activations, attributes, read_parameters
-from apa_deploy.loading.load import InputSpec, Metadata, Model
-from apa_deploy.parity.inputs import INPUT, seeded_feeds
+from apa_deploy.loading.torch_network import TorchNetwork
+from apa_deploy.network import Metadata
 from apa_deploy.parity.report import ParityError
 from apa_deploy.parity.verify import verify
+from apa_deploy.tensors.inputs import seeded_feeds
+from apa_deploy.tensors.signature import image_signature
 from tests.networks import RawActivation, tiny_net
 
 SHAPE = (3, 16, 16)
@@ -20,20 +20,18 @@ SHAPE = (3, 16, 16)
 
 @pytest.fixture(scope="module")
 def exported():
-    model = Model(tiny_net(), SHAPE, Metadata("tiny"))
-    traced = canonical(model, TraceOptions())
-    return model.module, traced, sites_of(traced, model.module)
+    model = TorchNetwork(tiny_net(), image_signature(SHAPE), Metadata("tiny"))
+    traced = model.trace()
+    return model, traced
 
 
 def judged(exported, tmp_path, plant):
-    module, traced, places = exported
+    network, traced = exported
     proto = onnx.ModelProto()
     proto.CopyFrom(traced.proto)
     plant({node.name: node for node in activations(proto.graph)}, proto)
     onnx.save(with_functions(proto), tmp_path / "model.onnx")
-    return verify(
-        tmp_path / "model.onnx", module, places, seeded_feeds(INPUT, InputSpec(SHAPE)), traced.output_names
-    )
+    return verify(tmp_path / "model.onnx", network, traced.sites, seeded_feeds(image_signature(SHAPE)))
 
 
 def changed(node, lambda_=None, kappa=None):
@@ -105,9 +103,8 @@ def test_shared_module_is_judged_at_each_use(tmp_path):
             return self.act(self.conv(self.act(self.conv(x)))).mean((2, 3))
 
     torch.manual_seed(0)
-    model = Model(Twice().eval(), SHAPE, Metadata("twice"))
-    traced = canonical(model, TraceOptions())
-    places = sites_of(traced, model.module)
-    assert [site.path for site in places] == ["act", "act#2"]
-    report = judged((model.module, traced, places), tmp_path, lambda n, _: changed(n["act#2"], lambda_=0.31))
+    model = TorchNetwork(Twice().eval(), image_signature(SHAPE), Metadata("twice"))
+    traced = model.trace()
+    assert [site.name for site in traced.sites] == ["act", "act#2"]
+    report = judged((model, traced), tmp_path, lambda n, _: changed(n["act#2"], lambda_=0.31))
     assert report.blame.path == "act#2"

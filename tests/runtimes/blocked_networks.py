@@ -6,7 +6,6 @@ from pathlib import Path
 
 import onnx
 import torch
-from apa_exporters.onnx.canonical import TraceOptions, canonical
 from torch import nn
 
 from apa_deploy.architectures.activations import Learned
@@ -14,7 +13,9 @@ from apa_deploy.architectures.resnet import Block, ResNet
 from apa_deploy.architectures.spec import Head, Spec
 from apa_deploy.graph.functions import with_functions
 from apa_deploy.graph.node import GATE, UNIT, activations
-from apa_deploy.loading.load import Metadata, Model
+from apa_deploy.loading.torch_network import TorchNetwork
+from apa_deploy.network import Metadata
+from apa_deploy.tensors.signature import image_signature
 from tests.networks import RawActivation
 
 CHANNELS = 20  # no multiple of a block: its last lanes are padding
@@ -75,7 +76,7 @@ class PerChannel(nn.Sequential):
 
 def exported(network: nn.Module, path: Path) -> Path:
     """The network as an `onnx-custom` file with dynamic sizes."""
-    proto = canonical(Model(network, (3, 32, 32), Metadata("net")), TraceOptions()).proto
+    proto = TorchNetwork(network, image_signature((3, 32, 32)), Metadata("net")).trace().proto
     onnx.save(with_functions(proto), path)
     return path
 

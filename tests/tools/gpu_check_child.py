@@ -7,7 +7,9 @@ import json
 import sys
 from pathlib import Path
 
-from apa_deploy.loading.load import Metadata, Model
+from apa_deploy.loading.torch_network import TorchNetwork
+from apa_deploy.network import Metadata
+from apa_deploy.tensors.signature import image_signature
 from tests.networks import tiny_net
 from tools.gpu_check import engines, latency
 from tools.gpu_check.outcome import outcome_of
@@ -16,9 +18,12 @@ from tools.gpu_check.outcome import outcome_of
 def main(folder: Path) -> None:
     said: list[str] = []
     engines.check_machine()
-    model, wanted = Model(tiny_net(), (3, 8, 8), Metadata("tiny")), engines.Wanted(batches=(1, 8, 8))
+    model, wanted = (
+        TorchNetwork(tiny_net(), image_signature((3, 8, 8)), Metadata("tiny")),
+        engines.Wanted(batches=(1, 8, 8)),
+    )
     built, found = engines.built(folder, model, wanted, said.append)
-    timed = outcome_of("latency", lambda: latency.measured(found, None, model.input.shape))
+    timed = outcome_of("latency", lambda: latency.measured(found, None, model.input.sizes))
     print(json.dumps({"engines": built.as_json(), "latency": timed.as_json(), "said": said}))
 
 

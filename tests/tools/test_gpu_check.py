@@ -13,8 +13,10 @@ import torch
 from torch import nn
 
 from apa_deploy.errors import GateError, InputError, MissingError
-from apa_deploy.loading.load import Metadata, Model
+from apa_deploy.loading.torch_network import TorchNetwork
+from apa_deploy.network import Metadata
 from apa_deploy.runtimes.cuda_driver import device_count
+from apa_deploy.tensors.signature import image_signature
 from tests.networks import RawActivation, tiny_net
 from tools.gpu_check import analysis, clocks, engines, kernels, latency
 from tools.gpu_check.outcome import Outcome, State, exit_code, outcome_of
@@ -179,7 +181,7 @@ def test_without_nvidia_smi(monkeypatch, tmp_path):
 
 
 def test_the_twin_has_silu_for_every_unit():
-    twin = engines.twin(Model(tiny_net(), (3, 8, 8), Metadata("tiny"))).module
+    twin = engines.twin(TorchNetwork(tiny_net(), image_signature((3, 8, 8)), Metadata("tiny"))).module
     kinds = [type(module) for module in twin.modules()]
     assert (kinds.count(nn.SiLU), kinds.count(nn.Sigmoid)) == (2, 1)
     assert not any(isinstance(module, RawActivation) for module in twin.modules())

@@ -9,7 +9,6 @@ from types import SimpleNamespace
 import onnx
 import pytest
 import torch
-from apa_exporters.onnx.canonical import TraceOptions, canonical
 from apa_exporters.onnx.export import OnnxOptions, export_onnx
 
 from apa_deploy.cli.verify import main
@@ -35,9 +34,9 @@ def exports(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("exports")
     torch.save(tiny_net().state_dict(), folder / "model.pth")
     model = load(folder / "model.pth", model=FACTORY, input_shape=SHAPE)
-    traced = canonical(model, TraceOptions(22))
+    traced = model.trace(22)
     with pytest.MonkeyPatch.context() as patch:  # one trace serves all formats
-        patch.setattr("apa_exporters.onnx.export.canonical", lambda *_: traced)
+        patch.setattr(model, "trace", lambda *_: traced)
         for name, (form, precision) in EXPORTS.items():
             export_onnx(model, folder / name, OnnxOptions(format=form, precision=precision, opset=22))
     return folder

@@ -6,18 +6,18 @@ from PIL import Image
 
 from apa_deploy.deployment.pixels import RECIPES
 from apa_deploy.errors import InputError
-from apa_deploy.loading.load import InputSpec
+from apa_deploy.tensors.signature import image_signature
 from apa_deploy.verification.data import Data, Digest, batches
 from apa_deploy.verification.pictures import PictureError, Pictures, labelled, pictures_in
 from tests.verification.conftest import SHAPE, verify
 
 pytestmark = pytest.mark.xdist_group("verification")
-SPEC = InputSpec(SHAPE)
+SIGNATURE = image_signature(SHAPE)
 RNG = np.random.default_rng(0)
 
 
 def data(text, **options):
-    return Data(text=str(text), name="input", spec=SPEC, **options)
+    return Data(text=str(text), signature=SIGNATURE, **options)
 
 
 def test_npz_in_batches_with_labels(tmp_path):
@@ -32,7 +32,7 @@ def test_npz_in_batches_with_labels(tmp_path):
 
 BAD_ARRAYS = [
     ("no such array", {"a": np.zeros((1, *SHAPE)), "b": np.zeros(1)}, "an array 'input'"),
-    ("three axes", {"input": np.zeros(SHAPE)}, "(N, 3, 16, 16)"),
+    ("three axes", {"input": np.zeros(SHAPE)}, "(N, 3, height, width)"),
     ("NaN", {"input": np.full((1, *SHAPE), np.nan)}, "finite numbers"),
     ("text", {"input": np.full((1, *SHAPE), "x")}, "finite numbers"),
     ("empty", {"input": np.zeros((0, *SHAPE))}, "above 0"),

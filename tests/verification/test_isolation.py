@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from apa_deploy.cli.verify import main
+from apa_deploy.tensors.signature import image_signature
 from apa_deploy.verification.data import Data
 from apa_deploy.verification.isolation import isolated
 from apa_deploy.verification.source import Kind, Loading, Source
@@ -55,7 +56,7 @@ def test_what_hangs_is_ended_with_all_it_started(bad, exports):
         label="plain.onnx",
         reference=Source(text=FACTORY, kind=Kind.MODULE),
         loading=Loading(),
-        data=Data(text="bad:hang", name="input", spec=None),
+        data=Data(text="bad:hang", signature=image_signature(None)),
         output_names=["logits"],
         precision="fp32",
     )

@@ -12,10 +12,12 @@ from torch import nn
 from apa_deploy.graph.functions import with_functions
 from apa_deploy.graph.node import DOMAIN, VERSION, Parameters, activations, attributes, make_node, read_parameters
 from apa_deploy.graph.precision import in_precision
-from apa_deploy.loading.load import InputSpec
-from apa_deploy.parity.inputs import INPUT, seeded_feeds
-from apa_deploy.parity.runners import cpu_session
-from apa_deploy.verification.activations import sites_of
+from apa_deploy.loading.torch_network import TorchNetwork
+from apa_deploy.network import Metadata
+from apa_deploy.runtimes.ort_session import open_session
+from apa_deploy.tensors.inputs import seeded_feeds
+from apa_deploy.tensors.signature import image_signature
+from apa_deploy.verification.activations import match_sites
 from apa_deploy.verification.layers_onnx import added_by_onnx
 from apa_deploy.verification.layers_replay import added_by_replay
 from apa_deploy.verification.layers_torch import added_by_torch
@@ -47,14 +49,18 @@ def deep():
 
 @pytest.fixture(scope="module")
 def network():
-    return deep()
+    return torch_network(deep())
+
+
+def torch_network(module):
+    return TorchNetwork(module, image_signature(SHAPE), Metadata("deep"))
 
 
 def canonical_graph(network):
     """The network as an export would write it, by hand: tracing fifty layers takes ten seconds."""
     nodes, constants, value = [], [], "input"
     for i in range(LAYERS):
-        conv, act = network.get_submodule(f"conv{i}"), network.get_submodule(f"act{i}")
+        conv, act = (network.module.get_submodule(f"{name}{i}") for name in ("conv", "act"))
         for name, parameter in conv.named_parameters():
             constants.append(onnx.numpy_helper.from_array(2 * parameter.detach().numpy(), f"conv{i}.{name}"))
         nodes.append(onnx.helper.make_node("Conv", [value, f"conv{i}.weight", f"conv{i}.bias"], [f"z{i}"]))
@@ -87,7 +93,7 @@ def spoil_convolution(model):
 
 
 FAULTS = [("act31", "AGLU", spoil_activation), ("act17", "layers before", spoil_convolution)]
-FEED = seeded_feeds(INPUT, InputSpec(SHAPE))[0]
+FEED = seeded_feeds(image_signature(SHAPE))[0]
 
 
 def saved(network, tmp_path, precision="fp32", spoil=lambda _: None):
@@ -100,7 +106,7 @@ def saved(network, tmp_path, precision="fp32", spoil=lambda _: None):
 @pytest.mark.parametrize(("place", "kind", "spoil"), FAULTS, ids=["activation", "convolution"])
 def test_a_bad_layer_among_fifty_is_named(place, kind, spoil, network, tmp_path):
     path = saved(network, tmp_path, spoil=spoil)
-    sites, notices = sites_of(path, network)
+    sites, notices = match_sites(path, network)
     assert len(sites) == LAYERS and not notices
     first, second, *_ = errors = added_by_onnx(path, network, sites, FEED, "fp32", "deep")
     assert len(errors) == 2 * LAYERS + 1
@@ -117,13 +123,13 @@ def test_and_in_half_types_where_roundings_are_larger(precision, network, tmp_pa
         weight.CopyFrom(onnx.numpy_helper.from_array((array * 1.1).astype(array.dtype), weight.name))
 
     path = saved(network, tmp_path, precision, spoil)
-    errors = added_by_onnx(path, network, sites_of(path, network)[0], FEED, precision, "deep")
+    errors = added_by_onnx(path, network, match_sites(path, network)[0], FEED, precision, "deep")
     assert [(e.path, e.kind) for e in errors if not e.passed] == [("act17", "layers before")]
 
 
 def test_nothing_is_blamed_where_nothing_is_wrong(network, tmp_path):
     path = saved(network, tmp_path)
-    errors = added_by_onnx(path, network, sites_of(path, network)[0], FEED, "fp32", "deep")
+    errors = added_by_onnx(path, network, match_sites(path, network)[0], FEED, "fp32", "deep")
     assert all(error.passed for error in errors)
 
 
@@ -131,7 +137,7 @@ def test_in_a_torch_module(network):
     spoilt = deep()
     with torch.no_grad():
         spoilt.act31.lambda_param.mul_(1.01)
-    errors = added_by_torch(spoilt, network, FEED, ["logits"], "deep")
+    errors = added_by_torch(torch_network(spoilt), network, FEED, ["logits"], "deep")
     assert len(errors) == 2 * LAYERS + 1
     assert [error.path for error in errors if not error.passed] == ["act31"]
 
@@ -143,7 +149,7 @@ def shown_by_a_runtime(path, sites, ends):
     model.graph.output.extend(
         onnx.ValueInfoProto(name=name) for name in names if name != model.graph.output[0].name
     )
-    session = cpu_session(model.SerializeToString())
+    session = open_session(model)
     return dict(zip(names, session.run(names, FEED), strict=True))
 
 
@@ -152,7 +158,7 @@ def shown_by_a_runtime(path, sites, ends):
 def test_from_what_an_engine_shows(place, kind, spoil, fused, network, tmp_path):
     """Also where fusion swallowed what enters each activation: then convolution and activation are one piece."""
     path = saved(network, tmp_path, spoil=spoil)
-    sites, _ = sites_of(path, network)
+    sites, _ = match_sites(path, network)
     seen = shown_by_a_runtime(path, sites, lambda s: (s.target,) if fused else (s.source, s.target))
     errors = added_by_replay(seen, network, sites, FEED, "fp32", "engine")
     assert len(errors) == (LAYERS if fused else 2 * LAYERS)
@@ -173,9 +179,9 @@ def test_debug_tensors_of_a_real_network_carry_our_names(exports):
 
 
 def sites_places(model):
-    from apa_deploy.graph.sites import places
+    from apa_deploy.graph.sites import find_sites
 
-    return [(one.source, one.target) for one in places(model)]
+    return [(one.source, one.target) for one in find_sites(model)]
 
 
 _MARK = """

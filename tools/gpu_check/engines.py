@@ -11,7 +11,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +23,13 @@ from apa_exporters.tensorrt.options import TrtOptions
 from torch import nn
 
 from apa_deploy.errors import MissingError
-from apa_deploy.loading.load import Metadata, Model
+from apa_deploy.loading.torch_network import TorchNetwork
 from apa_deploy.modules import AGLU, APA
+from apa_deploy.network import Metadata, Network
 from apa_deploy.records.passport import passport_path
 from apa_deploy.replace import replace_activations
 from apa_deploy.require import PACKAGES
+from apa_deploy.tensors.signature import image_signature
 
 from . import building
 from .outcome import Outcome, State
@@ -47,15 +49,15 @@ class Wanted:
     plugin: Path | None = None
 
 
-def default_model() -> Model:
+def default_model() -> Network:
     """SE-ResNet50 with 65 learned activations and random weights, 224x224."""
     sys.path.insert(0, str(building.ROOT / "benchmarks"))
     from upstream_form import se_resnet50
 
-    return Model(se_resnet50(), (3, 224, 224), Metadata("se_resnet50, random weights"))
+    return TorchNetwork(se_resnet50(), image_signature((3, 224, 224)), Metadata("se_resnet50, random weights"))
 
 
-def twin(model: Model) -> Model:
+def twin(model: Network) -> Network:
     """The model with SiLU for each unit and a sigmoid for each gate."""
     module = copy.deepcopy(model.module)
     replace_activations(module)
@@ -63,7 +65,7 @@ def twin(model: Model) -> Model:
         for name, child in parent.named_children():
             if isinstance(child, AGLU | APA):
                 setattr(parent, name, nn.SiLU() if isinstance(child, AGLU) else nn.Sigmoid())
-    return replace(model, module=module)
+    return TorchNetwork(module, model.signature, model.metadata)
 
 
 def check_machine() -> None:
@@ -76,7 +78,7 @@ def check_machine() -> None:
 
 
 def built(
-    folder: Path, model: Model, wanted: Wanted, say: Callable[[str], None]
+    folder: Path, model: Network, wanted: Wanted, say: Callable[[str], None]
 ) -> tuple[Outcome, dict[str, Path]]:
     """Every engine, and its parity; engines by name. One that cannot be built fails, the others go on."""
     rows, engines = [], {}
@@ -99,7 +101,7 @@ def judged(rows: list[dict[str, Any]]) -> Outcome:
     return Outcome("engines", State.FAILED if wrong else State.MISSING, reason, rows=rows)
 
 
-def _built(folder: Path, name: str, model: Model, wanted: Wanted) -> tuple[Path | None, dict[str, Any]]:
+def _built(folder: Path, name: str, model: Network, wanted: Wanted) -> tuple[Path | None, dict[str, Any]]:
     bundle = folder / name.replace(" ", "-")
     engine = f"{bundle.name}.engine"
     graph = OnnxOptions(precision=wanted.precision, verify=wanted.verify)

@@ -137,4 +137,4 @@ def _is_unit(node: onnx.NodeProto) -> bool:
     if not is_activation(node) or node.op_type != UNIT:
         return False
     parameters = read_parameters(node)
-    return max(len(parameters.lambda_), len(parameters.kappa)) == 1 or parameters.axis in (1, -3)
+    return parameters.channels == 1 or parameters.axis in (1, -3)

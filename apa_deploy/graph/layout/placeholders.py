@@ -83,7 +83,7 @@ def _can_stay(node: onnx.NodeProto, known: dict[str, tuple[Dim, ...]]) -> bool:
     shape, parameters = known.get(node.input[0]), read_parameters(node)
     if shape is None:
         return False
-    scalar = max(len(parameters.lambda_), len(parameters.kappa)) == 1
+    scalar = parameters.channels == 1
     return scalar or (len(shape) == 4 and parameters.axis % 4 == 1)
 
 

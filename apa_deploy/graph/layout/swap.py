@@ -129,7 +129,7 @@ def _activation(slot: Activation, source: str, target: str, block: int) -> onnx.
 
 def _padded(parameters: Parameters, block: int) -> Parameters:
     """One value for every channel in memory, where the last block is padded; `axis` counted from the front."""
-    count = max(len(parameters.lambda_), len(parameters.kappa))
+    count = parameters.channels
     missing = -count % block if count > 1 else 0
     lambda_, kappa = (
         values + values[-1:] * missing if len(values) > 1 else values

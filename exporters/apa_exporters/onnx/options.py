@@ -14,7 +14,7 @@ from ..options import batch_option, option
 from ..target import Outcome, Source, Target
 
 if TYPE_CHECKING:
-    from apa_deploy.loading.load import Model
+    from apa_deploy.network import Network
 
 
 @dataclass(frozen=True)
@@ -56,27 +56,18 @@ class OnnxOptions(GraphOptions):
 def _export(source: Source, output: Path, options: OnnxOptions, format: str) -> Outcome:
     from .export import export_onnx
 
-    model, options = source.load(), replace(options, format=format)
-    return Outcome(output, export_onnx(model, output, options), partial(_speed_up, model, output, options))
+    network, options = source.load(), replace(options, format=format)
+    return Outcome(output, export_onnx(network, output, options), partial(_speed_up, network, output, options))
 
 
-def _speed_up(model: Model, output: Path, options: OnnxOptions) -> Iterator[str]:
+def _speed_up(network: Network, output: Path, options: OnnxOptions) -> Iterator[str]:
     """For an .onnx file that was made faster, by how much."""
-    from apa_deploy.loading.onnx_network import OriginalGraph
-
     from .export import custom_library
-    from .from_onnx import speed_up
+    from .from_onnx import measure_speed_up
 
-    original = model.module if isinstance(model.module, OriginalGraph) else None
-    if (
-        original
-        and original.whole
-        and original.recognition.found
-        and options.precision == "fp32"
-        and options.verify
-    ):
+    if options.precision == "fp32" and options.verify and network.activations and (before := network.session):
         library = custom_library() if options.format == "onnx-custom" else None
-        yield str(speed_up(model, output, options.batch, library))
+        yield str(measure_speed_up(before, network, output, options.batch, library))
 
 
 TARGETS = tuple(

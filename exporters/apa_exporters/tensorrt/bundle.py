@@ -11,26 +11,24 @@ SHA256SUMS            over all of these
 
 from __future__ import annotations
 
-import copy
 import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import onnx
-import torch
 
+from apa_deploy import network as evaluation
 from apa_deploy.errors import InputError
-from apa_deploy.loading.load import InputSpec, Model
 from apa_deploy.native import LibraryError, trt_plugin_library, trt_plugin_sources
-from apa_deploy.parity.inputs import INPUT, Feed, seeded_feeds
-from apa_deploy.parity.recorded import check_recorded
-from apa_deploy.parity.runners import TorchRunner
+from apa_deploy.network import Network, Trace
+from apa_deploy.parity.model_gate import check_recorded
 from apa_deploy.progress import notice, step
 from apa_deploy.records.passport import Passport, dump, passport_path
+from apa_deploy.tensors.inputs import seeded_feeds
+from apa_deploy.tensors.signature import Feed, Signature
 
-from ..onnx.canonical import Canonical
-from ..onnx.export import OnnxOptions, export_onnx, feeds_of, traced_for
+from ..onnx.export import OnnxOptions, choose_feeds, export_onnx, trace_network
 from ..onnx.from_onnx import batches_of
 from .on_target import golden
 from .on_target.checksums import write_sums
@@ -44,22 +42,22 @@ _FORMATS = {DECOMPOSED: "onnx", PLUGIN: "onnx-custom"}
 _TEMPLATES = Path(__file__).with_name("bundle_files")
 
 
-def write_bundle(folder: Path, engine: str, model: Model, options: TrtOptions) -> tuple[Recipe, Passport]:
+def write_bundle(folder: Path, engine: str, network: Network, options: TrtOptions) -> tuple[Recipe, Passport]:
     """Fill `folder`, which is there and empty; `engine`: the name that the engine will have.
 
     Raises:
         ParityError: an ONNX file is not right.
         LibraryError: the plugin was asked for, and is not built here.
     """
-    options = replace(options, batches=batches_of(model, options.batches))
+    options = replace(options, batches=batches_of(network, options.batches))
     with step("Tracing the network"):
-        traced = traced_for(model, _graph(options, DECOMPOSED))
-    shapes = profile(options, model.input, _feeds(model, options)[0])
+        traced = trace_network(network, _graph(options, DECOMPOSED))
+    shapes = profile(options, network.signature, _feeds(network, options)[0])
     check_dynamic(shapes, traced.proto)
-    models = _models(options, bool(traced.replacements.found))
-    passport = _write_models(folder, model, models, traced, options)
+    models = _models(options, bool(traced.activations))
+    passport = _write_models(folder, network, models, traced, options)
     with step("Recording golden outputs"):
-        limits = _write_golden(folder, model, passport, options)
+        limits = _write_golden(folder, network, passport, options)
     recipe = Recipe(
         models=models,
         engine=engine,
@@ -84,11 +82,12 @@ def write_bundle(folder: Path, engine: str, model: Model, options: TrtOptions) -
     return recipe, passport
 
 
-def profile(options: TrtOptions, spec: InputSpec, feed: Feed) -> dict[str, list[list[int]]]:
-    """The optimization profile: least, usual and largest shape of each input of `feed`; `spec`: of an image."""
+def profile(options: TrtOptions, signature: Signature, feed: Feed) -> dict[str, list[list[int]]]:
+    """The optimization profile: least, usual and largest shape of each input of `feed`."""
     if options.images:
-        samples = [InputSpec(image, spec.channels_last).shape for image in options.images]
-        return {INPUT: [[batch, *sample] for batch, sample in zip(options.batches, samples, strict=True)]}
+        first = signature.first
+        samples = [first.resized(image).sizes for image in options.images]
+        return {first.name: [[batch, *sample] for batch, sample in zip(options.batches, samples, strict=True)]}
     return {name: [[batch, *array.shape[1:]] for batch in options.batches] for name, array in feed.items()}
 
 
@@ -125,11 +124,11 @@ def _check_plugin(any_activations: bool) -> None:
 
 
 def _write_models(
-    folder: Path, model: Model, models: dict[str, str], traced: Canonical, options: TrtOptions
+    folder: Path, network: Network, models: dict[str, str], traced: Trace, options: TrtOptions
 ) -> Passport:
     """Export each file; one passport, that of the first, with what was found about the others."""
     made = {
-        name: export_onnx(model, folder / name, _graph(options, activation), traced)
+        name: export_onnx(network, folder / name, _graph(options, activation), traced)
         for activation, name in models.items()
     }
     for name in made:
@@ -159,25 +158,26 @@ def _chosen(options: TrtOptions) -> dict[str, object]:
     return {"format": "trt", "batch": None} | fields
 
 
-def _write_golden(folder: Path, model: Model, passport: Passport, options: TrtOptions) -> dict[str, Limit]:
+def _write_golden(folder: Path, network: Network, passport: Passport, options: TrtOptions) -> dict[str, Limit]:
     """Inputs and outputs at the usual batch; the limits that `model_gate` derives from them."""
-    feeds, precision, names = _feeds(model, options), options.graph.precision, passport.output_names
-    truth = outputs_of(model, feeds, names, torch.float64)
-    single = outputs_of(model, feeds, names, torch.float32)
+    feeds, names = _feeds(network, options), passport.output_names
+    truth, single = (
+        [{name: values[name] for name in names} for values in (network.outputs(feed, dtype) for feed in feeds)]
+        for dtype in (evaluation.TRUTH, evaluation.FLOAT32)
+    )
     golden.save(folder / INPUTS, [_as_given(feed, options) for feed in feeds])
     golden.save(folder / TRUTH, truth)
     golden.save(folder / FLOAT32, single)
-    paths = [activation.path for activation in passport.activations]
-    checks = check_recorded(single, "torch float32", model.module, paths, feeds, names, precision)
+    checks = check_recorded(single, "torch float32", network, feeds, options.graph.precision)
     return {c.name: Limit(c.limit, c.torch_float32_max_rel, c.stored_max_rel) for c in checks}
 
 
-def _feeds(model: Model, options: TrtOptions) -> list[Feed]:
+def _feeds(network: Network, options: TrtOptions) -> list[Feed]:
     """The user's inputs, or seeded ones, at the usual batch and size."""
     batch = options.batches[1]
     if options.images and not options.graph.inputs:
-        return seeded_feeds(INPUT, replace(model.input, image=options.images[1]), batch)
-    feeds, _ = feeds_of(model, batch, options.graph.inputs)
+        return seeded_feeds(Signature((network.signature.first.resized(options.images[1]),)), batch)
+    feeds, _ = choose_feeds(network, batch, options.graph.inputs)
     return [{name: np.resize(array, (batch, *array.shape[1:])) for name, array in feed.items()} for feed in feeds]
 
 
@@ -185,13 +185,6 @@ def _as_given(feed: Feed, options: TrtOptions) -> Feed:
     """In the type that the engine takes."""
     half = options.graph.half_io
     return {k: v.astype(np.float16) if half and v.dtype == np.float32 else v for k, v in feed.items()}
-
-
-def outputs_of(model: Model, feeds: list[Feed], names: list[str], dtype: torch.dtype) -> list[Feed]:
-    """What torch says in `dtype`."""
-    module = copy.deepcopy(model.module).to(dtype)
-    with TorchRunner(module, feeds[0], names, dtype, str(dtype)) as runner:
-        return [dict(runner.infer(feed)) for feed in feeds]
 
 
 def _write_plugin(folder: Path) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from apa_deploy.errors import InputError, MissingError
 from apa_deploy.files import replaced, staged
-from apa_deploy.loading.load import Model
+from apa_deploy.network import Network
 from apa_deploy.parity.report import OutputCheck, ParityError, ParityReport
 from apa_deploy.progress import notice, step
 from apa_deploy.records.passport import Passport, dump, passport_path, read_passport
@@ -27,7 +27,7 @@ from .on_target.refusal import MISSING, MISUSE, RefusalError
 from .options import TrtOptions, check_trt_options
 
 
-def export_trt(model: Model, out: Path, options: TrtOptions) -> Passport:
+def export_trt(network: Network, out: Path, options: TrtOptions) -> Passport:
     """Write the engine `out` and its passport, unless a gate fails: then nothing is written.
 
     Raises:
@@ -41,14 +41,14 @@ def export_trt(model: Model, out: Path, options: TrtOptions) -> Passport:
     with staged([out, passport_path(out)], force=options.graph.force) as folder:
         bundle = folder / "bundle"
         bundle.mkdir()
-        _, passport = write_bundle(bundle, out.name, model, options)
+        _, passport = write_bundle(bundle, out.name, network, options)
         _build(bundle, folder, passport, options)
         made = read_passport(passport_path(folder / out.name))
         passport_path(folder / out.name).write_text(dump(made), encoding="utf-8")
     return made
 
 
-def export_bundle(model: Model, folder: Path, engine: str, options: TrtOptions) -> tuple[Recipe, Passport]:
+def export_bundle(network: Network, folder: Path, engine: str, options: TrtOptions) -> tuple[Recipe, Passport]:
     """Write a bundle for another machine: needs neither a GPU nor `tensorrt`.
 
     Raises:
@@ -60,7 +60,7 @@ def export_bundle(model: Model, folder: Path, engine: str, options: TrtOptions) 
     empty = folder.is_dir() and not any(folder.iterdir())
     with replaced(folder, force=options.graph.force or empty) as temporary:
         temporary.mkdir()
-        return write_bundle(temporary, engine, model, options)
+        return write_bundle(temporary, engine, network, options)
 
 
 def _check_replaceable(folder: Path) -> None:

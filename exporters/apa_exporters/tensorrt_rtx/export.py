@@ -11,14 +11,14 @@ from pathlib import Path
 import onnx
 
 from apa_deploy.files import staged
-from apa_deploy.loading.load import Model
+from apa_deploy.network import Network
 from apa_deploy.parity.report import ParityError
 from apa_deploy.progress import notice, step
 from apa_deploy.records.passport import EngineBuild, Passport, dump, file_record, passport_path, versions
 from apa_deploy.runtimes.cuda_driver import device_count
 
 from ..build_progress import shown
-from ..onnx.export import OnnxOptions, export_onnx, feeds_of
+from ..onnx.export import OnnxOptions, choose_feeds, export_onnx
 from ..onnx.from_onnx import batches_of
 from .build_process import Built, Job, build_in_child
 from .limits import DISTRIBUTION, capability_names, check_graph, check_options
@@ -26,7 +26,7 @@ from .options import FORMAT, RtxOptions
 from .outputs import executed
 
 
-def export_rtx(model: Model, out: Path, options: RtxOptions) -> Passport:
+def export_rtx(network: Network, out: Path, options: RtxOptions) -> Passport:
     """Write the engine `out` and its passport, unless a gate fails: then nothing is written.
 
     Raises:
@@ -35,39 +35,39 @@ def export_rtx(model: Model, out: Path, options: RtxOptions) -> Passport:
         ParityError: the ONNX file, or the engine where it can run, is not right.
         EngineError: the builder refused or died.
     """
-    options = replace(options, batches=batches_of(model, options.batches))
+    options = replace(options, batches=batches_of(network, options.batches))
     check_options(options.batches, options.capabilities, options.strip_weights, options.graph.precision)
-    spec = model.input
+    spec = network.input
     graph = options.graph.as_onnx("onnx", options.fixed_batch)
     with staged([out, passport_path(out)], force=options.graph.force) as folder:
         source, engine = folder / "model.onnx", folder / out.name
-        passport = export_onnx(model, source, graph)
+        passport = export_onnx(network, source, graph)
         check_graph(onnx.load(source, load_external_data=False), options.capabilities)
         job = Job(
             model=str(source),
             engine=str(engine),
             log=str(folder / "build.log"),
-            sample_shape=spec.shape,
+            sample_shape=spec.sizes,
             batches=options.batches,
             capabilities=capability_names(options.capabilities),
             strip_weights=options.strip_weights,
-            other_shapes=_other_shapes(model, graph),
+            other_shapes=_other_shapes(network, graph),
         )
         with shown() as on_report, step("Building the engine"):
             built = build_in_child(job, on_report)
-        _judge_engine(engine, model, passport, options)
+        _judge_engine(engine, network, passport, options)
         _record(passport, source, engine, built, options)
         passport_path(engine).write_text(dump(passport), encoding="utf-8")
     return passport
 
 
-def _other_shapes(model: Model, options: OnnxOptions) -> dict[str, tuple[int, ...]]:
+def _other_shapes(network: Network, options: OnnxOptions) -> dict[str, tuple[int, ...]]:
     """Samples of the inputs after the first."""
-    _, *others = feeds_of(model, options.batch, options.inputs)[0][0].items()
+    _, *others = choose_feeds(network, options.batch, options.inputs)[0][0].items()
     return {name: array.shape[1:] for name, array in others}
 
 
-def _judge_engine(engine: Path, model: Model, passport: Passport, options: RtxOptions) -> None:
+def _judge_engine(engine: Path, network: Network, passport: Passport, options: RtxOptions) -> None:
     """Run the engine where a GPU is, and add its checks to the passport's parity.
 
     Raises:
@@ -76,8 +76,8 @@ def _judge_engine(engine: Path, model: Model, passport: Passport, options: RtxOp
     if passport.parity is None or options.strip_weights or not device_count():
         return
     with step("Running the engine"):
-        feeds = feeds_of(model, options.batches[1], None)[0]
-        checks = executed(engine, model, passport, feeds, options.graph.precision)
+        feeds = choose_feeds(network, options.batches[1], None)[0]
+        checks = executed(engine, network, passport, feeds, options.graph.precision)
     if not checks:
         return
     passport.parity.outputs += checks

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import numpy as np
 
-from apa_deploy.loading.load import Model
-from apa_deploy.parity.inputs import Feed
-from apa_deploy.parity.recorded import check_recorded
+from apa_deploy.network import Network
+from apa_deploy.parity.model_gate import check_recorded
 from apa_deploy.parity.report import OutputCheck
 from apa_deploy.progress import notice
 from apa_deploy.records.passport import Passport
+from apa_deploy.tensors.signature import Feed
 
 from .execute import numbered
 
@@ -24,7 +24,7 @@ _SCRIPT = Path(__file__).with_name("execute.py")
 
 
 def executed(
-    engine: Path, model: Model, passport: Passport, feeds: Sequence[Feed], precision: str
+    engine: Path, network: Network, passport: Passport, feeds: Sequence[Feed], precision: str
 ) -> list[OutputCheck]:
     """Checks of every output on `feeds`; none, and a notice, where the engine does not run here."""
     given = feeds
@@ -33,8 +33,7 @@ def executed(
     recorded = _recorded(engine, given)
     if recorded is None:
         return []
-    paths = [activation.path for activation in passport.activations]
-    return check_recorded(recorded, RUNNER, model.module, paths, feeds, passport.output_names, precision)
+    return check_recorded(recorded, RUNNER, network, feeds, precision)
 
 
 def _half(array: np.ndarray) -> np.ndarray:

@@ -13,7 +13,6 @@ import onnx
 from apa_deploy.errors import InputError
 from apa_deploy.graph.node import DOMAIN
 from apa_deploy.graph.values import external_files
-from apa_deploy.loading.load import InputSpec, Shape
 from apa_deploy.records.passport import Passport, TensorRecord, passport_path
 from apa_deploy.serving.errors import RequestError
 from apa_deploy.serving.integrity import checked_passport, warnings
@@ -23,6 +22,7 @@ from apa_deploy.serving.model_config import ModelConfig
 from apa_deploy.serving.signature import ANY, Signature, TensorSpec, signature_from_onnx
 from apa_deploy.serving.warmup import sample
 from apa_deploy.tensors.datatypes import by_name
+from apa_deploy.tensors.signature import Shape, image_spec
 
 from ..options import BATCHES, Batches
 
@@ -160,7 +160,7 @@ def row_shapes(found: Served) -> dict[str, tuple[int, ...]]:
 def _sizes(spec: TensorSpec, found: Served) -> tuple[int, ...]:
     known = list(spec.dims)
     if found.size and len(known) == 4:
-        behind = InputSpec(found.size, (found.pixels or {}).get("layout") == "nhwc").shape
+        behind = image_spec(found.size, channels_last=(found.pixels or {}).get("layout") == "nhwc").sizes
         known[1:] = [size if dim == ANY else dim for dim, size in zip(known[1:], behind, strict=True)]
     if found.signature.max_batch:
         return tuple(known[1:])

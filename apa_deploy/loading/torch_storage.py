@@ -9,49 +9,49 @@ Activations and normalisations compute inside in float64, as the islands of the 
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Collection
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from ..loading.onnx_network import OriginalGraph
-
 TORCH_TYPE = {"fp16": torch.float16, "bf16": torch.bfloat16}
 _WEIGHTED = (nn.modules.conv._ConvNd, nn.Linear)
 
 
-def stored_in(module: nn.Module, precision: str, activations: Sequence[str]) -> nn.Module:
-    """A float64 copy of `module` that rounds its input, its weights and what each of its modules returns.
+def store_in(module: nn.Module, precision: str, activations: Collection[str]) -> nn.Module:
+    """A float64 copy of `module` that rounds its inputs, its weights and what each of its modules returns.
 
     Args:
         precision: "fp16" or "bf16". Beyond the type's range values saturate, so that the error stays finite.
         activations: paths of the activations, inside which nothing is rounded.
     """
-    if isinstance(module, OriginalGraph):
-        return module.stored_in(precision)
     double, element = copy.deepcopy(module).double(), TORCH_TYPE[precision]
     within = tuple(f"{path}." for path in activations)
     for path, part in double.named_modules():
         if isinstance(part, _WEIGHTED):
             for parameter in part.parameters(recurse=False):
-                parameter.data = rounded(parameter.data, element)
+                parameter.data = round_to(parameter.data, element)
         if not path.startswith(within):
-            part.register_forward_hook(lambda _module, _inputs, output: rounded_all(output, element))
-    double.register_forward_pre_hook(lambda _module, inputs: rounded_all(inputs, element))
+            part.register_forward_hook(lambda _module, _inputs, output: _round_all(output, element))
+    double.register_forward_pre_hook(
+        lambda _module, inputs, named: (_round_all(inputs, element), _round_all(named, element)), with_kwargs=True
+    )
     return double
 
 
-def rounded(value: Tensor, element: torch.dtype) -> Tensor:
+def round_to(value: Tensor, element: torch.dtype) -> Tensor:
     """`value` rounded to `element`, saturating, in its own type."""
     limit = torch.finfo(element).max
     return value.clamp(-limit, limit).to(element).to(value.dtype)
 
 
-def rounded_all(values: Any, element: torch.dtype) -> Any:
-    """`rounded` for a tensor or a tuple of them; anything else as it is."""
+def _round_all(values: Any, element: torch.dtype) -> Any:
+    """`round_to` for a tensor, or all in a tuple, list or dict; anything else as it is."""
     if isinstance(values, Tensor):
-        return rounded(values, element) if values.is_floating_point() else values
-    if isinstance(values, tuple | list):
-        return type(values)(rounded_all(value, element) for value in values)
+        return round_to(values, element) if values.is_floating_point() else values
+    if type(values) in (tuple, list):
+        return type(values)(_round_all(value, element) for value in values)
+    if type(values) is dict:
+        return {key: _round_all(value, element) for key, value in values.items()}
     return values

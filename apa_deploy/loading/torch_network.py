@@ -1,0 +1,200 @@
+"""A torch module as a `Network`: the module in float64 is the truth, whatever was made of it."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ..errors import InputError
+from ..graph.sites import ActivationSite
+from ..network import FLOAT32, TRUTH, Curve, Exchange, Metadata, Network, Trace
+from ..replace import find_activations
+from ..tensors.inputs import seeded_feeds
+from ..tensors.signature import Feed, Signature
+from .torch_storage import TORCH_TYPE, round_to, store_in
+
+# What torch and people's forward methods raise where an input does not fit.
+_REFUSALS = (RuntimeError, TypeError, ValueError, IndexError)
+
+
+class TorchNetwork(Network):
+    """`module` in eval mode, float32, called with the inputs of `signature` in order; `keywords` by name."""
+
+    def __init__(
+        self, module: nn.Module, signature: Signature, metadata: Metadata, keywords: frozenset[str] = frozenset()
+    ) -> None:
+        self._module, self.signature, self.metadata, self.keywords = module, signature, metadata, keywords
+
+    @property
+    def module(self) -> nn.Module:
+        """The torch module, which callers may look at and not change."""
+        return self._module
+
+    def outputs(self, feed: Feed, dtype: str = TRUTH, exchange: Exchange | None = None) -> Feed:
+        module, element = self._evaluation(dtype), torch.float32 if dtype == FLOAT32 else torch.float64
+        tensors = {spec.name: cast_floats(feed[spec.name], element) for spec in self.signature.inputs}
+        positional, named = self.arguments(tensors)
+        hooks = _hook(module, exchange, TORCH_TYPE.get(dtype)) if exchange else []
+        try:
+            with torch.inference_mode():
+                answer = module(*positional, **named)
+        except _REFUSALS as error:
+            raise self.refuse(feed, error) from error
+        finally:
+            for hook in hooks:
+                hook.remove()
+        return {name: as_array(value) for name, value in self.name_outputs(answer).items()}
+
+    def arguments(self, tensors: Mapping[str, Tensor]) -> tuple[tuple[Tensor, ...], dict[str, Tensor]]:
+        """What the module is called with: by position, in the signature's order, and by name."""
+        named = {name: tensor for name, tensor in tensors.items() if name in self.keywords}
+        return tuple(tensor for name, tensor in tensors.items() if name not in named), named
+
+    def name_outputs(self, answer: Any) -> dict[str, Tensor]:
+        """The tensors in an answer of any structure, by their names."""
+        found = dict(flatten_outputs(answer))
+        names = self.metadata.output_names or _names_of(list(found))
+        return dict(zip(names, found.values(), strict=True))
+
+    def refuse(self, feed: Feed, error: Exception) -> InputError:
+        """The error of a network that `feed` does not go with."""
+        shapes = ", ".join(f"{name} of shape {array.shape}" for name, array in feed.items())
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        wanted = f"inputs that {self.metadata.architecture} takes"
+        return InputError(f"{shapes}: {reason}", wanted, "Check --input-shape or --inputs.")
+
+    def _evaluation(self, dtype: str) -> nn.Module:
+        if dtype == FLOAT32:
+            return self._module
+        if dtype == TRUTH:
+            return self._double
+        if dtype not in self._stored:
+            paths = {site.path for site in self.activations}
+            self._stored[dtype] = store_in(self._module, dtype, paths)
+        return self._stored[dtype]
+
+    @cached_property
+    def _double(self) -> nn.Module:
+        return copy.deepcopy(self._module).double()
+
+    @cached_property
+    def _stored(self) -> dict[str, nn.Module]:
+        return {}
+
+    @cached_property
+    def output_names(self) -> tuple[str, ...]:
+        """Names of the outputs; see `Network.output_names`."""
+        if self.metadata.output_names:
+            return self.metadata.output_names
+        batch = self.signature.first.fixed_batch or 2
+        return tuple(self.outputs(seeded_feeds(self.signature, batch)[0], FLOAT32))
+
+    @cached_property
+    def activations(self) -> tuple[ActivationSite, ...]:
+        """Found by running each candidate module; see `replace`."""
+        return find_activations(self._module)
+
+    def curve(self, path: str) -> Curve | None:
+        parts = dict(self._double.named_modules())
+        if path not in parts:
+            return None
+
+        def evaluate(z: np.ndarray) -> np.ndarray:
+            with torch.inference_mode():
+                return as_array(parts[path](torch.from_numpy(np.asarray(z, np.float64))))
+
+        return evaluate
+
+    def trace(self, opset: int = 18, batch: int | None = None) -> Trace:
+        from .torch_trace import trace_module
+
+        return trace_module(self, opset, batch)
+
+    def wrap(self, options: str, wrapper: Callable[[nn.Module], nn.Module], signature: Signature) -> TorchNetwork:
+        return TorchNetwork(wrapper(self._module), signature, self.metadata, self.keywords)
+
+    def with_metadata(self, metadata: Metadata) -> TorchNetwork:
+        """The same module; what was named after the old description is found anew."""
+        return TorchNetwork(self._module, self.signature, metadata, self.keywords)
+
+
+def _hook(module: nn.Module, exchange: Exchange, element: torch.dtype | None) -> list[Any]:
+    """Stop at the activations of `exchange`; what it puts back is stored in `element` where one is given."""
+    hooks: list[Any] = []
+    for path in exchange.paths:
+        visit = _Visit(path, exchange, element)
+        part = module.get_submodule(path)
+        hooks += [part.register_forward_pre_hook(visit.arrive), part.register_forward_hook(visit.leave)]
+    return hooks
+
+
+class _Visit:
+    """One module that may be called several times."""
+
+    def __init__(self, path: str, exchange: Exchange, element: torch.dtype | None) -> None:
+        self._path, self._exchange, self._element, self._name = path, exchange, element, path
+
+    def arrive(self, _module: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+        self._name = self._exchange.next_use(self._path)
+        return (self._put_back(inputs[0], self._exchange.arrive), *inputs[1:])
+
+    def leave(self, _module: nn.Module, _inputs: Any, output: Tensor) -> Tensor:
+        return self._put_back(output, self._exchange.leave)
+
+    def _put_back(self, tensor: Tensor, change: Callable[[str, np.ndarray], np.ndarray]) -> Tensor:
+        before = tensor.numpy()
+        after = change(self._name, before)
+        if after is before:
+            return tensor
+        new = torch.from_numpy(np.ascontiguousarray(after))
+        return (round_to(new, self._element) if self._element else new).to(tensor.dtype)
+
+
+def flatten_outputs(value: Any, path: str = "") -> Iterator[tuple[str, Tensor]]:
+    """Tensors in the order of torch.export, each with its keys and positions joined by dots; None is left out."""
+    if value is None:
+        return
+    if isinstance(value, Tensor):
+        yield path, value
+        return
+    if isinstance(value, bool | int | float):
+        yield path, torch.tensor(value)
+        return
+    if isinstance(value, Mapping):
+        items = list(value.items())
+    elif isinstance(value, list | tuple):
+        items = list(zip(getattr(value, "_fields", range(len(value))), value, strict=True))
+    elif dataclasses.is_dataclass(value):
+        items = [(one.name, getattr(value, one.name)) for one in dataclasses.fields(value)]
+    else:
+        saw = f"an output of type {type(value).__name__}"
+        raise InputError(saw, "tensors, and dicts, lists, tuples or dataclasses of them", "Wrap the network.")
+    for key, one in items:
+        yield from flatten_outputs(one, f"{path}.{key}" if path else str(key))
+
+
+def _names_of(paths: list[str]) -> tuple[str, ...]:
+    """A lone output is the logits; a bare position gets a word before it."""
+    if len(paths) == 1:
+        return ("logits",)
+    return tuple(f"output_{path}" if path[:1].isdigit() else path for path in paths)
+
+
+def as_array(tensor: Tensor) -> np.ndarray:
+    """A tensor for numpy, which has no bfloat16: float32 holds it exactly."""
+    tensor = tensor.detach()
+    array: np.ndarray = (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy()
+    return array
+
+
+def cast_floats(array: np.ndarray, dtype: torch.dtype) -> Tensor:
+    """`array` as a tensor, in `dtype` if it is floating: pixels stay pixels."""
+    tensor = torch.from_numpy(np.ascontiguousarray(array) if array.ndim else array)
+    return tensor.to(dtype) if tensor.is_floating_point() else tensor

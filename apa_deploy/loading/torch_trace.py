@@ -1,0 +1,167 @@
+"""A torch module -> canonical ONNX: one `com.apa` node for each use of an activation, all else standard.
+
+The module is traced in float64, so that batch norm and constants are folded in float64, and the finished
+graph is narrowed to float32, each constant rounded once.
+"""
+
+from __future__ import annotations
+
+import copy
+import logging
+import re
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from io import StringIO
+from typing import TYPE_CHECKING, Any
+
+import onnx
+import torch
+from torch import Tensor, nn
+
+from ..errors import InputError
+from ..graph.functions import lowest_ir_version
+from ..graph.narrow import narrowed
+from ..graph.node import activations
+from ..graph.sites import site_of_node, use_name
+from ..network import Trace
+from ..replace import replace_activations
+from ..tensors.inputs import seeded_feeds
+
+if TYPE_CHECKING:
+    from .torch_network import TorchNetwork
+
+OPSETS = range(18, 24)
+_SCOPES = "pkg.torch.onnx.name_scopes"
+
+
+class ExportError(InputError):
+    """torch cannot trace the network. `reason`: its first line."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(
+            f"torch.export says: {reason}", "a network that can be traced", "See --debug for the trace."
+        )
+        self.reason = reason
+
+
+def trace_module(network: TorchNetwork, opset: int, batch: int | None) -> Trace:
+    """Trace a copy of the network's module, its activations replaced by ours.
+
+    Raises:
+        ExportError: torch cannot trace it.
+        InputError: the opset is not supported, or the input does not fit the network.
+    """
+    if opset not in OPSETS:
+        raise InputError(f"--opset {opset}", "18 to 23", "Leave --opset out for 18.")
+    module = copy.deepcopy(network.module).double().requires_grad_(False)
+    replacements = replace_activations(module)
+    example, names = _example(network, batch), network.output_names
+    proto = _export(network, module, example, names, opset, batch)
+    _name_after_modules(proto)
+    _name_dimensions(proto, network)
+    _strip_metadata(proto)
+    proto.ir_version = lowest_ir_version(proto)
+    proto = narrowed(proto)
+    sites = tuple(site_of_node(node) for node in activations(proto.graph))
+    return Trace(proto, sites, replacements.found, names, replacements.refused)
+
+
+def _example(network: TorchNetwork, batch: int | None) -> dict[str, Tensor]:
+    """Two samples where the batch is dynamic: torch.export takes a size of 1 for a constant."""
+    from .torch_network import cast_floats
+
+    feed = seeded_feeds(network.signature, batch or 2)[0]
+    return {name: cast_floats(array, torch.float64) for name, array in feed.items()}
+
+
+def _export(
+    network: TorchNetwork,
+    module: nn.Module,
+    example: Mapping[str, Tensor],
+    names: tuple[str, ...],
+    opset: int,
+    batch: int | None,
+) -> onnx.ModelProto:
+    """Open axes are dynamic where the network allows, the batch unless it is fixed."""
+    auto = torch.export.Dim.AUTO
+    dynamic = {
+        spec.name: {axis: auto for axis in spec.open_axes if axis or not batch} for spec in network.signature.inputs
+    }
+    positional, named = network.arguments(example)
+    with quiet_torch():
+        try:
+            program = torch.onnx.export(
+                module,
+                positional,
+                kwargs=named,
+                dynamo=True,
+                opset_version=opset,
+                input_names=list(example),
+                output_names=list(names),
+                dynamic_shapes=dynamic if named else tuple(dynamic.values()),
+                verbose=False,
+            )
+        except (torch.onnx.OnnxExporterError, torch._dynamo.exc.TorchDynamoException, RuntimeError) as error:
+            cause = error.__cause__ or error
+            raise ExportError((str(cause).splitlines() or [type(cause).__name__])[0][:200]) from error
+    assert program is not None  # torch returns None only without dynamo
+    return program.model_proto
+
+
+def _name_after_modules(proto: onnx.ModelProto) -> None:
+    """Name canonical nodes by the path of their module; a second use of a shared module gets `#2`."""
+    uses: dict[str, int] = {}
+    for node in activations(proto.graph):
+        path = _module_path(node) or node.name
+        uses[path] = uses.get(path, 0) + 1
+        node.name = use_name(path, uses[path])
+
+
+def _module_path(node: onnx.NodeProto) -> str:
+    """The innermost module scope that torch recorded, the last scope being the operator itself."""
+    recorded = next((p.value for p in node.metadata_props if p.key == _SCOPES), "")
+    names = re.findall(r"'([^']*)'", recorded)
+    return names[-2] if len(names) > 1 else ""
+
+
+def _name_dimensions(proto: onnx.ModelProto, network: TorchNetwork) -> None:
+    """Call torch's symbols batch, height and width, wherever they stand."""
+    names: dict[str, str] = {}
+    for value, spec in zip(proto.graph.input, network.signature.inputs, strict=True):
+        dims = value.type.tensor_type.shape.dim
+        for axis, label in spec.open_axes.items():
+            if dims[axis].dim_param:
+                names.setdefault(dims[axis].dim_param, label)
+    if not names:
+        return
+    pattern = re.compile(r"\b(" + "|".join(map(re.escape, names)) + r")\b")
+    for value in (*proto.graph.input, *proto.graph.output, *proto.graph.value_info):
+        for dim in value.type.tensor_type.shape.dim:
+            if dim.dim_param:
+                dim.dim_param = pattern.sub(lambda match: names[match[0]], dim.dim_param)
+
+
+def _strip_metadata(proto: onnx.ModelProto) -> None:
+    """torch records source lines and module classes: paths of the exporting machine among them."""
+    proto.graph.doc_string = proto.doc_string = ""
+    del proto.metadata_props[:], proto.graph.metadata_props[:]
+    graph = proto.graph
+    items: list[Any] = [*graph.node, *graph.initializer, *graph.input, *graph.output, *graph.value_info]
+    for item in items:
+        del item.metadata_props[:]
+        item.doc_string = ""
+
+
+@contextmanager
+def quiet_torch() -> Iterator[None]:
+    """torch.onnx reports its steps by print, warnings and logging."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings(), redirect_stdout(StringIO()), redirect_stderr(StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)

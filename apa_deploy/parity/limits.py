@@ -1,0 +1,56 @@
+"""Every limit of parity, and where it comes from. `records` keep what each verdict rested on.
+
+Model gate: the largest error of an output, relative to its largest |reference|, at most
+
+    fp32         max(4 * error of the network in float32, 32 * 2^-24)
+    fp16, bf16   max(4 * error of float64 that stores its values in the type, 4 * unit roundoff)
+
+The network's float32 runs the same arithmetic in another order, so its error is one sample of what float32 makes
+unavoidable; over the few hundred roundings on a path, another order gives another sample, and a factor of 4 covers
+the spread (the golden networks show 0.5 to 1.9). Storing in a half type likewise: both sides round the same
+quantities to the same type and differ in where batch norm is folded. The second terms cover outputs where the
+baseline happens to be nearly exact: 32 roundings of half an ulp, the depth of the smallest network here; of a half
+type one layer alone: input, weight, product and output, each rounded once.
+
+Operator gate: an activation alone, relative to max(1, |y|), at most 2e-6 in float32:
+
+    -ln APA = h(t), t = ln(lambda) - kappa*z. Rounding t costs |t| * 2^-24, which the gate multiplies by
+    APA * dh/dt <= 1/e for small lambda, where |t| <= 19 at lambda = 1e-8 as the gate passes 1/e:
+    4.2e-7. The cubic for log1p is right to 1.65e-7 of h, times APA * h <= 1/e: 0.6e-7. Rounding the
+    stored lambda and kappa: 2 * 2^-24 * |kappa*z| * APA * dh/dt: 2.4e-7. A few further roundings: 2e-7.
+    Sum 0.9e-6; doubled for runtimes whose Exp is good to 2 ulp only.
+
+Of a half type input and output are of the type, the middle is float32: plus the one rounding of y, unit roundoff.
+"""
+
+from __future__ import annotations
+
+from ..graph.precision import UNIT_ROUNDOFF
+
+FACTOR = 4.0
+ROUNDINGS = 32  # of float32, on the shortest path
+ONE_LAYER = 4  # roundings of a half type
+_OPERATOR = 2e-6
+# What an innocent activation may show inside a network: the golden networks stay below 3e-6 anywhere in float32;
+# of a half type the roundings of a few layers.
+_NOTICEABLE, _FEW_LAYERS = 1e-5, 32
+
+
+def floor_of(precision: str) -> float:
+    """The least limit of the model gate."""
+    return (ROUNDINGS if precision == "fp32" else ONE_LAYER) * UNIT_ROUNDOFF[precision]
+
+
+def model_limit(baseline: float, precision: str) -> float:
+    """The limit of the model gate; `baseline`: the error of float32, or of storing in the half type."""
+    return max(FACTOR * baseline, floor_of(precision))
+
+
+def operator_limit(precision: str) -> float:
+    """The limit of the operator gate."""
+    return _OPERATOR if precision == "fp32" else _OPERATOR + UNIT_ROUNDOFF[precision]
+
+
+def noticeable_error(precision: str) -> float:
+    """The least relative error inside a network for which an activation may be blamed."""
+    return _NOTICEABLE if precision == "fp32" else _FEW_LAYERS * UNIT_ROUNDOFF[precision]

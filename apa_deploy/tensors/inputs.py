@@ -1,0 +1,135 @@
+"""Inputs to judge by: seeded ones that reach the activations' negative tail, or the user's own.
+
+| input                      | seeded with                                                        |
+| -------------------------- | ------------------------------------------------------------------ |
+| an image of floats         | noise, coarse blocks and an offset, as convolutions average pure noise away |
+| an image of bytes          | the same, 128 + 64 * image                                         |
+| other floats               | standard normal numbers                                            |
+| integers, booleans         | 0 and 1, which no table of embeddings is too short for             |
+"""
+
+from __future__ import annotations
+
+import zipfile
+import zlib
+from pathlib import Path
+
+import numpy as np
+
+from ..errors import InputError
+from .signature import Feed, Shape, Signature, TensorSpec
+
+# Natural contrast, strong contrast that drives units deep into both tails, and a faint image.
+_CONTRASTS = (1.0, 4.0, 0.1)
+_BLOCK = 8  # pixels of equal coarse structure: convolutions average pure noise away
+
+
+def seeded_feeds(signature: Signature, batch: int = 2, seed: int = 0) -> list[Feed]:
+    """Three batches for every input, one a contrast; an input with a fixed batch keeps it.
+
+    Raises:
+        InputError: nothing says how large an input is.
+    """
+    generators = [np.random.default_rng(seed + i) for i in range(len(signature.inputs))]
+    return [
+        {
+            spec.name: _draw(generator, spec, batch, contrast)
+            for spec, generator in zip(signature.inputs, generators, strict=True)
+        }
+        for contrast in _CONTRASTS
+    ]
+
+
+def _draw(generator: np.random.Generator, spec: TensorSpec, batch: int, contrast: float) -> np.ndarray:
+    shape, dtype = spec.shape(batch), dtype_of(spec)
+    if spec.is_image:
+        images = contrast * _image(generator, spec.image, shape[0])
+        images = np.ascontiguousarray(images.transpose(0, 2, 3, 1)) if spec.channels_last else images
+        if dtype == np.uint8:
+            images = np.clip(np.rint(128 + 64 * images), 0, 255)
+        return images.astype(dtype) if is_float(dtype) or dtype == np.uint8 else np.greater(images, 0).astype(dtype)
+    values = contrast * generator.standard_normal(shape)
+    return np.asarray(values if is_float(dtype) else np.greater(values, 0), dtype=dtype)
+
+
+def _image(generator: np.random.Generator, shape: Shape, batch: int) -> np.ndarray:
+    channels, height, width = shape
+    rows, columns = -(-height // _BLOCK), -(-width // _BLOCK)
+    coarse = generator.standard_normal((batch, channels, rows, columns))
+    blocks = coarse.repeat(_BLOCK, axis=2).repeat(_BLOCK, axis=3)[:, :, :height, :width]
+    offset = generator.standard_normal((batch, channels, 1, 1))
+    return 0.5 * generator.standard_normal((batch, *shape)) + blocks + offset
+
+
+def dtype_of(spec: TensorSpec) -> np.dtype:
+    """The numpy type of a tensor; bfloat16 is the one of ml_dtypes."""
+    if spec.dtype == "bfloat16":
+        import ml_dtypes
+
+        return np.dtype(ml_dtypes.bfloat16)
+    return np.dtype(spec.dtype)
+
+
+def is_float(dtype: np.dtype) -> bool:
+    """Whether a type is floating, bfloat16 among them, which numpy calls void."""
+    return bool(np.issubdtype(dtype, np.floating)) or dtype.name == "bfloat16"
+
+
+def user_feeds(path: Path, signature: Signature) -> list[Feed]:
+    """The arrays of an .npz file, one for each input by its name, as one feed.
+
+    Raises:
+        InputError: the file is unreadable, or an array is missing, of another shape or type, or not finite.
+    """
+    arrays = read_arrays(path)
+    missing = [spec.name for spec in signature.inputs if spec.name not in arrays]
+    if missing:
+        raise InputError(f"{path} with arrays {sorted(arrays)}", f"an array {missing[0]!r}", "Name it so in savez.")
+    return [{spec.name: as_wanted(arrays[spec.name], spec, str(path)) for spec in signature.inputs}]
+
+
+def as_wanted(array: np.ndarray, spec: TensorSpec, origin: str) -> np.ndarray:
+    """`array` in the type of the input that `spec` describes.
+
+    Raises:
+        InputError: its rank or a fixed size differs, it is no array of finite numbers, or no bytes where pixels are
+            wanted.
+    """
+    saw = f"{origin}: {spec.name} of shape {array.shape} and type {array.dtype}"
+    numbers = np.issubdtype(array.dtype, np.number) or array.dtype == bool
+    if not numbers or not array.size or not np.isfinite(array).all():
+        raise InputError(saw, "finite numbers", "Check how the data was made.")
+    if spec.dims is not None and not fits(array.shape, spec.dims):
+        wanted = ", ".join("N" if axis == 0 and isinstance(d, str) else str(d) for axis, d in enumerate(spec.dims))
+        raise InputError(saw, f"finite numbers of shape ({wanted})", "Give samples in the layout of the network.")
+    if spec.dtype == "uint8" and array.dtype != np.uint8:
+        raise InputError(saw, "uint8 pixels", "Save the pixels themselves.")
+    return array.astype(dtype_of(spec))
+
+
+def fits(shape: Shape, dims: tuple[int | str, ...]) -> bool:
+    """Whether a shape has the rank and the fixed sizes of `dims`."""
+    sizes = zip(dims, shape, strict=False)
+    return len(dims) == len(shape) and all(isinstance(d, str) or d == n for d, n in sizes)
+
+
+def read_arrays(path: Path) -> Feed:
+    """The arrays of an .npz file.
+
+    Raises:
+        InputError: it is none.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return {key: file[key] for key in file.files}
+    except (
+        OSError,
+        ValueError,
+        TypeError,
+        AttributeError,
+        EOFError,
+        NotImplementedError,
+        zipfile.BadZipFile,
+        zlib.error,
+    ) as error:
+        raise InputError(f"{path}: {error}", "an .npz file of arrays", "Write it with numpy.savez.") from error

@@ -1,0 +1,146 @@
+"""What a network takes and gives: the name, number type and sizes of each tensor, in one form for every source."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ..errors import InputError
+
+if TYPE_CHECKING:
+    import onnx
+
+Feed = dict[str, np.ndarray]
+Shape = tuple[int, ...]
+INPUT = "input"  # of a torch network with one input
+BATCH, HEIGHT, WIDTH = "batch", "height", "width"
+_IMAGE_RANK = 4
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """One tensor.
+
+    `dtype`: numpy's name ("float32", "bfloat16", "object" for strings). `dims`: a number where the size is fixed, a
+    name where it is open; the batch comes first; None where not even the rank is known. `sample`: sizes of one
+    sample, without the batch, to use where `dims` leaves them open; None: nobody said.
+    """
+
+    name: str
+    dtype: str
+    dims: tuple[int | str, ...] | None
+    sample: Shape | None = None
+
+    @property
+    def fixed_batch(self) -> int | None:
+        """The batch that it insists on, or None."""
+        return self.dims[0] if self.dims and isinstance(self.dims[0], int) else None
+
+    @property
+    def sizes(self) -> Shape:
+        """Sizes of one sample, in the order in which it is given.
+
+        Raises:
+            InputError: some are open and nothing says what they are.
+        """
+        fixed = tuple(dim for dim in (self.dims or ())[1:] if isinstance(dim, int))
+        if self.sample is not None:
+            return self.sample
+        if self.dims is None or len(fixed) != max(0, len(self.dims) - 1):
+            wanted = "--input-shape CxHxW"
+            raise InputError("a network without a known input size", wanted, "Give it, e.g. 3x224x224.")
+        return fixed
+
+    def shape(self, batch: int) -> Shape:
+        """The shape of `batch` samples; a fixed batch stays what it is, a scalar a scalar."""
+        sizes = self.sizes
+        return () if self.dims == () else (self.fixed_batch or batch, *sizes)
+
+    @property
+    def open_axes(self) -> dict[int, str]:
+        """Axis -> its name, for each whose size is open."""
+        return {axis: dim for axis, dim in enumerate(self.dims or ()) if isinstance(dim, str)}
+
+    @property
+    def is_image(self) -> bool:
+        """Whether it has the rank of a batch of images."""
+        return self.dims is not None and len(self.dims) == _IMAGE_RANK
+
+    @property
+    def channels_last(self) -> bool:
+        """Whether it is a batch of images (N, H, W, C); else they are (N, C, H, W)."""
+        return self.dims is not None and self.dims[1:3] == (HEIGHT, WIDTH)
+
+    @property
+    def image(self) -> Shape:
+        """`sizes`, but an image's always in the order channels, height, width."""
+        return (self.sizes[-1], *self.sizes[:-1]) if self.channels_last else self.sizes
+
+    def resized(self, image: Shape) -> TensorSpec:
+        """The same for another image of (C, H, W)."""
+        return replace(self, sample=(*image[1:], image[0]) if self.channels_last else image)
+
+
+@dataclass(frozen=True)
+class Signature:
+    """Inputs and outputs in their order; no outputs where only a run would tell them."""
+
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...] = ()
+
+    @property
+    def first(self) -> TensorSpec:
+        """The input that carries what the network is about.
+
+        Raises:
+            InputError: there is none.
+        """
+        if not self.inputs:
+            raise InputError("a graph without inputs", "a network", "Check the file.")
+        return self.inputs[0]
+
+    def __iter__(self) -> Iterator[TensorSpec]:
+        return iter(self.inputs)
+
+
+def image_spec(
+    sample: Shape | None, *, channels_last: bool = False, dtype: str = "float32", name: str = INPUT
+) -> TensorSpec:
+    """The input of a network for images of `sample`, (C, H, W); of another rank all but the batch is fixed."""
+    if sample is not None and len(sample) != _IMAGE_RANK - 1:
+        return TensorSpec(name, dtype, (BATCH, *sample), sample)
+    channels: int | str = sample[0] if sample else "channels"
+    dims = (BATCH, HEIGHT, WIDTH, channels) if channels_last else (BATCH, channels, HEIGHT, WIDTH)
+    spec = TensorSpec(name, dtype, dims)
+    return spec.resized(sample) if sample else spec
+
+
+def image_signature(sample: Shape | None, *, channels_last: bool = False, dtype: str = "float32") -> Signature:
+    """The signature of a network with one `image_spec`."""
+    return Signature((image_spec(sample, channels_last=channels_last, dtype=dtype),))
+
+
+def read_signature(model: onnx.ModelProto) -> Signature:
+    """The signature of an ONNX model. Inputs that are also initializers (old exporters) are none."""
+    stored = {tensor.name for tensor in model.graph.initializer}
+    inputs = (value for value in model.graph.input if value.name not in stored)
+    return Signature(tuple(map(read_spec, inputs)), tuple(map(read_spec, model.graph.output)))
+
+
+def read_spec(value: onnx.ValueInfoProto) -> TensorSpec:
+    """One input or output of an ONNX graph; a nameless open axis is called after its place."""
+    from onnx import helper
+
+    tensor = value.type.tensor_type
+    known = tensor.elem_type != 0  # 0: a sequence, a map, or left out
+    dtype = helper.tensor_dtype_to_np_dtype(tensor.elem_type).name if known else "object"
+    if not tensor.HasField("shape"):
+        return TensorSpec(value.name, dtype, None)
+    dims = tuple(
+        dim.dim_value if dim.dim_value > 0 else dim.dim_param or f"{value.name}_{axis}"  # some write -1 for open
+        for axis, dim in enumerate(tensor.shape.dim)
+    )
+    return TensorSpec(value.name, dtype, dims)
