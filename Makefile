@@ -2,12 +2,15 @@
 VENV := .venv
 export ORT_DISABLE_TELEMETRY := 1
 
-.PHONY: demo test check install clean
+.PHONY: demo test test-long check install clean
 
 demo: install
 	$(VENV)/bin/python examples/digits/demo.py
 
 test: check
+
+test-long: install
+	$(VENV)/bin/pytest -m long
 
 check: install
 	tools/check $(VENV)

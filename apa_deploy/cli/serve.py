@@ -36,6 +36,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_execution(parser.add_argument_group("execution"))
     _add_limits(parser.add_argument_group("limits"))
     _add_access(parser.add_argument_group("access"))
+    _add_shadow(parser.add_argument_group("parity in production"))
     _add_lifecycle(parser.add_argument_group("lifecycle"))
     return parser
 
@@ -72,6 +73,15 @@ def _add_access(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--tls-key", type=Path, metavar="PEM")
 
 
+def _add_shadow(group: argparse._ArgumentGroup) -> None:
+    help_ = "a .onnx or checkpoint; NAME=REF of several models; repeatable"
+    group.add_argument("--shadow", type=float, default=0.0, metavar="RATE", help="of requests, answered again")
+    group.add_argument("--shadow-reference", action="append", default=[], metavar="REF", help=help_)
+    group.add_argument(
+        "--shadow-limit", type=float, metavar="E", help="of the relative error (default: passport's)"
+    )
+
+
 def _add_lifecycle(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--reload-interval", type=float, default=2.0, metavar="S", help="look at files; 0: never")
     group.add_argument("--drain-delay", type=float, default=0.0, metavar="S", help="open but not ready, on SIGTERM")
@@ -99,6 +109,9 @@ def _serve(given: argparse.Namespace) -> int:
         providers=given.provider,
         trust_engine=given.trust_engine,
         isolate=given.isolate,
+        shadow=given.shadow,
+        shadow_references=given.shadow_reference,
+        shadow_limit=given.shadow_limit,
         queue=given.queue,
         request_timeout=given.request_timeout,
         read_timeout=given.read_timeout,

@@ -31,6 +31,7 @@ from .metrics_app import MetricsApp
 from .options import ServeOptions
 from .registry import Registry
 from .service import Service
+from .shadow import Shadow, references_by_model
 
 _BACKLOG = 1024
 _KEEP_ALIVE = 75  # seconds; longer than the minute for which load balancers keep idle connections
@@ -79,6 +80,8 @@ class Running:
         errors = await self.registry.load_all()
         if errors and not self.options.keep_going:
             raise errors[0]
+        if self.options.shadow:
+            await self._start_shadow()
         self.background.append(asyncio.create_task(give_back(self.service.budget)))
         if self.options.reload_interval:
             self.background.append(asyncio.create_task(self.registry.watch()))
@@ -87,6 +90,20 @@ class Running:
         self.log.info("ready", host=self.options.host, **ports, models=models)
         if not is_loopback(self.options.host) and not self.options.tls_cert:
             self.log.warning("exposed", host=self.options.host, notice="requests and tokens travel unencrypted")
+
+    async def _start_shadow(self) -> None:
+        names = sorted({model.name for model in self.registry.loaded()})
+        references = references_by_model(self.options.shadow_references, names)
+        shadow = Shadow(self.options.shadow, references, self.options.shadow_limit)
+        await asyncio.to_thread(shadow.start, names)
+        self.service.shadow = shadow
+
+    def end_processes(self) -> None:
+        """End every process that was started; without waiting, for the server ends."""
+        self.registry.end_processes()
+        self.app.codec.close()
+        if self.service.shadow:
+            self.service.shadow.close()
 
     def look_at_files(self) -> None:
         """Load what is new or replaced, now: what SIGHUP means to a server."""
@@ -128,8 +145,7 @@ class Running:
             ends.append(asyncio.ensure_future(self.grpc.stop(0)))
         if ends:
             await asyncio.wait(ends, timeout=_CLOSING)
-        self.registry.end_processes()
-        self.app.codec.close()
+        self.end_processes()
 
     def _stop_background(self) -> None:
         for task in self.background:
@@ -255,8 +271,7 @@ def _answer_signals(running: Running) -> None:
         nonlocal start
         if running.stop.is_set():
             running.log_end(start)
-            running.registry.end_processes()
-            running.app.codec.close()
+            running.end_processes()
             running.log.close()
             os._exit(_LOST if running.lost else 0)
         start = time.perf_counter()

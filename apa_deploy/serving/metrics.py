@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from itertools import accumulate
 
+import numpy as np
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.metrics_core import Metric
@@ -13,9 +14,12 @@ from prometheus_client.registry import Collector
 from .http_guard import Connections
 from .model import Model
 from .service import Service
+from .shadow import OUTCOMES as SHADOW_OUTCOMES
+from .shadow import QUANTILES, Shadow
 from .statistics import BOUNDS, OUTCOMES
 
 _MODEL = ("model", "version")
+_SAMPLES, _OUTPUT = (*_MODEL, "outcome"), (*_MODEL, "output")
 
 
 def metrics_registry(service: Service, ports: Sequence[Connections]) -> CollectorRegistry:
@@ -43,6 +47,8 @@ class ServiceCollector(Collector):
         yield from _queues(models)
         yield from _work(models)
         yield _latency(models)
+        if self._service.shadow:
+            yield from _shadow(self._service.shadow)
 
     def _server(self) -> Iterator[Metric]:
         service = self._service
@@ -88,6 +94,27 @@ def _work(models: list[Model]) -> Iterator[Metric]:
         queue.add_metric(labels, statistics.queue.ns / 1e9)
         compute.add_metric(labels, statistics.phases.compute_infer.ns / 1e9)
     yield from (outcomes, rows, executions, queue, compute)
+
+
+def _shadow(shadow: Shadow) -> Iterator[Metric]:
+    samples = CounterMetricFamily("apa_shadow_samples", "Sampled requests by what became of them", labels=_SAMPLES)
+    error = GaugeMetricFamily("apa_shadow_error", "Quantiles of the relative error", labels=(*_OUTPUT, "quantile"))
+    limit = GaugeMetricFamily("apa_shadow_limit", "What the relative error should stay below", labels=_OUTPUT)
+    agreement = GaugeMetricFamily("apa_shadow_top1_agreement", "Rows whose best class is the same", labels=_OUTPUT)
+    for (name, version), findings in sorted(shadow.findings.items()):
+        labels = (name, str(version))
+        for outcome in SHADOW_OUTCOMES:
+            samples.add_metric((*labels, outcome), findings.outcomes[outcome])
+        for output, value in findings.limits.items():
+            limit.add_metric((*labels, output), value)
+        for output, errors in list(findings.errors.items()):
+            values = np.quantile(list(errors), QUANTILES, method="higher")
+            for quantile, value in zip(QUANTILES, values, strict=True):
+                error.add_metric((*labels, output, f"{quantile:g}"), float(value))
+        for output, same in list(findings.agreement.items()):
+            if same:
+                agreement.add_metric((*labels, output), sum(same) / len(same))
+    yield from (samples, error, limit, agreement)
 
 
 def _latency(models: list[Model]) -> Metric:

@@ -31,8 +31,8 @@ _POINTER = b"version https://git-lfs"
 class Loaded:
     """What loading yields, before it is given a queue.
 
-    `on_loop`: executions are too short, whatever is sent, to be worth a thread. `notices`: what the operator should
-    know.
+    `on_loop`: executions are too short, whatever is sent, to be worth a thread. `limits`: of the errors of
+    outputs, by the passport. `notices`: what the operator should know.
     """
 
     artifact: Artifact
@@ -40,6 +40,7 @@ class Loaded:
     signature: Signature
     labels: dict[str, list[str]]
     on_loop: bool
+    limits: dict[str, float]
     notices: list[str]
 
 
@@ -82,7 +83,9 @@ def load_model(
         session.close()
         raise
     notices = [*warnings(passport), *ignored_fields(artifact.config, artifact.path), *notices]
-    return Loaded(artifact, session, signature, names, on_loop, notices)
+    parity = passport.parity if passport else None
+    limits = {check.name: check.limit for check in parity.outputs} if parity else {}
+    return Loaded(artifact, session, signature, names, on_loop, limits, notices)
 
 
 def _open(artifact: Artifact, options: dict[str, Any], isolate: bool) -> Session | IsolatedSession:
@@ -97,7 +100,7 @@ class Model:
 
     def __init__(self, loaded: Loaded, statistics: Statistics) -> None:
         self.artifact, self.signature, self.labels = loaded.artifact, loaded.signature, loaded.labels
-        self.statistics = statistics
+        self.statistics, self.limits = statistics, loaded.limits
         self._session = loaded.session
         config = loaded.artifact.config
         self.batcher = Batcher(

@@ -40,6 +40,9 @@ class ServeOptions:
     providers: Sequence[Wanted] | None = None
     trust_engine: bool = False
     isolate: bool = False
+    shadow: float = 0.0
+    shadow_references: Sequence[str] = ()
+    shadow_limit: float | None = None
     queue: int = 256
     request_timeout: float = 60.0
     read_timeout: float = 30.0
@@ -64,7 +67,16 @@ class ServeOptions:
         for path in (self.tls_cert, self.tls_key):
             if path is not None and not path.is_file():
                 raise InputError(f"{path} is not a file", "a PEM file", "Check the path.")
+        self._check_shadow()
         self._check_sizes()
+
+    def _check_shadow(self) -> None:
+        if bool(self.shadow) != bool(self.shadow_references):
+            raise InputError("one of --shadow and --shadow-reference", "both or neither", "Give both.")
+        if not 0 <= self.shadow <= 1:
+            raise InputError(f"--shadow {self.shadow}", "a rate above 0, at most 1", "Give e.g. 0.01.")
+        if self.shadow_limit is not None and not self.shadow_limit > 0:
+            raise InputError(f"--shadow-limit {self.shadow_limit}", "a positive value", "Give e.g. 1e-4.")
 
     def _check_sizes(self) -> None:
         positive = (

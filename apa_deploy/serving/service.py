@@ -20,6 +20,7 @@ from .offload import LARGE_COUNT
 from .options import ServeOptions
 from .registry import READY, Registry
 from .request import InferReply, InferRequest, WantedOutput
+from .shadow import Shadow
 from .signature import TensorSpec
 from .waiting import ClientGoneError, settle
 
@@ -47,6 +48,7 @@ class Service:
         self.closing = asyncio.Event()  # nothing new is taken any more
         self.cutting = False  # the time to drain is up: calls are being cut off
         self.accepted = self.answered = 0
+        self.shadow: Shadow | None = None
         self.codes: Counter[tuple[str, str]] = Counter()
 
     @property
@@ -127,6 +129,8 @@ class Service:
             raise
         finally:
             model.statistics.answered(outcome, time.perf_counter_ns() - start)
+        if self.shadow:
+            self.shadow.offer(model, request.inputs, outputs)
         answers = [(output, await _classify(model, output, outputs[output.name])) for output in wanted]
         return InferReply(model.name, str(model.version), request.id, answers)
 
