@@ -15,12 +15,14 @@ from apa_deploy.records.passport import Passport, dump, file_record, now, passpo
 FEATURES = 4
 
 
-def small_model(path: Path, *, kappa: float = 1.0, dtype: int = TensorProto.FLOAT, shape=("N", FEATURES)) -> Path:
-    """x -> y = AGLU(x), g = APA(x), written to `path`."""
+def small_model(
+    path: Path, *, kappa: float = 1.0, dtype: int = TensorProto.FLOAT, shape=("N", FEATURES), gate: float = 1.5
+) -> Path:
+    """x -> y = AGLU(x), g = APA(x), written to `path`; `gate`: the lambda of g."""
     values = [helper.make_tensor_value_info(name, dtype, shape) for name in ("x", "y", "g")]
     nodes = [
         make_node("AGLU", "x", "y", Parameters((0.5,), (kappa,)), "unit"),
-        make_node("APA", "x", "g", Parameters((1.5,), (kappa,)), "gate"),
+        make_node("APA", "x", "g", Parameters((gate,), (kappa,)), "gate"),
     ]
     return _saved(path, helper.make_graph(nodes, "small", values[:1], values[1:]))
 

@@ -51,16 +51,6 @@ def holds_for(server, expression):
     return true
 
 
-def with_lambda(path, factor):
-    """The small model, whose gate's lambda is `factor` times what it should be."""
-    model = onnx.load(small_model(path))
-    (lam,) = [i for i in model.graph.initializer if np.allclose(onnx.numpy_helper.to_array(i), 1.5)] or [None]
-    array = onnx.numpy_helper.to_array(lam) * np.float32(factor)
-    lam.CopyFrom(onnx.numpy_helper.from_array(array.astype(np.float32), lam.name))
-    onnx.save(model, path)
-    return path
-
-
 def ask(server, count, seed=0):
     generator = np.random.default_rng(seed)
     for _ in range(count):
@@ -83,8 +73,7 @@ def compared(server, count):
 @pytest.mark.parametrize(("factor", "alerts"), [(1.01, {"g"}), (1.0, set())], ids=["1 % off", "right"])
 def test_the_alert_says_which_output_is_wrong(tmp_path, factor, alerts):
     reference = small_model(tmp_path / "reference.onnx")
-    (tmp_path / "models").mkdir()
-    with_lambda(tmp_path / "models" / "act.onnx", factor)
+    small_model(tmp_path / "models" / "act.onnx", gate=1.5 * factor)
     arguments = ("--shadow", 1, "--shadow-reference", reference)
     with ServerProcess(tmp_path / "models", *arguments) as server:
         ask(server, 20)
