@@ -12,7 +12,7 @@ import numpy as np
 
 from ..errors import ApaError
 from ..runtimes.cancellation import Cancellation
-from .errors import ExecutionError, RequestError
+from .errors import ExecutionError, RequestError, ServingError
 
 Arrays = Mapping[str, np.ndarray]
 Run = Callable[[Arrays, Cancellation | None], dict[str, np.ndarray]]
@@ -101,7 +101,7 @@ def _cut(outputs: dict[str, np.ndarray], rows: Sequence[int]) -> list[dict[str, 
 
 def _refusal(error: Exception) -> Exception:
     """The runtime's own refusal of a shape or value is the request's fault; anything else is ours."""
-    if isinstance(error, ExecutionError | RequestError):
+    if isinstance(error, ServingError):
         return error
     if isinstance(error, ApaError):
         return RequestError(error.saw, error.wanted, error.do)

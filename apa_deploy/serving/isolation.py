@@ -9,9 +9,10 @@ from typing import Any, Self
 
 import numpy as np
 
+from ..errors import ApaError
 from ..runtimes.cancellation import Cancellation
 from .child import Child, ChildError
-from .errors import ExecutionError
+from .errors import ExecutionError, UnavailableError
 
 Arrays = Mapping[str, np.ndarray]
 
@@ -94,10 +95,13 @@ class IsolatedSession:
         try:
             self._check()
             new = self._start()
-        except Exception:
+        except (ApaError, ChildError) as error:
             if quietly:
                 return child  # the next run tries again, and says why it fails
-            raise
+            saw = f"a process that ended, and does not start again: {error}"
+            raise UnavailableError(
+                saw, "the file that was served", "It is tried again with the next request."
+            ) from error
         self._children.remove(child)
         child.close()
         return new

@@ -23,9 +23,15 @@ class Outcome:
 
 
 class Load:
-    """HTTP and gRPC clients, each sending one row after the other; a context that stops them."""
+    """HTTP and gRPC clients, each sending one row after the other; a context that stops them.
 
-    def __init__(self, server, model: str, *, http_clients: int = 4, grpc_clients: int = 4) -> None:
+    `stays`: a client that loses a request goes on with a new connection.
+    """
+
+    def __init__(
+        self, server, model: str, *, http_clients: int = 4, grpc_clients: int = 4, stays: bool = False
+    ) -> None:
+        self._stays = stays
         self.outcome, self._server, self._model = Outcome(), server, model
         self._stop, self._ids = threading.Event(), itertools.count(1)
         work = [self._over_http] * http_clients + [self._over_grpc] * grpc_clients
@@ -67,7 +73,10 @@ class Load:
                 document = json.loads(answer.read())
             except (OSError, http.client.HTTPException) as error:
                 self.outcome.lost[id_] = repr(error)
-                return
+                if not self._stays:
+                    return
+                connection.close()
+                continue
             if answer.status != 200:
                 self.outcome.refused[id_] = f"{answer.status} {document}"
                 continue
@@ -86,6 +95,8 @@ class Load:
                 except InferenceServerException as error:
                     if "UNAVAILABLE" in str(error.status()):
                         self.outcome.lost[id_] = str(error)
+                        if self._stays:
+                            continue
                         return
                     self.outcome.refused[id_] = str(error)
                     continue

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -18,21 +19,44 @@ PATIENCE = 60  # seconds; for a machine that is busy, never reached on one that 
 
 
 class ServerProcess:
-    """`apa-serve SOURCE ARGUMENTS` on free ports; a context that ends with SIGTERM."""
+    """`apa-serve SOURCE ARGUMENTS` on free ports; a context that ends with SIGTERM.
 
-    def __init__(self, source: Path, *arguments: object, environment: dict[str, str] | None = None) -> None:
+    `log_to`: a file that takes the log instead, of which nothing is read; the ports are then chosen here.
+    """
+
+    def __init__(
+        self,
+        source: Path,
+        *arguments: object,
+        environment: dict[str, str] | None = None,
+        log_to: Path | None = None,
+    ) -> None:
         self._log = Path(tempfile.mkdtemp()) / "log"
-        ports = [text for name in ("http", "grpc", "metrics") for text in (f"--{name}-port", "0")]
+        self._chosen = _free_ports() if log_to else {}
+        kinds = ("http", "grpc", "metrics")
+        ports = [text for name in kinds for text in (f"--{name}-port", str(self._chosen.get(name, 0)))]
         command = [sys.executable, "-m", "apa_deploy.cli.serve", str(source), *ports, *map(str, arguments)]
-        with self._log.open("wb") as log:
+        with (log_to or self._log).open("wb") as log:
             self.process = subprocess.Popen(command, stderr=log, env={**os.environ, **(environment or {})})
 
     def __enter__(self) -> ServerProcess:
-        ready = self.wait_for("ready")
+        ready = self._wait_until_it_answers() if self._chosen else self.wait_for("ready")
         self.http = f"127.0.0.1:{ready['http_port']}"
         self.grpc = f"127.0.0.1:{ready['grpc_port']}"
         self.metrics = f"127.0.0.1:{ready['metrics_port']}"
         return self
+
+    def _wait_until_it_answers(self) -> dict[str, int]:
+        """Its ports, once it is ready."""
+        self.http = f"127.0.0.1:{self._chosen['http']}"
+        end = time.monotonic() + PATIENCE
+        while time.monotonic() < end:
+            try:
+                if self.ask("/v2/health/ready")[0] == 200:
+                    return {f"{name}_port": port for name, port in self._chosen.items()}
+            except OSError:
+                time.sleep(0.05)
+        raise AssertionError("not ready")
 
     def __exit__(self, *error: object) -> None:
         if self.process.poll() is None:
@@ -109,3 +133,12 @@ class ServerProcess:
         values = [line.rsplit(" ", 1)[1] for line in lines if line.partition("{")[0].partition(" ")[0] == name]
         assert values, f"no metric {name}"
         return sum(map(float, values))
+
+
+def _free_ports() -> dict[str, int]:
+    """Ports of loopback that are free now; all are held until all are known."""
+    held = {name: socket.create_server(("127.0.0.1", 0)) for name in ("http", "grpc", "metrics")}
+    ports = {name: one.getsockname()[1] for name, one in held.items()}
+    for one in held.values():
+        one.close()
+    return ports
