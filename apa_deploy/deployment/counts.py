@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -34,18 +35,45 @@ def labels_of(path: Path, classes: int | None) -> list[str]:
     """Names in the order of the network's outputs: a JSON list, or one name a line.
 
     Raises:
-        InputError: unreadable, or another number of classes.
+        InputError: unreadable, another number of classes, or a name that cannot stand on a line.
     """
-    return _checked(path, [str(v) for v in _entries(path)], classes)
+    labels = [str(v) for v in _entries(path)]
+    check_names(labels, str(path))
+    return _checked(path, labels, classes)
+
+
+def check_names(labels: Sequence[str], origin: str) -> None:
+    """Refuse class names that shift or garble others wherever a name is a line: in labels.txt, logs, answers.
+
+    Raises:
+        InputError: a name is empty, or holds a line break or another character that cannot be seen.
+    """
+    for i, label in enumerate(labels, 1):
+        if not label or not label.isprintable():
+            saw = f"{origin}: class name {i} is {label[:80]!r}"
+            raise InputError(saw, "a name of visible characters on one line", "Rename it.")
+
+
+def check_number(labels: Sequence[str] | None, outputs: Mapping[str, Sequence[int]]) -> None:
+    """Refuse labels that fit no output; `outputs`: their shapes, -1 where a size is open. A detector's do not tell.
+
+    Raises:
+        InputError: no output has as many classes.
+    """
+    widths = {shape[-1] for shape in outputs.values() if len(shape) > 1}
+    if labels and "boxes" not in outputs and widths and min(widths) > 0 and len(labels) not in widths:
+        wanted = f"one for each of {' or '.join(map(str, sorted(widths)))} classes"
+        raise InputError(f"{len(labels)} labels", wanted, "Mend the file of --labels.")
 
 
 def _entries(path: Path) -> list[Any]:
     try:
-        text = path.read_text(encoding="utf-8")
-        entries = json.loads(text) if text.lstrip().startswith("[") else text.split("\n")
-    except (OSError, ValueError) as error:
+        text = path.read_text(encoding="utf-8-sig")
+        entries = json.loads(text) if text.lstrip().startswith("[") else text.rstrip().split("\n")
+    except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{path}: {error}", "a JSON list, or one entry a line", "Check the file.") from error
-    return [e.strip() if isinstance(e, str) else e for e in entries if e != ""]
+    # an empty line is an entry as well: without it the rest would shift
+    return [e.strip() if isinstance(e, str) else e for e in entries]
 
 
 def _checked(path: Path, entries: list[T], classes: int | None) -> list[T]:

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import InputError
+from .arguments import as_declared
 from .device import Device, DeviceError
 
 
@@ -53,7 +54,10 @@ class Lane:
             DeviceError: the GPU failed.
         """
         self._device.enter()
-        arrays = {tensor.name: _as_wanted(inputs[tensor.name], tensor) for tensor in self._inputs}
+        arrays = {
+            tensor.name: as_declared(tensor.name, inputs[tensor.name], tensor.dtype, tensor.shape)
+            for tensor in self._inputs
+        }
         self._set_shapes({name: array.shape for name, array in arrays.items()})
         for name, array in arrays.items():
             self._device.upload(self._memory[name][0], array, self._stream)
@@ -123,12 +127,3 @@ class Lane:
         graph, self._graph = self._graph, None
         if graph is not None:
             self._device.free_graph(graph)
-
-
-def _as_wanted(array: np.ndarray, tensor: Tensor) -> np.ndarray:
-    """Contiguous; of the engine's type already, for a silent cast would hide a mistake."""
-    given = np.asarray(array)
-    if given.dtype != tensor.dtype or given.ndim != len(tensor.shape):
-        saw = f"{tensor.name} of type {given.dtype} and shape {given.shape}"
-        raise InputError(saw, f"{tensor.dtype} and {tensor.shape}", "Convert it first.")
-    return np.ascontiguousarray(given)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from functools import cache, partial
@@ -15,6 +16,7 @@ from ..errors import InputError
 from ..escaping import printable
 from ..native import LibraryError, ort_library, trt_plugin_library
 from ..require import require
+from .arguments import as_declared
 from .cancellation import Cancellation
 from .providers import Choice, Wanted, chosen
 
@@ -44,14 +46,17 @@ class OnnxRunner:
             options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
         self._session = _session(ort, self.prepared or path, options, choice)
         self._run_options = ort.RunOptions
-        self.input_names = tuple(value.name for value in self._session.get_inputs())
+        self._inputs = {
+            value.name: (_numpy_type(value.type), tuple(value.shape)) for value in self._session.get_inputs()
+        }
+        self.input_names = tuple(self._inputs)
         self.output_names = tuple(value.name for value in self._session.get_outputs())
 
     def run(
         self, inputs: Mapping[str, np.ndarray], cancellation: Cancellation | None = None
     ) -> dict[str, np.ndarray]:
         session, options = self._session, None
-        arrays = {name: np.asarray(value) for name, value in inputs.items()}
+        arrays = {name: as_declared(name, value, *self._inputs[name]) for name, value in inputs.items()}
         if cancellation:
             options = self._run_options()
             cancellation.on_request(partial(setattr, options, "terminate", True))
@@ -63,6 +68,12 @@ class OnnxRunner:
 
     def close(self) -> None:
         del self._session
+
+
+def _numpy_type(declared: str) -> np.dtype[Any] | None:
+    """The array type behind e.g. "tensor(float)"; None for those that numpy has not."""
+    name = {"float": "float32", "double": "float64"}.get(inner := declared[7:-1], inner)
+    return np.dtype(name) if re.fullmatch(r"bool|u?int(8|16|32|64)|float(16|32|64)", name) else None
 
 
 def session_options(ort: Any, threads: int | None) -> Any:

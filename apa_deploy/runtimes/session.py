@@ -111,12 +111,15 @@ class Session:
         `cancellation` ends it from another thread, before the next operator; an engine runs to its end.
 
         Raises:
-            InputError: a name is missing or unknown, or the runtime refuses a shape or dtype.
+            InputError: a name is missing or unknown; an array has another type, byte order or shape than declared.
         """
         runner = self._open()
+        if not isinstance(inputs, Mapping):
+            saw = f"inputs as a {type(inputs).__name__}"
+            raise InputError(saw, "arrays by name", f"Give {{{runner.input_names[0]!r}: array}}.")
         if set(inputs) != set(runner.input_names):
             raise InputError(
-                f"inputs {', '.join(sorted(inputs)) or 'none'}",
+                f"inputs {', '.join(sorted(map(str, inputs))) or 'none'}",
                 f"{', '.join(runner.input_names)}",
                 f"Give every input of {self.path.name} by its name.",
             )

@@ -10,7 +10,7 @@ import torch
 from apa_exporters.onnx.export import OnnxOptions, export_onnx
 
 import apa_deploy
-from apa_deploy.deployment import Deployment, deployed
+from apa_deploy.deployment import Deployment, counts, deployed
 from apa_deploy.deployment.iif import VARIANTS, constants
 from apa_deploy.deployment.pixels import RECIPES
 from apa_deploy.errors import InputError
@@ -151,3 +151,41 @@ def test_counts_of_another_number_of_classes(cifar_checkpoint, tmp_path):
     (tmp_path / "counts.txt").write_text("1\n2\n")
     with pytest.raises(InputError, match="one for each of 100 classes"):
         deployed(apa_deploy.load(cifar_checkpoint), Deployment(iif="raw", counts=tmp_path / "counts.txt"))
+
+
+NAMES = [
+    ('["a\\nb", "c"]', "class name 1"),
+    ('["a", "\\u202eb"]', "class name 2"),
+    ("a\n\nb\n", "class name 2"),
+    ('["a", ""]', "class name 2"),
+    ("a\x1b[31m\nb\n", "class name 1"),
+    ("\ufeffa\r\nb\r\n\n", None),
+]
+
+
+@pytest.mark.parametrize(("content", "said"), NAMES)
+def test_class_names_keep_to_their_lines(content, said, tmp_path):
+    path = tmp_path / "labels.txt"
+    path.write_text(content, encoding="utf-8")
+    if said is None:
+        assert counts.labels_of(path, None)[0] == "a"
+        return
+    with pytest.raises(InputError, match=said):
+        counts.labels_of(path, None)
+
+
+@pytest.mark.parametrize(
+    ("outputs", "refused"),
+    [
+        ({"logits": (-1, 5)}, True),
+        ({"logits": (-1, 3)}, False),
+        ({"logits": (-1, -1)}, False),
+        ({"boxes": (-1, 100, 4), "labels": (-1, 100)}, False),
+    ],
+)
+def test_labels_fit_an_output(outputs, refused):
+    if refused:
+        with pytest.raises(InputError, match="3 labels; wanted one for each of 5 classes"):
+            counts.check_number(["a", "b", "c"], outputs)
+    else:
+        counts.check_number(["a", "b", "c"], outputs)

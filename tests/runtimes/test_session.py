@@ -44,6 +44,40 @@ def test_refuses_a_wrong_dtype(path):
         session.run({"x": np.zeros(3, np.int64)})
 
 
+X = np.linspace(-6, 6, 12, dtype=np.float32)
+READ_AS_THEY_ARE = {
+    "reversed": X[::-1],
+    "every other": np.repeat(X, 2)[::2],
+    "unaligned": np.frombuffer(b"\0" + X.tobytes(), np.float32, offset=1),
+    "read-only": np.broadcast_to(np.float32(1), (12,)),
+}
+REFUSED = {
+    "other byte order": (X.astype(X.dtype.newbyteorder()), "other byte order"),
+    "double": (X.astype(np.float64), "float64"),
+    "rank": (X[None], r"shape \(1, 12\)"),
+    "masked": (np.ma.masked_array(X, X < 0), "masked"),
+    "ragged": ([[1.0], [1.0, 2.0]], "wanted an array"),
+}
+
+
+@pytest.mark.parametrize("given", READ_AS_THEY_ARE.values(), ids=READ_AS_THEY_ARE)
+def test_reads_arrays_however_they_lie(path, given):
+    with apa_deploy.Session(path) as session:
+        y = session.run({"x": given})["y"]
+    assert np.abs(y - models.truth("AGLU", np.array(given), 0.5, 1.2)).max() <= 6 * 2e-7
+
+
+@pytest.mark.parametrize(("given", "said"), REFUSED.values(), ids=REFUSED)
+def test_refuses_what_it_would_read_wrong(path, given, said):
+    with apa_deploy.Session(path) as session, pytest.raises(InputError, match=said):
+        session.run({"x": given})
+
+
+def test_wants_names(path):
+    with apa_deploy.Session(path) as session, pytest.raises(InputError, match="inputs as a list"):
+        session.run([X])
+
+
 def test_closed_session_says_so(path):
     session = apa_deploy.Session(path)
     session.close()

@@ -10,6 +10,7 @@ from typing import Any
 
 import onnx
 
+from apa_deploy.deployment.counts import check_number
 from apa_deploy.errors import InputError
 from apa_deploy.files import staged
 from apa_deploy.graph.decompose import decomposed, decomposition_of
@@ -61,6 +62,7 @@ def export_onnx(network: Network, out: Path, options: OnnxOptions, traced: Trace
             with step("Tracing the network"):
                 traced = trace_network(network, options)
         proto = _in_format(traced, options)
+        check_number(network.metadata.labels, {one.name: one.shape for one in _tensors(proto.graph.output)})
         _add_provenance(proto, _facts(network.metadata, traced))
         written = write_onnx(proto, folder / out.name)
         report = _judge(folder / out.name, network, traced, options) if options.verify else None

@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from apa_deploy.deployment.counts import labels_of
+from apa_deploy.deployment.counts import check_names, check_number, labels_of
 from apa_deploy.errors import InputError
 from apa_deploy.native import LibraryError, ort_library, trt_autoload_library, trt_plugin_library
 from apa_deploy.progress import notice
@@ -95,11 +95,8 @@ def _library(folder: Path, found: Served, on_cpu: bool) -> str:
 def _labels(folder: Path, found: Served, options: TritonOptions) -> list[str]:
     names = labels_of(options.labels, None) if options.labels else list(found.labels)
     if names:
-        sizes = {spec.dims[-1] for spec in found.signature.outputs if spec.dims}
-        if options.labels and len(names) not in sizes:
-            raise InputError(
-                f"{len(names)} labels", f"one for each of {max(sizes, default=0)} classes", "Mend the file."
-            )
+        check_names(names, found.path.name)
+        check_number(names, {spec.name: spec.dims for spec in found.signature.outputs})
         (folder / LABELS).write_text("".join(f"{label}\n" for label in names), encoding="utf-8")
     return names
 
