@@ -6,6 +6,7 @@ caller reads `error.missing`, never the text. The exit code belongs to the famil
 
 from __future__ import annotations
 
+import traceback
 from typing import ClassVar
 
 
@@ -36,3 +37,41 @@ class MissingError(ApaError):
     """This machine lacks a component: exit code 3. `do` holds the command that adds it."""
 
     exit_code = 3
+
+
+class LibraryError(InputError):
+    """A library refused what it was given, or memory ended. `library`, `reason`."""
+
+    def __init__(self, library: str, reason: str, wanted: str, do: str) -> None:
+        super().__init__(f"{library}: {reason}", wanted, do)
+        self.library, self.reason = library, reason
+
+
+# Whose refusals are about the user's file or network: what they raise is no bug of ours.
+_LIBRARIES = {
+    **{name: name for name in ("onnx", "onnx_ir", "onnxscript", "onnxruntime", "openvino", "polygraphy")},
+    "google": "protobuf",
+    "safetensors": "safetensors",
+    "torch": "torch",
+}
+_LONGEST_REASON = 300
+
+
+def find_refusal(error: BaseException) -> LibraryError | None:
+    """What a library's own exception says of the input; None where our code raised it, which is a bug.
+
+    Whose it is follows from the class of the exception and from the innermost frame of its traceback.
+    """
+    lines = [line for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+    reason = lines[0][:_LONGEST_REASON]
+    if isinstance(error, MemoryError):
+        do = "Check the shapes in it, or use a machine with more memory."
+        return LibraryError("out of memory", reason, "a model whose tensors fit into memory", do)
+    if isinstance(error, RecursionError):
+        return LibraryError("nested too deeply", reason, "a file that was made by an exporter", "Check the file.")
+    frames = [frame.f_globals.get("__name__", "") for frame, _ in traceback.walk_tb(error.__traceback__)]
+    for module in (type(error).__module__, frames[-1] if frames else ""):
+        if library := _LIBRARIES.get(module.partition(".")[0]):
+            do = "Check the file; --debug shows where it was refused."
+            return LibraryError(f"{library} refuses it", reason, f"input that {library} can work with", do)
+    return None

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from .. import __version__
-from ..errors import ApaError, InputError
+from ..errors import ApaError, InputError, find_refusal
 from ..escaping import in_json
 from ..terminal import Terminal, print_error
 
@@ -182,6 +182,8 @@ def describe(error: BaseException) -> str:
     """One message for an error: its own where it is ours, a short one where it is not."""
     if isinstance(error, ApaError):
         return str(error)
+    if refusal := find_refusal(error):
+        return str(refusal)
     first_line = (str(error).splitlines() or [""])[0]
     return f"unexpected {type(error).__name__}: {first_line}. Run again with --debug for the traceback."
 
