@@ -2,7 +2,7 @@
 VENV := .venv
 export ORT_DISABLE_TELEMETRY := 1
 
-.PHONY: demo test test-long check install clean
+.PHONY: demo test test-long check conformance install clean
 
 demo: install
 	$(VENV)/bin/python examples/digits/demo.py
@@ -14,6 +14,9 @@ test-long: install
 
 check: install
 	tools/check $(VENV)
+
+conformance: install
+	$(VENV)/bin/python tools/conformance.py
 
 install: $(VENV)/.installed
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from ..graph.external_weights import read_onnx
 from ..require import require
 from .subject import ONLY, Feed, Subject, batch_shape
 
@@ -69,7 +70,7 @@ def _openvino(subject: Subject, batch: int, threads: int | None) -> tuple[Infer,
 
     openvino = require("openvino")
     path = Path(subject.path)
-    model = onnx.load(path)
+    model = read_onnx(path)
     source = onnx.inliner.inline_local_functions(model).SerializeToString() if model.functions else str(path)
     core = openvino.Core()
     properties: dict[str, Any] = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"}

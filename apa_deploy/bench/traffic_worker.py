@@ -17,6 +17,7 @@ import numpy as np
 import onnx
 from onnx import helper
 
+from ..graph.external_weights import read_onnx
 from ..graph.isolate import isolated
 from ..graph.node import DOMAIN
 from ..graph.sites import ActivationSite, find_sites
@@ -37,7 +38,7 @@ def main() -> None:
 
 def measured(path: Path, feeds: tuple[Feed, ...]) -> dict[str, Any]:
     """Every activation of the file; "copy_bytes_per_s" is the speed of the largest copy."""
-    model = onnx.load(path)
+    model = read_onnx(path)
     sites = find_sites(model)
     if not sites:
         return {"rows": [], "copy_bytes_per_s": None}

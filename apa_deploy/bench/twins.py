@@ -10,6 +10,7 @@ from pathlib import Path
 import onnx
 
 from ..errors import InputError
+from ..graph.external_weights import read_onnx
 from ..graph.twin import twin
 from .subject import ENGINES, Subject
 
@@ -42,7 +43,7 @@ def _twin(subject: Subject, plain: str, folder: Path) -> tuple[Subject, str]:
         raise InputError(f"{path.name}, an engine", "a graph to rewrite", "Give the .onnx that it was built from.")
     if path.suffix != ".onnx":
         return replace(subject, name=name, sha256="", plain=plain), subject.path
-    model = twin(onnx.load(path), plain)
+    model = twin(read_onnx(path), plain)
     content = _content(model.graph)
     target = folder / f"{content[:16]}.onnx"
     if not target.exists():

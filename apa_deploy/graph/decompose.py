@@ -78,6 +78,7 @@ class _Chain:
         self._name = node.name or node.output[0]
         self._parameters, self._rank, self._path = read_parameters(node), rank, node.name
         half = element in HALF_TYPES
+        self._dtype = np.float64 if element == TensorProto.DOUBLE else np.float32
         z = self._add("Cast", node.input[0], to=TensorProto.FLOAT) if half else node.input[0]
         gate = self._gate(z, form)
         result = self._add("Mul", z, gate) if node.op_type == UNIT else gate
@@ -120,7 +121,7 @@ class _Chain:
         return z if (factor == 1).all() else self._add("Mul", z, self._constant("kappa", factor))
 
     def _constant(self, name: str, values: Float64) -> str:
-        array = values.astype(np.float32).reshape(self._shape(values.size))
+        array = values.astype(self._dtype).reshape(self._shape(values.size))
         full = f"{self._name}/{name}"
         self.constants.append(numpy_helper.from_array(array, full))
         return full

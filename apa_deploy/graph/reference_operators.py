@@ -1,4 +1,7 @@
-"""Operators for onnx.reference that it has only as Python loops: torch computes them, in float64."""
+"""Operators in float64 that onnx.reference has only as Python loops, in one version, or in float32.
+
+Where an operator changed between opsets, one class answers for all of them: the evaluator chooses by name.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +16,7 @@ import torch
 from onnx import TensorProto, helper
 from onnx.reference.op_run import OpRun
 from onnx.reference.ops.op_average_pool import AveragePool_19 as ReferenceAveragePool
+from onnx.reference.ops.op_grid_sample import GridSample as ReferenceGridSample
 from onnx.reference.ops.op_max_pool import MaxPool as ReferenceMaxPool
 from onnx.reference.ops.op_resize import Resize as ReferenceResize
 from torch.nn import functional
@@ -94,6 +98,7 @@ class AveragePool(ReferenceAveragePool):
         pads = given.get("pads") or [0] * (2 * len(kernel))
         begins, ends = pads[: len(kernel)], pads[len(kernel) :]
         unusual = given.get("ceil_mode") or given.get("auto_pad") not in (None, "", "NOTSET")
+        unusual = unusual or any(2 * pad > size for pad, size in zip(begins, kernel, strict=True))  # torch refuses
         if unusual or begins != ends or any(d != 1 for d in given.get("dilations") or ()) or len(kernel) != 2:
             return super()._run(x, **given)
         strides = given.get("strides") or [1, 1]
@@ -113,6 +118,8 @@ class Resize(ReferenceResize):
         plain = given.get("coordinate_transformation_mode") != "tf_crop_and_resize" and not given.get("axes")
         if not plain or x.dtype != np.float64 or given.get("keep_aspect_ratio_policy") not in (None, "stretch"):
             return super()._run(x, roi, scales, sizes, **given)
+        if roi is not None and scales is None and sizes is None:  # before opset 11: (x, scales), from the corner on
+            scales, given = roi, given | _CORNER
         has_sizes = sizes is not None and len(sizes)
         targets = list(sizes) if has_sizes else [int(n * s) for n, s in zip(x.shape, scales, strict=True)]
         attributes = tuple(sorted((k, v) for k, v in given.items() if v is not None and not isinstance(v, list)))
@@ -122,6 +129,17 @@ class Resize(ReferenceResize):
                 matrix = _resizing(x.shape[axis], int(target), scale, attributes)
                 x = np.moveaxis(np.tensordot(matrix, x, (0, axis)), 0, axis)
         return (x,)
+
+
+class Upsample(Resize):
+    """Resize's predecessor; before opset 9 its scales are an attribute."""
+
+    def _run(self, x: Array, roi: Any = None, *, scales: Any = None, **given: Any) -> tuple[Array]:  # type: ignore[override]
+        return super()._run(x, None, roi if scales is None else np.asarray(scales), **(given | _CORNER))
+
+
+# How Upsample and the first Resize place their samples: at x / scale.
+_CORNER = {"coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
 
 
 @cache
@@ -141,6 +159,155 @@ def _tensor(name: str, values: Sequence[float]) -> onnx.TensorProto:
     """float32 where a value is a float, else int64."""
     element = TensorProto.FLOAT if isinstance(values[0], float) else TensorProto.INT64
     return helper.make_tensor(name, element, [len(values)], list(values))
+
+
+class BatchNormalization(OpRun):
+    """Of any opset: with stored statistics, or (training) with those of the batch."""
+
+    op_domain = ""
+
+    def _run(
+        self, x: Array, scale: Array, bias: Array, mean: Array, var: Array, *, epsilon: Any = None,
+        momentum: Any = None, training_mode: Any = None, **_: Any,
+    ) -> tuple[Array, ...]:  # fmt: skip
+        outputs: tuple[Array, ...] = ()
+        if training_mode:
+            axes = tuple(i for i in range(x.ndim) if i != 1)
+            kept, seen_mean, seen_var = (0.9 if momentum is None else momentum), x.mean(axes), x.var(axes)
+            outputs = (mean * kept + seen_mean * (1 - kept), var * kept + seen_var * (1 - kept))
+            mean, var = seen_mean, seen_var
+        shape = [-1, *[1] * (x.ndim - 2)]
+        rate = scale / np.sqrt(var + (1e-5 if epsilon is None else epsilon))
+        y = x * rate.reshape(shape) + (bias - mean * rate).reshape(shape)
+        return (y.astype(x.dtype), *outputs)[: max(1, len([o for o in self.onnx_node.output if o]))]
+
+
+class LayerNormalization(OpRun):
+    """`stash_type` says in which type to compute: that is rounding, of which there is none here."""
+
+    op_domain = ""
+
+    def _run(
+        self, x: Array, scale: Array, bias: Array | None = None, *, axis: Any = -1, epsilon: Any = 1e-5, **_: Any
+    ) -> tuple[Array, ...]:
+        axes = tuple(range(axis % x.ndim, x.ndim))
+        mean = x.mean(axes, keepdims=True)
+        rate = 1 / np.sqrt(((x - mean) ** 2).mean(axes, keepdims=True) + epsilon)
+        y = (x - mean) * rate * scale + (0 if bias is None else bias)
+        return (y.astype(x.dtype), mean, rate)[: len(self.onnx_node.output)]
+
+
+class RMSNormalization(OpRun):
+    """As LayerNormalization, without the mean."""
+
+    op_domain = ""
+
+    def _run(self, x: Array, scale: Array, *, axis: Any = -1, epsilon: Any = 1e-5, **_: Any) -> tuple[Array]:
+        mean_square = (x**2).mean(tuple(range(axis % x.ndim, x.ndim)), keepdims=True)
+        return ((x / np.sqrt(mean_square + epsilon) * scale).astype(x.dtype),)
+
+
+class GroupNormalization(OpRun):
+    """Scale and bias a channel, as from opset 21; `onnx_file` rewrites the older one, which had them a group."""
+
+    op_domain = ""
+
+    def _run(
+        self, x: Array, scale: Array, bias: Array, *, num_groups: Any = None, epsilon: Any = 1e-5, **_: Any
+    ) -> tuple[Array]:
+        groups = x.reshape(x.shape[0], num_groups, -1)
+        mean, var = groups.mean(-1, keepdims=True), groups.var(-1, keepdims=True)
+        normal, shape = ((groups - mean) / np.sqrt(var + epsilon)).reshape(x.shape), [-1, *[1] * (x.ndim - 2)]
+        return ((normal * scale.reshape(shape) + bias.reshape(shape)).astype(x.dtype),)
+
+
+class MeanVarianceNormalization(OpRun):
+    """Its body in onnx has float32 constants."""
+
+    op_domain = ""
+
+    def _run(self, x: Array, *, axes: Any = None) -> tuple[Array]:
+        over = tuple(axes or (0, 2, 3))
+        return (((x - x.mean(over, keepdims=True)) / (x.std(over, keepdims=True) + 1e-9)).astype(x.dtype),)
+
+
+class Scatter(OpRun):
+    """ScatterElements under its name before opset 11."""
+
+    op_domain = ""
+
+    def _run(self, x: Array, indices: Array, updates: Array, *, axis: Any = 0) -> tuple[Array]:
+        y = x.copy()
+        np.put_along_axis(y, np.where(indices < 0, indices + x.shape[axis or 0], indices), updates, axis or 0)
+        return (y,)
+
+
+class GridSample(ReferenceGridSample):
+    """Sampling at given places; torch knows all but cubic volumes. Opset 16 says `bilinear` and `bicubic`."""
+
+    op_domain = ""
+
+    def _run(
+        self, x: Array, grid: Array, mode: Any = None, padding_mode: Any = None, align_corners: Any = None
+    ) -> tuple[Array]:
+        mode = {None: "bilinear", "linear": "bilinear", "cubic": "bicubic"}.get(mode, mode)
+        if mode == "bicubic" and x.ndim == 5:
+            return super()._run(x, grid, "cubic", padding_mode, align_corners)
+        image, places = (torch.from_numpy(np.ascontiguousarray(a)) for a in (x, grid))
+        y = functional.grid_sample(
+            image, places.to(image.dtype), mode, padding_mode or "zeros", bool(align_corners)
+        )
+        return (y.numpy(),)
+
+
+class NonMaxSuppression(OpRun):
+    """Boxes kept class by class: strictly above the score, suppressed strictly above the overlap."""
+
+    op_domain = ""
+
+    def _run(
+        self, boxes: Array, scores: Array, most: Any = None, overlap: Any = None, least: Any = None,
+        *, center_point_box: Any = 0,
+    ) -> tuple[Array]:  # fmt: skip
+        count, limit = int(_scalar(most, 0)), float(_scalar(overlap, 0.0))
+        floor = _scalar(least, -np.inf)
+        kept = [
+            (batch, label, box)
+            for batch, corners in enumerate(_corners(boxes, bool(center_point_box)))
+            for label, row in enumerate(scores[batch])
+            for box in _kept_boxes(corners, row, count, limit, floor)
+        ]
+        return (np.array(kept, dtype=np.int64).reshape(-1, 3),)
+
+
+def _scalar(value: Any, default: float) -> float:
+    """A threshold, which may be left out, empty, a scalar, or a list of one."""
+    values = np.ravel([] if value is None else value)
+    return float(values[0]) if values.size else default
+
+
+def _corners(boxes: Array, centred: bool) -> Array:
+    """(N, boxes, 4) as two opposite corners, the smaller coordinates first."""
+    a, b = boxes[..., :2], boxes[..., 2:]
+    first, second = (a - b / 2, a + b / 2) if centred else (np.minimum(a, b), np.maximum(a, b))
+    return np.concatenate([first, second], -1)
+
+
+def _kept_boxes(corners: Array, scores: Array, count: int, limit: float, floor: float) -> list[int]:
+    """Numbers of the boxes of one class, the best first."""
+    order = np.argsort(-scores, kind="stable")  # of equal scores the earlier box comes first
+    order = order[scores[order] > floor]
+    area = np.prod(corners[:, 2:] - corners[:, :2], axis=-1)
+    kept: list[int] = []
+    while len(order) and len(kept) < count:
+        best, order = int(order[0]), order[1:]
+        kept.append(best)
+        low = np.maximum(corners[best, :2], corners[order, :2])
+        high = np.minimum(corners[best, 2:], corners[order, 2:])
+        shared = np.prod(np.maximum(high - low, 0), axis=-1)
+        union = area[best] + area[order] - shared
+        order = order[~(shared > limit * union) | (union <= 0)]
+    return kept
 
 
 class APA(OpRun):
@@ -188,4 +355,7 @@ def stored_array(x: Array, precision: str) -> Array:
     return np.asarray(np.clip(x, -limit, limit).astype(element).astype(x.dtype))
 
 
-OPERATORS: list[type[OpRun]] = [Conv, MaxPool, AveragePool, Resize, APA, AGLU, Stored]
+OPERATORS: list[type[OpRun]] = [
+    Conv, MaxPool, AveragePool, Resize, Upsample, BatchNormalization, LayerNormalization, RMSNormalization,
+    GroupNormalization, MeanVarianceNormalization, Scatter, GridSample, NonMaxSuppression, APA, AGLU, Stored,
+]  # fmt: skip

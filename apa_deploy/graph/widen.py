@@ -14,7 +14,7 @@ from .recognise.evaluate import FLOATS
 
 _DOUBLE = TensorProto.DOUBLE
 # Attributes that name an element type.
-_TYPE_NAMES = {"to", "dtype", "output_dtype", "stash_type"}
+_TYPE_NAMES = {"to", "dtype", "output_dtype", "precision", "softmax_precision"}
 
 
 def widened(model: onnx.ModelProto) -> onnx.ModelProto:

@@ -8,21 +8,24 @@ from pathlib import Path
 
 import onnx
 from google.protobuf.message import DecodeError
-from onnx.external_data_helper import load_external_data_for_tensor, uses_external_data
 from onnx.inliner import inline_selected_functions
 
 from ..errors import InputError
 from ..files import SourceError, check_regular, sha256
+from ..graph.external_weights import read_weights
 from ..graph.foreign import foreign_part, up_to
 from ..graph.node import DOMAIN, KINDS
 from ..graph.recognise import recognise
-from ..graph.values import all_tensors
+from ..graph.repair import declare_shapes, open_dimensions, sort_nodes, spell_out_group_norms
 from ..network import Metadata
 from ..tensors.signature import Shape, Signature, read_signature
 from .onnx_network import OnnxNetwork
+from .opset import opset_of
 
 # Sizes for open dimensions: of images, and of anything else.
 _CHANNELS, _SIDE, _LENGTH = 3, 224, 16
+# Before it every weight had to be an input as well.
+_FIRST_IR_WITH_FREE_WEIGHTS = 4
 
 
 class OnnxFileError(InputError):
@@ -41,12 +44,30 @@ def load_onnx(path: Path) -> onnx.ModelProto:
     Raises:
         OnnxFileError: the file is no ONNX model, or its weights are missing.
     """
+    return read_repaired(path)[0]
+
+
+def read_repaired(path: Path) -> tuple[onnx.ModelProto, list[str]]:
+    """`load_onnx`, and the inputs of size 0, whose sizes are open now: no runtime takes a sample otherwise."""
     model = _read(path)
     _check(model, path)
     model = _inlined(model)
     _load_weights(model, path)
     _without_default_inputs(model)
-    return model
+    return model, _repair(model, path)
+
+
+def _repair(model: onnx.ModelProto, path: Path) -> list[str]:
+    """Put right what ONNX Runtime takes and onnx's tools do not."""
+    model.ir_version = max(model.ir_version, _FIRST_IR_WITH_FREE_WEIGHTS)
+    try:
+        sort_nodes(model.graph)
+    except ValueError as error:
+        raise OnnxFileError(path, str(error)) from error
+    spell_out_group_norms(model, opset_of(model))
+    empty = open_dimensions(model)
+    declare_shapes(model)
+    return empty
 
 
 def network_from_onnx(path: Path, input_shape: Shape | None = None) -> OnnxNetwork:
@@ -58,12 +79,14 @@ def network_from_onnx(path: Path, input_shape: Shape | None = None) -> OnnxNetwo
         OnnxFileError: see `load_onnx`.
         InputError: `input_shape` contradicts the file.
     """
-    graph = load_onnx(path)
+    graph, empty = read_repaired(path)
     folded = onnx.ModelProto()
     folded.CopyFrom(graph)
     recognition = recognise(folded)
     foreign = foreign_part(graph)
     signature, notices = with_sizes(read_signature(graph), input_shape)
+    opened = "input {} has a size of 0, which takes no data: it is open in what is written"
+    notices += tuple(opened.format(name) for name in empty)
     metadata = Metadata(
         architecture=path.stem,
         source=path.name,
@@ -73,7 +96,9 @@ def network_from_onnx(path: Path, input_shape: Shape | None = None) -> OnnxNetwo
         notices=(*notices, str(foreign[0])) if foreign else notices,
     )
     if not foreign:
-        return OnnxNetwork(path, graph, folded, recognition, signature, metadata)
+        network = OnnxNetwork(path, graph, folded, recognition, signature, metadata)
+        network.repaired = bool(empty)
+        return network
     return OnnxNetwork(None, up_to(graph, foreign[1]), folded, recognition, signature, metadata, foreign[0])
 
 
@@ -130,6 +155,14 @@ def _check(model: onnx.ModelProto, path: Path) -> None:
         raise OnnxFileError(path, "no opset of the standard operators")
     if any(tensor.ByteSize() and tensor.data_type == 0 for tensor in model.graph.initializer):
         raise OnnxFileError(path, "an initializer without a type")
+    newest = onnx.defs.onnx_opset_version()
+    for what, have, known in (
+        ("opset", opset_of(model), newest),
+        ("IR version", model.ir_version, onnx.IR_VERSION),
+    ):
+        if have > known:
+            saw = f"{what} {have}; onnx {onnx.__version__} here knows up to {known}"
+            raise OnnxFileError(path, saw, "Export the model for an older one, or run: pip install --upgrade onnx.")
 
 
 def _inlined(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -142,12 +175,8 @@ def _inlined(model: onnx.ModelProto) -> onnx.ModelProto:
 
 def _load_weights(model: onnx.ModelProto, path: Path) -> None:
     try:
-        for tensor in all_tensors(model):  # onnx's own loader leaves out weights of branches and bodies
-            if uses_external_data(tensor):
-                load_external_data_for_tensor(tensor, str(path.parent.resolve()))
-                tensor.data_location = onnx.TensorProto.DEFAULT
-                del tensor.external_data[:]
-    except (OSError, ValueError, onnx.checker.ValidationError) as error:
+        read_weights(model, path)
+    except (OSError, ValueError) as error:
         saw = f"its weights cannot be read: {str(error).splitlines()[0]}"
         raise OnnxFileError(path, saw, "Keep the file of weights beside the model, under its own name.") from error
 

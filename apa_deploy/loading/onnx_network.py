@@ -37,6 +37,22 @@ _FLOOR = "in the graph"
 _PROVENANCE = "apa."
 
 
+# ONNX Runtime has kernels from opset 7 on; an older file is run as converted to 13.
+_FIRST_OPSET_RUN, _OPSET_OF_OLD_FILES = 7, 13
+
+
+class NotRunError(InputError):
+    """ONNX Runtime does not load the original. `reason`."""
+
+    def __init__(self, error: Exception) -> None:
+        self.reason = str(error).splitlines()[0].split(" : ")[-1].strip()[:300]
+        super().__init__(
+            f"ONNX Runtime says: {self.reason}",
+            "a model that it runs, to hold the export against",
+            "Export the model in float32 if it is in double, or pass --no-verify.",
+        )
+
+
 class EvaluationError(InputError):
     """A graph cannot be evaluated in float64. `reason`."""
 
@@ -73,6 +89,7 @@ class OnnxNetwork(Network):
         self.signature, self.metadata = signature, metadata
         self._folded = folded
         self._evaluators: dict[str, Any] = {}
+        self.repaired = False  # whether `graph` takes what the file itself does not
         self._kept = {node.name: node for node in activations(folded.graph)}
         self._folds = {fold.name: fold for fold in recognition.found}
 
@@ -135,11 +152,16 @@ class OnnxNetwork(Network):
     @cached_property
     def _float32(self) -> Any:
         """Canonical nodes may have come without bodies, from torch or Polygraphy: they get ours."""
-        if self.path and not any(all_activations(self.graph.graph)):
-            return open_session(self.path)
-        whole = onnx.ModelProto()
-        whole.CopyFrom(self.graph)
-        return open_session(with_functions(whole))
+        old = opset_of(self.graph) < _FIRST_OPSET_RUN
+        try:
+            if self.path and not (old or self.repaired or any(all_activations(self.graph.graph))):
+                return open_session(self.path)
+            whole = onnx.ModelProto()
+            whole.CopyFrom(self.graph)
+            whole = convert_opset(whole, _OPSET_OF_OLD_FILES) if old else whole
+            return open_session(with_functions(whole))
+        except RuntimeError as error:
+            raise NotRunError(error) from error
 
     @property
     def session(self) -> Any:
@@ -188,6 +210,11 @@ class OnnxNetwork(Network):
         runnable = file.with_name("runnable.onnx")
         save(part, runnable)
         return runnable, [site for site in sites if site.target in made], self.output_names
+
+
+def evaluator_of(graph: onnx.ModelProto) -> Any:
+    """onnx's evaluator of what `graph` means in float64; its functions must be inlined."""
+    return _evaluator(widened(graph))
 
 
 def _evaluator(model: onnx.ModelProto) -> Any:

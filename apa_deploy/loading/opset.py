@@ -15,6 +15,7 @@ from ..graph.node import subgraphs
 # Tensors up to this size may say something to the converter (axes, shapes); larger ones are weights.
 _LARGEST_TOLD = 1024
 _FIRST_RESIZE_WITH_MODES = 11
+_FIRST_FREE_BROADCAST, _ANY_SIZE = 7, 2
 
 
 class OpsetError(InputError):
@@ -43,16 +44,38 @@ def convert_opset(model: onnx.ModelProto, opset: int) -> onnx.ModelProto:
     have = opset_of(model)
     if have == opset:
         return model
-    with _weights_set_aside(model):
+    with _weights_set_aside(model), _sizes_given(model, have):
         try:
             result = onnx.version_converter.convert_version(model, opset)
         except (RuntimeError, ValueError, onnx.version_converter.ConvertError) as error:
             reason = str(error).splitlines()[0].rpartition("failed: ")[2]  # without onnx's own source line
             raise OpsetError(have, opset, reason) from error
     _put_back(result, model)
+    if have < _FIRST_FREE_BROADCAST:
+        ends = zip(
+            (*result.graph.input, *result.graph.output), (*model.graph.input, *model.graph.output), strict=True
+        )
+        for value, kept in ends:
+            value.type.CopyFrom(kept.type)
+        del result.graph.value_info[:]
     if have < _FIRST_RESIZE_WITH_MODES:
         _keep_sampling(result.graph)
     return result
+
+
+@contextmanager
+def _sizes_given(model: onnx.ModelProto, have: int) -> Iterator[None]:
+    """Before opset 7 broadcasting was spelled out, and the converter wants sizes to translate that: any will do."""
+    ends = [value for value in (*model.graph.input, *model.graph.output) if have < _FIRST_FREE_BROADCAST]
+    types = [onnx.TypeProto.FromString(value.type.SerializeToString()) for value in ends]
+    for value in ends:
+        for dim in value.type.tensor_type.shape.dim:
+            dim.dim_value = dim.dim_value or _ANY_SIZE
+    try:
+        yield
+    finally:
+        for value, kept in zip(ends, types, strict=True):
+            value.type.CopyFrom(kept)
 
 
 def _keep_sampling(graph: onnx.GraphProto) -> None:

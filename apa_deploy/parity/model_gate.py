@@ -80,7 +80,12 @@ def _by_output(iterations: Sequence[dict[str, Difference]]) -> dict[str, list[Di
 
 def _relative(found: Sequence[Difference]) -> float:
     """Largest error over the iterations, each relative to its own largest |reference|."""
-    return max(float(np.abs(d.value - d.reference).max() / max(np.abs(d.reference).max(), 1e-300)) for d in found)
+    return max(float(_largest(d.value - d.reference) / max(_largest(d.reference), 1e-300)) for d in found)
+
+
+def _largest(values: np.ndarray) -> float:
+    """|values| at most; 0 where there are none, as after a suppression that keeps nothing."""
+    return float(np.abs(values).max(initial=0.0))
 
 
 def _check(
@@ -97,13 +102,13 @@ def _check(
             limit=limit, passed=False,
         )  # fmt: skip
     errors = np.concatenate([np.abs(d.value - d.reference).ravel() for d in found])
-    quantiles = {f"p{q}": float(np.quantile(errors, q / 100)) for q in (50, 90, 99)}
+    quantiles = {f"p{q}": float(np.quantile(errors, q / 100)) for q in (50, 90, 99)} if errors.size else {}
     max_rel = _relative(found)
     return OutputCheck(
         runner=runner,
         name=name,
         samples=samples,
-        max_abs=float(errors.max()),
+        max_abs=_largest(errors),
         max_rel=max_rel,
         quantiles=quantiles,
         cosine=min(_cosine(d) for d in found),
@@ -121,7 +126,7 @@ def _cosine(d: Difference) -> float:
 
 
 def _top1(found: Sequence[Difference]) -> float | None:
-    if any(d.reference.ndim != 2 or d.reference.shape[1] < 2 for d in found):
+    if any(d.reference.ndim != 2 or d.reference.shape[1] < 2 or not len(d.reference) for d in found):
         return None
     same = [d.reference.argmax(1) == d.value.argmax(1) for d in found]
     return float(np.concatenate(same).mean())

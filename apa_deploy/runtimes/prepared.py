@@ -19,6 +19,7 @@ import onnxruntime as ort
 from .. import __version__
 from ..escaping import printable
 from ..files import sha256
+from ..graph.external_weights import read_onnx
 from ..graph.layout.placeholders import Plan, with_placeholders
 from ..graph.layout.swap import LayoutError, swapped
 from ..graph.node import activations
@@ -91,7 +92,7 @@ def _made(path: Path, key: str, block: int) -> Path | None:
 
 
 def _write_placeholders(path: Path, target: Path) -> Plan:
-    model = onnx.load(path)
+    model = read_onnx(path)
     plan = with_placeholders(model)
     if model.ByteSize() > _LARGEST:
         raise LayoutError("the model has more than 2 GB")

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 
+from ..graph.external_weights import read_onnx
 from ..graph.node import DOMAIN
 from ..graph.precision import NUMPY_TYPE
 from ..graph.sites import ActivationSite, find_sites
@@ -57,7 +58,7 @@ def check_operators(
     """The operator gate and the kernel gate of the sites of an ONNX file; fused nodes in our library."""
     if not sites:
         return [], []
-    model = onnx.load(path)
+    model = read_onnx(path)
     fused = any(node.domain == DOMAIN for node in model.graph.node)
     try:
         library = ort_library() if fused else None

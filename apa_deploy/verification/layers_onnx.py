@@ -10,6 +10,7 @@ import numpy as np
 import onnx
 
 from ..graph.emulate import emulated
+from ..graph.external_weights import read_onnx
 from ..graph.pieces import MEASURED, cut_at
 from ..graph.precision import NUMPY_TYPE
 from ..graph.sites import ActivationSite
@@ -52,7 +53,7 @@ def added_by_onnx(
 
 def _run(path: Path, feed: Feed, given: Feed, precision: str) -> dict[str, np.ndarray]:
     """`given`: the reference's value for each place where the graph is cut; the file's own inputs are none."""
-    model = onnx.load(path)
+    model = read_onnx(path)
     inputs = {value.name: value for value in model.graph.input}
     given = {name: value for name, value in given.items() if name not in inputs}
     model = cut_at(model if precision == "fp32" else emulated(model), list(given))

@@ -16,6 +16,7 @@ from polygraphy.backend.base import BaseRunner
 from polygraphy.common import TensorMetadata
 
 from ..graph.emulate import emulated
+from ..graph.external_weights import read_onnx
 from ..parity.session_runner import SessionRunner
 from ..require import require
 from ..runtimes.session import Session
@@ -103,7 +104,7 @@ class EmulatedRunner(SessionRunner):
     def activate_impl(self) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="apa-")
         self._path = Path(self._folder.name) / "emulated.onnx"
-        plain = emulated(onnx.load(self._original))
+        plain = emulated(read_onnx(self._original))
         onnx.save_model(plain, self._path, save_as_external_data=True, location="weights", size_threshold=1024)
         super().activate_impl()
 
@@ -147,4 +148,4 @@ class OpenVinoRunner(BaseRunner):
 
 
 def _inlined(path: Path) -> bytes:
-    return onnx.inliner.inline_local_functions(onnx.load(path)).SerializeToString()
+    return onnx.inliner.inline_local_functions(read_onnx(path)).SerializeToString()

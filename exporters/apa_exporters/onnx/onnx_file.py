@@ -6,6 +6,8 @@ from pathlib import Path
 
 import onnx
 
+from apa_deploy.errors import InputError
+
 # protobuf's limit is 2^31 - 1 bytes; the rest of the graph needs room as well.
 LARGEST_FILE = (1 << 31) - (64 << 20)
 
@@ -29,5 +31,20 @@ def write_onnx(proto: onnx.ModelProto, path: Path, largest: int = LARGEST_FILE) 
         data = data_path(path)
         onnx.save_model(proto, path, save_as_external_data=True, location=data.name, size_threshold=1024)
         written = [path, data]
-    onnx.checker.check_model(str(path), full_check=True)
+    _check(proto, path)
     return written
+
+
+def _check(proto: onnx.ModelProto, path: Path) -> None:
+    """onnx's checker; it wants the shape of every output, which ONNX Runtime does not, nor every exporter gives."""
+    if not all(value.type.tensor_type.HasField("shape") for value in proto.graph.output):
+        return
+    try:
+        onnx.checker.check_model(str(path), full_check=True)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+        reason = next(line for line in str(error).splitlines() if line.strip())[:300]
+        raise InputError(
+            f"a graph that onnx's checker refuses: {reason}",
+            "a graph that follows the standard of its opset",
+            "Export the model again, for the opset that its operators are of.",
+        ) from error
