@@ -1,8 +1,7 @@
 """Any file of weights -> a state dict, without executing anything from it.
 
 torch's restricted unpickler (`weights_only=True`) reads pickles, with a short list of names beyond its own:
-`argparse.Namespace`, where upstream keeps its arguments, and inert stand-ins for what mmengine's message hub
-leaves in a checkpoint. A stand-in keeps nothing and does nothing.
+`argparse.Namespace`, where upstream keeps its arguments, and the stand-ins of `stand_ins`.
 """
 
 from __future__ import annotations
@@ -11,6 +10,7 @@ import _compat_pickle
 import argparse
 import pickle
 import pickletools
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,10 +21,11 @@ from torch import Tensor
 
 from ..errors import InputError
 from .archive import check_archive, check_storages, is_zip
+from .layouts import as_state, state_in, unwrapped
+from .shards import INDEX, METADATA, ShardError, files_of_index, read_folder
+from .stand_ins import ALLOWED, STAND_INS
 
 _PICKLE = b"\x80"
-_PREFIXES = ("module.", "_orig_mod.")
-_NESTED = {"ema": ("model_ema", "ema_state_dict"), "model": ("model", "state_dict")}
 
 
 class CheckpointError(InputError):
@@ -48,36 +49,8 @@ class Checkpoint:
     notices: tuple[str, ...] = ()
 
 
-class _Inert:
-    """Takes the place of an object that no deployment needs: accepts everything, keeps nothing."""
-
-    def __init__(self, *_args: object, **_kwargs: object) -> None: ...
-
-    def __setstate__(self, _state: object) -> None: ...
-
-
-def _inert(*_args: object) -> _Inert:
-    return _Inert()
-
-
-# What mmengine's message hub pickles: its log buffers, which hold numpy arrays and scalars.
-_STAND_INS: tuple[tuple[Any, str], ...] = (
-    (_Inert, "mmengine.logging.history_buffer.HistoryBuffer"),
-    *((_inert, name) for name in ("getattr", "builtins.getattr", "__builtin__.getattr", "_codecs.encode")),
-    *(
-        (_inert, f"numpy.{core}.multiarray.{name}")
-        for core in ("core", "_core")
-        for name in ("_reconstruct", "scalar")
-    ),
-    (_Inert, "numpy.ndarray"),
-    (_Inert, "numpy.dtype"),
-    *((_Inert, f"numpy.dtypes.{kind}DType") for kind in ("Float64", "Float32", "Int64", "Int32", "Bool")),
-)
-_ALLOWED: list[Any] = [argparse.Namespace, *_STAND_INS]
-
-
 def read_checkpoint(path: Path, weights: str = "model") -> Checkpoint:
-    """The weights of a `.pth`/`.pt` file in any of upstream's and mmdet's layouts, or of a `.safetensors` file.
+    """The weights of a file of torch.save in any framework's layout, of safetensors, or of a folder of shards.
 
     Args:
         weights: "model", or "ema" for the averaged weights that training stored beside them.
@@ -85,6 +58,8 @@ def read_checkpoint(path: Path, weights: str = "model") -> Checkpoint:
     Raises:
         CheckpointError: the file is no such file, is damaged, asks for code to be run, or lacks the weights.
     """
+    if path.is_dir() or path.name.endswith(INDEX):
+        return _checked(path, _read_shards(path))
     if not path.is_file():
         raise CheckpointError(path, "no such file", "a checkpoint", "Check the path.")
     if path.stat().st_size == 0:
@@ -103,7 +78,7 @@ def read_pickle(path: Path) -> Any:
     """
     sizes = check_archive(path)
     try:
-        with torch.serialization.safe_globals(_ALLOWED):
+        with torch.serialization.safe_globals(ALLOWED):
             content = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, AttributeError, TypeError) as error:
         raise _refusal(path, error) from error
@@ -131,12 +106,12 @@ def unsafe_globals(path: Path) -> tuple[str, ...]:
     """Names that a pickle asks for beyond what is allowed, without loading it."""
     try:
         if is_zip(path):
-            with torch.serialization.safe_globals(_ALLOWED):
+            with torch.serialization.safe_globals(ALLOWED):
                 return tuple(torch.serialization.get_unsafe_globals_in_checkpoint(path))
         operations = _operations(path)
     except (ValueError, RuntimeError, pickle.UnpicklingError, IndexError, EOFError, TypeError, KeyError):
         return ()
-    known = {name for _, name in _STAND_INS} | {"argparse.Namespace"}
+    known = {name for _, name in STAND_INS} | {"argparse.Namespace"}
     return tuple(name for name in dict.fromkeys(map(_modern, _global_names(operations))) if name not in known)
 
 
@@ -192,7 +167,24 @@ def _read_safetensors(path: Path) -> Checkpoint:
         raise CheckpointError(
             path, f"not readable as safetensors ({error})", "a .safetensors file", "Copy the file again."
         ) from error
-    return Checkpoint(_stripped(state), arguments)
+    return Checkpoint(unwrapped(state), arguments)
+
+
+def _read_shards(path: Path) -> Checkpoint:
+    """A folder of torch.distributed.checkpoint or of safetensors, or the index of shards."""
+    try:
+        if (path / METADATA).is_file():
+            return Checkpoint(unwrapped(read_folder(path, read_pickle)))
+        index = path if path.is_file() else next(iter(sorted(path.glob(f"*{INDEX}"))), None)
+        if index is None:
+            raise ShardError(f"no {METADATA}, and no *{INDEX} in it")
+        state: dict[str, Tensor] = {}
+        for file in files_of_index(index):
+            state |= read_checkpoint(file).state
+        return Checkpoint(unwrapped(state))
+    except ShardError as error:
+        wanted = "weights of torch.distributed.checkpoint, or shards with an index"
+        raise CheckpointError(path, str(error), wanted, "Copy the folder again, whole.") from error
 
 
 def organised(path: Path, content: Any, weights: str) -> Checkpoint:
@@ -205,23 +197,34 @@ def organised(path: Path, content: Any, weights: str) -> Checkpoint:
 
 
 def _found(path: Path, content: Any, weights: str) -> Checkpoint:
-    if not isinstance(content, Mapping):
+    if not isinstance(content, Mapping | list | tuple):
         raise CheckpointError(
             path, f"a {type(content).__name__}", "a dict of tensors", "Save model.state_dict() with torch.save."
         )
-    if _is_state(content):
-        if weights == "ema":
-            raise _no_ema(path, list(content))
-        return Checkpoint(_stripped(content))
-    state = next((content[k] for k in _NESTED[weights] if _is_state(content.get(k))), None)
-    if state is None:
-        raise _no_ema(path, list(content)) if weights == "ema" else _no_weights(path, list(content))
-    notices = _ema_notice(content) if weights == "model" else ()
-    return Checkpoint(_stripped(state), _arguments(content), weights, notices)
+    state = state_in(content, weights)
+    if isinstance(content, list | tuple) and state is None:
+        raise CheckpointError(
+            path, f"a {type(content).__name__} without weights", "a dict of tensors", "Save model.state_dict()."
+        )
+    outer: Mapping[str, Any] = content if isinstance(content, Mapping) else {}
+    if state is None and weights == "ema" and (whole := state_in(content, "model")):
+        state = {key: value for key, value in whole.items() if _AVERAGE.match(key)}  # averages beside the weights
+    if not state:
+        raise _no_ema(path, list(outer)) if weights == "ema" else _no_weights(path, list(outer))
+    if all(value.numel() == 0 for value in state.values() if value.is_floating_point()):
+        raise CheckpointError(
+            path, "empty tensors: DeepSpeed's ZeRO-3 keeps the weights in the files beside", "whole weights",
+            "Run zero_to_fp32.py, which DeepSpeed wrote into the folder, and give what it writes.",
+        )  # fmt: skip
+    notices = _ema_notice(outer) if weights == "model" else ()
+    return Checkpoint(unwrapped(state), _arguments(outer), weights, notices)
+
+
+_AVERAGE = re.compile(r"(\w*_)?ema(_\w*)?\.")
 
 
 def _ema_notice(content: Mapping[str, Any]) -> tuple[str, ...]:
-    if not any(_is_state(content.get(key)) for key in _NESTED["ema"]):
+    if as_state(content) or state_in(content, "ema") is None:
         return ()
     return ("the checkpoint also holds averaged weights (EMA), which are not used; --weights ema takes them",)
 
@@ -231,21 +234,6 @@ def _arguments(content: Mapping[str, Any]) -> dict[str, Any]:
     if isinstance(arguments, argparse.Namespace):
         return vars(arguments)
     return dict(arguments) if isinstance(arguments, Mapping) else {}
-
-
-def _is_state(value: Any) -> bool:
-    """A non-empty mapping from strings to tensors."""
-    if not isinstance(value, Mapping) or not value:
-        return False
-    return all(isinstance(k, str) and isinstance(v, Tensor) for k, v in value.items())
-
-
-def _stripped(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Without the prefixes of DDP, EMA and torch.compile wrappers, and without EMA's counter."""
-    kept = {key: value for key, value in state.items() if key != "n_averaged"}
-    while prefix := next((p for p in _PREFIXES if kept and all(k.startswith(p) for k in kept)), ""):
-        kept = {key.removeprefix(prefix): value for key, value in kept.items()}
-    return kept
 
 
 def _checked(path: Path, checkpoint: Checkpoint) -> Checkpoint:

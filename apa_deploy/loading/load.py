@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +20,9 @@ from ..replace import FLOORS
 from ..tensors.signature import Shape, image_signature
 from .checkpoint import Checkpoint, organised, read_checkpoint
 from .factory import call_factory, name_source
+from .layouts import fit_to, network_part
 from .torch_network import TorchNetwork
-from .trusted import NOTICE, read_trusted, ready
+from .trusted import NOTICE, read_trusted, ready, uncompiled
 
 _CIFAR_SIDE, _IMAGENET_SIDE, _LARGEST_SIDE = 32, 224, 2048
 # A module, the usual size of its input, and what is known about it.
@@ -82,7 +85,7 @@ def load_module(factory: str, input_shape: Shape | None = None) -> Network:
     Raises:
         InputError: it cannot be imported or called, or makes no torch module.
     """
-    module = call_factory(factory).float()
+    module = uncompiled(call_factory(factory)).float()
     module.train(False)
     return TorchNetwork(module, image_signature(input_shape), Metadata(factory, notices=(name_source(factory),)))
 
@@ -114,22 +117,34 @@ def _checkpoint(path: Path, weights: str, trust_pickle: bool) -> Checkpoint:
 
 
 def _record_source(metadata: Metadata, path: Path) -> None:
-    metadata.source, metadata.sha256, metadata.bytes = path.name, sha256(path), path.stat().st_size
+    files = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
+    hashes = [sha256(file) for file in files]
+    whole = hashlib.sha256("".join(hashes).encode()).hexdigest() if path.is_dir() else hashes[0]
+    metadata.source, metadata.sha256, metadata.bytes = path.name, whole, sum(file.stat().st_size for file in files)
 
 
 def _own(checkpoint: Checkpoint, factory: str) -> _Loaded:
-    module = architectures.filled(call_factory(factory), checkpoint.state, factory).float()
+    module = uncompiled(call_factory(factory))
+    state, beside = fit_to(module.state_dict(), checkpoint.state, checkpoint.weights)
+    module = architectures.filled(module, state, factory).float()
     metadata = Metadata(
         architecture=factory,
         weights=checkpoint.weights,
         arguments=checkpoint.arguments,
-        notices=(*checkpoint.notices, name_source(factory)),
+        notices=(*checkpoint.notices, name_source(factory), *_left_beside(beside)),
     )
     return module, None, metadata
 
 
+def _left_beside(keys: Sequence[str]) -> tuple[str, ...]:
+    if not keys:
+        return ()
+    named = ", ".join(key[:60] for key in keys[:3]) + (", ..." if len(keys) > 3 else "")
+    return (f"{len(keys)} tensors of the file belong to no part of the network and were left out: {named}",)
+
+
 def _upstream(checkpoint: Checkpoint, classif_norm: str | None, floor: str | None) -> _Loaded:
-    state = _backbone(checkpoint.state)
+    state = _backbone(network_part(checkpoint.state))
     norm = classif_norm or norm_of(checkpoint.arguments.get("classif_norm"))
     if norm is None and "classif_norm" in checkpoint.arguments:
         norm = "linear"

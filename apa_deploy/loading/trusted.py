@@ -55,6 +55,21 @@ def _module_in(content: Any, keys: tuple[str, ...]) -> nn.Module | None:
     return next((value for value in values if isinstance(value, nn.Module)), None)
 
 
+def uncompiled(module: nn.Module) -> nn.Module:
+    """`module` without torch.compile around it or its parts, in place: what it compiles is what is exported."""
+    for parent in list(module.modules()):
+        parent._compiled_call_impl = None
+        for name, child in list(parent._modules.items()):
+            if child is not None:
+                parent._modules[name] = _inner(child)
+    return _inner(module)
+
+
+def _inner(module: nn.Module) -> nn.Module:
+    inner = module._modules.get("_orig_mod")
+    return inner if isinstance(inner, nn.Module) and type(module).__name__ == "OptimizedModule" else module
+
+
 def ready(module: nn.Module) -> nn.Module:
     """`module` in float32 and eval mode."""
-    return module.float().requires_grad_(False).eval()
+    return uncompiled(module).float().requires_grad_(False).eval()

@@ -1,0 +1,178 @@
+"""Where a file keeps its weights, and how its keys become those of a network.
+
+{"state_dict": {"model._orig_mod.conv1.weight": ..., "criterion.weight": ...}, "epoch": 3}   ->   conv1.weight
+
+Wrappers leave their names anywhere in a key, frameworks put an attribute before it, weight norm splits a weight in
+two. Nothing of it is known from a list of frameworks: keys are matched with those of the network.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .stand_ins import StoredArray
+
+State = dict[str, Tensor]
+# Where the weights lie, by what is asked for, in the order of preference.
+_KEYS = {
+    "model": (
+        "model", "state_dict", "model_state_dict", "net", "module", "network", "model_state", "net_state_dict",
+        "params", "weights",
+    ),
+    "ema": (
+        "model_ema", "ema_state_dict", "state_dict_ema", "ema", "ema_model", "model_ema_state_dict", "params_ema",
+    ),
+}  # fmt: skip
+# What an average may lie in, below its key.
+_WITHIN_EMA = ("shadow", "state_dict", "module", "model", "ema_model", "weights")
+_WRAPPERS = {"_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module", "_forward_module"}
+_LEADING = "module."  # DataParallel's and DDP's
+_COUNTER = "n_averaged"
+_EXTRA = "_extra_state"
+# Parts of a training module that are no network, where they have tensors of their own.
+_BESIDE = re.compile(r"loss|criteri|metric|ema|teacher|optim|augment", re.IGNORECASE)
+# Keys of a network that are looked up to find what stands before them.
+_ASKED = 64
+
+
+def as_state(value: Any) -> State | None:
+    """`value` as tensors by name, extra states left out; None where it is anything else."""
+    if not isinstance(value, Mapping) or not value or not all(isinstance(key, str) for key in value):
+        return None
+    state: State = {}
+    for key, item in value.items():
+        tensor = item.tensor() if isinstance(item, StoredArray) else item
+        if isinstance(tensor, Tensor):
+            state[key] = tensor
+        elif key.rpartition(".")[2] != _EXTRA:
+            return None
+    return state or None
+
+
+def state_in(content: Any, weights: str) -> State | None:
+    """The weights in what a file holds: the content itself, or under a framework's key, or the only ones there.
+
+    Args:
+        weights: "model", or "ema" for averaged ones.
+    """
+    if isinstance(content, list | tuple):
+        states = [state for item in content if (state := state_in(item, weights))]
+        return states[0] if len(states) == 1 else None
+    if not isinstance(content, Mapping):
+        return None
+    if weights == "ema":
+        return next((s for key in _KEYS["ema"] if (s := _average(content.get(key)))), None)
+    if whole := as_state(content):
+        return whole
+    if known := next((s for key in _KEYS["model"] if (s := as_state(content.get(key)))), None):
+        return known
+    others = [s for key, value in content.items() if key not in _KEYS["ema"] and (s := as_state(value))]
+    return others[0] if len(others) == 1 else None
+
+
+def _average(value: Any) -> State | None:
+    if state := as_state(value):
+        return state
+    inner = (as_state(value.get(key)) for key in _WITHIN_EMA) if isinstance(value, Mapping) else ()
+    return next((state for state in inner if state), None)
+
+
+def unwrapped(state: Mapping[str, Tensor]) -> State:
+    """Without the names of wrappers, wherever they stand in a key, and without EMA's counter."""
+    kept = {_without_wrappers(key): value for key, value in state.items() if key != _COUNTER}
+    while kept and all(key.startswith(_LEADING) for key in kept):
+        kept = {key.removeprefix(_LEADING): value for key, value in kept.items()}
+    return kept
+
+
+def _without_wrappers(key: str) -> str:
+    return ".".join(part for part in key.split(".") if part not in _WRAPPERS)
+
+
+def fit_to(own: Iterable[str], state: State, weights: str = "model") -> tuple[State, tuple[str, ...]]:
+    """`state` under the keys `own` of a network, as far as they match, and what was left beside them.
+
+    Keys of `state` that match nothing keep their names, for whoever reports them.
+    """
+    names = {_without_wrappers(key): key for key in own if key.rpartition(".")[2] != _EXTRA}
+    while names and all(key.startswith(_LEADING) for key in names):
+        names = {key.removeprefix(_LEADING): real for key, real in names.items()}
+    state = whole_weights(unwrapped(state), names)
+    deeper = prefix_of(list(state), names)  # what a network puts before the keys of the file
+    if deeper and all(key.startswith(deeper) for key in names):
+        names = {key.removeprefix(deeper): real for key, real in names.items()}
+    before = prefix_of(list(names), state, weights)
+    fitted = {names.get(key.removeprefix(before), key): v for key, v in state.items() if key.startswith(before)}
+    beside = tuple(key for key in state if not key.startswith(before))
+    heads = {key.partition(".")[0] for key in names}
+    spare = [key for key in fitted if key not in names.values() and _is_spare(key, heads)]
+    return {key: value for key, value in fitted.items() if key not in spare}, (*beside, *spare)
+
+
+def _is_spare(key: str, heads: set[str]) -> bool:
+    head = key.removeprefix(_LEADING).partition(".")[0]
+    return head not in heads and bool(_BESIDE.search(head))
+
+
+def prefix_of(wanted: list[str], state: Iterable[str], weights: str = "model") -> str:
+    """What stands before the keys `wanted` in `state`, "model." or more: what most of them have.
+
+    Of two that fit equally, the averaged ones only where those are asked for.
+    """
+    have = set(state)
+    step = max(1, len(wanted) // _ASKED)
+    found = Counter({"": 0})
+    for name in wanted[::step]:
+        found.update(key[: -len(name)] for key in have if key == name or key.endswith("." + name))
+    ema = weights == "ema"
+    return max(found, key=lambda p: (sum(p + name in have for name in wanted), ("ema" in p) is ema, -len(p)))
+
+
+def network_part(state: State) -> State:
+    """The part of `state` that is one of upstream's networks, by two keys that all of them have.
+
+    mmdet's "backbone." stays: it says that necks and heads were left out.
+    """
+    before = prefix_of(["conv1.weight", "layer1.0.conv1.weight"], state).removesuffix("backbone.")
+    return whole_weights({k.removeprefix(before): v for k, v in state.items() if k.startswith(before)})
+
+
+def whole_weights(state: State, wanted: Iterable[str] = ()) -> State:
+    """Weights that weight norm or spectral norm keeps in parts, put together; not where `wanted` has the parts."""
+    kept, known = dict(state), set(wanted)
+    for key in state:
+        for ends, join in _SPELLINGS:
+            stem = key.removesuffix(ends[0])
+            parts = [stem + end for end in ends]
+            if stem != key and all(part in kept for part in parts) and not known.intersection(parts):
+                kept[stem.replace("parametrizations.", "")] = join(*(kept.pop(part) for part in parts))
+    return kept
+
+
+def _weight_norm(size: Tensor, direction: Tensor) -> Tensor:
+    """size * direction / |direction|, the norm over the axes along which `size` has one value."""
+    axes = [i for i, n in enumerate(size.shape) if n == 1] if size.ndim == direction.ndim else []
+    return (
+        size * direction / direction.double().square().sum(axes or None, keepdim=bool(axes)).sqrt().to(size.dtype)
+    )
+
+
+def _spectral_norm(weight: Tensor, left: Tensor, right: Tensor) -> Tensor:
+    """weight / sigma, sigma = u' W v; a transposed convolution's W has its second axis first."""
+    matrix = weight if weight.shape[0] == left.numel() else weight.transpose(0, 1)
+    return weight / torch.dot(left, matrix.reshape(left.numel(), -1) @ right)
+
+
+# Ends of the keys of one weight: of torch's parametrizations, then of the older hooks.
+_SPELLINGS: tuple[tuple[tuple[str, ...], Callable[..., Tensor]], ...] = (
+    ((".original0", ".original1"), _weight_norm),
+    ((".original", ".0._u", ".0._v"), _spectral_norm),
+    (("_g", "_v"), _weight_norm),
+    (("_orig", "_u", "_v"), _spectral_norm),
+)

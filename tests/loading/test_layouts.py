@@ -1,0 +1,217 @@
+"""Checkpoints as training frameworks write them: each fills the network as its own state dict does."""
+
+import collections
+import datetime
+import json
+import os
+import pathlib
+import pickle
+import types
+
+import numpy as np
+import pytest
+import torch
+import torch.distributed.checkpoint as distributed
+from safetensors.torch import save_file
+
+import apa_deploy
+from apa_deploy.errors import InputError
+from tests.networks import tiny_net
+
+FACTORY = "tests.networks:tiny_net"
+NET = tiny_net(seed=1)
+STATE = NET.state_dict()
+AVERAGE = {key: value + 1 if value.is_floating_point() else value for key, value in STATE.items()}
+
+
+def before(prefix, state=STATE):
+    return {prefix + key: value for key, value in state.items()}
+
+
+def inside(place, wrapper, state=STATE):
+    return {key.replace(place, f"{place}{wrapper}."): value for key, value in state.items()}
+
+
+def normed(register, name="conv2"):
+    net = tiny_net(seed=1)
+    register(getattr(net, name))
+    return net.state_dict()
+
+
+STORED = {
+    "paths, dates and defaults": {
+        "model": STATE, "path": pathlib.PosixPath("/a"), "when": datetime.datetime(2025, 1, 1),
+        "log": collections.defaultdict(list, a=[1]), "args": types.SimpleNamespace(lr=1),
+        "score": np.float64(0.5), "history": np.arange(3.0), "name": np.str_("run"), "torch": torch.__version__,
+    },
+    "lightning": {"state_dict": {**before("model."), "criterion.weight": torch.ones(5)}, "epoch": 1, "callbacks": {
+        "ModelCheckpoint{'monitor': 'x'}": {"best_model_score": torch.tensor(0.7)}}},
+    "lightning, the network itself": {"state_dict": {**STATE, "criterion.weight": torch.ones(5)}},
+    "lightning, compiled": {"state_dict": before("net._orig_mod.")},
+    "tutorial": {"epoch": 5, "model_state_dict": STATE, "optimizer_state_dict": {"state": {}}},
+    "net": {"net": STATE, "acc": 91.2},
+    "a name of its own": {"my_network": STATE, "epoch": 3},
+    "deepspeed": {"module": before("module."), "ds_version": "0.16", "optimizer": None},
+    "arrays": {"model": {key: value.numpy() for key, value in STATE.items()}, "__author__": "x"},
+    "extra states": {"model": {**STATE, "bn1._extra_state": {"a": 1.0}, "_extra_state": None}},
+    "FSDP": before("_fsdp_wrapped_module."),
+    "compiled in part": inside("se.", "_orig_mod"),
+    "activation checkpoints": inside("act1.", "_checkpoint_wrapped_module"),
+    "deep": {"state_dict": before("algorithm.student.network.")},
+    "in a list": [STATE, {"optimizer": 1}],
+    "average within": {"state_dict": {**before("model."), **before("model_ema.", AVERAGE)}},
+    "weight norm": normed(torch.nn.utils.parametrizations.weight_norm),
+    "weight norm by a hook": normed(torch.nn.utils.weight_norm),
+}  # fmt: skip
+
+
+def outputs(path, **options):
+    model = apa_deploy.load(path, model=FACTORY, input_shape=(3, 16, 16), **options)
+    with torch.no_grad():
+        return model.module(torch.ones(1, 3, 16, 16))
+
+
+@pytest.fixture(autouse=True)
+def _here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.mark.parametrize("name", STORED)
+def test_stored(name):
+    torch.save(STORED[name], "model.ckpt")
+    assert torch.allclose(outputs("model.ckpt"), NET(torch.ones(1, 3, 16, 16)), atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [{"state_dict": STATE, "state_dict_ema": AVERAGE}, {"model": STATE, "ema": AVERAGE},
+     {"model": STATE, "ema": {"decay": 0.9, "shadow": AVERAGE}}, STORED["average within"]],
+)  # fmt: skip
+def test_averages(content):
+    torch.save(content, "model.pth")
+    wanted = tiny_net()
+    wanted.load_state_dict(AVERAGE)
+    assert torch.allclose(outputs("model.pth", weights="ema"), wanted(torch.ones(1, 3, 16, 16)), atol=1e-5)
+
+
+def test_what_is_left_beside_is_said():
+    torch.save(STORED["lightning"], "model.ckpt")
+    assert "criterion.weight" in apa_deploy.load("model.ckpt", model=FACTORY).metadata.notices[0]
+
+
+def test_spectral_norm():
+    net = tiny_net()
+    torch.nn.utils.parametrizations.spectral_norm(net.conv2).eval()
+    torch.save(net.state_dict(), "model.pth")
+    assert torch.allclose(outputs("model.pth"), net.eval()(torch.ones(1, 3, 16, 16)), atol=1e-5)
+
+
+def compiled_net():
+    return torch.compile(tiny_net())
+
+
+@pytest.mark.parametrize("state", [STATE, before("_orig_mod.")])
+def test_a_factory_of_a_compiled_network(state):
+    torch.save(state, "model.pth")
+    module = apa_deploy.load("model.pth", model="tests.loading.test_layouts:compiled_net").module
+    assert type(module).__name__ == "TinyNet"
+
+
+def test_a_folder_of_distributed_checkpoint():
+    distributed.save({"model": STATE, "optim": {"lr": 0.1}, "epoch": 3}, checkpoint_id="dcp", no_dist=True)
+    assert torch.equal(outputs("dcp"), NET(torch.ones(1, 3, 16, 16)))
+
+
+def shards(names=("one.safetensors", "two.safetensors")):
+    files = {names[0]: list(STATE)[:5], names[1]: list(STATE)[5:]}
+    for name, keys in files.items():
+        save_file({key: STATE[key] for key in keys}, pathlib.Path(name).name)
+    index = {"weight_map": {key: name for name, keys in files.items() for key in keys}}
+    pathlib.Path("model.safetensors.index.json").write_text(json.dumps(index))
+
+
+@pytest.mark.parametrize("path", ["model.safetensors.index.json", "."])
+def test_shards(path):
+    shards()
+    assert torch.equal(outputs(pathlib.Path(path).resolve()), NET(torch.ones(1, 3, 16, 16)))
+
+
+class Evil:
+    def __reduce__(self):
+        return os.system, ("touch executed",)
+
+
+def evil_metadata():
+    pathlib.Path("dcp").mkdir()
+    pathlib.Path("dcp/.metadata").write_bytes(pickle.dumps(Evil()))
+    return "dcp"
+
+
+def metadata_that_leads_out():
+    distributed.save({"model": STATE}, checkpoint_id="dcp", no_dist=True)
+    metadata = pickle.loads(pathlib.Path("dcp/.metadata").read_bytes())
+    for info in metadata.storage_data.values():
+        info.relative_path = f"../dcp/{info.relative_path}"
+    pathlib.Path("dcp/.metadata").write_bytes(pickle.dumps(metadata))
+    return "dcp"
+
+
+def metadata_of_absurd_size():
+    distributed.save({"model": STATE}, checkpoint_id="dcp", no_dist=True)
+    metadata = pickle.loads(pathlib.Path("dcp/.metadata").read_bytes())
+    metadata.state_dict_metadata["model.fc.weight"].size = torch.Size([1 << 40])
+    pathlib.Path("dcp/.metadata").write_bytes(pickle.dumps(metadata))
+    return "dcp"
+
+
+def index_that_leads_out():
+    shards(("../one.safetensors", "two.safetensors"))
+    return "model.safetensors.index.json"
+
+
+def link_that_leads_out():
+    shards()
+    pathlib.Path("inner").mkdir()
+    for name in ("two.safetensors", "model.safetensors.index.json"):
+        pathlib.Path(name).rename(f"inner/{name}")
+    pathlib.Path("inner/one.safetensors").symlink_to("../one.safetensors")
+    return "inner"
+
+
+def empty_tensors():
+    torch.save({"module": {key: torch.empty(0) for key in STATE}, "ds_version": "0.16"}, "model.pt")
+    return "model.pt"
+
+
+def harmful_name():
+    torch.save({"model": STATE, "when": datetime.datetime(2025, 1, 1), "do": Evil()}, "model.pt")
+    return "model.pt"
+
+
+REFUSED = [
+    (evil_metadata, "asks for posix.system"), (metadata_that_leads_out, "leads out"),
+    (metadata_of_absurd_size, "larger than all files"), (index_that_leads_out, "leads out"),
+    (link_that_leads_out, "leads out"), (empty_tensors, "zero_to_fp32.py"), (harmful_name, "posix.system"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("make", "words"), REFUSED, ids=lambda v: getattr(v, "__name__", ""))
+def test_refused(make, words):
+    with pytest.raises(InputError, match=words):
+        apa_deploy.load(make(), model=FACTORY)
+    assert not pathlib.Path("executed").exists()
+
+
+WRAPPED = [
+    lambda state: {"state_dict": {**before("model.", state), "criterion.weight": torch.ones(2)}},
+    lambda state: inside("layer1.", "_orig_mod", state),
+]
+
+
+@pytest.mark.parametrize("wrap", WRAPPED)
+def test_upstreams_networks_too(wrap, cifar_checkpoint):
+    state = apa_deploy.load(cifar_checkpoint).module.state_dict()
+    torch.save(wrap(state), "model.ckpt")
+    again = apa_deploy.load("model.ckpt")
+    assert again.metadata.architecture == "se_resnet32"
+    assert all(torch.equal(value, state[key]) for key, value in again.module.state_dict().items())
