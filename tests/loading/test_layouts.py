@@ -96,7 +96,7 @@ def test_averages(content):
 
 def test_what_is_left_beside_is_said():
     torch.save(STORED["lightning"], "model.ckpt")
-    assert "criterion.weight" in apa_deploy.load("model.ckpt", model=FACTORY).metadata.notices[0]
+    assert "criterion.weight" in str(apa_deploy.load("model.ckpt", model=FACTORY).metadata.notices)
 
 
 def test_spectral_norm():
