@@ -105,8 +105,12 @@ def _explain(options: argparse.Namespace) -> int:
         raise InputError("FILE and --error", "one of the two", "Ask twice.")
     found = explained(sys.stdin.read() if options.error == "-" else options.error)
     if not found:
-        wanted = "one that is known"
-        raise InputError("an error message that is not known", wanted, "Give all of it, and apa-doctor FILE.")
+        raise InputError(
+            "an error message that is not known",
+            "one of those in the table of docs/doctor.md",
+            "Collect the whole log (the first error in it, not the last), the command, and what apa-doctor --json "
+            "and apa-doctor FILE print. Look for the first error's words in the issues of the library it names.",
+        )
     if options.json:
         print_json([asdict(one) for one in found])
     else:

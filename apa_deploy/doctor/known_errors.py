@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import tomllib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -18,6 +19,7 @@ class KnownError:
 
     name: str
     patterns: tuple[re.Pattern[str], ...]
+    words: tuple[tuple[re.Pattern[str], ...], ...]
     cause: str
     do: str
     threads: tuple[str, ...] = ()
@@ -43,10 +45,17 @@ def known_errors() -> tuple[KnownError, ...]:
 
 
 def _row(
-    name: str, patterns: list[str], cause: str, do: str, threads: tuple[str, ...] = (), vague: bool = False
-) -> KnownError:
-    compiled = tuple(re.compile(pattern, re.IGNORECASE) for pattern in patterns)
-    return KnownError(name, compiled, cause.strip(), do.strip(), tuple(threads), vague)
+    name: str, cause: str, do: str, patterns: Sequence[str] = (), words: Sequence[Sequence[str]] = (),
+    threads: Sequence[str] = (), vague: bool = False,
+) -> KnownError:  # fmt: skip
+    groups = tuple(tuple(map(_compiled, group)) for group in words)
+    return KnownError(
+        name, tuple(map(_compiled, patterns)), groups, cause.strip(), do.strip(), tuple(threads), vague
+    )
+
+
+def _compiled(pattern: str) -> re.Pattern[str]:
+    return re.compile(pattern, re.IGNORECASE)
 
 
 def explained(text: str, *, vague: bool = True) -> list[Explained]:
@@ -58,7 +67,10 @@ def explained(text: str, *, vague: bool = True) -> list[Explained]:
 
 
 def _first(known: KnownError, text: str) -> re.Match[str] | None:
-    return next((match for pattern in known.patterns if (match := pattern.search(text))), None)
+    if whole := next((match for pattern in known.patterns if (match := pattern.search(text))), None):
+        return whole
+    met = ([word.search(text) for word in group] for group in known.words)
+    return next((matches[0] for matches in met if all(matches)), None)
 
 
 def _explained(known: KnownError, match: re.Match[str]) -> Explained:

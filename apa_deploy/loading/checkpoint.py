@@ -211,7 +211,8 @@ def _found(path: Path, content: Any, weights: str) -> Checkpoint:
         state = {key: value for key, value in whole.items() if _AVERAGE.match(key)}  # averages beside the weights
     if not state:
         raise _no_ema(path, list(outer)) if weights == "ema" else _no_weights(path, list(outer))
-    if all(value.numel() == 0 for value in state.values() if value.is_floating_point()):
+    floats = [value for value in state.values() if value.is_floating_point()]
+    if floats and not any(value.numel() for value in floats):
         raise CheckpointError(
             path, "empty tensors: DeepSpeed's ZeRO-3 keeps the weights in the files beside", "whole weights",
             "Run zero_to_fp32.py, which DeepSpeed wrote into the folder, and give what it writes.",
