@@ -13,7 +13,6 @@ from apa_exporters.onnx.export import OnnxOptions, export_onnx
 
 import apa_deploy
 from apa_deploy.errors import InputError
-from apa_deploy.parity.report import ParityError
 from tests.graph.other_graphs import GRAPHS, graph, out_of_order
 
 
@@ -33,14 +32,6 @@ def test_exported_and_verified(name):
     assert passport.parity.passed
     assert [a.kind for a in passport.activations] == ["AGLU"]
     assert [c.path for c in passport.parity.activations] == ([] if name == "double" else ["u"])
-
-
-def test_a_wrong_export_of_them_is_refused(monkeypatch):
-    from apa_deploy.graph import reference_operators
-
-    monkeypatch.setattr(reference_operators.LayerNormalization, "_run", lambda self, x, *_a, **_k: (x,))
-    with pytest.raises(ParityError, match="off"):
-        export(GRAPHS["layer norm"]())
 
 
 def test_links_of_a_hubs_cache(tmp_path):
@@ -78,7 +69,7 @@ REFUSED = {
     ),
     "double convolution": (
         lambda: graph(("Conv", ["u", "w"], ["y"]), element=11, outputs=(("y", 11, ("n", 4, 8, 8)),),
-                      w=np.ones((4, 4, 1, 1))), "ONNX Runtime says: .*Conv",
+                      w=np.ones((4, 4, 1, 1))), "Could not find an implementation for Conv",
     ),
 }  # fmt: skip
 
