@@ -1,4 +1,7 @@
-"""A model made ready once for the machine that runs it: activations stay in ONNX Runtime's blocked layout.
+"""A model made ready once for the machine that runs it.
+
+Activations of a float32 model stay in ONNX Runtime's blocked layout; those of a model with explicit Q/DQ become
+tables in its channels-last one (`graph/layout/coded.py`).
 
 `prepared(path)` is called for every session on the CPU. It answers with a file from the cache, made where it is
 missing, or with None: then the model runs as it is, right but slower.
@@ -20,6 +23,7 @@ from .. import __version__
 from ..escaping import printable
 from ..files import sha256
 from ..graph.external_weights import read_onnx
+from ..graph.layout.coded import is_coded, swap_coded, with_coded_placeholders
 from ..graph.layout.placeholders import Plan, with_placeholders
 from ..graph.layout.swap import LayoutError, swapped
 from ..graph.node import activations
@@ -29,9 +33,10 @@ from ..progress import step
 from . import cache as store
 from .agreement import check_agreement
 from .blocking import blocking, optimised
+from .processor import REDUCED_KEY, saturates
 
 _VARIABLE = "APA_LAYOUT"
-_FORM = 2  # counts up with every change of what a prepared model looks like
+_FORM = 3  # counts up with every change of what a prepared model looks like
 _LARGEST = (1 << 31) - (1 << 24)  # bytes; a protobuf ends at 2 GiB
 
 
@@ -49,14 +54,16 @@ def prepared(path: Path, wanted: bool | None) -> Path | None:
         model = onnx.load(path, load_external_data=False)
         if not _worthwhile(model):
             return None
-        return _found_or_made(path, _key(path, model))
+        warn_of_saturation(path.name, model)
+        return _found_or_made(path, _key(path, model), coded=is_coded(model))
     except Exception as error:  # noqa: BLE001 - a session must come up whatever an optimiser or a disk does
         _notice(f"{path.name}: {error}")
         return None
 
 
 def _worthwhile(model: onnx.ModelProto) -> bool:
-    return any(activations(model.graph)) and any(node.op_type == "Conv" for node in model.graph.node)
+    convolves = any(node.op_type == "Conv" for node in model.graph.node)
+    return is_coded(model) or (convolves and any(activations(model.graph)))
 
 
 def _key(path: Path, model: onnx.ModelProto) -> str:
@@ -66,9 +73,12 @@ def _key(path: Path, model: onnx.ModelProto) -> str:
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:32]
 
 
-def _found_or_made(path: Path, key: str) -> Path | None:
+def _found_or_made(path: Path, key: str, *, coded: bool) -> Path | None:
     if found := store.find(key):
         return found
+    if coded:
+        with step(f"Preparing {path.name} for this machine, once") if sys.stderr.isatty() else nullcontext():
+            return _made_coded(path, key)
     block = blocking()
     if block.size == 1:
         return None
@@ -89,6 +99,41 @@ def _made(path: Path, key: str, block: int) -> Path | None:
         del model
         check_agreement(path, folder / "prepared.onnx", ort_library())
         return store.keep(key, folder / "prepared.onnx")
+
+
+def _made_coded(path: Path, key: str) -> Path | None:
+    """With gated sums taken in; where ONNX Runtime lays one out in another way, without."""
+    try:
+        return _coded(path, key, gated=True)
+    except LayoutError:
+        return _coded(path, key, gated=False)
+
+
+def _coded(path: Path, key: str, *, gated: bool) -> Path | None:
+    with store.workplace() as folder:
+        model = read_onnx(path)
+        plan = with_coded_placeholders(model, gated=gated)
+        if not plan.slots:
+            return None
+        onnx.save(model, folder / "placeholders.onnx")
+        optimised(str(folder / "placeholders.onnx"), folder / "optimised.onnx", ort_library())
+        model = onnx.load(folder / "optimised.onnx")
+        swap_coded(model, plan)
+        onnx.save(model, folder / "prepared.onnx")
+        check_agreement(path, folder / "prepared.onnx", ort_library(), coded=True)
+        return store.keep(key, folder / "prepared.onnx")
+
+
+def warn_of_saturation(name: str, model: onnx.ModelProto) -> None:
+    """Say once that 8-bit weights saturate here, where the file says that it has such and the processor is one."""
+    told = next((p.value for p in model.metadata_props if p.key == REDUCED_KEY), None)
+    if told == "false" and saturates():
+        _warn(f"{name} has weights of 8 bits, whose sums saturate on this processor. Export with --reduce-range.")
+
+
+@cache
+def _warn(text: str) -> None:
+    print(f"apa-deploy: {text}", file=sys.stderr)
 
 
 def _write_placeholders(path: Path, target: Path) -> Plan:

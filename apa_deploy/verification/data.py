@@ -127,7 +127,7 @@ def _common_length(path: Path, feed: Feed, labels: np.ndarray | None) -> int:
 
 def _of_loader(text: str, data: Data) -> Iterator[Batch]:
     """A function without arguments that gives arrays, feeds {name: array}, or pairs of one of these and labels."""
-    for given in _called(text):
+    for given in call_loader(text, "--inputs"):
         inputs, labels = given if isinstance(given, tuple) and len(given) == 2 else (given, None)
         named = inputs if isinstance(inputs, dict) else {data.name: inputs}
         feed = {name: _array(value) for name, value in named.items()}
@@ -135,14 +135,19 @@ def _of_loader(text: str, data: Data) -> Iterator[Batch]:
         yield _checked(Batch(feed, truth), data, text)
 
 
-def _called(text: str) -> Iterable[Any]:
+def call_loader(text: str, option: str) -> Iterable[Any]:
+    """What the function, or the iterable, called "package.module:name" gives.
+
+    Raises:
+        InputError: there is none such; `option` is what named it.
+    """
     module, _, function = text.partition(":")
     try:
         made = getattr(importlib.import_module(module), function)
         return iter(made() if callable(made) else made)
     except (ImportError, AttributeError, TypeError, ValueError) as error:
         wanted = "an .npz file, a folder of images, or package.module:function that gives batches"
-        raise InputError(f"--inputs {text}: {error}", wanted, "Check the path or the name.") from error
+        raise InputError(f"{option} {text}: {error}", wanted, "Check the path or the name.") from error
 
 
 def _array(value: Any) -> np.ndarray:

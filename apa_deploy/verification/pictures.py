@@ -45,19 +45,22 @@ class PictureError(InputError):
 
 
 def pictures_in(
-    folder: Path, pictures: Pictures, classes: Sequence[str] | None = None
+    folder: Path, pictures: Pictures, classes: Sequence[str] | None = None, most: int | None = None
 ) -> Iterator[tuple[np.ndarray, int | None]]:
     """Each image of `folder`, by name, beside its class: that of its subfolder, None where there are none.
 
     Args:
         classes: names in the order of the outputs; else subfolders count by their sorted names, or, where all
             are whole numbers, are the index themselves.
+        most: so many at most, evenly spread over all.
 
     Raises:
         PictureError: some cannot be read.
         InputError: there is none, or a subfolder is no class.
     """
     found = labelled(folder, classes)
+    if most is not None and most < len(found):
+        found = [found[i * len(found) // most] for i in range(most)]
     for i, (path, label) in enumerate(found):
         try:
             yield _prepared(path, pictures), label

@@ -17,9 +17,9 @@ namespace apa {
 // How elements are shared among threads: tasks of equal size, four or a multiple, so that of two or four threads none
 // gets one more than another. Few elements are one task: waking a thread takes as long as they do.
 struct Tasks {
-  explicit Tasks(size_t total_) : total(total_) {
-    constexpr size_t kMost = 16384, kAligned = 64;  // a multiple of every block of channels
-    const size_t wanted = total <= kMost ? 1 : 4 * ((total + 4 * kMost - 1) / (4 * kMost));
+  explicit Tasks(size_t total_, size_t most = 16384) : total(total_) {
+    constexpr size_t kAligned = 64;  // a multiple of every block of channels
+    const size_t wanted = total <= most ? 1 : 4 * ((total + 4 * most - 1) / (4 * most));
     size = ((total + wanted - 1) / wanted + kAligned - 1) / kAligned * kAligned;
     count = size ? (total + size - 1) / size : 0;
   }

@@ -11,6 +11,7 @@
 
 #include "attention_operators.h"
 #include "operators.h"
+#include "quantised_operators.h"
 
 namespace apa {
 namespace {
@@ -43,6 +44,7 @@ struct Operators {
   std::unique_ptr<Operator> all[8];
   std::unique_ptr<GatedOperator> gated[2];
   std::unique_ptr<ChannelPoolOperator> pool;
+  std::vector<std::unique_ptr<QuantisedOperator>> quantised;
 
   OrtStatus* make(const Api& a, const Choice& c) {
     api = a.api;
@@ -64,7 +66,18 @@ struct Operators {
       if (OrtStatus* status = api->CustomOpDomain_Add(domain, gated[with_unit].get())) return status;
     }
     pool = std::make_unique<ChannelPoolOperator>(api, a.version);
-    return api->CustomOpDomain_Add(domain, pool.get());
+    OrtStatus* status = api->CustomOpDomain_Add(domain, pool.get());
+    return status ? status : make_quantised(a);
+  }
+
+  OrtStatus* make_quantised(const Api& a) {
+    for (Tail tail : {Tail::Unit, Tail::Add, Tail::GatedAdd})
+      for (bool is_signed : {false, true}) {
+        quantised.push_back(
+            std::make_unique<QuantisedOperator>(api, a.version, tail, is_signed, choice.instructions));
+        if (OrtStatus* status = api->CustomOpDomain_Add(domain, quantised.back().get())) return status;
+      }
+    return nullptr;
   }
 };
 

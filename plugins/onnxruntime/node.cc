@@ -29,6 +29,26 @@ int64_t Node::integer(const char* name, int64_t otherwise) const {
   return otherwise;
 }
 
+std::vector<int64_t> Node::integers(const char* name) const {
+  size_t count = 0;
+  if (failed(api_->KernelInfoGetAttributeArray_int64(info_, name, nullptr, &count)))
+    throw Refusal(std::string(name) + " is missing; wanted an attribute that is a list of integers");
+  std::vector<int64_t> values(count);
+  if (count && failed(api_->KernelInfoGetAttributeArray_int64(info_, name, values.data(), &count)))
+    throw Refusal(std::string(name) + " cannot be read; wanted an attribute that is a list of integers");
+  return values;
+}
+
+std::string Node::bytes(const char* name) const {
+  size_t size = 0;
+  failed(api_->KernelInfoGetAttribute_string(info_, name, nullptr, &size));  // only asks for the size
+  std::string value(size, '\0');
+  if (!size || failed(api_->KernelInfoGetAttribute_string(info_, name, &value[0], &size)))
+    throw Refusal(std::string(name) + " is missing; wanted an attribute that is a string");
+  value.pop_back();  // C's end
+  return value;
+}
+
 template <class Read>
 std::string Node::text(Read read) const {
   size_t size = 0;

@@ -20,6 +20,9 @@ class Node {
   // Throws Refusal: the attribute is absent or no list of floats; or present, but no integer.
   std::vector<double> floats(const char* name) const;
   int64_t integer(const char* name, int64_t otherwise) const;
+  // Throws Refusal: absent, or of another type.
+  std::vector<int64_t> integers(const char* name) const;
+  std::string bytes(const char* name) const;
   // The input's shape as far as the model states it, -1 where it does not; empty where it states nothing.
   std::vector<int64_t> input_shape(size_t index) const;
   std::string name() const;

@@ -21,6 +21,9 @@ BUILD = ROOT / "build/ort-tests"
 NO_COMPILER = "no C++ compiler on this machine: install one (Debian: apt install g++)"
 # The kernels and what chooses among them, free of ONNX Runtime.
 KERNELS = [ORT / f"{name}.cc" for name in ("layer", "choice", "table_fit", "table_avx2", "table_avx512", "exact")]
+# Those on 8-bit codes, which need none of the others.
+BYTE_KERNELS = [ORT / f"{name}.cc" for name in ("bytes", "bytes_avx2", "bytes_vbmi")]
+_AVX512 = ("table_avx512", "bytes_vbmi")
 STRICT = ("-std=c++17", "-Wall", "-Wextra", "-Werror")
 
 
@@ -104,7 +107,7 @@ def kernel_objects(folder: Path, instructions: str, *flags: str) -> list[str | P
 def kernel_object(source: Path, folder: Path, *flags: str) -> None:
     """One of KERNELS, or a copy of it with its neighbours, compiled into `folder`."""
     own = ["-DAPA_CLONES=", f"-I{INCLUDE}", f"-I{source.parent}", "-pthread"]
-    if source.stem == "table_avx512" and emulated() and "-static" not in flags:  # which is for another processor
+    if source.stem in _AVX512 and emulated() and "-static" not in flags:  # which is for another processor
         slow = any("sanitize" in flag for flag in flags)  # to compile, if optimised
         own += ["-O0" if slow else "-O1", "-march=x86-64-v3", "-DAPA_NO_TARGET", f"-I{TESTS / 'avx512_emulated'}"]
     compiled(folder / f"{source.stem}.o", *flags, *own, "-c", source)

@@ -6,6 +6,7 @@ is what the graph means, not how its number type rounds it.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from functools import reduce
 from typing import Any
@@ -43,6 +44,24 @@ def _sigmoid(x: Array) -> Array:
     return np.exp(-np.logaddexp(0, -x))
 
 
+def _gelu(x: Array, approximate: bytes = b"none") -> Array:
+    if approximate == b"tanh":
+        return 0.5 * x * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)))
+    return 0.5 * x * (1 + _erf(x / math.sqrt(2)))
+
+
+def _erf(x: Array) -> Array:
+    return np.vectorize(math.erf, otypes=[np.float64])(x)
+
+
+def _hard_sigmoid(x: Array, alpha: float = 0.2, beta: float = 0.5) -> Array:
+    return np.clip(alpha * x + beta, 0, 1)
+
+
+def _elu(x: Array, alpha: float = 1.0) -> Array:
+    return np.where(x < 0, alpha * np.expm1(np.minimum(x, 0)), x)
+
+
 def _divide(a: Array, b: Array) -> Array:
     if np.issubdtype(a.dtype, np.integer):
         raise UnknownError("integer division")
@@ -66,6 +85,15 @@ ELEMENTWISE: dict[str, Callable[..., Array]] = {
     "Sigmoid": _sigmoid,
     "Softplus": lambda x: np.logaddexp(0, x),
     "Tanh": np.tanh,
+    "Erf": _erf,
+    "Gelu": _gelu,
+    "Mish": lambda x: x * np.tanh(np.logaddexp(0, x)),
+    "Swish": lambda x, alpha=1.0: x * _sigmoid(alpha * x),
+    "HardSigmoid": _hard_sigmoid,
+    "HardSwish": lambda x: x * _hard_sigmoid(x, 1 / 6),
+    "LeakyRelu": lambda x, alpha=0.01: np.where(x < 0, alpha * x, x),
+    "Elu": _elu,
+    "Softsign": lambda x: x / (1 + np.abs(x)),
     "Clip": _clip,
     "Add": np.add,
     "Sub": np.subtract,

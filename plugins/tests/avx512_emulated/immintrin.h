@@ -1,5 +1,5 @@
-// Ahead of the compiler's <immintrin.h>: the AVX-512 intrinsics that table_avx512.cc uses, one number at a time,
-// as Intel's manual defines them, so that its kernels run and are judged on a processor without AVX-512.
+// Ahead of the compiler's <immintrin.h>: the AVX-512 intrinsics that table_avx512.cc and bytes_vbmi.cc use, one number at a
+// time, as Intel's manual defines them, so that their kernels run and are judged on a processor without AVX-512.
 // What this cannot show is that compiler and processor do the same.
 #include_next <immintrin.h>
 
@@ -93,6 +93,74 @@ APA_EMULATED __m256i cvtps_ph(Floats a, int) {
                           _mm256_cvtps_ph(_mm256_loadu_ps(a.at), _MM_FROUND_TO_NEAREST_INT));
 }
 
+// 64 bytes: what bytes_vbmi.cc works on. Integers hold them in memory's order.
+template <class T, class F>
+inline Integers elements(F f) {
+  T at[64 / sizeof(T)];
+  for (size_t i = 0; i < 64 / sizeof(T); i++) at[i] = static_cast<T>(f(i));
+  Integers r;
+  std::memcpy(&r, at, sizeof r);
+  return r;
+}
+template <class T>
+inline T element(const Integers& a, size_t i) {
+  T r;
+  std::memcpy(&r, reinterpret_cast<const char*>(&a) + i * sizeof(T), sizeof r);
+  return r;
+}
+template <class T>
+inline T saturated(int32_t x) {
+  constexpr int32_t low = static_cast<T>(-1) < 0 ? -32768 : 0, high = static_cast<T>(-1) < 0 ? 32767 : 255;
+  return static_cast<T>(x < low ? low : x > high ? high : x);
+}
+
+APA_EMULATED Integers load_integers(const void* at) { Integers r; std::memcpy(&r, at, sizeof r); return r; }
+APA_EMULATED void store_integers(void* at, Integers a) { std::memcpy(at, &a, sizeof a); }
+APA_EMULATED Integers maskz_load(uint64_t mask, const void* at) {
+  return elements<uint8_t>([&](size_t i) { return mask >> i & 1 ? static_cast<const uint8_t*>(at)[i] : 0; });
+}
+APA_EMULATED void mask_store(void* at, uint64_t mask, Integers a) {
+  for (size_t i = 0; i < 64; i++)
+    if (mask >> i & 1) static_cast<uint8_t*>(at)[i] = element<uint8_t>(a, i);
+}
+APA_EMULATED Integers set1(int8_t x) { return elements<int8_t>([&](size_t) { return x; }); }
+APA_EMULATED Integers xor_(Integers a, Integers b) { return each<Integers>([&](int i) { return a.at[i] ^ b.at[i]; }); }
+APA_EMULATED Integers permute_bytes(Integers a, Integers index, Integers b) {
+  return elements<uint8_t>([&](size_t i) {
+    const uint8_t at = element<uint8_t>(index, i);
+    return element<uint8_t>(at & 64 ? b : a, at & 63);
+  });
+}
+APA_EMULATED uint64_t top_bits(Integers a) {
+  uint64_t r = 0;
+  for (size_t i = 0; i < 64; i++) r |= static_cast<uint64_t>(element<uint8_t>(a, i) >> 7) << i;
+  return r;
+}
+APA_EMULATED Integers blend_bytes(uint64_t mask, Integers a, Integers b) {
+  return elements<uint8_t>([&](size_t i) { return element<uint8_t>(mask >> i & 1 ? b : a, i); });
+}
+// Lane by lane of 16 bytes, eight of each operand by turns.
+APA_EMULATED Integers unpack(Integers a, Integers b, size_t from) {
+  return elements<uint8_t>([&](size_t i) { return element<uint8_t>(i & 1 ? b : a, i / 16 * 16 + from + i % 16 / 2); });
+}
+APA_EMULATED Integers unpacklo(Integers a, Integers b) { return unpack(a, b, 0); }
+APA_EMULATED Integers unpackhi(Integers a, Integers b) { return unpack(a, b, 8); }
+APA_EMULATED Integers madd(Integers a, Integers b) {
+  return elements<int32_t>([&](size_t i) {
+    return element<int16_t>(a, 2 * i) * element<int16_t>(b, 2 * i) + element<int16_t>(a, 2 * i + 1) * element<int16_t>(b, 2 * i + 1);
+  });
+}
+APA_EMULATED Integers sra(Integers a, __m128i count) {
+  const int n = _mm_cvtsi128_si32(count);
+  return elements<int32_t>([&](size_t i) { return element<int32_t>(a, i) >> n; });
+}
+APA_EMULATED Integers packs(Integers a, Integers b) {
+  return elements<int16_t>([&](size_t i) { return saturated<int16_t>(element<int32_t>(i % 8 < 4 ? a : b, i / 8 * 4 + i % 4)); });
+}
+APA_EMULATED Integers packus(Integers a, Integers b) {
+  return elements<uint8_t>([&](size_t i) { return saturated<uint8_t>(element<int16_t>(i % 16 < 8 ? a : b, i / 16 * 8 + i % 8)); });
+}
+
 }  // namespace apa_emulated
 
 // Macros where a compiler does not optimise.
@@ -100,6 +168,7 @@ APA_EMULATED __m256i cvtps_ph(Floats a, int) {
 #undef _mm512_slli_epi32
 #undef _mm512_srli_epi32
 #undef _mm512_cvtps_ph
+#undef _mm512_mask_blend_epi8
 
 #define __m512 apa_emulated::Floats
 #define __m512i apa_emulated::Integers
@@ -130,5 +199,22 @@ APA_EMULATED __m256i cvtps_ph(Floats a, int) {
 #define _mm512_cvtepi32_epi16 apa_emulated::cvtepi32_epi16
 #define _mm512_cvtph_ps apa_emulated::cvtph
 #define _mm512_cvtps_ph(a, r) apa_emulated::cvtps_ph(a, r)
+#define __mmask64 uint64_t
+#define _mm512_loadu_si512 apa_emulated::load_integers
+#define _mm512_storeu_si512 apa_emulated::store_integers
+#define _mm512_maskz_loadu_epi8 apa_emulated::maskz_load
+#define _mm512_mask_storeu_epi8 apa_emulated::mask_store
+#define _mm512_set1_epi8(x) apa_emulated::set1(static_cast<int8_t>(x))
+#define _mm512_setzero_si512() apa_emulated::set1(static_cast<int32_t>(0))
+#define _mm512_xor_si512 apa_emulated::xor_
+#define _mm512_permutex2var_epi8 apa_emulated::permute_bytes
+#define _mm512_movepi8_mask apa_emulated::top_bits
+#define _mm512_mask_blend_epi8 apa_emulated::blend_bytes
+#define _mm512_unpacklo_epi8 apa_emulated::unpacklo
+#define _mm512_unpackhi_epi8 apa_emulated::unpackhi
+#define _mm512_madd_epi16 apa_emulated::madd
+#define _mm512_sra_epi32 apa_emulated::sra
+#define _mm512_packs_epi32 apa_emulated::packs
+#define _mm512_packus_epi16 apa_emulated::packus
 
 #endif  // APA_AVX512_EMULATED

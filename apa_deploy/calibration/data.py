@@ -1,0 +1,205 @@
+"""The inputs to calibrate on: read, checked, and split into those that set the ranges and those that judge them.
+
+FILE.npz     an array an input by its name, rows are samples; `y` or `labels`: the true classes
+FILE.npy     the only input
+FOLDER       images, where the network takes pixels (--preprocess)
+pkg.mod:fn   gives samples or batches: arrays, {name: array}, or (one of these, labels)
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnx
+from onnx import helper
+
+from ..errors import InputError
+from ..parity.inputs import Feed, read_arrays
+from ..verification.data import call_loader
+from ..verification.pictures import Pictures, pictures_in
+
+FEWEST, ENOUGH = 16, 32
+SAMPLES = 256
+_LABELS = ("y", "labels")
+# Every fourth is held back; never fewer than this, or one outlier would decide.
+_HELD_BACK, _EVERY = 8, 4
+
+
+class CalibrationError(InputError):
+    """Calibration data that cannot be used. `origin`: where it came from."""
+
+    def __init__(self, origin: str, saw: str, wanted: str, do: str) -> None:
+        super().__init__(f"--calibration {origin}: {saw}", wanted, do)
+        self.origin = origin
+
+
+@dataclass(frozen=True)
+class CalibrationData:
+    """`feed`: inputs by name, N rows each, finite, of the model's types. `labels`: (N,) classes, or None."""
+
+    feed: Feed
+    labels: np.ndarray | None
+    origin: str
+
+    def __len__(self) -> int:
+        return len(next(iter(self.feed.values())))
+
+    @property
+    def sha256(self) -> str:
+        """Of every name, type, shape and number."""
+        digest = hashlib.sha256()
+        for name, array in sorted(self.feed.items()):
+            digest.update(f"{name} {array.dtype} {array.shape};".encode())
+            digest.update(np.ascontiguousarray(array).data)
+        return digest.hexdigest()
+
+    def split(self) -> tuple[CalibrationData, CalibrationData]:
+        """Those that set the ranges, and those that judge: every fourth, or more often where there are few."""
+        every = max(2, min(_EVERY, len(self) // _HELD_BACK))
+        held = np.arange(len(self)) % every == every - 1
+        return self._where(~held), self._where(held)
+
+    def _where(self, chosen: np.ndarray) -> CalibrationData:
+        labels = None if self.labels is None else self.labels[chosen]
+        return CalibrationData({name: array[chosen] for name, array in self.feed.items()}, labels, self.origin)
+
+
+def read_calibration(
+    text: str, inputs: Sequence[onnx.ValueInfoProto], *, samples: int = SAMPLES, pictures: Pictures | None = None
+) -> CalibrationData:
+    """What `--calibration` names, as the graph's `inputs` take it.
+
+    Args:
+        samples: at most so many are taken, evenly spread: data sorted by class is common.
+        pictures: how to make an input of an image file; None: the network takes none.
+
+    Raises:
+        CalibrationError: it cannot be read, or does not fit.
+    """
+    path, names = Path(text), [value.name for value in inputs]
+    if path.is_dir():
+        arrays = _of_folder(path, names, samples, pictures)
+    elif path.suffix == ".npy" and path.is_file():
+        arrays = {_only(names, text): _load_npy(path)}
+    elif path.is_file():
+        arrays = read_arrays(path)
+    elif ":" in text:
+        arrays = _of_function(text, names, samples)
+    else:
+        wanted = "an .npz or .npy file, a folder of images, or package.module:function"
+        raise CalibrationError(text, "no such file", wanted, "Check the path.")
+    labels = next((arrays.pop(name) for name in _LABELS if name in arrays and name not in names), None)
+    if len(names) == len(arrays) == 1 and names[0] not in arrays and path.suffix != ".npz":
+        arrays = {names[0]: next(iter(arrays.values()))}
+    feed = {value.name: _checked(value, arrays, text) for value in inputs}
+    return _spread(CalibrationData(feed, _checked_labels(labels, text), text), samples)
+
+
+def _only(names: Sequence[str], text: str) -> str:
+    if len(names) != 1:
+        raise CalibrationError(
+            text, "one array", f"arrays {', '.join(names)}", "Save them by name in an .npz file."
+        )
+    return names[0]
+
+
+def _load_npy(path: Path) -> np.ndarray:
+    try:
+        return np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise CalibrationError(str(path), str(error), "an .npy file", "Write it with numpy.save.") from error
+
+
+def _of_folder(path: Path, names: Sequence[str], samples: int, pictures: Pictures | None) -> Feed:
+    if pictures is None:
+        saw, do = (
+            "a folder, for a network that takes no pixels",
+            "Give --preprocess too, or save arrays in an .npz.",
+        )
+        raise CalibrationError(str(path), saw, "arrays as the network takes them", do)
+    chosen = list(pictures_in(path, pictures, most=samples))
+    feed = {_only(names, str(path)): np.stack([image for image, _ in chosen])}
+    labels = [label for _, label in chosen if label is not None]
+    return {**feed, "labels": np.array(labels)} if len(labels) == len(chosen) else feed
+
+
+def _of_function(text: str, names: Sequence[str], samples: int) -> Feed:
+    parts: dict[str, list[np.ndarray]] = {}
+    count = 0
+    for given in call_loader(text, "--calibration"):
+        value, labels = given if isinstance(given, tuple) and len(given) == 2 else (given, None)
+        rows = {k: np.asarray(v) for k, v in value.items()} if isinstance(value, dict) else None
+        rows = rows if rows is not None else {_only(names, text): np.asarray(value)}
+        rows |= {} if labels is None else {"labels": np.atleast_1d(np.asarray(labels))}
+        for name, array in rows.items():
+            parts.setdefault(name, []).append(array)
+        count += len(next(iter(rows.values()))) if next(iter(rows.values())).ndim else 1
+        if count >= 4 * samples:  # of an endless loader enough to choose from
+            break
+    try:
+        return {name: np.concatenate(arrays) for name, arrays in parts.items()}
+    except ValueError as error:
+        raise CalibrationError(text, str(error), "batches of one shape", "Check the function.") from error
+
+
+def _checked(value: onnx.ValueInfoProto, arrays: Feed, text: str) -> np.ndarray:
+    dims = [d.dim_value or None for d in value.type.tensor_type.shape.dim]
+    dtype = helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type)
+    shape = f"(N, {', '.join(str(d or '?') for d in dims[1:])})"
+    wanted = f"{value.name} of shape {shape} and type {dtype}"
+    if value.name not in arrays:
+        saw = f"arrays {', '.join(sorted(arrays)) or 'none'}"
+        raise CalibrationError(text, saw, wanted, f"Name it so: numpy.savez(FILE, {value.name}=...).")
+    array = arrays[value.name]
+    fits = array.ndim == len(dims) and all(d in (None, n) for d, n in zip(dims[1:], array.shape[1:], strict=True))
+    same_kind = array.dtype == dtype or (dtype.kind == "f" and array.dtype.kind == "f")
+    if not fits or not same_kind:
+        saw = f"{value.name} of shape {array.shape} and type {array.dtype}"
+        raise CalibrationError(text, saw, wanted, "Give samples as the exported file takes them.")
+    if len(array) < FEWEST:
+        do = f"Give more; about {SAMPLES}, like those of use, are good."
+        raise CalibrationError(text, f"{len(array)} samples", f"{FEWEST} or more", do)
+    if dtype.kind == "f" and not np.isfinite(array).all():
+        row = int(np.argmin(np.isfinite(array.reshape(len(array), -1)).all(axis=1)))
+        saw = f"NaN or infinity in {value.name}, sample {row}"
+        raise CalibrationError(text, saw, "finite numbers", "Check how the data was made.")
+    if (array == array[:1]).all():
+        saw = f"{len(array)} samples of {value.name} that are all the same"
+        raise CalibrationError(text, saw, "samples like those of use", "Check how the data was made.")
+    return np.ascontiguousarray(array, dtype=dtype)
+
+
+def _checked_labels(labels: np.ndarray | None, text: str) -> np.ndarray | None:
+    if labels is None:
+        return None
+    if labels.ndim != 1 or labels.dtype.kind not in "iu":
+        saw = f"labels of shape {labels.shape} and type {labels.dtype}"
+        raise CalibrationError(text, saw, "one whole number a sample", "Give the index of the true class.")
+    return labels.astype(np.int64)
+
+
+def _spread(data: CalibrationData, samples: int) -> CalibrationData:
+    lengths = {name: len(array) for name, array in data.feed.items()}
+    lengths |= {} if data.labels is None else {"y": len(data.labels)}
+    if len(set(lengths.values())) != 1:
+        saw = ", ".join(f"{name} of {n} samples" for name, n in lengths.items())
+        raise CalibrationError(data.origin, saw, "arrays of one length", "Check how the data was made.")
+    chosen = _evenly(len(data), samples)
+    labels = None if data.labels is None else data.labels[chosen]
+    return CalibrationData({name: array[chosen] for name, array in data.feed.items()}, labels, data.origin)
+
+
+def _evenly(count: int, wanted: int) -> np.ndarray:
+    return np.unique(np.linspace(0, count - 1, min(count, wanted)).round().astype(int))
+
+
+def batches(feed: Feed, size: int) -> Iterator[Feed]:
+    """Rows of `feed`, `size` at a time; a last batch that is short is filled up from the first rows."""
+    count = len(next(iter(feed.values())))
+    for start in range(0, count, size):
+        rows = np.arange(start, start + size) % count
+        yield {name: array[rows] for name, array in feed.items()}
