@@ -18,7 +18,8 @@ import onnx
 from onnx import helper
 
 from ..errors import InputError
-from ..parity.inputs import Feed, read_arrays
+from ..tensors.inputs import read_arrays
+from ..tensors.signature import Feed
 from ..verification.data import call_loader
 from ..verification.pictures import Pictures, pictures_in
 

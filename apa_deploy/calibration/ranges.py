@@ -15,7 +15,7 @@ import onnx
 
 from ..errors import InputError
 from ..graph.quantise.codes import Codes, scale_of
-from ..parity.inputs import Feed
+from ..tensors.signature import Feed
 from .data import batches
 
 METHODS = ("minmax", "mse")

@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from apa_exporters.onnx.canonical import TraceOptions, canonical
 
 from apa_deploy import ort_library
 from apa_deploy.calibration import Quantisation, QuantisationError, quantise, ranges
@@ -28,7 +27,7 @@ def digits():
     sys.path.insert(0, str(EXAMPLE))
     import data
 
-    model = with_functions(canonical(load(EXAMPLE / "digits.pth"), TraceOptions()).proto)
+    model = with_functions(load(EXAMPLE / "digits.pth").trace().proto)
     train, test = data.long_tailed(), data.held_out()
     rows = np.random.default_rng(0).permutation(len(train.labels))[:128]
     used = CalibrationData({"input": train.images.numpy()[rows]}, train.labels.numpy()[rows], "digits")
