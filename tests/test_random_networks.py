@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from apa_exporters.onnx.export import FORMATS, OnnxOptions, export_onnx
+from apa_exporters.onnx.export import export_onnx
+from apa_exporters.onnx.options import FORMATS, OnnxOptions
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import nn

@@ -10,8 +10,9 @@ import onnxruntime
 import pytest
 from apa_exporters.cli import main
 from apa_exporters.onnx import export as exporter
-from apa_exporters.onnx.export import FORMATS, OnnxOptions, export_onnx
+from apa_exporters.onnx.export import export_onnx
 from apa_exporters.onnx.onnx_file import write_onnx
+from apa_exporters.onnx.options import FORMATS, OnnxOptions
 from onnx import TensorProto, helper, numpy_helper
 
 import apa_deploy

@@ -10,6 +10,7 @@ import torch
 from apa_exporters.onnx import export as exporter
 from apa_exporters.onnx.export import OnnxOptions, export_onnx
 from apa_exporters.onnx.onnx_file import data_path, write_onnx
+from apa_exporters.onnx.options import FORMATS
 
 from apa_deploy.errors import InputError
 from apa_deploy.files import OutputError
@@ -31,7 +32,7 @@ def run(path, x):
     return onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"]).run(None, {"input": x})
 
 
-@pytest.mark.parametrize("format", exporter.FORMATS)
+@pytest.mark.parametrize("format", FORMATS)
 def test_exports_verified_with_a_passport(model, format, tmp_path):
     out = tmp_path / "m.onnx"
     passport = export_onnx(model, out, OnnxOptions(format=format))
@@ -50,7 +51,7 @@ def test_exports_verified_with_a_passport(model, format, tmp_path):
     assert json.loads(facts["apa.activations"])["act2"]["lambda"] == [1e-8]
 
 
-@pytest.mark.parametrize("format", exporter.FORMATS)
+@pytest.mark.parametrize("format", FORMATS)
 def test_batch_height_and_width_are_dynamic(model, format, tmp_path):
     export_onnx(model, tmp_path / "m.onnx", OnnxOptions(format=format, verify=False))
     for shape in ((1, 3, 16, 16), (5, 3, 33, 18)):

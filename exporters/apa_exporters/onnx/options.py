@@ -74,3 +74,4 @@ TARGETS = tuple(
     Target(name, suffix, OnnxOptions, partial(_export, format=name))
     for name, suffix in (("onnx", ".onnx"), ("onnx-custom", ".custom.onnx"))
 )
+FORMATS = tuple(target.name for target in TARGETS)
