@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -48,15 +49,23 @@ class Inspected:
         return _half_errors(self.kind, self.parameters)
 
 
-def inspected(path: Path, trust_pickle: bool = False) -> list[Inspected]:
+def inspected(path: Path, **loading: Any) -> list[Inspected]:
     """The activations of a checkpoint or an ONNX file: `com.apa` nodes, our metadata, or what is recognised.
+
+    Args:
+        loading: further arguments of `load`, e.g. `model="package.module:factory"`; of checkpoints alone.
 
     Raises:
         InputError: the file cannot be read as either.
     """
     if path.suffix == ".onnx":
+        usual = (("weights", "model"), ("trust_pickle", True))
+        given = [f"--{k.replace('_', '-')}" for k, v in loading.items() if v and (k, v) not in usual]
+        if given:
+            saw = f"{', '.join(given)} with an .onnx file"
+            raise InputError(saw, "a checkpoint", "Leave it out: the graph says it all.")
         return _of_onnx(path)
-    return inspect_network(load(path, trust_pickle=trust_pickle))
+    return inspect_network(load(path, **loading))
 
 
 def inspect_network(network: Network) -> list[Inspected]:

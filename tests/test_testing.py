@@ -25,6 +25,7 @@ def test_a_wrong_module_fails_with_the_table():
     with pytest.raises(ParityAssertionError) as caught:
         assert_parity(tiny_net(), tiny_net(seed=1), input_shape=SHAPE)
     assert "max_rel" in str(caught.value) and "FAILED: TinyNet is not right" in str(caught.value)
+    assert "--" not in str(caught.value)
     assert not caught.value.verification.passed
 
 

@@ -17,6 +17,7 @@ from ..report import check_report_path, write_report
 from ..report.bench import bench_report, sentence
 from ..report.wording import amount, interval
 from .common import add_report, count_of, print_json, run_verb, seconds_of, shape_of, verb_parser, wide_console
+from .model_options import add_loading, loading_of
 
 if TYPE_CHECKING:
     from ..bench.run import BenchOptions
@@ -49,8 +50,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--warmup", type=from_zero, default=pace.warmup, help=f"inferences before the first turn {shown}")
     add("--timeout", type=seconds_of, default=pace.limit_s, help=f"seconds an answer may take {shown}")
     group = parser.add_argument_group("checkpoints")
-    group.add_argument("--trust-pickle", action="store_true", help="run the code in the file")
-    group.add_argument("--model", metavar="PKG.MOD:FACTORY", help="callable that makes your own network")
+    add_loading(group)
     return parser
 
 
@@ -100,7 +100,6 @@ def _chosen(options: argparse.Namespace) -> dict[str, object]:
 def _bench_options(options: argparse.Namespace) -> BenchOptions:
     from ..bench.run import BenchOptions
 
-    loading = {"trust_pickle": options.trust_pickle, "model": options.model}
     pace = Pace(
         launches=options.launches,
         rounds=options.rounds,
@@ -116,7 +115,7 @@ def _bench_options(options: argparse.Namespace) -> BenchOptions:
         input_shape=options.input_shape,
         activations=not options.no_activations,
         pace=pace,
-        loading=loading,
+        loading=loading_of(options),
     )
 
 

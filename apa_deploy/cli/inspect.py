@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from ..records.passport import file_record
 from ..report import check_report_path, write_report
 from .common import add_report, print_json, run_verb, verb_parser, wide_console
+from .model_options import add_loading, loading_of
 
 if TYPE_CHECKING:
     from ..inspection import Inspected
@@ -27,7 +28,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--plot", metavar="PNG", type=Path, help="draw the learned curves")
     add_report(parser)
     parser.add_argument("--force", action="store_true", help="replace existing files")
-    parser.add_argument("--trust-pickle", action="store_true", help="run the code in MODEL")
+    add_loading(parser.add_argument_group("loading"))
     return parser
 
 
@@ -36,7 +37,7 @@ def _inspect(options: argparse.Namespace) -> int:
     from ..report.inspection import inspection_report, save_plot
 
     check_report_path(options.report, force=options.force)
-    records = inspected(options.file, options.trust_pickle)
+    records = inspected(options.file, **loading_of(options))
     if options.plot:
         save_plot(records, options.plot, options.force)
     if options.report:
@@ -51,8 +52,12 @@ def _inspect(options: argparse.Namespace) -> int:
 
 def _print_table(records: list[Inspected], name: str) -> None:
     from ..report.inspection import HEADERS, table_rows
+    from ..report.wording import FORMS
 
-    wide_console().table(HEADERS, table_rows(records), f"{name}: {len(records)} learned activations")
+    console = wide_console()
+    console.table(HEADERS, table_rows(records), f"{name}: {len(records)} learned activations")
+    if records:
+        console.print(FORMS)
 
 
 def _as_json(record: Inspected) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from ..records.benchmark import Comparison, Failure, Latency
 from .drawing import Drawn
 from .record import Report, worst_first
-from .wording import DASH, amount, exact, facts, interval, span
+from .wording import DASH, FORMS, amount, exact, facts, interval, span
 
 Cell = str | bool | None  # a verdict of a row is a bool, None where there is none
 
@@ -175,7 +175,7 @@ def _activation_errors(report: Report) -> list[Block]:
 def _curves(report: Report) -> list[Block]:
     rows = [[c.path, c.kind, span(c.lambda_), span(c.kappa), c.floor, c.form] for c in report.curves]
     headers = ["activation", "kind", "lambda", "kappa", "floor", "form"]
-    return _grid(f"Effective parameters of all {len(rows)}", headers, rows, folded=len(rows) > 12)
+    return _grid(f"Effective parameters of all {len(rows)}; {FORMS}", headers, rows, folded=len(rows) > 12)
 
 
 _SETTING = ("artifact", "batch", "threads")

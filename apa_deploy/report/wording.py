@@ -9,6 +9,10 @@ from ..records.benchmark import Interval
 from .record import Report
 
 DASH = "-"
+FORMS = (
+    "form, how an export writes it: sigmoid where lambda is 1; limit, Exp(-Exp(-kappa z)), where lambda is at most "
+    "1e-7; anl else: Exp(-|t|) with t = ln(lambda) - kappa z, and a polynomial for log1p"
+)
 _UNITS = ("B", "kB", "MB", "GB", "TB")
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+import re
 import tempfile
 from collections.abc import Mapping
 from io import StringIO
@@ -60,6 +62,7 @@ def assert_parity(
         ParityAssertionError: a candidate is not right, or could not be judged.
         ApaError: the reference or the inputs cannot be used.
     """
+    from ..errors import ApaError
     from ..verification.limits import Given
     from ..verification.run import Options, verified
     from ..verification.source import Loading
@@ -76,9 +79,15 @@ def assert_parity(
             timeout=timeout,
             isolate=all(source.live is None for source in sources),
         )
-        verification = verified(sources[0], sources[1:], options).verification
+        try:
+            verification = verified(sources[0], sources[1:], options).verification
+        except ApaError as error:
+            error.args = error.saw, error.wanted, error.do = tuple(
+                _as_arguments(part) for part in (error.saw, error.wanted, error.do)
+            )
+            raise
     if not verification.passed:
-        raise ParityAssertionError(verification, table_of(verification))
+        raise ParityAssertionError(verification, _as_arguments(table_of(verification)))
     return verification
 
 
@@ -90,6 +99,19 @@ def table_of(verification: Verification) -> str:
     text = StringIO()
     show(Terminal(file=text, width=_WIDTH), verification)
     return text.getvalue()
+
+
+def _as_arguments(text: str) -> str:
+    """A message of `apa-verify` for those who call a function: `--max-rel` is `max_rel=` here."""
+    from ..loading.load import load
+
+    known = {*inspect.signature(assert_parity).parameters, *inspect.signature(load).parameters}
+
+    def argument(match: re.Match[str]) -> str:
+        name = match[1].replace("-", "_")
+        return f"{name}=" if name in known else f"apa-verify {match[0]}"
+
+    return re.sub(r"(?<![\w-])--([a-z]+(?:-[a-z0-9]+)*)", argument, text)
 
 
 def _source(given: Compared) -> Any:

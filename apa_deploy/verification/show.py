@@ -22,6 +22,8 @@ def show(console: Terminal, verification: Verification) -> None:
     )
     for candidate in verification.candidates:
         _show_candidate(console, candidate)
+    if hint := factory_hint(verification):
+        console.print(hint)
     _show_accuracy(console, [*verification.accuracy, *(a for c in verification.candidates for a in c.accuracy)])
     console.print(f"{'passed' if verification.passed else 'FAILED'}: {sentence(verification)}")
 
@@ -37,6 +39,18 @@ def sentence(verification: Verification) -> str:
         only = verification.candidates[0]
         return f"{only.name} is as right as {only.precision} allows"
     return f"all {count} candidates are as right as their number types allow"
+
+
+def factory_hint(verification: Verification) -> str:
+    """What to think of where a failure may come from weights that a factory made up; "" elsewhere."""
+    compared = [verification.reference, *(c for c in verification.candidates if c.outputs and not c.passed)]
+    made = [one.name for one in compared if one.kind == "module" and ":" in one.name]
+    if not made or verification.passed:
+        return ""
+    return (
+        f"note: {listed(made)} ran with the weights that its factory gives it. Where these are random, nothing "
+        f"answers alike: name the file of weights instead, with --model {made[0]}"
+    )
 
 
 def wrong_activations(gate: str, checks: Sequence[ActivationCheck]) -> str:

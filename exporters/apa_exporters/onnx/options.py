@@ -35,7 +35,11 @@ class GraphOptions(VerificationOptions):
     group: ClassVar[str] = "graph"
 
     opset: int = option(18, "18 (default) to 23", type=int)
-    decomposition: str = option("anl", "form of ordinary activations", choices=DECOMPOSITIONS)
+    decomposition: str = option(
+        "anl",
+        "of activations: anl (default), Exp(-|t|) and a polynomial, accurate and fused; softplus, short to read",
+        choices=DECOMPOSITIONS,
+    )
     precision: str = option("fp32", "of the graph (default: fp32)", choices=PRECISIONS)
     half_io: bool = option(False, "inputs and outputs in that precision too")
 
