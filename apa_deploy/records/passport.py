@@ -79,7 +79,8 @@ class EngineBuild(BaseModel):
 
     `capabilities`: empty for a portable engine; `batches`: least, usual, largest; `launches`: kernels by type;
     `executed`: whether it ran on the machine that built it; `note`: why not, or where. Of `--format trt`:
-    `activation` and the `reason` for it, the `candidates` it was chosen from, and the `plugin` library it needs.
+    `activation` and the `reason` for it, the `candidates` it was chosen from, and the `plugin` library it needs;
+    `in_precision`: whether it computes in the precision asked for, None: unknown.
     """
 
     builder: str
@@ -95,6 +96,7 @@ class EngineBuild(BaseModel):
     reason: str | None = None
     candidates: list[EngineCandidate] = []
     types: dict[str, int] = {}
+    in_precision: bool | None = None
     gpu: dict[str, str | int] | None = None
     plugin: FileRecord | None = None
 

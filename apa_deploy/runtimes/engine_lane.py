@@ -1,13 +1,14 @@
-"""One execution context of an engine, with its stream, its device memory and its CUDA graph.
+"""One execution context of an engine, with its stream, its device memory and its CUDA graphs.
 
-Runs of one shape after another are launched as one graph; the second run of a shape records it. A new shape, or
-memory that had to grow, ends the graph.
+The second run of a shape records a graph, and further ones launch it, whatever was run between. Graphs hold
+addresses, so memory that has to grow ends them all; of many shapes the least recently used graph goes.
 """
 
 from __future__ import annotations
 
 import contextlib
 import math
+from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -33,6 +34,11 @@ class Tensor:
     largest: tuple[int, ...] = ()
 
 
+Shapes = tuple[tuple[str, tuple[int, ...]], ...]
+_MOST_GRAPHS = 16  # of one lane: a graph of a large network takes a few MB
+_MOST_SEEN = 256  # shapes that are remembered without a graph
+
+
 class Lane:
     """Runs one inference at a time."""
 
@@ -42,9 +48,10 @@ class Lane:
         self._outputs = [tensor for tensor in tensors if not tensor.is_input]
         self._stream = device.stream()
         self._memory: dict[str, tuple[int, int]] = {}
-        self._shapes: dict[str, tuple[int, ...]] = {}
-        self._graph: Any = None
-        self._want_graph, self._runs = cuda_graph, 0
+        self._context_shapes: Shapes | None = None  # what the context was told last; a graph needs none
+        self._known: OrderedDict[Shapes, dict[str, tuple[int, ...]]] = OrderedDict()  # of all tensors, by inputs'
+        self._graphs: OrderedDict[Shapes, Any] = OrderedDict()
+        self._want_graph = cuda_graph
 
     def run(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """One inference.
@@ -58,42 +65,57 @@ class Lane:
             tensor.name: as_declared(tensor.name, inputs[tensor.name], tensor.dtype, tensor.shape)
             for tensor in self._inputs
         }
-        self._set_shapes({name: array.shape for name, array in arrays.items()})
+        shapes = tuple((name, array.shape) for name, array in arrays.items())
+        if shapes not in self._graphs:
+            seen = shapes in self._known
+            self._set_shapes(shapes)
+        self._known.move_to_end(shapes)
         for name, array in arrays.items():
             self._device.upload(self._memory[name][0], array, self._stream)
-        self._launch()
-        found = {tensor.name: np.empty(self._shapes[tensor.name], tensor.dtype) for tensor in self._outputs}
+        if shapes in self._graphs:
+            self._graphs.move_to_end(shapes)
+            self._device.launch(self._graphs[shapes], self._stream)
+        elif not self._context.execute_async_v3(self._stream):
+            raise DeviceError("execute_async_v3", "TensorRT could not run the engine")
+        known = self._known[shapes]
+        found = {tensor.name: np.empty(known[tensor.name], tensor.dtype) for tensor in self._outputs}
         for name, array in found.items():
             self._device.download(array, self._memory[name][0], self._stream)
+        if shapes not in self._graphs and seen and self._want_graph:
+            self._record(shapes)
         self._device.synchronize(self._stream)
         return found
 
     def close(self) -> None:
         """Free everything."""
         self._device.enter()
-        self._drop_graph()
+        self._drop_graphs()
         self._context = None
         for pointer, _ in self._memory.values():
             self._device.free(pointer)
         self._device.free_stream(self._stream)
 
-    def _set_shapes(self, shapes: dict[str, tuple[int, ...]]) -> None:
-        if all(self._shapes.get(name) == shape for name, shape in shapes.items()):
-            self._runs += 1
+    def _set_shapes(self, shapes: Shapes) -> None:
+        """Tell the context; make room for every tensor of this shape."""
+        if self._context_shapes == shapes:
             return
-        self._drop_graph()
-        self._shapes, self._runs = {}, 0  # nothing holds until all of it is set
-        for name, shape in shapes.items():
+        self._context_shapes = None  # nothing holds until all of it is set
+        for name, shape in shapes:
             if not self._context.set_input_shape(name, shape):
-                raise InputError(
-                    f"{name} of shape {shape}", "a shape within the engine's profile", "Export another."
-                )
-        known = shapes | {
-            tensor.name: tuple(self._context.get_tensor_shape(tensor.name)) for tensor in self._outputs
-        }
+                saw = f"{name} of shape {shape}"
+                raise InputError(saw, "a shape within the engine's profile", "Export another.")
+        known = dict(shapes) | {t.name: tuple(self._context.get_tensor_shape(t.name)) for t in self._outputs}
+        if unknown := [name for name, shape in known.items() if -1 in shape]:
+            saw = f"{', '.join(unknown)}: its shape follows from the data (NonMaxSuppression, NonZero)"
+            raise InputError(saw, "outputs whose shapes follow from the inputs'", "Export with fixed output sizes.")
         for tensor in (*self._inputs, *self._outputs):
             self._reserve(tensor, known[tensor.name])
-        self._shapes = known
+        self._known[shapes] = known
+        if len(self._known) > _MOST_SEEN:
+            oldest, _ = self._known.popitem(last=False)
+            if graph := self._graphs.pop(oldest, None):
+                self._device.free_graph(graph)
+        self._context_shapes = shapes
 
     def _reserve(self, tensor: Tensor, shape: tuple[int, ...]) -> None:
         """Memory for a tensor, at the address that the context knows."""
@@ -101,6 +123,7 @@ class Lane:
         pointer, reserved = self._memory.get(tensor.name, (0, -1))
         if size <= reserved:
             return
+        self._drop_graphs()
         if reserved >= 0:
             self._device.free(self._memory.pop(tensor.name)[0])
         pointer = self._device.allocate(size)
@@ -108,22 +131,20 @@ class Lane:
         if not self._context.set_tensor_address(tensor.name, pointer):
             raise InputError(f"{tensor.name} at an address of its own", "a tensor on the device", "Export again.")
 
-    def _launch(self) -> None:
-        """The first run of a shape goes as it is: it finishes what TensorRT put off when the shape was set."""
-        if self._want_graph and self._runs == 1:
-            self._record()
-        if self._graph is not None:
-            self._device.launch(self._graph, self._stream)
-        elif not self._context.execute_async_v3(self._stream):
-            raise DeviceError("execute_async_v3", "TensorRT could not run the engine")
+    def _record(self, shapes: Shapes) -> None:
+        """Right after a plain run, which finished what TensorRT had put off when the shape was set.
 
-    def _record(self) -> None:
-        """An engine that cannot be captured (one that waits inside) runs without a graph."""
+        An engine that cannot be captured (one that waits inside) runs without graphs.
+        """
+        graph = None
         with contextlib.suppress(DeviceError):
-            self._graph = self._device.captured(self._stream, lambda: self._context.execute_async_v3(self._stream))
-        self._want_graph = self._graph is not None
-
-    def _drop_graph(self) -> None:
-        graph, self._graph = self._graph, None
+            graph = self._device.captured(self._stream, lambda: self._context.execute_async_v3(self._stream))
+        self._want_graph = graph is not None
         if graph is not None:
-            self._device.free_graph(graph)
+            self._graphs[shapes] = graph
+        if len(self._graphs) > _MOST_GRAPHS:
+            self._device.free_graph(self._graphs.popitem(last=False)[1])
+
+    def _drop_graphs(self) -> None:
+        while self._graphs:
+            self._device.free_graph(self._graphs.popitem()[1])

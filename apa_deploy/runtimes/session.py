@@ -48,7 +48,7 @@ class Session:
             is not signed: it proves that an engine is intact, not who made it.
         sha256: TensorRT: the hash that the engine must have, instead of its passport's.
         contexts: TensorRT: how many calls of `run` go on at once; each has device memory of its own.
-        cuda_graph: TensorRT: launch runs of one shape after another as one graph.
+        cuda_graph: TensorRT: launch the third and further runs of a shape as one graph.
 
     Raises:
         InputError: the file is absent or of no known kind, does not load, or a provider or kernel is not available;

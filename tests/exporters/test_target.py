@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from apa_exporters.tensorrt.on_target import golden, machine
 from apa_exporters.tensorrt.on_target.checksums import check_sums, write_sums
-from apa_exporters.tensorrt.on_target.layers import launches, really_in, written_types
+from apa_exporters.tensorrt.on_target.layers import computes_in, launches, written_types
 from apa_exporters.tensorrt.on_target.recipe import Limit
 from apa_exporters.tensorrt.on_target.refusal import MISSING, MISUSE, RefusalError
 
@@ -127,6 +127,9 @@ def layer(kind, reads, writes="Float"):
     }
 
 
+HIDDEN = "N/A due to dynamic shapes"
+HALF_KERNEL = "sm80_xmma_fprop_implicit_gemm_f16f16_f16f32_f32_nhwckrsc_nhwc_tilesize128x64x32"
+FLOAT_KERNEL = "sm80_xmma_fprop_implicit_gemm_tf32f32_tf32f32_f32_nhwckrsc_nhwc_tilesize128x64x32"
 PRECISIONS = [
     ("convolutions in half", [layer("CaskConvolution", "Half"), layer("kgen", "Float")], True),
     ("the last one writes float", [layer("gemm", "Half", "Float")], True),
@@ -135,12 +138,32 @@ PRECISIONS = [
     ("one of three", [layer("gemm", "Half"), layer("gemm", "Float"), layer("MatrixMultiply", "Float")], False),
     ("names that say nothing", [layer("Myelin", "Half")], True),
     ("names that say nothing, float", [layer("Myelin", "Float")], False),
+    ("withheld", [layer("CaskConvolution", HIDDEN), layer("gemm", HIDDEN)], None),
+    (
+        "withheld, weights in half",
+        [layer("CaskConvolution", HIDDEN) | {"Weights": {"Type": "Half", "Count": 9}}],
+        True,
+    ),
+    (
+        "withheld, weights in float",
+        [layer("CaskConvolution", HIDDEN) | {"Weights": {"Type": "Float", "Count": 9}}],
+        False,
+    ),
+    ("withheld, a kernel of half", [layer("CaskConvolution", HIDDEN) | {"TacticName": HALF_KERNEL}], True),
+    ("withheld, a kernel of float", [layer("CaskConvolution", HIDDEN) | {"TacticName": FLOAT_KERNEL}], False),
+    (
+        "withheld, kernels by older names",
+        [layer("gemm", HIDDEN) | {"TacticName": "ampere_h16816gemm_128x64"}],
+        True,
+    ),
+    ("most are withheld", [layer("gemm", "Half"), layer("gemm", HIDDEN), layer("gemm", HIDDEN)], True),
+    ("nothing but names", [{"LayerType": "CaskConvolution"}], None),
 ]
 
 
 @pytest.mark.parametrize(("layers", "really"), [c[1:] for c in PRECISIONS], ids=[c[0] for c in PRECISIONS])
 def test_fp16_is_really_fp16(layers, really):
-    assert really_in("fp16", layers) is really
+    assert computes_in("fp16", layers) is really
 
 
 def test_launches_are_counted_without_waits():

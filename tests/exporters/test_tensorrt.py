@@ -169,7 +169,17 @@ def test_engine_that_is_kept(faults, kept, reason, bundle, machine, tmp_path):
     build = read_passport(tmp_path / "out/model.engine.passport.json").build
     assert build.activation == kept
     assert build.reason.startswith(reason)
-    assert (build.plugin is not None) == (kept == "plugin")
+    assert (build.plugin is not None) == (kept == "plugin") and build.in_precision is True
+
+
+def test_types_that_cannot_be_read_cannot_be_judged(bundle, machine, tmp_path):
+    ran = Ran(bundle, tmp_path / "out", machine, 10, "untyped")
+    assert ran.code == FAILED and names(tmp_path / "out") == []
+    assert "cannot be judged" in ran.last["error"] and "an engine in fp16" in ran.last["error"]
+    allowed = changed(bundle, tmp_path / "allowed", allow_unknown_precision=True)
+    ran = Ran(allowed, tmp_path / "out", machine, 10, "untyped")
+    assert ran.code == 0 and any("is unknown" in line for line in ran.last["result"]["said"])
+    assert read_passport(tmp_path / "out/model.engine.passport.json").build.in_precision is None
 
 
 def test_nothing_right_writes_nothing(bundle, machine, tmp_path):

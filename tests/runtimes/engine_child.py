@@ -35,7 +35,7 @@ def graphs(**options: object) -> dict[str, object]:
     """(rows, graph launches so far) of each run, the largest error, and what is left allocated."""
     before, errors, seen = DRIVER.standin_launches(), [], []
     with Session(ENGINE, **options) as session:
-        for rows in (4, 4, 4, 2, 2, 32, 32, 4):
+        for rows in (4, 4, 4, 2, 2, 32, 32, 4, 32, 4, 32):
             errors.append(error(session, fed(rows, rows)))
             seen.append((rows, DRIVER.standin_launches() - before))
     return {"seen": seen, "error": max(errors), "left": DRIVER.standin_live()}

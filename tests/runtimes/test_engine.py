@@ -115,7 +115,8 @@ LIMIT = 1.2e-5
 @no_gpu
 def test_graph_is_recorded_at_the_second_run_of_a_shape(seen):
     assert seen["names"] == [["x"], ["y"]]
-    assert seen["graphs"]["seen"] == [[4, 0], [4, 1], [4, 2], [2, 2], [2, 3], [32, 3], [32, 4], [4, 4]]
+    growing = [[4, 0], [4, 0], [4, 1], [2, 1], [2, 1], [32, 1], [32, 1], [4, 1]]  # 32 rows end what was recorded
+    assert seen["graphs"]["seen"] == [*growing, [32, 2], [4, 3], [32, 4]]
     assert seen["graphs"]["error"] < LIMIT
     assert seen["graphs"]["left"] == 0
 

@@ -72,6 +72,7 @@ def write_bundle(folder: Path, engine: str, network: Network, options: TrtOption
         strip_weights=options.strip_weights,
         embed_plugin=options.embed_plugin and PLUGIN in models,
         runs=options.runs,
+        allow_unknown_precision=options.allow_unknown_precision,
     )
     write_recipe(recipe, folder)
     if recipe.plugin:

@@ -62,6 +62,7 @@ class TrtOptions(EngineOptions):
     hardware_compatible: str | None = option(
         None, f"other GPUs too ({LEVELS[0]})", choices=LEVELS, nargs="?", const=LEVELS[0]
     )
+    allow_unknown_precision: bool = option(False, "keep an engine whose layers' types cannot be read")
     embed_plugin: bool = option(False, "put the plugin's code into the engine")
 
 

@@ -24,7 +24,7 @@ def main(engine: str, feeds: str, outputs: str) -> None:
         for i, feed in enumerate(numbered(feeds)):
             values = runner.infer(feed, copy_outputs_to_host=True)
             found |= {f"{i}/{name}": np.asarray(value).astype(np.float32) for name, value in values.items()}
-    np.savez(outputs, allow_pickle=False, **found)
+    np.savez(outputs, **found)
 
 
 def numbered(path: str) -> list[dict[str, np.ndarray]]:

@@ -44,7 +44,7 @@ def _recorded(engine: Path, feeds: Sequence[Feed]) -> list[dict[str, np.ndarray]
     with tempfile.TemporaryDirectory(prefix="apa-") as folder:
         given, found = Path(folder) / "feeds.npz", Path(folder) / "outputs.npz"
         arrays = {f"{i}/{name}": array for i, feed in enumerate(feeds) for name, array in feed.items()}
-        np.savez(given, allow_pickle=False, **arrays)
+        np.savez(given, **arrays)
         command = [sys.executable, "-P", str(_SCRIPT), str(engine), str(given), str(found)]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:

@@ -11,7 +11,7 @@ from typing import Any
 from . import golden, trial
 from .choice import Candidate, Choice, chosen
 from .engine import Built, built, deserialized
-from .layers import launches, layers_of, really_in, written_types
+from .layers import computes_in, launches, layers_of, written_types
 from .machine import Gpu
 from .monitor import Report
 from .recipe import INPUTS, TRUTH, Recipe
@@ -20,7 +20,10 @@ from .refusal import FAILED, RefusalError
 
 @dataclass
 class Attempt:
-    """One candidate, as far as it came. `refused`: why it is not to be used; `samples`: ms."""
+    """One candidate, as far as it came. `refused`: why it is not to be used; `samples`: ms.
+
+    `in_precision`: whether it computes in what was asked for; None: it cannot be read.
+    """
 
     activation: str
     built: Built | None = None
@@ -28,6 +31,7 @@ class Attempt:
     checks: list[dict[str, Any]] = field(default_factory=list)
     launches: dict[str, int] = field(default_factory=dict)
     types: dict[str, int] = field(default_factory=dict)
+    in_precision: bool | None = None
     samples: list[float] = field(default_factory=list)
 
 
@@ -97,16 +101,27 @@ def _runner(attempt: Attempt, folder: Path, recipe: Recipe, stack: ExitStack) ->
 
 
 def _judge(attempt: Attempt, runner: Any, folder: Path, recipe: Recipe, gpu: Gpu) -> None:
-    layers = layers_of(runner.engine, runner.context)
-    attempt.launches, attempt.types = launches(layers), written_types(layers)
     found = trial.outputs(runner, golden.load(folder / INPUTS))
+    layers = layers_of(runner.engine, runner.context)  # after a run: its shapes are set
+    attempt.launches, attempt.types = launches(layers), written_types(layers)
+    attempt.in_precision = computes_in(recipe.precision, layers)
     name = f"TensorRT on {gpu.name}, activation {attempt.activation}"
     attempt.checks = golden.check(name, golden.load(folder / TRUTH), found, recipe.limits)
     wrong = [c for c in attempt.checks if not c["passed"]]
     if wrong:
         saw = "; ".join(f"{c['name']} is {c['max_rel']:.1e} off (limit {c['limit']:.1e})" for c in wrong)
         raise RefusalError(saw, "parity with the float64 module", "Nothing was written.", FAILED)
-    if not really_in(recipe.precision, layers):
+    if recipe.precision != "fp32":
+        _check_precision(attempt, recipe)
+
+
+def _check_precision(attempt: Attempt, recipe: Recipe) -> None:
+    """float32 is what TensorRT falls back to, so only other types can be missed."""
+    if attempt.in_precision is None and not recipe.allow_unknown_precision:
+        saw = "the inspector shows no layer's type: whether it computes in the type cannot be judged"
+        do = "Nothing was written. --allow-unknown-precision keeps such an engine, and records it."
+        raise RefusalError(saw, f"an engine in {recipe.precision}", do, FAILED)
+    if attempt.in_precision is False:
         saw = f"its layers write {attempt.types}"
         raise RefusalError(saw, f"an engine in {recipe.precision}", "Nothing was written.", FAILED)
 

@@ -20,12 +20,26 @@ _SPELLINGS = {
 }
 _FIELD = re.compile("data ?type|format", re.IGNORECASE)
 _HEAVY = re.compile("conv|correlation|gemm|matmul|matrix", re.IGNORECASE)
+_TACTIC_TYPES = {
+    "f16": "fp16",
+    "h": "fp16",
+    "bf16": "bf16",
+    "f32": "fp32",
+    "s": "fp32",
+    "tf32": "fp32",
+    "i8": "int8",
+}
+_TACTIC = re.compile(r"_(bf16|f16|tf32|f32|i8|h|s)(?:\1)*(?=_|\d|gemm|conv)")
 # Entries that launch no kernel of the network.
 _NO_LAUNCH = {"shape_call", "signal", "wait", "NoOp", "Constant", "ShapeHostToDevice"}
 
 
 def layers_of(engine: Any, context: Any) -> list[dict[str, Any]]:
-    """The inspector's layers; the engine must have been built with detailed verbosity."""
+    """The inspector's layers; the engine must have been built with detailed verbosity.
+
+    `context`: all its input shapes must be set, after an inference for example. For an engine with dynamic shapes
+    the inspector shows no types before that (NvInferRuntime.h, IEngineInspector::setExecutionContext).
+    """
     import tensorrt as trt
 
     inspector = engine.create_engine_inspector()
@@ -45,14 +59,33 @@ def written_types(layers: Iterable[dict[str, Any]]) -> dict[str, int]:
     return dict(Counter(kind for layer in layers for kind in _types(layer.get("Outputs", []))))
 
 
-def really_in(precision: str, layers: Sequence[dict[str, Any]]) -> bool:
-    """Whether most convolutions and matrix products read `precision`; where none is named so, whether any layer.
+def computes_in(precision: str, layers: Sequence[dict[str, Any]]) -> bool | None:
+    """Whether most convolutions and matrix products compute in `precision`; without any, whether some layer does.
 
-    What they write does not tell: the last one may be fused with the Cast to a float32 output.
+    None where no type can be read. What they write does not tell: the last one may be fused with the Cast to a
+    float32 output.
     """
     heavy = [layer for layer in layers if _HEAVY.search(layer.get("LayerType", ""))]
-    inside = [precision in _types(layer.get("Inputs", [])) for layer in heavy or layers]
-    return sum(inside) * 2 > len(inside) if heavy else any(inside)
+    found = [kinds for layer in heavy or layers if (kinds := _computed_types(layer))]
+    if not found:
+        return None
+    inside = sum(precision in kinds for kinds in found)
+    return inside * 2 > len(found) if heavy else inside > 0
+
+
+def _computed_types(layer: dict[str, Any]) -> set[str]:
+    """The types that a layer reads; where the inspector withholds them, those of its weights or of its kernel."""
+    weights = [{"DataType": str(value.get("Type"))} for value in layer.values() if _is_weights(value)]
+    return _types(layer.get("Inputs", [])) or _types(weights) or _types_of_tactic(layer.get("TacticName", ""))
+
+
+def _is_weights(value: Any) -> bool:
+    return isinstance(value, dict) and "Type" in value and "Count" in value
+
+
+def _types_of_tactic(name: str) -> set[str]:
+    """sm80_xmma_fprop_implicit_gemm_f16f16_f16f32_f32_nhwc...: the first types are those of the factors."""
+    return {_TACTIC_TYPES[match[1]]} if (match := _TACTIC.search(name)) else set()
 
 
 def _types(tensors: Iterable[dict[str, Any]]) -> set[str]:

@@ -33,7 +33,8 @@ class Recipe:
     `limits`: by output; empty: nothing is judged. `precision`: fp32, fp16 or bf16, in which the engine must really
     compute. `plugin`: the library that the "plugin" model needs. `workspace`: bytes; `optimization_level`: 0 to 5;
     None for TensorRT's own. `hardware_compatible`: a `HardwareCompatibilityLevel`, or None for this GPU alone.
-    `runs`: of each engine, for its latency.
+    `runs`: of each engine, for its latency. `allow_unknown_precision`: keep an engine whose layers' types cannot be
+    read.
     """
 
     models: dict[str, str]
@@ -49,6 +50,7 @@ class Recipe:
     strip_weights: bool = False
     embed_plugin: bool = False
     runs: int = 400
+    allow_unknown_precision: bool = False
 
 
 def write_recipe(recipe: Recipe, folder: Path) -> None:

@@ -63,6 +63,7 @@ def _build(folder: Path, recipe: Recipe, verdict: Verdict, gpu: Gpu, machine: di
         "reason": verdict.choice.reason,
         "candidates": [_candidate(attempt) for attempt in verdict.attempts],
         "types": kept.types,
+        "in_precision": kept.in_precision,
         "gpu": {key: machine[key] for key in ("name", "capability", "cuda")},
         "plugin": _file(folder / plugin) if plugin else None,
     }
@@ -88,6 +89,8 @@ def _said(target: Path, verdict: Verdict, gpu: Gpu) -> list[str]:
         f"{target}: activation {kept.activation} ({verdict.choice.reason})",
         f"{sum(kept.launches.values())} kernels, layers write {kept.types}",
     ]
+    if kept.in_precision is None:
+        lines.append("the inspector shows no layer's type: in which type it computes is unknown")
     for attempt in verdict.attempts:
         if attempt.refused:
             lines.append(f"activation {attempt.activation} not used: {attempt.refused}")

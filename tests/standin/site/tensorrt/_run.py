@@ -224,7 +224,16 @@ class EngineInspector(Checked):
         if f"fp32:{self._engine._facts['kind']}" in FAULTS:
             kinds = dict.fromkeys(kinds, 1)
         layers = [_layer(node, kinds) for node in graph.node if node.op_type in _KERNELS]
+        if "untyped" in FAULTS or not self._knows_shapes():
+            for tensor in (tensor for layer in layers for tensor in (*layer["Inputs"], *layer["Outputs"])):
+                tensor |= dict.fromkeys(set(tensor) - {"Name"}, "N/A due to dynamic shapes")
         return json.dumps({"Layers": layers, "Bindings": []})
+
+    def _knows_shapes(self) -> bool:
+        """By the header: formats are shown once every dynamic input shape of the context is specified."""
+        dynamic = [v.name for v in self._engine._model.graph.input if -1 in self._engine.get_tensor_shape(v.name)]
+        context = self.execution_context
+        return not dynamic or (context is not None and all(name in context._shapes for name in dynamic))
 
 
 def _layer(node: Any, kinds: dict[str, int]) -> dict[str, Any]:
