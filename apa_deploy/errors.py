@@ -39,7 +39,7 @@ class MissingError(ApaError):
     exit_code = 3
 
 
-class LibraryError(InputError):
+class LibraryRefusalError(InputError):
     """A library refused what it was given, or memory ended. `library`, `reason`."""
 
     def __init__(self, library: str, reason: str, wanted: str, do: str) -> None:
@@ -57,7 +57,7 @@ _LIBRARIES = {
 _LONGEST_REASON = 300
 
 
-def find_refusal(error: BaseException) -> LibraryError | None:
+def find_refusal(error: BaseException) -> LibraryRefusalError | None:
     """What a library's own exception says of the input; None where our code raised it, which is a bug.
 
     Whose it is follows from the class of the exception and from the innermost frame of its traceback.
@@ -66,12 +66,14 @@ def find_refusal(error: BaseException) -> LibraryError | None:
     reason = lines[0][:_LONGEST_REASON]
     if isinstance(error, MemoryError):
         do = "Check the shapes in it, or use a machine with more memory."
-        return LibraryError("out of memory", reason, "a model whose tensors fit into memory", do)
+        return LibraryRefusalError("out of memory", reason, "a model whose tensors fit into memory", do)
     if isinstance(error, RecursionError):
-        return LibraryError("nested too deeply", reason, "a file that was made by an exporter", "Check the file.")
+        return LibraryRefusalError(
+            "nested too deeply", reason, "a file that was made by an exporter", "Check the file."
+        )
     frames = [frame.f_globals.get("__name__", "") for frame, _ in traceback.walk_tb(error.__traceback__)]
     for module in (type(error).__module__, frames[-1] if frames else ""):
         if library := _LIBRARIES.get(module.partition(".")[0]):
             do = "Check the file; --debug shows where it was refused."
-            return LibraryError(f"{library} refuses it", reason, f"input that {library} can work with", do)
+            return LibraryRefusalError(f"{library} refuses it", reason, f"input that {library} can work with", do)
     return None
