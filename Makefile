@@ -1,27 +1,33 @@
-# Each target starts from nothing: it makes .venv, installs, and does the work.
+# Each target starts from nothing: it makes its environment and does the work.
 VENV := .venv
+DEMO := build/demo
+SOURCES := pyproject.toml constraints.txt CMakeLists.txt $(wildcard plugins/*/*.cc plugins/*/*.cu plugins/*/*.h plugins/*/*/*)
 export ORT_DISABLE_TELEMETRY := 1
 
-.PHONY: demo test test-long check conformance install clean
+.PHONY: demo quick test test-long check conformance install clean
 
-demo: install
-	$(VENV)/bin/python examples/digits/demo.py
+demo: $(DEMO)/.installed
+	$(DEMO)/bin/python examples/digits/demo.py
 
-test: check
+quick: install
+	tools/check $(VENV) quick
+
+test check: install
+	tools/check $(VENV)
 
 test-long: install
-	$(VENV)/bin/pytest -m long
-
-check: install
-	tools/check $(VENV)
+	tools/check $(VENV) long
 
 conformance: install
 	$(VENV)/bin/python tools/conformance.py
 
 install: $(VENV)/.installed
 
-$(VENV)/.installed: pyproject.toml constraints.txt CMakeLists.txt $(wildcard plugins/*/*.cc plugins/*/*.cu plugins/*/*.h plugins/*/*/*)
+$(VENV)/.installed: $(SOURCES)
 	tools/install $(VENV)
+
+$(DEMO)/.installed: $(SOURCES) $(shell find apa_deploy exporters -name '*.py' -o -name '*.toml' -o -name '*.j2')
+	tools/install $(DEMO) plain
 
 clean:
 	rm -rf $(VENV) build apa_deploy/lib

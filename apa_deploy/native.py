@@ -9,6 +9,7 @@ from .errors import MissingError
 FOLDER = Path(__file__).parent / "lib"
 _SOURCES = FOLDER / "src"
 _ORT, _TENSORRT, _AUTOLOAD = "libapa_ort.so", "libapa_trt.so", "libapa_trt_autoload.so"
+LIBRARIES = tuple(FOLDER / name for name in (_ORT, _TENSORRT, _AUTOLOAD))
 
 
 class LibraryError(MissingError):

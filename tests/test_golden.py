@@ -41,7 +41,8 @@ def test_exports(golden, tmp_path):
     traced = model.trace()
     learned = sum("lambda_param" in key for key in model.module.state_dict())
     assert sum(node.domain == "com.apa" for node in traced.proto.graph.node) == learned
-    for form in (with_functions, decomposed):
+    # the two forms of an activation are compared on the small networks, and by themselves in graph/test_forms.py
+    for form in (with_functions, decomposed) if x.shape[-1] == 32 else (decomposed,):
         proto = form(onnx.ModelProto.FromString(traced.proto.SerializeToString()))
         onnx.checker.check_model(proto, full_check=True)
         # float32 over 50 layers: torch float32 itself is 7e-7 off on these networks; a wrong path is 1e-3

@@ -21,10 +21,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
 
-from .. import __version__
 from ..errors import ApaError, InputError, find_refusal
 from ..escaping import in_json
 from ..terminal import Terminal, print_error
+from .version import PrintVersion
 
 INTERRUPTED = 130
 _CLOSED_PIPE = 141  # as a shell reports a program that SIGPIPE ended
@@ -68,7 +68,7 @@ def _misuse(message: str, options: Sequence[str]) -> tuple[str, str, str]:
 def verb_parser(name: str, description: str) -> argparse.ArgumentParser:
     """A parser with the options that every verb has."""
     parser = VerbParser(prog=name, description=description, allow_abbrev=False)
-    parser.add_argument("--version", action="version", version=f"{name} {__version__}")
+    parser.add_argument("--version", action=PrintVersion)
     parser.add_argument("--debug", action="store_true", help="show tracebacks")
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
     return parser

@@ -7,14 +7,15 @@ class 0, as long-tailed benchmarks do.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
-from sklearn.datasets import load_digits
 from torch import Tensor
 
+HELD_OUT = Path(__file__).with_name("held_out.npz")  # images (N, 8, 8), 0 to 16; labels (N,)
 CLASSES = 10
-_HELD_OUT = 0.25
+_SHARE_HELD_OUT = 0.25
 _TAIL = 0.1
 _MEAN, _STD = 0.3053, 0.3760  # of the pixels, scaled to 0..1
 
@@ -28,23 +29,29 @@ class Split:
 
 
 def held_out() -> Split:
-    """The balanced test images."""
-    return _split()[1]
+    """The balanced test images, which lie beside this file: the demo needs no scikit-learn."""
+    with np.load(HELD_OUT) as stored:
+        return Split(
+            torch.from_numpy(_as_network_input(stored["images"])), torch.from_numpy(stored["labels"]).long()
+        )
 
 
 def long_tailed() -> Split:
-    """The training images, few of the late classes."""
-    return _split()[0]
+    """The training images, few of the late classes; needs scikit-learn."""
+    return split_digits()[0]
 
 
-def _split() -> tuple[Split, Split]:
+def split_digits() -> tuple[Split, Split]:
+    """Training and test images out of scikit-learn's set."""
+    from sklearn.datasets import load_digits
+
     digits = load_digits()
     images, labels = _as_network_input(digits.images), digits.target
     order = np.random.default_rng(0).permutation(len(labels))
     test, train = [], []
     for c in range(CLASSES):
         members = order[labels[order] == c]
-        held = int(len(members) * _HELD_OUT)
+        held = int(len(members) * _SHARE_HELD_OUT)
         rest = members[held:]
         test += list(members[:held])
         train += list(rest[: round(len(rest) * _TAIL ** (c / (CLASSES - 1)))])

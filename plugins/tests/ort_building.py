@@ -10,6 +10,7 @@ import os
 import re
 import shutil
 import subprocess
+from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 
@@ -48,6 +49,11 @@ def compiled(output: Path, *arguments: str | Path) -> Path:
     return output
 
 
+def is_newer(built: Path, sources: Iterable[Path]) -> bool:
+    """Whether the install, or an earlier run, has made `built` from these sources as they are."""
+    return built.is_file() and built.stat().st_mtime > max(source.stat().st_mtime for source in sources)
+
+
 @cache
 def library() -> Path:
     """libapa_ort.so: that of the installed package, or of this checkout, where it is brought up to date.
@@ -56,7 +62,9 @@ def library() -> Path:
         LibraryError: it was not built, and there is nothing to build it with.
     """
     cmake = shutil.which("cmake")
-    if ROOT not in native.FOLDER.parents or not (cmake and compiler()):
+    built = native.FOLDER / "libapa_ort.so"
+    sources = [ROOT / "CMakeLists.txt", *INCLUDE.rglob("*.h"), *ORT.iterdir()]
+    if ROOT not in native.FOLDER.parents or not (cmake and compiler()) or is_newer(built, sources):
         return native.ort_library()
     BUILD.mkdir(parents=True, exist_ok=True)
     with (BUILD / "lock").open("w") as lock:  # several test processes share the folder

@@ -17,6 +17,7 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+from ort_building import is_newer
 
 from apa_deploy import native
 from apa_deploy.native import LibraryError
@@ -106,7 +107,8 @@ def ran(program: Path, *arguments: str | Path) -> str:
 def library() -> Path:
     """libapa_trt.so: that of the installed package, or of this checkout, where it is brought up to date."""
     cmake = shutil.which("cmake")
-    if ROOT not in native.FOLDER.parents or not cmake:
+    sources = [ROOT / "CMakeLists.txt", *INCLUDE.rglob("*.h"), *TENSORRT.rglob("*.*")]
+    if ROOT not in native.FOLDER.parents or not cmake or is_newer(native.FOLDER / "libapa_trt.so", sources):
         return _there()
     compiler()
     build = ROOT / "build/trt-tests"

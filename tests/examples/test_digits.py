@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from apa_exporters.onnx.export import FORMATS, OnnxOptions, export_onnx
+from apa_exporters.onnx.export import export_onnx
+from apa_exporters.onnx.options import FORMATS, OnnxOptions
 
 import apa_deploy
 
@@ -15,11 +16,14 @@ FOLDER = Path(__file__).parents[2] / "examples" / "digits"
 @pytest.fixture(scope="module")
 def split():
     sys.path.insert(0, str(FOLDER))
-    from data import held_out, long_tailed
+    from data import held_out, split_digits
 
-    counts = torch.bincount(long_tailed().labels)
+    training, test = split_digits()
+    counts = torch.bincount(training.labels)
     assert counts[0] > 8 * counts[-1]  # a long tail
-    return held_out()
+    stored = held_out()
+    assert torch.equal(stored.images, test.images) and torch.equal(stored.labels, test.labels)
+    return stored
 
 
 def test_checkpoint_is_upstreams_and_small():

@@ -10,6 +10,7 @@ from apa_deploy.graph.functions import with_functions
 from apa_deploy.graph.node import activations, attributes, read_parameters
 from apa_deploy.graph.precision import LOWEST_OPSET, in_precision
 from apa_deploy.parity.verify import verify
+from tests.conftest import GOLDEN
 
 # The larger the network, the longer the trace: one serves both types and both forms.
 OPSET = max(LOWEST_OPSET.values())
@@ -20,6 +21,17 @@ def copied(proto):
     return onnx.ModelProto.FromString(proto.SerializeToString())
 
 
+# One of each gate and head; the others share their units, and differ in size and in the classifier.
+EVERY_TIME = {
+    "cifar_cb_resnet32_gumbelse_lrcosine",
+    "cifar_se_resnet32_gumbel_cosine",
+    "cifar_tb_resnet32_tuple",
+    "se_resnet50_gumbel_linear",
+}
+NETWORKS = [pytest.param(name, marks=() if name in EVERY_TIME else pytest.mark.long) for name in GOLDEN]
+
+
+@pytest.mark.parametrize("golden", NETWORKS, indirect=True)
 def test_golden(golden, tmp_path):
     x = golden.input().numpy()
     model = apa_deploy.load(golden.save(tmp_path / "model.pth"), input_shape=x.shape[1:])

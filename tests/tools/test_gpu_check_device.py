@@ -89,6 +89,7 @@ def report(tmp_path_factory):
     return done, json.loads(done.stdout), out
 
 
+@pytest.mark.long
 def test_report_says_what_is_missing(report):
     done, document, _ = report
     assert done.returncode == 3
@@ -106,6 +107,7 @@ def test_report_says_what_is_missing(report):
     assert all(part["do"] for part in document["parts"] if part["state"] == "missing")
 
 
+@pytest.mark.long
 def test_both_reports_are_written(report):
     _, document, out = report
     assert json.loads(out.with_suffix(".json").read_text()) == document
@@ -116,6 +118,7 @@ def test_both_reports_are_written(report):
     assert "http://" not in html and "https://" not in html
 
 
+@pytest.mark.long
 def test_plugin_row(report):
     row = next(part for part in report[1]["parts"] if part["part"] == "plugin")["rows"][0]
     assert row["machine code"] == [ARCHITECTURE]

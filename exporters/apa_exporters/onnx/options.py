@@ -74,8 +74,9 @@ def _speed_up(network: Network, output: Path, options: OnnxOptions) -> Iterator[
         yield str(measure_speed_up(before, network, output, options.batch, library))
 
 
+_SUFFIXES = {"onnx": ".onnx", "onnx-custom": ".custom.onnx"}
+FORMATS = tuple(_SUFFIXES)
 TARGETS = tuple(
-    Target(name, suffix, OnnxOptions, partial(_export, format=name))
-    for name, suffix in (("onnx", ".onnx"), ("onnx-custom", ".custom.onnx"))
+    Target(name, suffix, OnnxOptions, partial(_export, format=name)) for name, suffix in _SUFFIXES.items()
 )
 FORMATS = tuple(target.name for target in TARGETS)
