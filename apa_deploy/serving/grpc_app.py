@@ -172,16 +172,31 @@ class GrpcApp:
     async def _inferred(self, request: Any) -> Any:
         with self.service.budget.share() as share:
             share.take(size := request.ByteSize())
-            decoded = await asyncio.to_thread(decode, request) if size > LARGE_BYTES else decode(request)
+            read, is_large = self.service.regions.read, size > LARGE_BYTES
+            decoded = await asyncio.to_thread(decode, request, read) if is_large else decode(request, read)
             reply = await self.service.infer(request.model_name, request.model_version, decoded)
             strings = sum(array.size for _, array in reply.outputs if array.dtype.kind == "O")
             return await asyncio.to_thread(encode, reply) if strings > LARGE_COUNT else encode(reply)
 
     @operation
+    async def SystemSharedMemoryStatus(self, request: Any, context: Any) -> Any:  # noqa: N802
+        found = self.service.regions.status(request.name)
+        return ParseDict({"regions": {one["name"]: one for one in found}}, pb.SystemSharedMemoryStatusResponse())
+
+    @operation
+    async def SystemSharedMemoryRegister(self, request: Any, context: Any) -> Any:  # noqa: N802
+        self.service.regions.register(request.name, request.key, request.offset, request.byte_size)
+        return pb.SystemSharedMemoryRegisterResponse()
+
+    @operation
+    async def SystemSharedMemoryUnregister(self, request: Any, context: Any) -> Any:  # noqa: N802
+        self.service.regions.unregister(request.name)
+        return pb.SystemSharedMemoryUnregisterResponse()
+
+    @operation
     async def _unsupported(self, request: Any, context: Any) -> Any:
         raise UnsupportedError(type(request).__name__, "an operation of the core protocol", "See docs/serving.md.")
 
-    SystemSharedMemoryStatus = SystemSharedMemoryRegister = SystemSharedMemoryUnregister = _unsupported
     CudaSharedMemoryStatus = CudaSharedMemoryRegister = CudaSharedMemoryUnregister = _unsupported
     TraceSetting = LogSettings = _unsupported
 

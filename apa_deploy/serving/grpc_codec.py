@@ -12,6 +12,7 @@ from tritonclient.grpc import service_pb2 as pb
 from ..tensors.datatypes import BYTES, Datatype, by_name, of_array
 from . import parameters as params
 from .errors import RequestError
+from .http_codec import Read, read_from
 from .request import InferReply, InferRequest, WantedOutput
 from .tensors import array_from_bytes, bytes_from_array, check_shape
 
@@ -34,16 +35,16 @@ _CONTENTS = {
 _PIECE = 1 << 14  # values that are converted in one step, during which no other thread runs
 
 
-def decode(message: pb.ModelInferRequest) -> InferRequest:
-    """The request in `message`.
+def decode(message: pb.ModelInferRequest, read: Read | None = None) -> InferRequest:
+    """The request in `message`; `read`: the contents of a place in shared memory, None: there is none.
 
     Raises:
         RequestError: it is malformed, or sizes do not add up.
     """
     parameters = values(message.parameters)
-    params.refuse_unsupported(parameters)
+    params.refuse_unsupported(parameters, "shared_memory_region")  # it is a tensor's
     return InferRequest(
-        inputs=_inputs(message),
+        inputs=_inputs(message, read),
         outputs=[_wanted(output) for output in message.outputs] or None,
         id=message.id,
         timeout=params.seconds(parameters),
@@ -56,8 +57,12 @@ def encode(reply: InferReply) -> pb.ModelInferResponse:
     """The message of a reply; every output as raw contents."""
     message = pb.ModelInferResponse(model_name=reply.model, model_version=reply.version, id=reply.id)
     for wanted, array in reply.outputs:
-        message.outputs.add(name=wanted.name, datatype=of_array(array).name, shape=array.shape)
-        message.raw_output_contents.append(bytes_from_array(array))
+        output = message.outputs.add(name=wanted.name, datatype=of_array(array).name, shape=array.shape)
+        # clients count raw contents by the outputs: one in shared memory has empty ones
+        message.raw_output_contents.append(b"" if wanted.place else bytes_from_array(array))
+        for name, value in wanted.place.parameters.items() if wanted.place else ():
+            parameter = output.parameters[name]
+            setattr(parameter, "string_param" if isinstance(value, str) else "int64_param", value)
     return message
 
 
@@ -69,15 +74,16 @@ def values(parameters: Mapping[str, Any]) -> dict[str, Any]:
     return {name: getattr(parameters[name], choice) for name, choice in chosen.items() if choice}
 
 
-def _inputs(message: pb.ModelInferRequest) -> dict[str, np.ndarray]:
-    raw = message.raw_input_contents
-    if raw and len(raw) != len(message.inputs):
-        raise RequestError(f"{len(raw)} raw contents", f"{len(message.inputs)}, one an input", "Mend the message.")
+def _inputs(message: pb.ModelInferRequest, read: Read | None) -> dict[str, np.ndarray]:
+    places = [params.place(values(tensor.parameters)) for tensor in message.inputs]
+    raw, here = iter(message.raw_input_contents), places.count(None)  # raw contents are of the tensors sent here
+    if (sent := len(message.raw_input_contents)) and sent != here:
+        raise RequestError(f"{sent} raw contents", f"{here}, one an input", "Mend the message.")
     found: dict[str, np.ndarray] = {}
-    for at, tensor in enumerate(message.inputs):
+    for tensor, place in zip(message.inputs, places, strict=True):
         if tensor.name in found:
             raise RequestError(f"input {tensor.name!r} twice", "each input once", "Send it once.")
-        found[tensor.name] = _array(tensor, raw[at] if raw else None)
+        found[tensor.name] = _array(tensor, read_from(read, place) if place else next(raw, None))
     return found
 
 
@@ -114,4 +120,5 @@ def _typed(tensor: Any, datatype: Datatype, shape: tuple[int, ...]) -> np.ndarra
 def _wanted(output: Any) -> WantedOutput:
     parameters = values(output.parameters)
     params.refuse_unsupported(parameters)
-    return WantedOutput(output.name, True, params.count(parameters, "classification") or 0)
+    classes = params.count(parameters, "classification") or 0
+    return WantedOutput(output.name, True, classes, params.place(parameters))

@@ -12,12 +12,13 @@ from typing import Any
 from .access import check_token
 from .budget import Share
 from .compression import choose_coding, compress
-from .errors import ServingError
+from .errors import RequestError, ServingError
 from .http_body import Receive, drop_rest, read_body, wait_until_gone
 from .http_codec import HEADER_LENGTH, json_object, object_at
 from .http_guard import PROBES
 from .log import JsonLog
 from .offload import Codec
+from .parameters import count
 from .request import trace_id
 from .routes import Target, target
 from .service import Service
@@ -102,21 +103,36 @@ class HttpApp:
                 return (200 if service.model_ready(wanted.model, wanted.version) else 503), _JSON, ()
             case "server_metadata":
                 return 200, _JSON, _document(service.server_metadata())
+            case "regions":
+                return 200, _JSON, _document(service.regions.status(wanted.model))
         operation = getattr(service, wanted.operation)
         return 200, _JSON, _document(operation(wanted.model, wanted.version))
 
     async def _control(self, call: Call, wanted: Target) -> Answer:
         body = await self._read_body(call)
         document = json_object(body) if body.strip() else {}
+        if wanted.operation == "register":
+            return self._register(wanted, document)
+        if wanted.operation == "unregister":
+            self._service.regions.unregister(wanted.model)
+            return 200, _JSON, ()
         if wanted.operation == "index":
             return 200, _JSON, _document(self._service.index(ready=document.get("ready") is True))
         await getattr(self._service, wanted.operation)(wanted.model, object_at(document, "parameters"))
         return 200, _JSON, ()
 
+    def _register(self, wanted: Target, document: dict[str, Any]) -> Answer:
+        key, offset, size = document.get("key"), count(document, "offset") or 0, count(document, "byte_size") or 0
+        if not isinstance(key, str):
+            raise RequestError(f"key {str(key)[:40]!r}", "the name of a segment", "Mend the body.")
+        self._service.regions.register(wanted.model, key, offset, size)
+        return 200, _JSON, ()
+
     async def _infer(self, call: Call, wanted: Target) -> Answer:
         inputs = self._service.registry.get(wanted.model, wanted.version).signature.inputs
         only = inputs[0] if len(inputs) == 1 else None
-        request = await self.codec.decode(await self._read_body(call), call.headers.get(HEADER_LENGTH), only)
+        read = self._service.regions.read
+        request = await self.codec.decode(await self._read_body(call), call.headers.get(HEADER_LENGTH), only, read)
         call.id = trace_id(call.headers.get("x-request-id"), request.id, call.id)
         reply = await self._service.infer(
             wanted.model, wanted.version, request, lambda: wait_until_gone(call.receive)

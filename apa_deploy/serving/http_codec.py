@@ -7,26 +7,30 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 
 from ..tensors.datatypes import BYTES, by_name, of_array
 from . import parameters as params
-from .errors import RequestError
-from .request import InferReply, InferRequest, WantedOutput
+from .errors import RequestError, UnsupportedError
+from .request import InferReply, InferRequest, Place, WantedOutput
 from .signature import ANY, TensorSpec
 from .tensors import Buffer, array_from_bytes, array_from_list, buffer_from_array, check_shape, list_from_array
 
 HEADER_LENGTH = "inference-header-content-length"
 Json = dict[str, Any]
+Read = Callable[[Place], bytes]
 
 
-def decode(body: bytes, header_length: str | None, only: TensorSpec | None = None) -> InferRequest:
+def decode(
+    body: bytes, header_length: str | None, only: TensorSpec | None = None, read: Read | None = None
+) -> InferRequest:
     """The request in `body`; `header_length`: the header of the binary extension.
 
-    A length of 0 says that the body is the contents of the only input, `only`, of one row; the answer is binary.
+    `read`: the contents of a place in shared memory; None: there is none. A length of 0 says that the body is the
+    contents of the only input, `only`, of one row; the answer is binary.
 
     Raises:
         RequestError: it is malformed, or sizes do not add up.
@@ -36,10 +40,10 @@ def decode(body: bytes, header_length: str | None, only: TensorSpec | None = Non
         return _raw(body, only)
     document = json_object(body[:end])
     parameters = object_at(document, "parameters")
-    params.refuse_unsupported(parameters)
+    params.refuse_unsupported(parameters, "shared_memory_region")  # it is a tensor's
     binary = params.flag(parameters, "binary_data_output", False)
     return InferRequest(
-        inputs=_inputs(document, memoryview(body)[end:]),
+        inputs=_inputs(document, memoryview(body)[end:], read),
         outputs=_outputs(document, binary),
         id=_text(document.get("id", ""), "id"),
         timeout=params.seconds(parameters),
@@ -102,12 +106,12 @@ def _raw(body: bytes, only: TensorSpec | None) -> InferRequest:
     known = math.prod(dim for dim in dims if dim != ANY) * only.datatype.dtype.itemsize
     if dims.count(ANY) > 1 or (ANY in dims and only.datatype is BYTES):
         raise RequestError(f"{HEADER_LENGTH}: 0", f"the sizes of {only.name}", "Send the JSON with the shape.")
-    shape = tuple(len(body) // known if dim == ANY else dim for dim in dims)
+    shape = tuple(len(body) // max(1, known) if dim == ANY else dim for dim in dims)
     array = array_from_bytes(body, only.datatype, check_shape(shape, only.name), only.name)
     return InferRequest(inputs={only.name: array}, binary=True, bytes=len(body))
 
 
-def _inputs(document: Json, blobs: memoryview) -> dict[str, np.ndarray]:
+def _inputs(document: Json, blobs: memoryview, read: Read | None) -> dict[str, np.ndarray]:
     entries = _entries(document.get("inputs"), "inputs")
     found: dict[str, np.ndarray] = {}
     at = 0
@@ -120,11 +124,25 @@ def _inputs(document: Json, blobs: memoryview) -> dict[str, np.ndarray]:
             )
         if name in found:
             raise RequestError(f"input {name!r} twice", "each input once", "Send it once.")
-        found[name] = _array(entry, name, None if size is None else blobs[at : at + size])
+        place = params.place(object_at(entry, "parameters"))
+        blob = None if size is None else blobs[at : at + size]
+        found[name] = _array(entry, name, memoryview(read_from(read, place)) if place else blob)
         at += size or 0
     if at != len(blobs):
         raise RequestError(f"{len(blobs)} bytes after the JSON", f"{at}", "Send as much as binary_data_size says.")
     return found
+
+
+def read_from(read: Read | None, place: Place) -> bytes:
+    """The contents of a place in shared memory.
+
+    Raises:
+        UnsupportedError: there is none.
+        RequestError: as `read`.
+    """
+    if read is None:
+        raise UnsupportedError("shared memory", "tensors in the request", "Send them there.")
+    return read(place)
 
 
 def _binary_size(entry: Json) -> int | None:
@@ -153,12 +171,14 @@ def _wanted(entry: Json, binary: bool) -> WantedOutput:
     params.refuse_unsupported(parameters)
     name = _text(entry.get("name"), "the name of an output")
     classes = params.count(parameters, "classification") or 0
-    return WantedOutput(name, params.flag(parameters, "binary_data", binary), classes)
+    return WantedOutput(name, params.flag(parameters, "binary_data", binary), classes, params.place(parameters))
 
 
 def _output(wanted: WantedOutput, array: np.ndarray, blobs: list[Buffer]) -> Json:
     entry: Json = {"name": wanted.name, "datatype": of_array(array).name, "shape": list(array.shape)}
-    if wanted.binary:
+    if wanted.place:
+        entry["parameters"] = wanted.place.parameters
+    elif wanted.binary:
         blobs.append(buffer_from_array(array))
         entry["parameters"] = {"binary_data_size": len(blobs[-1])}
     else:

@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from .errors import RequestError, UnsupportedError
+from .request import Place
 
 _LONGEST = 10**15  # microseconds: 30 years; JSON has numbers that no float holds
-_UNSUPPORTED = ("shared_memory_region", "sequence_id")
+_UNSUPPORTED = ("sequence_id",)
 
 
 def flag(parameters: Mapping[str, Any], name: str, default: bool) -> bool:
@@ -35,11 +36,26 @@ def seconds(parameters: Mapping[str, Any]) -> float | None:
     return min(microseconds, _LONGEST) / 1e6 if microseconds else None
 
 
-def refuse_unsupported(parameters: Mapping[str, Any]) -> None:
-    """Raise `UnsupportedError` where a request asks for shared memory or sequences."""
-    for name in _UNSUPPORTED:
+def refuse_unsupported(parameters: Mapping[str, Any], *others: str) -> None:
+    """Raise `UnsupportedError` where a request asks for sequences, or for one of `others`."""
+    for name in (*_UNSUPPORTED, *others):
         if name in parameters:
-            raise UnsupportedError(f"parameter {name}", "tensors in the request", "Leave it out.")
+            raise UnsupportedError(f"parameter {name}", "requests that stand alone", "Leave it out.")
+
+
+def place(parameters: Mapping[str, Any]) -> Place | None:
+    """Where a tensor's parameters say that it lies in shared memory; None: it is in the message.
+
+    Raises:
+        RequestError: they do not say it right.
+    """
+    if "shared_memory_region" not in parameters:
+        return None
+    name, size = parameters["shared_memory_region"], count(parameters, "shared_memory_byte_size")
+    if not isinstance(name, str) or size is None:
+        saw = f"shared_memory_region {str(name)[:40]!r} of {size} bytes"
+        raise RequestError(saw, "a name, with shared_memory_byte_size", "Give both.")
+    return Place(name, count(parameters, "shared_memory_offset") or 0, size)
 
 
 def _refusal(name: str, value: object, wanted: str) -> RequestError:

@@ -6,6 +6,7 @@ import itertools
 import re
 import secrets
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -13,13 +14,32 @@ _PROCESS, _numbers = secrets.token_hex(4), itertools.count(1)
 _SAFE_ID = re.compile(r"[\x21-\x7e]{1,128}")  # printable and short: it goes into headers and log lines
 
 
+@dataclass(frozen=True)
+class Place:
+    """Where one tensor lies: bytes of a region of shared memory."""
+
+    region: str
+    offset: int
+    byte_size: int
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """As the extension writes it."""
+        sizes = {"shared_memory_offset": self.offset, "shared_memory_byte_size": self.byte_size}
+        return {"shared_memory_region": self.region, **sizes}
+
+
 @dataclass(slots=True)
 class WantedOutput:
-    """An output by name; `binary`: as raw bytes; `classes`: that many classes instead of scores, where > 0."""
+    """An output by name; `binary`: as raw bytes; `classes`: that many classes instead of scores, where > 0.
+
+    `place`: in shared memory, None: in the answer.
+    """
 
     name: str
     binary: bool = True
     classes: int = 0
+    place: Place | None = None
 
 
 @dataclass(slots=True)

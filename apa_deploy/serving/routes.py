@@ -12,6 +12,8 @@ _FIXED = {
     "v2/health/ready": ("GET", "ready"),
     "v2/models/stats": ("GET", "statistics"),
     "v2/repository/index": ("POST", "index"),
+    "v2/systemsharedmemory/status": ("GET", "regions"),
+    "v2/systemsharedmemory/unregister": ("POST", "unregister"),
 }
 _OF_A_MODEL = {
     "": ("GET", "model_metadata"),
@@ -20,12 +22,17 @@ _OF_A_MODEL = {
     "stats": ("GET", "statistics"),
     "infer": ("POST", "infer"),
 }
+_OF_A_REGION = {
+    "status": ("GET", "regions"),
+    "register": ("POST", "register"),
+    "unregister": ("POST", "unregister"),
+}
 _OF_THE_REPOSITORY = {"load": ("POST", "load"), "unload": ("POST", "unload")}
 
 
 @dataclass(frozen=True)
 class Target:
-    """`operation`: a name of the tables above; `version` "": the latest."""
+    """`operation`: a name of the tables above; `model`: or a region's name; `version` "": the latest."""
 
     operation: str
     model: str = ""
@@ -66,6 +73,8 @@ def _of_a_model(path: str) -> _Found | None:
             row = _OF_A_MODEL.get("".join(rest))
         case ["v2", "repository", "models", name, verb]:
             row = _OF_THE_REPOSITORY.get(verb)
+        case ["v2", "systemsharedmemory", "region", name, verb]:
+            row = _OF_A_REGION.get(verb)
         case _:
             return None
     return (row, name, "") if row else None

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from .. import __version__
+from .access import is_loopback
 from .budget import Budget
 from .classification import best_classes
 from .errors import OverloadedError, RequestError, TimedOutError
@@ -21,7 +22,9 @@ from .options import ServeOptions
 from .registry import READY, Registry
 from .request import InferReply, InferRequest, WantedOutput
 from .shadow import Shadow
+from .shared_memory import Regions
 from .signature import TensorSpec
+from .tensors import bytes_from_array
 from .waiting import ClientGoneError, settle
 
 NAME = "apa-serve"
@@ -49,6 +52,7 @@ class Service:
         self.cutting = False  # the time to drain is up: calls are being cut off
         self.accepted = self.answered = 0
         self.shadow: Shadow | None = None
+        self.regions = Regions(options.max_request, allowed=is_loopback(options.host))
         self.codes: Counter[tuple[str, str]] = Counter()
 
     @property
@@ -59,7 +63,8 @@ class Service:
         return self.started and not self.draining and not hangs
 
     def server_metadata(self) -> Document:
-        return {"name": NAME, "version": __version__, "extensions": list(EXTENSIONS)}
+        more = ["system_shared_memory"] if self.regions.allowed else []
+        return {"name": NAME, "version": __version__, "extensions": [*EXTENSIONS, *more]}
 
     def model_ready(self, name: str, version: str) -> bool:
         """Whether a request for this version would be answered.
@@ -132,6 +137,9 @@ class Service:
         if self.shadow:
             self.shadow.offer(model, request.inputs, outputs)
         answers = [(output, await _classify(model, output, outputs[output.name])) for output in wanted]
+        for output, array in answers:
+            if output.place:
+                output.place = self.regions.write(output.place, bytes_from_array(array))
         return InferReply(model.name, str(model.version), request.id, answers)
 
 

@@ -9,7 +9,7 @@ import time
 
 import numpy as np
 import pytest
-from serving_models import large_answer_model, slow_model, small_model
+from serving_models import large_answer_model, loop_model, small_model
 from serving_process import ServerProcess
 
 ROW = [[1.0, 2.0, 3.0, 4.0]]
@@ -26,8 +26,8 @@ def connect(address, receive_buffer=None):
     return connection
 
 
-def infer_request(model, head=""):
-    tensor = {"name": "x", "datatype": "FP32", "shape": [1, 4], "data": ROW[0]}
+def infer_request(model, head="", turns=4.0):
+    tensor = {"name": "x", "datatype": "FP32", "shape": [1, 4], "data": [*ROW[0][:3], turns]}
     body = json.dumps({"inputs": [tensor], "parameters": {"binary_data_output": True}}).encode()
     lines = f"POST /v2/models/{model}/infer HTTP/1.1\r\nHost: h\r\n{head}Content-Length: {len(body)}\r\n\r\n"
     return lines.encode() + body
@@ -95,7 +95,7 @@ def test_a_slow_reader_gets_all_of_its_answer(large):
         received += read_all(connection)
         head, _, body = received.partition(b"\r\n\r\n")
         assert b"200 OK" in head
-        assert len(body) == int(re.search(rb"content-length: (\d+)", head)[1])
+        assert len(body) == int(re.search(rb"\ncontent-length: (\d+)", head)[1])
         values = np.frombuffer(body[-4_800_000:], np.float32).reshape(4, -1)
         np.testing.assert_array_equal(values, np.repeat(np.array(ROW[0], np.float32)[:, None], 300_000, axis=1))
 
@@ -129,21 +129,21 @@ def test_idle_connections_make_room(tmp_path):
 
 
 def test_busy_connections_leave_room_for_probes(tmp_path):
-    slow_model(tmp_path / "slow.onnx")
-    arguments = ("--max-connections", 8, "--max-batch", 1, "--threads", 1, "--health-port", 0)
+    loop_model(tmp_path / "loop.onnx")
+    arguments = ("--max-connections", 8, "--threads", 1, "--health-port", 0, "--request-timeout", 10)
     with ServerProcess(tmp_path, *arguments) as server:
         busy = [connect(server.http) for _ in range(8)]
         for connection in busy:
-            connection.sendall(infer_request("slow", "Connection: close\r\n"))
-        wait_until(lambda: server.metric("apa_queue_requests") >= 1)
+            connection.sendall(infer_request("loop", "Connection: close\r\n", turns=9e9))
+        wait_until(lambda: server.metric("apa_queue_requests") + server.metric("apa_executing") >= 7)
         assert server.ask("/v2/health/live")[0] == server.ask("/v2/health/ready")[0] == 200
         other = connect(server.http)
-        other.sendall(infer_request("slow"))
+        other.sendall(infer_request("loop", "Connection: close\r\n"))
         assert statuses(read_all(other)) == [503]
         probes = connect(f"127.0.0.1:{server.events('ready')[0]['health_port']}")
         probes.sendall(b"GET /v2/health/live HTTP/1.1\r\nHost: h\r\n\r\nGET /v2 HTTP/1.1\r\nHost: h\r\n\r\n")
         assert statuses(read_all(probes)) == [200, 404]
-        assert [statuses(read_all(connection)) for connection in busy] == [[200]] * 8
+        assert [statuses(read_all(connection)) for connection in busy] == [[504]] * 8
 
 
 def test_the_log_does_not_grow_when_descriptors_run_out(tmp_path):
