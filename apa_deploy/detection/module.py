@@ -282,25 +282,24 @@ class Detector(nn.Module):
         scores = logits.sigmoid() if head.score == "sigmoid" else logits.softmax(1)
         return scores[:, : head.classes]
 
-    def final(self, maps: list[Tensor], logits: Tensor, boxes: Tensor) -> Detections:
+    def final(self, maps: list[Tensor], logits: Tensor, boxes: Tensor, with_masks: bool = True) -> Detections:
         """The last NMS, and the masks of what it keeps."""
         spec, scores = self.detector, self.scores(logits)
         kept = nms_by_class(boxes, scores, spec.nms_iou, spec.score_thr, spec.max_detections)
         chosen = boxes[kept.rois, kept.labels if boxes.shape[1] > 1 else 0]
-        masks = self.masks(maps, chosen, kept.labels).sigmoid() if spec.masks else None
+        masks = self.masks(maps, chosen, kept.labels) if spec.masks and with_masks else None
         return Detections(chosen, scores[kept.rois, kept.labels], kept.labels, kept.rois, masks)
 
     def masks(self, maps: list[Tensor], boxes: Tensor, labels: Tensor) -> Tensor:
-        """Mask logits (n, 28, 28) of boxes and labels; of a cascade, of the mean probability."""
+        """Mask probabilities (n, 28, 28) of boxes and labels, the mean over the heads."""
         parts = zip(boxes.split(_MASKS_AT_ONCE), labels.split(_MASKS_AT_ONCE), strict=True)
-        return torch.cat([self._masks(maps, *part) for part in parts])
+        found = [torch.stack([x.sigmoid() for x in self.mask_logits(maps, *part)]).mean(0) for part in parts]
+        return torch.cat(found)
 
-    def _masks(self, maps: list[Tensor], boxes: Tensor, labels: Tensor) -> Tensor:
+    def mask_logits(self, maps: list[Tensor], boxes: Tensor, labels: Tensor) -> list[Tensor]:
+        """Logits (n, 28, 28) of each mask head."""
         heads, aligns = self.roi_head.masks, [head.align for head in self.detector.masks]
-        logits = [h(roi_align(maps, boxes, a), labels) for h, a in zip(heads, aligns, strict=True)]
-        if len(logits) == 1:
-            return logits[0]
-        return torch.stack([one.sigmoid() for one in logits]).mean(0).logit()
+        return [h(roi_align(maps, boxes, a), labels) for h, a in zip(heads, aligns, strict=True)]
 
 
 def _best_boxes(boxes: Tensor, logits: Tensor, head: BoxHead) -> Tensor:

@@ -1,0 +1,251 @@
+"""A detector's file judged: its raw tensors on fixed proposals, then its detections, then whether there are any.
+
+NMS alone proves little: one flip and everything behind it differs, and no detection equals no detection. So
+
+1. the file's graph is cut where NMS decides, and the reference's proposals and boxes are given to both sides: each
+   raw tensor against float64, with the limit of the model gate;
+2. the whole file runs as it is, and its detections are matched with the float64 ones (`matching`);
+3. a picture in which the reference detects nothing proves nothing: exit 1.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import onnx
+import torch
+from onnx import helper
+from pydantic import BaseModel
+from torch import Tensor
+
+from ..errors import GateError
+from .matching import Found, average_precision, match, overlap
+from .module import Detections, Detector
+from .spec import IMAGES, VALID
+
+Feed = dict[str, np.ndarray]
+_MASKS = 16  # boxes on which mask heads are compared: each costs 300 million products
+_SAME_PROPOSAL, _PROPOSALS = 0.95, 0.99  # IoU, and the least share that must be found again
+
+
+class DetectionCheck(BaseModel):
+    """Detections of one runner against float64. Errors: pixels of the network's input, and probability.
+
+    `excused`: without a counterpart, where rounding may decide in NMS. `proposals`: share of the reference's that
+    the candidate has too. `average_precision`: COCO's, with the float64 detections for the truth.
+    """
+
+    runner: str
+    reference: int
+    found: int
+    matched: int
+    excused: int
+    box_error: float
+    score_error: float
+    proposals: float
+    average_precision: float
+    passed: bool
+
+
+@dataclass(frozen=True)
+class RawCheck:
+    """One kind of raw tensor: errors relative to the largest |reference|; `least`: of the reference in float32."""
+
+    name: str
+    error: float
+    least: float
+    absolute: float
+    cosine: float
+
+
+@dataclass(frozen=True)
+class Reference:
+    """What the float64 module says about one feed, and the fixed values that both sides are given."""
+
+    raw: Feed
+    fixed: Feed
+    proposals: np.ndarray
+    detections: list[Detections]
+
+
+@torch.inference_mode()
+def run_reference(module: Detector, feed: Feed) -> Reference:
+    """Everything that the gate compares, from a float64 `module`.
+
+    Raises:
+        GateError: nothing is detected in one of the pictures.
+    """
+    images, valid = (torch.from_numpy(feed[name]).double() for name in (IMAGES, VALID))
+    pyramid = module.neck(module.backbone(images))
+    objectness, deltas = module.rpn_head(pyramid)
+    spec, proposals, found = module.detector, [], []
+    for i in range(len(images)):
+        maps = [level[i] for level in pyramid]
+        own = module.proposals([o[i] for o in objectness], [d[i] for d in deltas], valid[i])
+        logits, boxes, _ = module.heads(maps, own[:, :4], valid[i])
+        proposals.append(own)
+        found.append(module.final(maps, logits, boxes, with_masks=False))
+    if not all(len(one.scores) for one in found):
+        raise GateError(
+            "nothing detected by the float64 reference: no detection against none proves nothing",
+            "pictures in which it finds something",
+            "Give such pictures with --inputs, or skip the gate with --no-verify.",
+        )
+    fixed = _fixed(module, pyramid, proposals, found, valid)
+    raw = run_raw(module, feed, fixed)
+    rows = np.stack([_padded(p.numpy(), spec.rpn.proposals) for p in proposals])
+    return Reference(raw, fixed, rows, found)
+
+
+def _fixed(
+    module: Detector, pyramid: list[Tensor], proposals: list[Tensor], found: list[Detections], valid: Tensor
+) -> Feed:
+    """RoIs of each stage, and boxes and labels for the masks, rounded to float32, which both sides can take."""
+    spec = module.detector
+    fixed: dict[str, list[np.ndarray]] = {}
+    for i, own in enumerate(proposals):
+        rois = own[:, :4].float().to(own.dtype)
+        _, _, stages = module.heads([level[i] for level in pyramid], rois, valid[i])
+        for k, (boxes, _, _) in enumerate(stages):
+            fixed.setdefault(f"rois{k}", []).append(_padded(boxes.float().numpy(), spec.rpn.proposals))
+        if spec.masks:
+            kept = slice(0, _MASKS)
+            for name, values in (("boxes", found[i].boxes[kept].float()), ("labels", found[i].labels[kept])):
+                fixed.setdefault(name, []).append(_padded(values.numpy(), spec.max_detections))
+    return {name: np.stack(values) for name, values in fixed.items()}
+
+
+def _padded(values: np.ndarray, length: int) -> np.ndarray:
+    return np.concatenate([values, np.zeros((length - len(values), *values.shape[1:]), values.dtype)])
+
+
+@torch.inference_mode()
+def run_raw(module: Detector, feed: Feed, fixed: Feed) -> Feed:
+    """The raw tensors of `module` in its own float type, on fixed RoIs and boxes, by their names in a graph."""
+    dtype = next(module.parameters()).dtype
+    images, valid = (torch.from_numpy(feed[name]).to(dtype) for name in (IMAGES, VALID))
+    pyramid = module.neck(module.backbone(images))
+    objectness, deltas = module.rpn_head(pyramid)
+    named: dict[str, list[Tensor]] = {}
+    for i in range(len(images)):
+        maps = [level[i] for level in pyramid]
+        rois = [torch.from_numpy(fixed[name][i]).to(dtype) for name in sorted(fixed) if name.startswith("rois")]
+        logits, _, stages = module.heads(maps, rois[0], valid[i], rois[1:])
+        named.setdefault("cls_score", []).append(logits)
+        for k, (_, _, boxes) in enumerate(stages):
+            last = k + 1 == len(stages)
+            named.setdefault("bbox_pred" if last else f"bbox_pred_stage{k}", []).append(boxes)
+        if module.detector.masks:
+            some = (
+                torch.from_numpy(fixed["boxes"][i][:_MASKS]).to(dtype),
+                torch.from_numpy(fixed["labels"][i][:_MASKS]),
+            )
+            for k, one in enumerate(module.mask_logits(maps, *some)):
+                named.setdefault(f"mask_logits{k}", []).append(one.flatten(1))
+    levels = [("fpn", pyramid), ("rpn_cls", objectness), ("rpn_reg", deltas)]
+    made = {f"{name}{i}": level for name, maps in levels for i, level in enumerate(maps)}
+    return {name: v.double().numpy() for name, v in (made | {k: torch.stack(v) for k, v in named.items()}).items()}
+
+
+def cut_at(model: onnx.ModelProto, fixed: Mapping[str, np.ndarray], outputs: Sequence[str]) -> onnx.ModelProto:
+    """The part of `model` that makes `outputs`, with the values named in `fixed` as further inputs.
+
+    What the graph itself would say is there as `NAME/made`.
+    """
+    cut = onnx.ModelProto()
+    cut.CopyFrom(model)
+    graph = cut.graph
+    for node in graph.node:
+        node.output[:] = [f"{name}/made" if name in fixed else name for name in node.output]
+    kept, wanted = [], set(outputs)
+    for node in reversed(graph.node):
+        if wanted.intersection(node.output):
+            kept.append(node)
+            wanted.update(node.input)
+    kept = [copy.deepcopy(node) for node in reversed(kept)]
+    del graph.node[:], graph.output[:], graph.value_info[:]
+    graph.node.extend(kept)
+    for name, value in fixed.items():
+        if name in wanted:
+            kind = helper.np_dtype_to_tensor_dtype(value.dtype)
+            graph.input.append(helper.make_tensor_value_info(name, kind, ["batch", *value.shape[1:]]))
+    for name in outputs:
+        graph.output.append(onnx.ValueInfoProto(name=name))
+    weights = [tensor for tensor in graph.initializer if tensor.name in wanted]
+    inputs = [value for value in graph.input if value.name in wanted]
+    del graph.initializer[:], graph.input[:]
+    graph.initializer.extend(weights)
+    graph.input.extend(inputs)
+    return cut
+
+
+def raw_checks(reference: Feed, single: Feed, value: Feed) -> list[RawCheck]:
+    """One check a kind of tensor, of several levels or stages the worst."""
+    kinds: dict[str, list[RawCheck]] = {}
+    for name, truth in reference.items():
+        found = value[name].astype(np.float64)
+        if name.startswith("mask_logits"):
+            found = found.reshape(len(truth), -1, truth.shape[-1])[:, : truth.shape[1]]
+        scale = max(float(np.abs(truth).max()), 1e-300)
+        worst = float(np.abs(found - truth).max()) if np.isfinite(found).all() else float("inf")
+        norm = float(np.linalg.norm(found) * np.linalg.norm(truth))
+        cosine = float(np.vdot(found, truth)) / norm if norm and np.isfinite(norm) else 0.0
+        least = float(np.abs(single[name] - truth).max()) / scale
+        kind = name.rstrip("0123456789").removesuffix("_stage")
+        kinds.setdefault(kind, []).append(RawCheck(kind, worst / scale, least, worst, cosine))
+    return [
+        RawCheck(
+            kind,
+            max(c.error for c in checks),
+            max(c.least for c in checks),
+            max(c.absolute for c in checks),
+            min(c.cosine for c in checks),
+        )
+        for kind, checks in kinds.items()
+    ]
+
+
+def check_detections(
+    module: Detector, reference: Reference, outputs: Feed, proposals: np.ndarray, runner: str, strict: bool = True
+) -> DetectionCheck:
+    """`outputs`: of the file; `proposals` (N, R, 4): its own. `strict`: whether every detection must be found."""
+    spec = module.detector
+    matches, precisions, shares = [], [], []
+    for i, wanted in enumerate(reference.detections):
+        truth = Found(wanted.boxes.numpy(), wanted.scores.numpy(), wanted.labels.numpy())
+        count = int(outputs["num"][i])
+        boxes, scores = (outputs[name][i, :count].astype(np.float64) for name in ("boxes", "scores"))
+        found = Found(boxes, scores, outputs["labels"][i, :count].astype(np.int64))
+        matches.append(match(truth, found, spec.nms_iou, spec.score_thr, spec.max_detections))
+        precisions.append(average_precision(truth, found))
+        own = reference.proposals[i]
+        own = own[own[:, 4] > 0][:, :4]
+        shares.append(float((overlap(own, proposals[i].astype(np.float64)).max(1) > _SAME_PROPOSAL).mean()))
+    return DetectionCheck(
+        runner=runner,
+        reference=sum(m.wanted for m in matches),
+        found=sum(m.found for m in matches),
+        matched=sum(m.matched for m in matches),
+        excused=sum(m.excused for m in matches),
+        box_error=max(m.box_error for m in matches),
+        score_error=max(m.score_error for m in matches),
+        proposals=min(shares),
+        average_precision=float(np.mean(precisions)),
+        passed=not strict or (all(m.passed for m in matches) and min(shares) >= _PROPOSALS),
+    )
+
+
+def default_feed(module: Detector, shape: Sequence[int], batch: int = 1) -> Feed:
+    """The photograph as large as `shape` (3, H, W) allows, normalised and padded to it."""
+    from .pictures import network_input, photograph, resize
+
+    picture, (_, height, width) = photograph(), shape
+    scale = min(height / picture.shape[0], width / picture.shape[1])
+    size = (max(1, int(side * scale)) for side in picture.shape[:2])
+    images, valid = network_input([resize(picture, *size)], module.detector)
+    whole = np.zeros((batch, 3, height, width), np.float32)
+    whole[:, :, : images.shape[2], : images.shape[3]] = images[:, :, :height, :width]
+    return {IMAGES: whole, VALID: np.repeat(valid, batch, axis=0)}
