@@ -3,6 +3,7 @@
 WEIGHTS = ("model", "ema")  # of a checkpoint
 NORMS = ("linear", "cosine", "lr_cosine", "norm", "inv")  # upstream's classifiers
 FLOORS = ("relu+1e-8", "clamp 1e-4", "none")  # how a raw lambda is kept positive
+DETECTORS = ("end2end", "raw", "backbone")  # how much of a whole detector
 PREPROCESSINGS = ("imagenet", "cifar", "mmdet")
 LAYOUTS = ("nhwc", "nchw")
 CHANNELS = ("rgb", "bgr")

@@ -39,7 +39,8 @@ class Metadata:
     `output_names`: names of the network's outputs in order; None where only a run tells.
     `square`: the network wants height = width. `notices`: what the user should know, one sentence each.
     `pixels`: where the network takes uint8 pixels: their `layout`, `channels`, and the `preprocess` recipe.
-    `spec`: the `architectures.Spec` of a network of upstream's, else None.
+    `spec`: the `architectures.Spec` of a network of upstream's, else None. `detector`: of a detector, what is done
+    before and after it, and with which numbers.
     """
 
     architecture: str
@@ -54,6 +55,7 @@ class Metadata:
     labels: list[str] | None = None
     pixels: dict[str, str] | None = None
     spec: Any = None
+    detector: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True)

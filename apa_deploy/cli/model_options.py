@@ -6,12 +6,13 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..choices import CHANNELS, FLOORS, IIF_VARIANTS, LAYOUTS, NORMS, PREPROCESSINGS, WEIGHTS
+from ..choices import CHANNELS, DETECTORS, FLOORS, IIF_VARIANTS, LAYOUTS, NORMS, PREPROCESSINGS, WEIGHTS
 
 if TYPE_CHECKING:
     from ..deployment import Deployment
 
-_LOADING = ("weights", "arch", "classif_norm", "floor", "model", "trust_pickle")
+_DETECTION = ("detector", "config", "score_thr", "nms_iou", "max_detections")
+_LOADING = ("weights", "arch", "classif_norm", "floor", "model", "trust_pickle", *_DETECTION)
 
 
 def add_loading(group: argparse._ArgumentGroup) -> None:
@@ -22,11 +23,17 @@ def add_loading(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--floor", choices=FLOORS, help="floor of the units' lambda, where it is unusual")
     group.add_argument("--trust-pickle", action="store_true", help="run the code in MODEL: pickled modules, .pt2")
     group.add_argument("--model", metavar="PKG.MOD:FACTORY", help="callable that makes your own network")
+    group.add_argument("--detector", choices=DETECTORS, help="of a whole detector (default: end2end)")
+    group.add_argument("--config", type=Path, metavar="FILE", help="mmengine config, parsed, never executed")
+    group.add_argument("--score-thr", type=float, metavar="X", help="of the last NMS (default: the config's)")
+    group.add_argument("--nms-iou", type=float, metavar="X", help="the same")
+    group.add_argument("--max-detections", type=int, metavar="N", help="the same")
 
 
 def loading_of(options: argparse.Namespace) -> dict[str, Any]:
     """Keyword arguments for `load`."""
-    return {name: getattr(options, name) for name in _LOADING}
+    given = {name: getattr(options, name) for name in _LOADING}
+    return given | {"config": str(options.config) if options.config else None}
 
 
 def add_deployment(group: argparse._ArgumentGroup) -> None:

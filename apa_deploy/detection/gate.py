@@ -18,10 +18,11 @@ import numpy as np
 import onnx
 import torch
 from onnx import helper
-from pydantic import BaseModel
 from torch import Tensor
 
 from ..errors import GateError
+from ..parity.limits import model_limit
+from ..parity.report import DetectionCheck, OutputCheck
 from .matching import Found, average_precision, match, overlap
 from .module import Detections, Detector
 from .spec import IMAGES, VALID
@@ -29,36 +30,6 @@ from .spec import IMAGES, VALID
 Feed = dict[str, np.ndarray]
 _MASKS = 16  # boxes on which mask heads are compared: each costs 300 million products
 _SAME_PROPOSAL, _PROPOSALS = 0.95, 0.99  # IoU, and the least share that must be found again
-
-
-class DetectionCheck(BaseModel):
-    """Detections of one runner against float64. Errors: pixels of the network's input, and probability.
-
-    `excused`: without a counterpart, where rounding may decide in NMS. `proposals`: share of the reference's that
-    the candidate has too. `average_precision`: COCO's, with the float64 detections for the truth.
-    """
-
-    runner: str
-    reference: int
-    found: int
-    matched: int
-    excused: int
-    box_error: float
-    score_error: float
-    proposals: float
-    average_precision: float
-    passed: bool
-
-
-@dataclass(frozen=True)
-class RawCheck:
-    """One kind of raw tensor: errors relative to the largest |reference|; `least`: of the reference in float32."""
-
-    name: str
-    error: float
-    least: float
-    absolute: float
-    cosine: float
 
 
 @dataclass(frozen=True)
@@ -85,9 +56,10 @@ def run_reference(module: Detector, feed: Feed) -> Reference:
     for i in range(len(images)):
         maps = [level[i] for level in pyramid]
         own = module.proposals([o[i] for o in objectness], [d[i] for d in deltas], valid[i])
-        logits, boxes, _ = module.heads(maps, own[:, :4], valid[i])
         proposals.append(own)
-        found.append(module.final(maps, logits, boxes, with_masks=False))
+        if not module.raw:
+            logits, boxes, _ = module.heads(maps, own[:, :4], valid[i])
+            found.append(module.final(maps, logits, boxes, with_masks=False))
     if not all(len(one.scores) for one in found):
         raise GateError(
             "nothing detected by the float64 reference: no detection against none proves nothing",
@@ -111,7 +83,7 @@ def _fixed(
         _, _, stages = module.heads([level[i] for level in pyramid], rois, valid[i])
         for k, (boxes, _, _) in enumerate(stages):
             fixed.setdefault(f"rois{k}", []).append(_padded(boxes.float().numpy(), spec.rpn.proposals))
-        if spec.masks:
+        if found and spec.masks:
             kept = slice(0, _MASKS)
             for name, values in (("boxes", found[i].boxes[kept].float()), ("labels", found[i].labels[kept])):
                 fixed.setdefault(name, []).append(_padded(values.numpy(), spec.max_detections))
@@ -138,7 +110,7 @@ def run_raw(module: Detector, feed: Feed, fixed: Feed) -> Feed:
         for k, (_, _, boxes) in enumerate(stages):
             last = k + 1 == len(stages)
             named.setdefault("bbox_pred" if last else f"bbox_pred_stage{k}", []).append(boxes)
-        if module.detector.masks:
+        if "boxes" in fixed:
             some = (
                 torch.from_numpy(fixed["boxes"][i][:_MASKS]).to(dtype),
                 torch.from_numpy(fixed["labels"][i][:_MASKS]),
@@ -166,8 +138,11 @@ def cut_at(model: onnx.ModelProto, fixed: Mapping[str, np.ndarray], outputs: Seq
             kept.append(node)
             wanted.update(node.input)
     kept = [copy.deepcopy(node) for node in reversed(kept)]
+    # shapes stay: without them ONNX Runtime infers a wrong rank behind a function
+    known = [value for value in graph.value_info if value.name in wanted and value.name not in fixed]
     del graph.node[:], graph.output[:], graph.value_info[:]
     graph.node.extend(kept)
+    graph.value_info.extend(known)
     for name, value in fixed.items():
         if name in wanted:
             kind = helper.np_dtype_to_tensor_dtype(value.dtype)
@@ -182,30 +157,37 @@ def cut_at(model: onnx.ModelProto, fixed: Mapping[str, np.ndarray], outputs: Seq
     return cut
 
 
-def raw_checks(reference: Feed, single: Feed, value: Feed) -> list[RawCheck]:
-    """One check a kind of tensor, of several levels or stages the worst."""
-    kinds: dict[str, list[RawCheck]] = {}
-    for name, truth in reference.items():
-        found = value[name].astype(np.float64)
-        if name.startswith("mask_logits"):
-            found = found.reshape(len(truth), -1, truth.shape[-1])[:, : truth.shape[1]]
-        scale = max(float(np.abs(truth).max()), 1e-300)
-        worst = float(np.abs(found - truth).max()) if np.isfinite(found).all() else float("inf")
-        norm = float(np.linalg.norm(found) * np.linalg.norm(truth))
-        cosine = float(np.vdot(found, truth)) / norm if norm and np.isfinite(norm) else 0.0
-        least = float(np.abs(single[name] - truth).max()) / scale
+def check_raw(
+    runner: str, truth: Feed, baselines: Sequence[Feed], value: Feed, precision: str
+) -> list[OutputCheck]:
+    """One check a kind of tensor, of several levels or stages the worst; the last baseline makes the limit."""
+    kinds: dict[str, list[OutputCheck]] = {}
+    for name, right in truth.items():
+        found = value[name].astype(np.float64).reshape(len(right), -1, *right.shape[2:])[:, : right.shape[1]]
+        scale = max(float(np.abs(right).max()), 1e-300)
+        errors = [float(np.abs(one[name] - right).max()) / scale for one in baselines]
+        finite = bool(np.isfinite(found).all())
+        worst = float(np.abs(found - right).max()) if finite else float("inf")
+        norm = float(np.linalg.norm(found) * np.linalg.norm(right)) if finite else 0.0
         kind = name.rstrip("0123456789").removesuffix("_stage")
-        kinds.setdefault(kind, []).append(RawCheck(kind, worst / scale, least, worst, cosine))
-    return [
-        RawCheck(
-            kind,
-            max(c.error for c in checks),
-            max(c.least for c in checks),
-            max(c.absolute for c in checks),
-            min(c.cosine for c in checks),
+        limit = model_limit(errors[-1], precision)
+        kinds.setdefault(kind, []).append(
+            OutputCheck(
+                runner=runner,
+                name=kind,
+                samples=len(right),
+                max_abs=worst,
+                max_rel=worst / scale,
+                quantiles={},
+                cosine=float(np.vdot(found, right)) / norm if norm else 0.0,
+                top1_agreement=None,
+                torch_float32_max_rel=errors[0],
+                stored_max_rel=errors[1] if len(errors) > 1 else None,
+                limit=limit,
+                passed=worst / scale <= limit,
+            )
         )
-        for kind, checks in kinds.items()
-    ]
+    return [max(checks, key=lambda check: check.max_rel / check.limit) for checks in kinds.values()]
 
 
 def check_detections(
@@ -236,16 +218,3 @@ def check_detections(
         average_precision=float(np.mean(precisions)),
         passed=not strict or (all(m.passed for m in matches) and min(shares) >= _PROPOSALS),
     )
-
-
-def default_feed(module: Detector, shape: Sequence[int], batch: int = 1) -> Feed:
-    """The photograph as large as `shape` (3, H, W) allows, normalised and padded to it."""
-    from .pictures import network_input, photograph, resize
-
-    picture, (_, height, width) = photograph(), shape
-    scale = min(height / picture.shape[0], width / picture.shape[1])
-    size = (max(1, int(side * scale)) for side in picture.shape[:2])
-    images, valid = network_input([resize(picture, *size)], module.detector)
-    whole = np.zeros((batch, 3, height, width), np.float32)
-    whole[:, :, : images.shape[2], : images.shape[3]] = images[:, :, :height, :width]
-    return {IMAGES: whole, VALID: np.repeat(valid, batch, axis=0)}

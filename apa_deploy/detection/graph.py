@@ -21,9 +21,10 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper
 
+from ..graph.islands import FLOAT32_PREFIX
 from .graph_boxes import base_anchors, decoded, suppressed
 from .graph_heads import Heads
-from .nodes import FLOAT32, Nodes
+from .nodes import Nodes
 from .spec import IMAGES, RAW_OUTPUTS, VALID, DetectorSpec
 
 Weights = Mapping[str, np.ndarray]
@@ -59,7 +60,7 @@ def append_detector(
     valid.CopyFrom(helper.make_tensor_value_info(VALID, TensorProto.FLOAT, ["batch", 2]))
     valid.type.tensor_type.shape.dim[0].CopyFrom(batch)
     _Writer(Nodes(graph), spec, weights, options).write(stages)
-    del graph.output[:], graph.value_info[:]
+    del graph.output[:]
     for name, kind, shape in _outputs(spec, weights, options.raw):
         value = graph.output.add()
         value.CopyFrom(helper.make_tensor_value_info(name, kind, ["batch", *shape]))
@@ -201,7 +202,7 @@ class _Writer:
             nms_boxes = n.reshape(by_class, -1, count, 4)
         kept = suppressed(n, nms_boxes, nms_scores, most, spec.nms_iou, spec.score_thr, steps)
         row = n.reshape(kept, -1, classes * count)
-        top = n.several("TopK", 2, row, n.integers([most]), axis=1, names=("scores", FLOAT32 + "chosen"))
+        top = n.several("TopK", 2, row, n.integers([most]), axis=1, names=("scores", FLOAT32_PREFIX + "chosen"))
         is_found = n.add("Greater", top[0], n.floats(0))
         label = n.add("Div", top[1], n.integers(count))
         row = n.add("Mod", top[1], n.integers(count)) if agnostic else top[1]

@@ -193,7 +193,12 @@ class Detector(nn.Module):
 
     Gives what an exported detector gives: boxes (N, K, 4), scores (N, K), labels (N, K) int64, masks
     (N, K, 28, 28) where it has some, num (N,) int64; zeros behind the last detection.
+
+    With `raw`: proposals (N, R, 5), class logits (N, R, C), deltas (N, R, 4 or 4C); those of a proposal that is
+    none (score 0) say nothing.
     """
+
+    raw = False
 
     def __init__(self, spec: DetectorSpec, backbone: nn.Module, shapes: dict[str, tuple[int, ...]]) -> None:
         super().__init__()
@@ -209,6 +214,8 @@ class Detector(nn.Module):
         )
 
     def forward(self, images: Tensor, valid_wh: Tensor) -> tuple[Tensor, ...]:
+        if self.raw:
+            return self._raw(images, valid_wh)
         found = self.detect(images, valid_wh)
         most = self.detector.max_detections
         names = ("boxes", "scores", "labels", "masks") if self.detector.masks else ("boxes", "scores", "labels")
@@ -226,6 +233,18 @@ class Detector(nn.Module):
             scores, boxes, _ = self.heads(maps, proposals[:, :4], valid)
             found.append(self.final(maps, scores, boxes))
         return found
+
+    def _raw(self, images: Tensor, valid_wh: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        pyramid = self.neck(self.backbone(images))
+        objectness, deltas = self.rpn_head(pyramid)
+        found = []
+        for i, valid in enumerate(valid_wh.to(images.dtype)):
+            proposals = self.proposals([o[i] for o in objectness], [d[i] for d in deltas], valid)
+            proposals = _filled(proposals, self.detector.rpn.proposals)
+            logits, _, stages = self.heads([level[i] for level in pyramid], proposals[:, :4], valid)
+            found.append((proposals, logits, stages[-1][2]))
+        proposals, logits, boxes = (torch.stack(parts) for parts in zip(*found, strict=True))
+        return proposals, logits, boxes
 
     def proposals(self, objectness: Sequence[Tensor], deltas: Sequence[Tensor], valid: Tensor) -> Tensor:
         """Proposals (n, 5) of one image, x1 y1 x2 y2 score, by falling score."""

@@ -11,9 +11,9 @@ import onnx
 from numpy.typing import ArrayLike
 from onnx import helper, numpy_helper
 
+from ..graph.islands import FLOAT32_PREFIX
+
 PREFIX = "detector/"
-# Nodes below this name stay in float32 whatever the precision: coordinates, scores, and what chooses among them.
-FLOAT32 = PREFIX + "float32/"
 
 
 class Nodes:
@@ -28,7 +28,7 @@ class Nodes:
     @contextmanager
     def in_float32(self) -> Iterator[None]:
         """Nodes added inside are no half-precision ones."""
-        outer, self._prefix = self._prefix, FLOAT32
+        outer, self._prefix = self._prefix, FLOAT32_PREFIX
         try:
             yield
         finally:

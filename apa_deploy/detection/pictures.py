@@ -15,7 +15,7 @@ from io import BytesIO
 import numpy as np
 from numpy.typing import NDArray
 
-from .spec import DetectorSpec
+from .spec import IMAGES, VALID, DetectorSpec, Rpn
 
 Pixels = NDArray[np.uint8]
 Float32 = NDArray[np.float32]
@@ -79,6 +79,20 @@ def network_input(pictures: Sequence[Pixels], spec: DetectorSpec, rgb: bool = Tr
         ordered = picture if rgb == spec.bgr else picture[:, :, ::-1]
         image[:, : picture.shape[0], : picture.shape[1]] = ((ordered - mean) / std).transpose(2, 0, 1)
     return images, np.array([(w, h) for h, w in sizes], np.float32)
+
+
+def photograph_feed(image: Sequence[int], batch: int = 1) -> dict[str, Float32]:
+    """A detector's inputs: the photograph as large as an image of (3, H, W) allows, `batch` times.
+
+    Normalised as usual: mmdet's numbers are the same for nearly every network, and a photograph stays one.
+    """
+    picture, (_, height, width), usual = photograph(), image, DetectorSpec("", "", Rpn(), ())
+    scale = min(height / picture.shape[0], width / picture.shape[1])
+    high, wide = (max(1, int(side * scale)) for side in picture.shape[:2])
+    images, valid = network_input([resize(picture, high, wide)], usual)
+    whole = np.zeros((batch, 3, height, width), np.float32)
+    whole[:, :, :high, :wide] = images[:, :, :high, :wide]
+    return {IMAGES: whole, VALID: np.repeat(valid, batch, axis=0)}
 
 
 def rescale(boxes: Float32, network: tuple[int, int], original: tuple[int, int]) -> Float32:

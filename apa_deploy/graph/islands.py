@@ -38,6 +38,8 @@ _TYPE_NAME: dict[int, str] = {
     TensorProto.FLOAT16: "tensor(float16)",
     TensorProto.BFLOAT16: "tensor(bfloat16)",
 }
+# Nodes named below this stay in float32: a detector's coordinates, scores, and what chooses among them.
+FLOAT32_PREFIX = "detector/float32/"
 # Says for the i-th input or output of a node whether its type may be the half type.
 Allows = Callable[[int], bool]
 
@@ -55,7 +57,8 @@ def islands(model: onnx.ModelProto, element: int) -> set[int]:
         in_formula = node.op_type in _BEGINS or (node.op_type in _GOES_ON and formula.intersection(node.input))
         if in_formula:
             formula |= set(node.output)
-        if in_formula or node.op_type in _WHOLE or not _has_type(node, opset, element):
+        named = node.name.startswith(FLOAT32_PREFIX)
+        if named or in_formula or node.op_type in _WHOLE or not _has_type(node, opset, element):
             kept.add(i)
     return kept
 

@@ -40,13 +40,16 @@ class CheckpointError(InputError):
 class Checkpoint:
     """Weights with prefixes of wrappers stripped, and what else the file says.
 
-    `arguments`: upstream's training arguments, or {}. `weights`: which of WEIGHTS they are.
+    `arguments`: upstream's training arguments, or {}. `weights`: which of WEIGHTS they are. `config`: the text of
+    mmengine's config, or "". `classes`: the names of its data set's, or ().
     """
 
     state: dict[str, Tensor]
     arguments: dict[str, Any] = field(default_factory=dict)
     weights: str = "model"
     notices: tuple[str, ...] = ()
+    config: str = ""
+    classes: tuple[str, ...] = ()
 
 
 def read_checkpoint(path: Path, weights: str = "model") -> Checkpoint:
@@ -218,7 +221,7 @@ def _found(path: Path, content: Any, weights: str) -> Checkpoint:
             "Run zero_to_fp32.py, which DeepSpeed wrote into the folder, and give what it writes.",
         )  # fmt: skip
     notices = _ema_notice(outer) if weights == "model" else ()
-    return Checkpoint(unwrapped(state), _arguments(outer), weights, notices)
+    return Checkpoint(unwrapped(state), _arguments(outer), weights, notices, *_mmengine_meta(outer.get("meta")))
 
 
 _AVERAGE = re.compile(r"(\w*_)?ema(_\w*)?\.")
@@ -235,6 +238,16 @@ def _arguments(content: Mapping[str, Any]) -> dict[str, Any]:
     if isinstance(arguments, argparse.Namespace):
         return vars(arguments)
     return dict(arguments) if isinstance(arguments, Mapping) else {}
+
+
+def _mmengine_meta(meta: Any) -> tuple[str, tuple[str, ...]]:
+    """The config's text and the class names that mmengine's Runner stores."""
+    meta = meta if isinstance(meta, Mapping) else {}
+    data = meta.get("dataset_meta")
+    names = data.get("classes", data.get("CLASSES")) if isinstance(data, Mapping) else meta.get("CLASSES")
+    legal = isinstance(names, (list, tuple)) and all(isinstance(name, str) for name in names)
+    config = meta.get("cfg", meta.get("config"))
+    return config if isinstance(config, str) else "", tuple(names) if legal else ()
 
 
 def _checked(path: Path, checkpoint: Checkpoint) -> Checkpoint:

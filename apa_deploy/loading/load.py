@@ -19,6 +19,7 @@ from ..network import Metadata, Network
 from ..replace import FLOORS
 from ..tensors.signature import Shape, image_signature
 from .checkpoint import Checkpoint, organised, read_checkpoint
+from .detectors import DetectorOptions, is_detector, network_from_detector
 from .factory import call_factory, name_source
 from .layouts import fit_to, network_part
 from .torch_network import TorchNetwork
@@ -39,6 +40,7 @@ def load(
     input_shape: Shape | None = None,
     model: str | None = None,
     trust_pickle: bool = False,
+    **detector: Any,
 ) -> Network:
     """Load a checkpoint: upstream's `.pth` in every layout, mmdet's, a bare state dict, `.safetensors`.
 
@@ -54,22 +56,32 @@ def load(
         input_shape: (C, H, W) of one input; default: from the training arguments, or the family's usual.
         model: "package.module:factory", a callable without arguments that makes your own network.
         trust_pickle: run the code that the file holds: pickled modules, Ultralytics' .pt, torch.export's .pt2.
+        detector: fields of `detectors.DetectorOptions`, for whole detectors.
 
     Raises:
         InputError: the file, the options, or how they fit together; see the subclasses.
     """
     path = Path(path)
     _check_options(weights, classif_norm, floor)
+    options = DetectorOptions(**detector)
+    options.check()
     if path.suffix == ".onnx":
         from .onnx_file import network_from_onnx
 
-        _refuse_for_onnx(weights=weights != "model", arch=arch, classif_norm=classif_norm, floor=floor, model=model)
+        _refuse_for_onnx(
+            weights=weights != "model", arch=arch, classif_norm=classif_norm, floor=floor, model=model, **detector
+        )
         return network_from_onnx(path, input_shape)
     if path.suffix == ".pt2" and trust_pickle and path.is_file():
         return _program(path, input_shape)
     loaded = _trusted(path, weights) if trust_pickle else None
     if loaded is None:
         checkpoint = _checkpoint(path, weights, trust_pickle)
+        if not model and is_detector(checkpoint, options):
+            whole = network_from_detector(checkpoint, options, floor, input_shape)
+            _record_source(whole.metadata, path)
+            _check_architecture(arch, whole.metadata.architecture)
+            return whole
         loaded = _own(checkpoint, model) if model else _upstream(checkpoint, classif_norm, floor)
     module, usual_shape, metadata = loaded
     _record_source(metadata, path)
@@ -153,6 +165,8 @@ def _upstream(checkpoint: Checkpoint, classif_norm: str | None, floor: str | Non
     )
     spec = found.spec
     notices = (*checkpoint.notices, *found.notices, *_assumptions(checkpoint.arguments, spec))
+    if any(key.startswith("backbone.") for key in checkpoint.state):
+        notices += ("a backbone alone is exported: feature maps, no detections",)
     metadata = Metadata(
         architecture=f"mmdet {spec.name}" if spec.backbone else spec.name,
         weights=checkpoint.weights,
@@ -205,7 +219,11 @@ def _check_options(weights: str, classif_norm: str | None, floor: str | None) ->
 
 
 def _refuse_for_onnx(**options: object) -> None:
-    given = [f"--{name.replace('_', '-')}" for name, value in options.items() if value]
+    given = [
+        f"--{name.replace('_', '-')}"
+        for name, value in options.items()
+        if value not in (None, "") and value is not False
+    ]
     if given:
         raise InputError(
             f"{', '.join(given)} with an .onnx file", "a checkpoint", "Leave it out: the graph says it all."

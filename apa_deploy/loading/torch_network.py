@@ -38,7 +38,7 @@ class TorchNetwork(Network):
         return self._module
 
     def outputs(self, feed: Feed, dtype: str = TRUTH, exchange: Exchange | None = None) -> Feed:
-        module, element = self._evaluation(dtype), torch.float32 if dtype == FLOAT32 else torch.float64
+        module, element = self.evaluation(dtype), torch.float32 if dtype == FLOAT32 else torch.float64
         tensors = {spec.name: cast_floats(feed[spec.name], element) for spec in self.signature.inputs}
         positional, named = self.arguments(tensors)
         hooks = _hook(module, exchange, TORCH_TYPE.get(dtype)) if exchange else []
@@ -70,7 +70,8 @@ class TorchNetwork(Network):
         wanted = f"inputs that {self.metadata.architecture} takes"
         return InputError(f"{shapes}: {reason}", wanted, "Check --input-shape or --inputs.")
 
-    def _evaluation(self, dtype: str) -> nn.Module:
+    def evaluation(self, dtype: str) -> nn.Module:
+        """The module that computes in `dtype`, one of `Network.outputs`; not to be changed."""
         if dtype == FLOAT32:
             return self._module
         if dtype == TRUTH:

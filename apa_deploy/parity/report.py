@@ -39,6 +39,25 @@ class ActivationCheck(BaseModel):
     passed: bool
 
 
+class DetectionCheck(BaseModel):
+    """Detections of one runner against float64. Errors: pixels of the network's input, and probability.
+
+    `excused`: without a counterpart, where rounding may decide in NMS. `proposals`: share of the reference's that
+    the candidate has too. `average_precision`: COCO's, with the float64 detections for the truth.
+    """
+
+    runner: str
+    reference: int
+    found: int
+    matched: int
+    excused: int
+    box_error: float
+    score_error: float
+    proposals: float
+    average_precision: float
+    passed: bool
+
+
 class Blame(BaseModel):
     """The first activation at fault: relative error of what enters and of what leaves it."""
 
@@ -56,6 +75,7 @@ class ParityReport(BaseModel):
     outputs: list[OutputCheck]
     activations: list[ActivationCheck]
     blame: Blame | None = None
+    detections: list[DetectionCheck] = []
 
 
 class ParityError(GateError):
@@ -69,6 +89,13 @@ class ParityError(GateError):
 def _saw(report: ParityReport) -> str:
     worst = [
         f"{c.name} is {c.max_rel:.1e} off ({c.runner}, limit {c.limit:.1e})" for c in report.outputs if not c.passed
+    ]
+    worst += [
+        f"{d.found - d.matched} detections too many, {d.reference - d.matched} missing of {d.reference} "
+        f"({d.excused} of them within the margin of NMS), boxes {d.box_error:.1e} pixels and scores "
+        f"{d.score_error:.1e} off, {d.proposals:.1%} of the proposals ({d.runner})"
+        for d in report.detections
+        if not d.passed
     ]
     wrong = [
         f"{c.path} ({c.kind}) is {c.max_error:.1e} off (limit {c.limit:.1e})"

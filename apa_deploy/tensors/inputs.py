@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ..detection.spec import IMAGES, VALID
 from ..errors import InputError
 from .signature import Feed, Shape, Signature, TensorSpec
 
@@ -27,9 +28,15 @@ _BLOCK = 8  # pixels of equal coarse structure: convolutions average pure noise 
 def seeded_feeds(signature: Signature, batch: int = 2, seed: int = 0) -> list[Feed]:
     """Three batches for every input, one a contrast; an input with a fixed batch keeps it.
 
+    A detector gets a photograph instead: noise holds nothing to be detected.
+
     Raises:
         InputError: nothing says how large an input is.
     """
+    if [spec.name for spec in signature.inputs] == [IMAGES, VALID]:
+        from ..detection.pictures import photograph_feed
+
+        return [photograph_feed(signature.first.image, signature.first.fixed_batch or batch)]
     generators = [np.random.default_rng(seed + i) for i in range(len(signature.inputs))]
     return [
         {

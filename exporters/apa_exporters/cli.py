@@ -165,6 +165,11 @@ def summarise(passport: Passport, output: Path) -> None:
         )
         rows.append([check.name, check.runner, *figures, f"{check.cosine:.9f}", top1])
     console.table(headers, rows, "parity, relative")
+    for d in passport.parity.detections:
+        console.print(
+            f"detections ({d.runner}): {d.matched} of {d.reference} found again, {d.excused} excused; boxes "
+            f"{d.box_error:.1e} pixels, scores {d.score_error:.1e} off; average precision {d.average_precision:.4f}"
+        )
     if passport.parity.activations:
         worst = max(passport.parity.activations, key=lambda check: check.max_error)
         console.print(

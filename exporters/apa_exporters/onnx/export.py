@@ -5,18 +5,21 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import onnx
 
 from apa_deploy.deployment.counts import check_number
+from apa_deploy.detection.verify import verify_detector
 from apa_deploy.errors import InputError
 from apa_deploy.files import staged
 from apa_deploy.graph.decompose import decomposed, decomposition_of
 from apa_deploy.graph.functions import with_functions
 from apa_deploy.graph.precision import LOWEST_OPSET, check_precision, in_precision
 from apa_deploy.graph.sites import ActivationSite
+from apa_deploy.loading.detector_network import DetectorNetwork
 from apa_deploy.loading.torch_trace import OPSETS
 from apa_deploy.native import LibraryError, ort_library
 from apa_deploy.network import Metadata, Network, Trace
@@ -124,6 +127,7 @@ def _facts(metadata: Metadata, traced: Trace) -> dict[str, object]:
         },
         **({"labels": metadata.labels} if metadata.labels else {}),
         **({"pixels": metadata.pixels} if metadata.pixels else {}),
+        **({"detector": metadata.detector} if metadata.detector else {}),
     }
 
 
@@ -137,16 +141,17 @@ def _add_provenance(proto: onnx.ModelProto, facts: dict[str, object]) -> None:
 def _judge(path: Path, network: Network, traced: Trace, options: OnnxOptions) -> ParityReport:
     feeds, said = choose_feeds(network, options.batch, options.inputs)
     path, sites, names = network.judged_part(path, traced.sites)
+    if isinstance(network, DetectorNetwork):
+        judge = partial(verify_detector, path, network)
+    else:
+        judge = partial(verify, path, network, output_names=names)
     with step("Verifying against the float64 module"):
-        report = verify(
-            path,
-            network,
+        report = judge(
             sites,
             feeds,
             precision=options.precision,
             inputs=said,
             library=custom_library() if options.format == "onnx-custom" else None,
-            output_names=names,
         )
     if not report.passed:
         raise ParityError(report)
@@ -165,6 +170,8 @@ def choose_feeds(network: Network, batch: int | None, inputs: Path | None) -> tu
     """What to judge `network` on, and what the report says about it. `inputs`: the user's own."""
     if inputs:
         return user_feeds(inputs, network.signature), inputs.name
+    if isinstance(network, DetectorNetwork):  # one picture: the float64 rebuild of a large one takes minutes
+        return seeded_feeds(network.signature, batch or 1), "photograph"
     return seeded_feeds(network.signature, batch or 2), "seeded"
 
 
@@ -179,6 +186,7 @@ def _passport(
     metadata = network.metadata
     chosen = {k: v.name if isinstance(v, Path) else v for k, v in asdict(options).items() if k != "force"}
     chosen |= {"pixels": metadata.pixels} if metadata.pixels else {}
+    chosen |= {"detector": metadata.detector} if metadata.detector else {}
     return Passport(
         created=now(),
         format=options.format,

@@ -1,0 +1,103 @@
+"""Verify a detector's file: `gate` on every runner of this machine, and each activation alone."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import onnx
+
+from ..graph.emulate import emulated
+from ..graph.sites import ActivationSite
+from ..network import FLOAT32, TRUTH
+from ..parity.operator_gate import check_activations
+from ..parity.report import DetectionCheck, OutputCheck, ParityReport
+from ..parity.session_runner import SessionRunner
+from ..tensors.signature import Feed
+from .gate import Reference, check_detections, check_raw, cut_at, run_raw, run_reference
+
+if TYPE_CHECKING:
+    from ..loading.detector_network import DetectorNetwork
+
+_OWN_ROIS = "rois0/made"
+
+
+def verify_detector(
+    path: Path,
+    network: DetectorNetwork,
+    sites: Sequence[ActivationSite],
+    feeds: Sequence[Feed],
+    *,
+    precision: str = "fp32",
+    inputs: str = "photograph",
+    library: Path | None = None,
+) -> ParityReport:
+    """Judge the file at `path`; the arguments of `parity.verify.verify`.
+
+    Of half types the raw tensors are judged, and detections reported as average precision: rounding scores to 3
+    digits reorders what NMS sees.
+
+    Raises:
+        GateError: the reference detects nothing in the inputs.
+    """
+    import onnxruntime
+
+    model = onnx.load(path)
+    whole = model if precision == "fp32" else emulated(model)
+    outputs: list[OutputCheck] = []
+    detections: list[DetectionCheck] = []
+    for feed in feeds:
+        reference = run_reference(network.evaluation(TRUTH), feed)
+        dtypes = [FLOAT32] if precision == "fp32" else [FLOAT32, precision]
+        baselines = [run_raw(network.evaluation(dtype), feed, reference.fixed) for dtype in dtypes]
+        for one in (None, library) if library and precision == "fp32" else (None,):
+            name = "ONNX Runtime" + (f" + {one.name}" if one else "")
+            name += "" if precision == "fp32" else f", every value rounded to {precision}"
+            value, found = _run_both(whole, network, reference, feed, one, precision)
+            outputs += check_raw(name, reference.raw, baselines, value, precision)
+            if not network.module.raw:
+                strict = precision == "fp32"
+                check = check_detections(network.module, reference, found, value[_OWN_ROIS], name, strict)
+                detections.append(check)
+    activations = [
+        c for one in dict.fromkeys((None, library)) for c in check_activations(model, sites, network, one)
+    ]
+    return ParityReport(
+        passed=all(c.passed for c in outputs)
+        and all(c.passed for c in detections)
+        and all(c.passed for c in activations),
+        inputs=inputs,
+        runtime=f"onnxruntime {onnxruntime.__version__} CPUExecutionProvider",
+        outputs=outputs,
+        activations=activations,
+        detections=detections,
+    )
+
+
+def _run_both(
+    whole: onnx.ModelProto,
+    network: DetectorNetwork,
+    reference: Reference,
+    feed: Feed,
+    library: Path | None,
+    precision: str,
+) -> tuple[Feed, Feed]:
+    """The raw tensors on the fixed RoIs with the graph's own beside them, and what the whole graph answers."""
+    fixed = cut_at(whole, reference.fixed, [*reference.raw, _OWN_ROIS])
+    value = _run(fixed, feed | reference.fixed, library, precision)
+    if network.module.raw:
+        return value, {}
+    return value, _run(cut_at(whole, {}, network.output_names), feed, library, precision)
+
+
+def _run(model: onnx.ModelProto, feed: Feed, library: Path | None, precision: str) -> Feed:
+    wanted = {value.name for value in model.graph.input}
+    with tempfile.TemporaryDirectory(prefix="apa-") as folder:
+        file = Path(folder) / "part.onnx"
+        onnx.save_model(model, file, save_as_external_data=True, location="weights", size_threshold=1024)
+        # a graph with roundings is run as it stands: an optimiser would fold them
+        with SessionRunner(file, "part", library, optimise=precision == "fp32") as runner:
+            given = {name: value for name, value in feed.items() if name in wanted}
+            return dict(runner.infer_impl(given))

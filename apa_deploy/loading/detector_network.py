@@ -1,0 +1,74 @@
+"""A detector as a `Network`: its backbone is traced, the rest of its graph is written from the spec.
+
+The torch rebuild, which shares no code with that graph, is the truth.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import NoReturn
+
+from torch import nn
+
+from ..detection.graph import PAIRS, DetectorGraphOptions, append_detector
+from ..detection.module import Detector
+from ..detection.spec import IMAGES, VALID
+from ..errors import InputError
+from ..graph.node import is_activation
+from ..graph.sites import site_of_node
+from ..network import Metadata, Trace
+from ..tensors.signature import BATCH, Shape, Signature, TensorSpec, image_signature, image_spec
+from .torch_network import TorchNetwork
+
+_BACKBONE = "backbone."
+
+
+def detector_signature(image: Shape) -> Signature:
+    """What a detector takes: normalised images, and the width and height of each without its padding."""
+    sizes = TensorSpec(VALID, "float32", (BATCH, 2), (2,))
+    return Signature((image_spec(image, name=IMAGES), sizes))
+
+
+class DetectorNetwork(TorchNetwork):
+    """`module`: the whole detector; its `raw` chooses between detections and what comes before scores and decoding.
+
+    `pairs`: of RoI and class that reach the last NMS of a graph.
+    """
+
+    _module: Detector
+    pairs = PAIRS
+
+    @property
+    def module(self) -> Detector:
+        return self._module
+
+    def evaluation(self, dtype: str) -> Detector:
+        module = super().evaluation(dtype)
+        assert isinstance(module, Detector)
+        return module
+
+    def with_metadata(self, metadata: Metadata) -> DetectorNetwork:
+        return DetectorNetwork(self._module, self.signature, metadata)
+
+    def trace(self, opset: int = 18, batch: int | None = None) -> Trace:
+        backbone = self._module.backbone
+        names = tuple(f"stage{i + 1}" for i in range(4))
+        metadata = Metadata(self.metadata.architecture, output_names=names)
+        # any size will do: height and width stay open
+        traced = TorchNetwork(backbone, image_signature(self.signature.first.image), metadata).trace(opset, batch)
+        weights = {k: v.numpy() for k, v in self._module.state_dict().items() if not k.startswith(_BACKBONE)}
+        for node in traced.proto.graph.node:
+            if is_activation(node):
+                node.name = _BACKBONE + node.name
+        options = DetectorGraphOptions(raw=self._module.raw, pairs=self.pairs)
+        proto = append_detector(traced.proto, self._module.detector, weights, options)
+        sites = tuple(site_of_node(node) for node in proto.graph.node if is_activation(node))
+        found = tuple(dataclasses.replace(one, path=_BACKBONE + one.path) for one in traced.activations)
+        return dataclasses.replace(
+            traced, proto=proto, sites=sites, activations=found, output_names=self.output_names
+        )
+
+    def wrap(self, options: str, wrapper: Callable[[nn.Module], nn.Module], signature: Signature) -> NoReturn:
+        saw = f"{options} with the detector {self.metadata.architecture}"
+        raise InputError(saw, "a network that answers with class scores", "Leave it out.")
