@@ -170,7 +170,7 @@ def _themed(svg: str, alt: str) -> str:
     svg = _only_used_ids(svg)
     size = re.search(r'viewBox="([^"]*)"', svg)
     opening = f'<svg viewBox="{size[1] if size else ""}" role="img" aria-label="{escape(printable(alt))}"'
-    return re.sub(r"<svg[^>]*", opening, svg, count=1)
+    return re.sub(r"<svg[^>]*", lambda _: opening, svg, count=1)
 
 
 def _only_used_ids(svg: str) -> str:

@@ -60,7 +60,7 @@ def _parameters(records: Sequence[ActivationRecord]) -> Draw:
         axes.set_xscale("symlog", linthresh=1e-3)
         axes.xaxis.set_major_formatter(log_tick)
         kappas = [abs(kappa) for record in records for kappa in record.kappa if kappa]
-        if decades(kappas):
+        if decades(kappas, 1e3):
             axes.set_yscale("symlog", linthresh=max(min(kappas), max(kappas) * 1e-6))
             axes.yaxis.set_major_formatter(log_tick)
         axes.axhline(0, color=paint.muted, linewidth=0.8)

@@ -175,7 +175,8 @@ def _activation_errors(report: Report) -> list[Block]:
 def _curves(report: Report) -> list[Block]:
     rows = [[c.path, c.kind, span(c.lambda_), span(c.kappa), c.floor, c.form] for c in report.curves]
     headers = ["activation", "kind", "lambda", "kappa", "floor", "form"]
-    return _grid(f"Effective parameters of all {len(rows)}; {FORMS}", headers, rows, folded=len(rows) > 12)
+    grid = _grid(f"Effective parameters of all {len(rows)}", headers, rows, folded=len(rows) > 12)
+    return [*grid, Text([f"{FORMS[0].upper()}{FORMS[1:]}."])] if grid else []
 
 
 _SETTING = ("artifact", "batch", "threads")

@@ -53,6 +53,33 @@ def test_json_reads_back(tmp_path):
     assert INJECTION in back.notes
 
 
+NAMES = (
+    "$\\frac{1}{$", "x$^{$", "a$b$c", "\\alpha_1", "\\u", "\x1b[31mred", "a\nb", "\u202eevil",
+    "<script>x</script>", "", "n" * 3000, "\ud800", "名",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("suffix", [".html", ".md"])
+@pytest.mark.filterwarnings("error")
+def test_names_are_data_wherever_they_are_drawn(suffix, tmp_path):
+    made = report()
+    for i, name in enumerate(NAMES):
+        made.curves[i].path = made.activation_errors[i].path = name
+        made.activation_errors[i].measured = 1.0  # among the largest, which are drawn
+    for one, name in zip(made.latency, NAMES, strict=False):
+        one.name = name
+    made.comparisons[0].name = made.title = "\\u and ".join(NAMES)
+    made.commands, made.notes = ["\n".join(NAMES)], list(NAMES)
+    write_report(made, tmp_path / f"r{suffix}")
+    text = (tmp_path / f"r{suffix}").read_text()
+    assert not {c for c in text if not c.isprintable()} - {"\n"}
+    code = "    " if suffix == ".md" else "no line"  # indented code shows every letter
+    assert not [line for line in text.splitlines() if "<script" in line and not line.startswith(code)]
+    if suffix == ".html":
+        drawn = " ".join(re.findall(r"<text[^>]*>([^<]*)</text>", text))
+        assert all(name in drawn for name in ("$\\frac{1}{$", "x$^{$", "a$b$c", "\\alpha_1", "\\x1b[31mred"))
+
+
 @pytest.mark.parametrize("suffix", [".html", ".md", ".json"])
 def test_an_empty_report_is_whole(suffix, tmp_path):
     write_report(Report(title="Nothing found"), tmp_path / f"r{suffix}")
