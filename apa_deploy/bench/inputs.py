@@ -10,7 +10,8 @@ from onnx import helper
 
 from ..errors import InputError
 from ..records.passport import PassportError, passport_path, read_passport
-from .subject import ENGINES, ONLY, Feed
+from ..runtimes.artifacts import ENGINE, ONNX, OPENVINO, artifact_kind
+from .subject import ONLY, Feed
 
 Image = tuple[int, ...]
 _IMAGE_RANK = 4
@@ -25,10 +26,14 @@ def feeds_of(path: Path, image: Image | None) -> tuple[Feed, ...]:
     Raises:
         InputError: the file is unreadable, or nothing says how large its inputs are.
     """
-    image = image or _of_passport(path)
-    if path.suffix == ".onnx":
-        return tuple(_feed(value, image, path.name) for value in _inputs(path))
-    return (Feed(ONLY, (None, *image), "float32"),) if path.suffix in ENGINES and image else ()
+    image, kind = image or _of_passport(path), artifact_kind(path)
+    if kind is ONNX:
+        return tuple(_feed(*_described(value), image, path.name) for value in _inputs(path))
+    if kind is OPENVINO:
+        from ..runtimes.openvino import read_inputs
+
+        return tuple(_feed(*one, image, path.name) for one in read_inputs(path))
+    return (Feed(ONLY, (None, *image), "float32"),) if kind is ENGINE and image else ()
 
 
 def _of_passport(path: Path) -> Image | None:
@@ -47,16 +52,20 @@ def _inputs(path: Path) -> list[onnx.ValueInfoProto]:
     return [value for value in graph.input if value.name not in stored]
 
 
-def _feed(value: onnx.ValueInfoProto, image: Image | None, name: str) -> Feed:
+def _described(value: onnx.ValueInfoProto) -> tuple[str, list[int | None], str]:
+    """Name, sizes and numpy's type of an input."""
     tensor = value.type.tensor_type
     dims = [d.dim_value if d.HasField("dim_value") else None for d in tensor.shape.dim]
-    dtype = helper.tensor_dtype_to_np_dtype(tensor.elem_type).name
+    return value.name, dims, helper.tensor_dtype_to_np_dtype(tensor.elem_type).name
+
+
+def _feed(input_name: str, dims: list[int | None], dtype: str, image: Image | None, name: str) -> Feed:
     if None in dims[1:] and image and len(dims) == _IMAGE_RANK:
         first, *layouts = dims[:1], image, (*image[1:], image[0])
         fitting = [s for s in layouts if all(d in (None, n) for d, n in zip(dims[1:], s, strict=True))]
         dims = [*first, *fitting[0]] if fitting else dims
     if None in dims[1:]:
         shape = ", ".join("?" if d is None else str(d) for d in dims)
-        saw = f"{name}: input {value.name} of shape ({shape}), and no passport that fits"
+        saw = f"{name}: input {input_name} of shape ({shape}), and no passport that fits"
         raise InputError(saw, "its sizes", "Pass --input-shape CxHxW, or keep the passport beside the file.")
-    return Feed(value.name, tuple(dims), dtype)
+    return Feed(input_name, tuple(dims), dtype)

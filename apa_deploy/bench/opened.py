@@ -8,8 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from ..graph.external_weights import read_onnx
-from ..require import require
 from .subject import ONLY, Feed, Subject, batch_shape
 
 Infer = Callable[[], Any]
@@ -64,19 +62,10 @@ def _session(subject: Subject, batch: int, threads: int | None) -> tuple[Infer, 
 
 
 def _openvino(subject: Subject, batch: int, threads: int | None) -> tuple[Infer, str]:
-    """In float32, as the other runtimes compute; our functions are inlined, which OpenVINO does not do itself."""
-    import onnx
-    import onnx.inliner
+    """In float32, as the other runtimes compute."""
+    from ..runtimes.openvino import compile_model
 
-    openvino = require("openvino")
-    path = Path(subject.path)
-    model = read_onnx(path)
-    source = onnx.inliner.inline_local_functions(model).SerializeToString() if model.functions else str(path)
-    core = openvino.Core()
-    properties: dict[str, Any] = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"}
-    if threads:
-        properties["INFERENCE_NUM_THREADS"] = threads
-    request = core.compile_model(core.read_model(source), "CPU", properties).create_infer_request()
+    request = compile_model(Path(subject.path), threads).create_infer_request()
     inputs = arrays(subject.feeds, batch)
     return lambda: request.infer(inputs, share_inputs=True), _version("openvino")
 

@@ -7,12 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError
+from ..runtimes.artifacts import CHECKPOINT, ONNX, artifact_kind
 
-ONNX_RUNTIMES = ("onnxruntime", "onnxruntime-cuda", "openvino")
-TORCH_RUNTIMES = ("torch", "torch-compile")
-ENGINE_RUNTIMES = ("tensorrt",)
-RUNTIMES = (*ONNX_RUNTIMES, *TORCH_RUNTIMES)
-ENGINES = (".engine", ".plan")
+TORCH_RUNTIMES = CHECKPOINT.runtimes
+RUNTIMES = (*ONNX.runtimes, *TORCH_RUNTIMES)
 ONLY = ""  # a feed's name where the artifact has one input, whatever it is called
 
 
@@ -50,9 +48,7 @@ def runtimes_of(path: Path, wanted: tuple[str, ...]) -> tuple[str, ...]:
     """
     if not path.is_file():
         raise InputError(f"{path} is not a file", "a checkpoint, an .onnx file or an engine", "Check the path.")
-    if path.suffix in ENGINES:
-        return ENGINE_RUNTIMES
-    known = ONNX_RUNTIMES if path.suffix == ".onnx" else TORCH_RUNTIMES
+    known = artifact_kind(path).runtimes
     return tuple(name for name in wanted if name in known) or known[:1]
 
 

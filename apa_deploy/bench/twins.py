@@ -12,7 +12,8 @@ import onnx
 from ..errors import InputError
 from ..graph.external_weights import read_onnx
 from ..graph.twin import twin
-from .subject import ENGINES, Subject
+from ..runtimes.artifacts import CHECKPOINT, ONNX, artifact_kind
+from .subject import Subject
 
 _LARGE = 1 << 20  # bytes from which a weight lies beside the graph: a file of protobuf ends at 2 GB
 
@@ -39,10 +40,12 @@ def with_twins(
 def _twin(subject: Subject, plain: str, folder: Path) -> tuple[Subject, str]:
     """The twin, and what is equal for twins that are the same."""
     path, name = Path(subject.path), f"{plain} twin of {subject.name}"
-    if path.suffix in ENGINES:
-        raise InputError(f"{path.name}, an engine", "a graph to rewrite", "Give the .onnx that it was built from.")
-    if path.suffix != ".onnx":
+    kind = artifact_kind(path)
+    if kind is CHECKPOINT:
         return replace(subject, name=name, sha256="", plain=plain), subject.path
+    if kind is not ONNX:
+        saw = f"{path.name}, of kind {kind.name}"
+        raise InputError(saw, "a graph to rewrite", "Give the .onnx that it was built from.")
     model = twin(read_onnx(path), plain)
     content = _content(model.graph)
     target = folder / f"{content[:16]}.onnx"

@@ -11,6 +11,7 @@ from .facts import Facts
 from .finding import Finding, something_missing
 from .kind import Kind, UnknownFileError, kind_of
 from .onnx_needs import onnx_findings
+from .openvino_needs import openvino_findings
 from .passport_needs import passport_findings
 
 
@@ -43,6 +44,8 @@ def _findings(path: Path, kind: Kind, start: bytes, facts: Facts) -> list[Findin
         return engine_findings(path, start, facts)
     if kind is Kind.PREFIXED:
         return prefixed_findings(path, start, facts)
+    if kind is Kind.OPENVINO:
+        return openvino_findings(path, facts)
     return onnx_findings(path, facts) if kind is Kind.ONNX else _of_passport(path, facts)
 
 

@@ -18,6 +18,7 @@ _PACKAGES = (
     "onnx",
     "onnxruntime",
     "onnxruntime-gpu",
+    "openvino",
     "polygraphy",
     "onnx-graphsurgeon",
     "tensorrt",

@@ -6,6 +6,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from ..errors import InputError
+from ..runtimes.artifacts import OPENVINO
 from .engine_header import is_engine, metadata_before
 
 _START = (1 << 20) + 1024  # all that may stand before an engine, and its header
@@ -19,6 +20,7 @@ class Kind(StrEnum):
     ENGINE = "engine"
     PREFIXED = "engine behind metadata"
     PASSPORT = "passport"
+    OPENVINO = "OpenVINO model"
     ONNX = "ONNX model"
 
 
@@ -26,7 +28,7 @@ class UnknownFileError(InputError):
     """The file is of no known kind, or damaged. `path`, `saw`."""
 
     def __init__(self, path: Path, saw: str, do: str) -> None:
-        super().__init__(f"{path}: {saw}", "an engine, an ONNX model or a passport", do)
+        super().__init__(f"{path}: {saw}", "an engine, an ONNX or OpenVINO model, or a passport", do)
         self.path = path
 
 
@@ -50,6 +52,8 @@ def _kind(start: bytes) -> Kind:
         return Kind.ENGINE
     if metadata_before(start):
         return Kind.PREFIXED
+    if OPENVINO.begins(start):
+        return Kind.OPENVINO
     return Kind.PASSPORT if start.lstrip()[:1] == b"{" else Kind.ONNX
 
 

@@ -10,12 +10,13 @@ from typing import Protocol, Self
 import numpy as np
 
 from ..errors import InputError
+from .artifacts import ENGINE, OPENVINO, artifact_kind
 from .cancellation import Cancellation
 from .engine_lane import Tensor
 from .engine_trust import Trust
 from .providers import Wanted
 
-ENGINE_SUFFIXES = (".engine", ".plan")
+ENGINE_SUFFIXES = ENGINE.suffixes
 Arrays = Mapping[str, np.ndarray]
 
 
@@ -37,8 +38,8 @@ class Session:
     Thread-safe; a context manager that frees the runtime on exit.
 
     Args:
-        path: an `.onnx` file, or an `.engine` (also `.plan`) of TensorRT; the suffix chooses the runtime.
-        threads: ONNX Runtime: threads of its own pool; None: one a physical core.
+        path: an `.onnx` file, an engine of TensorRT, or an `.xml` of OpenVINO; what is in it chooses the runtime.
+        threads: ONNX Runtime: threads of its own pool; None: one a physical core. OpenVINO: None: its own choice.
         providers: ONNX Runtime: providers in order of preference, names or (name, options); None: the CPU.
         layout: ONNX Runtime: whether the CPU runs the model in its blocked layout, prepared at the first load and
             kept in the user's cache; None: yes, unless the environment says APA_LAYOUT=0.
@@ -53,7 +54,8 @@ class Session:
     Raises:
         InputError: the file is absent or of no known kind, does not load, or a provider or kernel is not available;
             an engine is not trusted (`UntrustedEngineError`).
-        MissingError: TensorRT, cuda-python, the driver or a GPU is missing.
+        MissingError: OpenVINO, TensorRT, cuda-python, the driver or a GPU is missing.
+        IntegrityError: an IR or its weights are not those of the passport beside it.
     """
 
     def __init__(
@@ -72,9 +74,14 @@ class Session:
         self.path = Path(path)
         if not self.path.is_file():
             raise InputError(f"{path} is not a file", "an exported model", "Check the path.")
-        if self.path.suffix in ENGINE_SUFFIXES:
+        self._kind = artifact_kind(self.path)
+        if self._kind is ENGINE:
             trust = Trust(trust_engine, sha256)
             self._runner: Runner | None = _engine_runner(self.path, trust, contexts, cuda_graph)
+        elif self._kind is OPENVINO:
+            from .openvino import OpenVinoSession
+
+            self._runner = OpenVinoSession(self.path, threads)
         else:
             self._runner = _onnx_runner(self.path, threads, providers, layout, kernel)
 
@@ -123,7 +130,7 @@ class Session:
                 f"{', '.join(runner.input_names)}",
                 f"Give every input of {self.path.name} by its name.",
             )
-        if cancellation is None or self.path.suffix in ENGINE_SUFFIXES:
+        if cancellation is None or self._kind is ENGINE:
             return runner.run(inputs)
         return runner.run(inputs, cancellation)  # type: ignore[call-arg]
 
@@ -162,7 +169,7 @@ def _onnx_runner(
 ) -> Runner:
     if path.suffix != ".onnx":
         saw = f"{path.name} with the suffix {path.suffix!r}"
-        raise InputError(saw, "an .onnx or .engine file", "Give the exported file.")
+        raise InputError(saw, "an .onnx, .engine or .xml file", "Give the exported file.")
     from .onnxruntime import OnnxRunner
 
     return OnnxRunner(path, threads, providers, layout, kernel)

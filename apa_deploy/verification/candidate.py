@@ -16,7 +16,7 @@ from ..tensors.signature import TensorSpec
 from .data import Batch, Data, Digest, batches
 from .runners import ArtifactRunner, EmulatedRunner, OpenVinoRunner
 from .signature import OnnxFacts, match_inputs, read_facts
-from .source import Kind, Loading, Source, load_network
+from .source import COMPILED, Kind, Loading, Source, load_network
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -98,8 +98,9 @@ def _opened(job: CandidateJob, first: Batch, notices: list[str]) -> tuple[list[A
     path = job.source.path
     if path is None or job.source.kind is Kind.CHECKPOINT:
         return [_torch_runner(job, first)], {name: name for name in first.feed}
-    if job.source.kind is Kind.ENGINE:
-        return [_engine_runner(job, path, first)], {name: name for name in first.feed}
+    if job.source.kind in COMPILED:
+        names = _names_of(job.source.kind, path, list(first.feed))
+        return [_compiled_runner(job, path, first, names)], names
     facts = read_facts(path)
     names = match_inputs(facts.signature, first.feed, job.source.name)
     notices += [f"input {mine} takes the reference's {theirs}" for mine, theirs in names.items() if mine != theirs]
@@ -107,12 +108,24 @@ def _opened(job: CandidateJob, first: Batch, notices: list[str]) -> tuple[list[A
     return [r for runner in job.runners for r in _onnx_runners(job, path, facts, runner, shapes)], names
 
 
-def _engine_runner(job: CandidateJob, path: Path, first: Batch) -> Any:
-    """An engine takes its inputs in its own type, to the bit."""
+def _names_of(kind: Kind, path: Path, given: list[str]) -> dict[str, str]:
+    """The file's input name -> the feed's; one input each may differ in name. An engine's are those of the feed."""
+    if kind is Kind.OPENVINO:
+        from ..runtimes.openvino import read_inputs
+
+        own = [name for name, _, _ in read_inputs(path)]
+        if len(own) == len(given) == 1:
+            return {own[0]: given[0]}
+    return {name: name for name in given}
+
+
+def _compiled_runner(job: CandidateJob, path: Path, first: Batch, names: dict[str, str]) -> Any:
+    """An engine or an IR takes its inputs in its own type, to the bit."""
     dtype = NUMPY_TYPE[job.precision].name if job.half_io else "float32"
-    floats = [name for name, array in first.feed.items() if array.dtype.kind == "f"]
+    floats = [mine for mine, theirs in names.items() if first.feed[theirs].dtype.kind == "f"]
     inputs = [TensorSpec(name, dtype, None) for name in floats]
-    return ArtifactRunner(path, f"{job.label}: engine", inputs, trust=job.trust_engine)
+    runtime = "OpenVINO" if job.source.kind is Kind.OPENVINO else "engine"
+    return ArtifactRunner(path, f"{job.label}: {runtime}", inputs, trust=job.trust_engine)
 
 
 def _torch_runner(job: CandidateJob, first: Batch) -> Any:
@@ -173,9 +186,9 @@ class RunError(GateError):
 
 def _judge_activations(job: CandidateJob, first: Batch, seen: Seen, answer: CandidateAnswer) -> None:
     """The operator and kernel gates, and what every piece adds, where the candidate's activations are known."""
-    if job.source.kind is Kind.ENGINE:
+    if job.source.kind in COMPILED:
         if job.per_layer:
-            answer.notices.append("an engine shows nothing inside: give its .onnx file, with --runner tensorrt")
+            answer.notices.append("it shows nothing inside: give the .onnx file that it was built from")
         return
     reference = load_network(job.reference, job.loading)
     if job.source.kind is Kind.ONNX:

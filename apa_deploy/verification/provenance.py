@@ -7,7 +7,7 @@ from ..records.passport import PassportError, file_record, passport_path, read_p
 from .record import Compared
 from .reference import ReferenceAnswer
 from .signature import read_facts
-from .source import Kind, Source
+from .source import COMPILED, Kind, Source
 
 _SHOWN = 12
 
@@ -42,7 +42,7 @@ def described(source: Source, precision: str | None = None) -> Compared:
         compared.precision, compared.source_sha256 = precision or facts.precision, facts.source_sha256
     if passport_path(path).exists():
         _read_passport(source, compared, precision)
-    elif source.kind is Kind.ENGINE and precision is None:
+    elif source.kind in COMPILED and precision is None:
         compared.notices.append("no passport tells its number type: held to the limits of fp32 (see --precision)")
     return compared
 
@@ -57,7 +57,7 @@ def _read_passport(source: Source, compared: Compared, precision: str | None) ->
     if compared.file.sha256 not in {record.sha256 for record in passport.outputs}:
         compared.notices.append("it is not the file that its passport speaks of; the passport was not used")
         return
-    if source.kind is Kind.ENGINE:
+    if source.kind in COMPILED:
         compared.precision = precision or passport.options.get("precision", "fp32")
         compared.half_io = bool(passport.options.get("half_io"))
     if passport.inputs and not compared.source_sha256:

@@ -11,14 +11,13 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 import onnx
-import onnx.inliner
 from polygraphy.backend.base import BaseRunner
 from polygraphy.common import TensorMetadata
 
 from ..graph.emulate import emulated
 from ..graph.external_weights import read_onnx
 from ..parity.session_runner import SessionRunner
-from ..require import require
+from ..runtimes.openvino import compile_model
 from ..runtimes.session import Session
 from ..tensors.inputs import dtype_of
 from ..tensors.signature import Feed, TensorSpec
@@ -114,18 +113,14 @@ class EmulatedRunner(SessionRunner):
 
 
 class OpenVinoRunner(BaseRunner):
-    """An ONNX file in OpenVINO on the CPU, in the precision of the graph; our functions are inlined for it."""
+    """An ONNX file in OpenVINO on the CPU, in the precision of the graph."""
 
     def __init__(self, path: Path, name: str, facts: OnnxFacts) -> None:
         super().__init__(name=name)
         self._path, self._facts = path, facts
 
     def activate_impl(self) -> None:
-        openvino: Any = require("openvino")
-        core = openvino.Core()
-        model = core.read_model(_inlined(self._path) if self._facts.fused else str(self._path))
-        # its own choice on some CPUs is bf16
-        self._compiled = core.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+        self._compiled = compile_model(self._path)
 
     def deactivate_impl(self) -> None:
         del self._compiled
@@ -145,7 +140,3 @@ class OpenVinoRunner(BaseRunner):
         return widened(
             {name: values[name].copy() for name in (spec.name for spec in self._facts.signature.outputs)}
         )
-
-
-def _inlined(path: Path) -> bytes:
-    return onnx.inliner.inline_local_functions(read_onnx(path)).SerializeToString()

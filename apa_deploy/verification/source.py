@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 from pydantic import BaseModel, Field
 
 from ..errors import InputError
+from ..runtimes.artifacts import artifact_kind
 
 if TYPE_CHECKING:
     from ..network import Network
 
 _MODULE = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
-_SUFFIXES = {".onnx": "onnx", ".engine": "engine", ".plan": "engine", ".trt": "engine"}
 
 
 class Kind(StrEnum):
@@ -25,6 +25,11 @@ class Kind(StrEnum):
     MODULE = "module"
     ONNX = "onnx"
     ENGINE = "engine"
+    OPENVINO = "openvino"
+
+
+# They run, and show nothing inside.
+COMPILED = (Kind.ENGINE, Kind.OPENVINO)
 
 
 class Source(BaseModel):
@@ -61,11 +66,15 @@ def source_of(text: str) -> Source:
     """
     path = Path(text)
     if path.is_file():
-        return Source(text=text, kind=Kind(_SUFFIXES.get(path.suffix, "checkpoint")))
+        return Source(text=text, kind=Kind(artifact_kind(path).name))
     if _MODULE.fullmatch(text):
         return Source(text=text, kind=Kind.MODULE)
     saw = f"{text}: a folder" if path.is_dir() else f"{text}: no such file"
-    raise InputError(saw, "a checkpoint, an .onnx file, an engine, or package.module:factory", "Check the path.")
+    raise InputError(
+        saw,
+        "a checkpoint, an .onnx file, an engine, an .xml of OpenVINO, or package.module:factory",
+        "Check the path.",
+    )
 
 
 def load_network(source: Source, loading: Loading) -> Network:
@@ -76,9 +85,9 @@ def load_network(source: Source, loading: Loading) -> Network:
     """
     from ..deployment import Deployment, deployed
 
-    if source.kind is Kind.ENGINE:
+    if source.kind in COMPILED:
         saw, wanted = f"{source.name} as the reference", "a checkpoint, a module or an .onnx file"
-        raise InputError(saw, wanted, "Name the model that the engine was built from: it can run in float64.")
+        raise InputError(saw, wanted, "Name the model that it was built from: that can run in float64.")
     return deployed(_loaded(source, loading), Deployment(**_with_paths(loading.deployment)))
 
 

@@ -10,13 +10,14 @@ from typing import Any
 from apa_deploy.errors import InputError
 
 from .onnx.options import TARGETS as ONNX
+from .openvino.options import TARGET as OPENVINO
 from .options import Flag, all_flags
 from .target import Target
 from .tensorrt.options import TARGET as TRT
 from .tensorrt_rtx.options import TARGET as RTX
 from .triton.options import TARGET as TRITON
 
-TARGETS = {target.name: target for target in (*ONNX, TRT, RTX, TRITON)}
+TARGETS = {target.name: target for target in (*ONNX, OPENVINO, TRT, RTX, TRITON)}
 
 
 def add_target_options(parser: argparse.ArgumentParser) -> None:

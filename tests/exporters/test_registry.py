@@ -72,6 +72,15 @@ def test_refused(arguments, saw, tmp_path, monkeypatch, capsys):
     assert saw in capsys.readouterr().err
 
 
+def test_an_option_of_every_format_is_none_of_one_target(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "labels.txt").write_text("a\n")
+    given = ["none.pth", "--input-shape", "3x8x8", "--force", "--labels", "labels.txt"]
+    for target in TARGETS:
+        assert main([*given, "--format", target]) in (2, 3)
+        assert "with --format" not in capsys.readouterr().err
+
+
 def test_the_registry_imports_nothing_heavy():
     heavy = "{'torch', 'onnx', 'onnxruntime', 'openvino', 'tensorrt'} & set(sys.modules)"
     code = f"import sys, apa_exporters.registry; print({heavy})"

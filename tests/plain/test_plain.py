@@ -91,6 +91,7 @@ def test_arguments_are_parsed_before_heavy_packages_are_imported(verb, argument,
     [
         ("serve", "apa-serve", ["model.onnx"]),
         ("serve", "apa-export", [DIGITS, "--format", "triton"]),
+        ("openvino", "apa-export", [DIGITS, "--format", "openvino"]),
         ("rtx", "apa-export", [DIGITS, "--format", "trt-rtx"]),
         ("gpu", "apa-export", [DIGITS, "--format", "trt"]),
         ("report", "apa-inspect", [DIGITS, "--report", "report.html"]),

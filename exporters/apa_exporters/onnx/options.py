@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from apa_deploy.choices import DECOMPOSITIONS, PRECISIONS
 
@@ -43,10 +43,10 @@ class GraphOptions(VerificationOptions):
     precision: str = option("fp32", "of the graph (default: fp32)", choices=PRECISIONS)
     half_io: bool = option(False, "inputs and outputs in that precision too")
 
-    def as_onnx(self, format: str, batch: int | None) -> OnnxOptions:
-        """The same, for a file of this format."""
+    def as_onnx(self, format: str, batch: int | None, **changes: Any) -> OnnxOptions:
+        """The same with `changes`, for a file of this format."""
         mine = {one.name: getattr(self, one.name) for one in fields(GraphOptions)}
-        return OnnxOptions(**mine, format=format, batch=batch)
+        return OnnxOptions(**(mine | changes), format=format, batch=batch)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,1 @@
+"""OpenVINO IR, made of decomposed ONNX and judged in OpenVINO itself."""
