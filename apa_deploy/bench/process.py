@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import selectors
-import signal
 import subprocess
 import sys
 import tempfile
@@ -14,21 +13,10 @@ from contextlib import suppress
 from dataclasses import asdict
 from typing import Any, Self
 
-from ..errors import ApaError
+from ..child_process import ChildError, cause_of_death, kill_session, last_line
 from .subject import Subject
 
-_LINE = 160
 _GRACE_S = 5
-
-
-class WorkerError(ApaError):
-    """A worker could not measure. `reason`: one line."""
-
-    exit_code = 1
-
-    def __init__(self, subject: Subject, reason: str) -> None:
-        super().__init__(f"{subject.name}: {reason}", "a measurement", "The other artifacts go on.")
-        self.reason = reason
 
 
 class Worker:
@@ -51,7 +39,7 @@ class Worker:
         """Load the artifact and warm it up: {"load_s", "runtime"}.
 
         Raises:
-            WorkerError: it refused, died or did not answer in time.
+            ChildError: it refused, died or did not answer in time.
         """
         return self._ask(
             {"subject": asdict(self._subject), "batch": batch, "threads": threads, "warmup": warmup},
@@ -62,7 +50,7 @@ class Worker:
         """Measure for `seconds`, at least `least` inferences: {"ms", "peak_memory_bytes"}.
 
         Raises:
-            WorkerError: as `load`.
+            ChildError: as `load`.
         """
         return self._ask({"turn": seconds, "least": least}, "while it was measured")
 
@@ -73,7 +61,7 @@ class Worker:
         with suppress(OSError, subprocess.TimeoutExpired):
             self._write(b"{}\n")
             self._process.wait(_GRACE_S)
-        self._kill()
+        kill_session(self._process)
         for pipe in (self._process.stdin, self._process.stdout, self._said):
             if pipe:
                 pipe.close()
@@ -83,13 +71,13 @@ class Worker:
             self._write(json.dumps(asked).encode() + b"\n")
             line = self._line()
         except (BrokenPipeError, EOFError) as error:
-            raise WorkerError(self._subject, f"{self._death()} {when}{self._last_words()}") from error
+            raise self._error(f"{cause_of_death(self._process.wait())} {when}{self._last_words()}") from error
         except TimeoutError as error:
-            self._kill()
-            raise WorkerError(self._subject, f"no answer within {self._limit:g} s {when}; it was ended") from error
+            kill_session(self._process)
+            raise self._error(f"no answer within {self._limit:g} s {when}; it was ended") from error
         answer: dict[str, Any] = json.loads(line)
         if "error" in answer:
-            raise WorkerError(self._subject, answer["error"])
+            raise self._error(answer["error"])
         return answer
 
     def _write(self, data: bytes) -> None:
@@ -112,19 +100,10 @@ class Worker:
         line, _, self._rest = self._rest.partition(b"\n")
         return line
 
-    def _death(self) -> str:
-        code = self._process.wait()
-        if code >= 0:
-            return f"its process ended with code {code}"
-        name = signal.Signals(-code).name
-        return f"its process was ended by {name}" + (", as when memory runs out," if name == "SIGKILL" else "")
+    def _error(self, reason: str) -> ChildError:
+        return ChildError(reason, "a measurement", "The other artifacts go on.", about=self._subject.name)
 
     def _last_words(self) -> str:
         self._said.seek(0)
-        lines = [line for line in self._said.read().decode(errors="replace").splitlines() if line.strip()]
-        return f": {lines[-1].strip()[:_LINE]}" if lines else ""
-
-    def _kill(self) -> None:
-        with suppress(ProcessLookupError, PermissionError):
-            os.killpg(self._process.pid, signal.SIGKILL)
-        self._process.wait()
+        text = self._said.read().decode(errors="replace")
+        return f": {last_line(text)}" if text.strip() else ""

@@ -12,8 +12,9 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..bench.process import Worker, WorkerError
+from ..bench.process import Worker
 from ..bench.subject import Subject
+from ..child_process import ChildError
 from ..records.benchmark import Failure, Interval, Latency
 from .statistics import percentiles
 
@@ -89,7 +90,7 @@ def _shuffled(items: Any, order: random.Random) -> list[int]:
 def _record(taken: _Taken, ask: Any) -> None:
     try:
         answer = ask()
-    except WorkerError as error:
+    except ChildError as error:
         taken.reason = error.reason
         return
     if "ms" in answer:

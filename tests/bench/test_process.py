@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from apa_deploy.bench.process import Worker, WorkerError
+from apa_deploy.bench.process import Worker
 from apa_deploy.bench.subject import Feed, Subject
+from apa_deploy.child_process import ChildError
 from apa_deploy.measure import tournament as tournament_module
 from apa_deploy.measure.tournament import Pace, tournament
 from tests.bench.conftest import SIDE
@@ -52,7 +53,7 @@ def test_a_worker_measures_when_it_is_asked_and_rests_otherwise(plain):
     ("sent", "limit_s", "said"),
     [
         (signal.SIGSEGV, 60, "ended by SIGSEGV while it was measured"),
-        (signal.SIGKILL, 60, "SIGKILL, as when memory runs out, while it was measured"),
+        (signal.SIGKILL, 60, "SIGKILL (as when memory runs out) while it was measured"),
         (signal.SIGSTOP, 1, "no answer within 1 s while it was measured; it was ended"),
     ],
 )
@@ -61,7 +62,7 @@ def test_a_crash_and_a_hang_are_one_line(sent, limit_s, said, plain):
         worker.load(1, 1, 1)
         worker._limit = limit_s
         os.kill(pid(worker), sent)
-        with pytest.raises(WorkerError) as raised:
+        with pytest.raises(ChildError) as raised:
             worker.turn(0.01, 1)
     assert said in raised.value.reason
     assert "\n" not in raised.value.reason
@@ -71,7 +72,7 @@ def test_a_refusal_is_the_runtimes_own_word(tmp_path):
     (tmp_path / "bad.onnx").write_bytes(b"no model")
     with (
         Worker(subject(tmp_path / "bad.onnx"), 60) as worker,
-        pytest.raises(WorkerError, match="ONNX Runtime says"),
+        pytest.raises(ChildError, match="ONNX Runtime says"),
     ):
         worker.load(1, 1, 1)
 

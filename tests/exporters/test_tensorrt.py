@@ -15,7 +15,6 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from apa_exporters.child import EngineError
 from apa_exporters.cli import main
 from apa_exporters.onnx.export import OnnxOptions
 from apa_exporters.tensorrt.bundle import check_dynamic, profile, trtexec_lines
@@ -25,6 +24,7 @@ from apa_exporters.tensorrt.on_target.refusal import FAILED, MISSING, MISUSE
 from apa_exporters.tensorrt.options import TrtOptions, check_trt_options
 from apa_exporters.tensorrt.trtexec import load_line
 
+from apa_deploy.child_process import ChildError
 from apa_deploy.errors import InputError
 from apa_deploy.loading.load import load
 from apa_deploy.loading.torch_network import TorchNetwork
@@ -426,5 +426,5 @@ def test_wrong_engine_is_a_parity_error(bundle, machine, tmp_path, monkeypatch):
 def test_builder_that_dies_is_an_error_with_its_last_lines(bundle, machine, tmp_path, monkeypatch):
     for name, value in machine.variables(10, STANDIN_FAULTS="die").items():
         monkeypatch.setenv(name, value)
-    with pytest.raises(EngineError, match="SIGABRT"):
+    with pytest.raises(ChildError, match="SIGABRT"):
         _build(bundle, tmp_path, read_passport(bundle / "passport.json"), OPTIONS)

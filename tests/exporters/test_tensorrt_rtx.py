@@ -13,11 +13,12 @@ import torch
 from apa_exporters import child
 from apa_exporters.cli import main
 from apa_exporters.onnx.export import OnnxOptions
-from apa_exporters.tensorrt_rtx.build_process import EngineError, Job, build_in_child
+from apa_exporters.tensorrt_rtx.build_process import Job, build_in_child
 from apa_exporters.tensorrt_rtx.builder import launches
 from apa_exporters.tensorrt_rtx.export import RtxOptions, export_rtx
 from apa_exporters.tensorrt_rtx.limits import TargetError, check_graph
 
+from apa_deploy.child_process import ChildError
 from apa_deploy.deployment import Deployment, deployed
 from apa_deploy.errors import MissingError
 from apa_deploy.graph.decompose import decomposed
@@ -202,7 +203,7 @@ def test_a_builder_that_dies_is_an_error_with_its_last_lines(fatal, job):
         if report.get("phase") == "Building engine":
             os.kill(child[0], fatal)
 
-    with pytest.raises(EngineError, match=fatal.name) as caught:
+    with pytest.raises(ChildError, match=fatal.name) as caught:
         build_in_child(job, strike)
     assert caught.value.exit_code == 1
     assert any("[VERBOSE]" in line or "[INFO]" in line for line in caught.value.log)
@@ -216,7 +217,7 @@ def test_a_builder_that_dies_leaves_nothing(tmp_path, monkeypatch):
         return {}
 
     monkeypatch.setattr(child, "_last_report", strike)
-    with pytest.raises(EngineError, match=r"SIGSEGV.*last lines"):
+    with pytest.raises(ChildError, match=r"SIGSEGV.*last lines"):
         export_rtx(one_layer(), tmp_path / "m.engine", RtxOptions(OnnxOptions(verify=False)))
     assert not names(tmp_path)
 
@@ -225,7 +226,7 @@ def test_a_model_that_the_parser_refuses(job):
     proto = onnx.load(job.model)
     proto.graph.node[0].op_type = "NoSuchOperator"
     onnx.save(proto, job.model)
-    with pytest.raises(EngineError, match="NoSuchOperator") as caught:
+    with pytest.raises(ChildError, match="NoSuchOperator") as caught:
         build_in_child(job)
     assert any("[ERROR]" in line for line in caught.value.log)
 

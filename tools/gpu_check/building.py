@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from apa_deploy.child_process import last_line
 from apa_deploy.errors import GateError, MissingError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -33,9 +34,10 @@ def fetched(script: str) -> Path:
     """
     done = subprocess.run([sys.executable, str(_FETCH / script)], capture_output=True, text=True)
     if done.returncode:
-        said = (done.stderr.strip().splitlines() or ["no reason"])[-1]
         raise MissingError(
-            said, f"what {script} finds", "Install the CUDA toolkit, or allow the build to fetch it."
+            last_line(done.stderr),
+            f"what {script} finds",
+            "Install the CUDA toolkit, or allow the build to fetch it.",
         )
     return Path(done.stdout.strip().splitlines()[-1])
 

@@ -22,6 +22,7 @@ from apa_exporters.tensorrt.on_target import machine
 from apa_exporters.tensorrt.options import TrtOptions
 from torch import nn
 
+from apa_deploy.child_process import last_line
 from apa_deploy.errors import MissingError
 from apa_deploy.loading.torch_network import TorchNetwork
 from apa_deploy.modules import AGLU, APA
@@ -112,8 +113,8 @@ def _built(folder: Path, name: str, model: Network, wanted: Wanted) -> tuple[Pat
         command += ["--plugin", str(wanted.plugin)]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
-        said = (done.stderr.strip().splitlines() or ["no reason"])[-1]
-        return None, {"engine": name, "built": False, "code": done.returncode, "said": said.removeprefix("error: ")}
+        said = last_line(done.stderr)
+        return None, {"engine": name, "built": False, "code": done.returncode, "said": said}
     passport = json.loads(passport_path(folder / engine).read_text(encoding="utf-8"))
     return folder / engine, engine_row(name, passport)
 

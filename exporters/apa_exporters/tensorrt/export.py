@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from apa_deploy.child_process import last_lines
 from apa_deploy.errors import InputError, MissingError
 from apa_deploy.files import replaced, staged
 from apa_deploy.network import Network
@@ -17,8 +18,7 @@ from apa_deploy.progress import notice, step
 from apa_deploy.records.passport import Passport, dump, passport_path, read_passport
 from apa_deploy.require import PACKAGES, require
 
-from ..build_progress import shown
-from ..child import EngineError, Report, last_lines, last_report
+from ..build_progress import Report, engine_error, last_report, shown
 from .bundle import SCRIPT, write_bundle
 from .on_target import machine
 from .on_target.checksums import NAME as SUMS
@@ -34,7 +34,7 @@ def export_trt(network: Network, out: Path, options: TrtOptions) -> Passport:
         MissingError: `tensorrt`, the driver or a GPU is missing; the message names which, and what adds it.
         InputError: options that do not go together.
         ParityError: an ONNX file or the engine is not right.
-        EngineError: TensorRT refused or died.
+        ChildError: TensorRT refused or died.
     """
     check_trt_options(options)
     _check_machine()
@@ -99,7 +99,7 @@ def _error(last: Report, reason: str, said: Path, passport: Passport) -> Excepti
     kind = {MISSING: MissingError, MISUSE: InputError}.get(last.get("code", 0))
     if kind:
         return kind(reason, "an engine", "Nothing was written.")
-    return EngineError(reason, last_lines(said))
+    return engine_error(reason, last_lines(said))
 
 
 def _report(parity: ParityReport, checks: list[OutputCheck]) -> ParityReport:

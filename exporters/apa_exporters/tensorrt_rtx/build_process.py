@@ -7,7 +7,9 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from ..child import EngineError, Report, last_lines, last_report
+from apa_deploy.child_process import last_lines
+
+from ..build_progress import Report, engine_error, last_report
 
 _SCRIPT = Path(__file__).with_name("builder.py")
 
@@ -50,11 +52,11 @@ def build_in_child(job: Job, on_report: Callable[[Report], None] = lambda _: Non
         on_report: receives each report of progress; see `builder`.
 
     Raises:
-        EngineError: the builder refused the model, or the process died.
+        ChildError: the builder refused the model, or the process died.
     """
     description, said = (Path(job.log).with_suffix(suffix) for suffix in (".job.json", ".stderr"))
     description.write_text(json.dumps(asdict(job)), encoding="utf-8")
     last, reason = last_report(_SCRIPT, [str(description)], said, on_report)
     if reason:
-        raise EngineError(reason, last_lines(Path(job.log)) + last_lines(said))
+        raise engine_error(reason, last_lines(Path(job.log)) + last_lines(said))
     return Built(**last["result"])

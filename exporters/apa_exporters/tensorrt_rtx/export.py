@@ -33,7 +33,7 @@ def export_rtx(network: Network, out: Path, options: RtxOptions) -> Passport:
         MissingError: tensorrt_rtx is absent, or the request needs a GPU.
         InputError: options that do not go together, or that the builder cannot do.
         ParityError: the ONNX file, or the engine where it can run, is not right.
-        EngineError: the builder refused or died.
+        ChildError: the builder refused or died.
     """
     options = replace(options, batches=batches_of(network, options.batches))
     check_options(options.batches, options.capabilities, options.strip_weights, options.graph.precision)

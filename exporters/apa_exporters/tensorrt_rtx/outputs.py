@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from apa_deploy.child_process import last_line
 from apa_deploy.network import Network
 from apa_deploy.parity.model_gate import check_recorded
 from apa_deploy.parity.report import OutputCheck
@@ -48,7 +49,6 @@ def _recorded(engine: Path, feeds: Sequence[Feed]) -> list[dict[str, np.ndarray]
         command = [sys.executable, "-P", str(_SCRIPT), str(engine), str(given), str(found)]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
-            last = (done.stderr.strip().splitlines() or [f"code {done.returncode}"])[-1]
-            notice(f"the engine does not run on this machine: {last}")
+            notice(f"the engine does not run on this machine: {last_line(done.stderr)}")
             return None
         return numbered(str(found))
