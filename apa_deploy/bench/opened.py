@@ -79,6 +79,8 @@ def _torch(subject: Subject, batch: int, threads: int | None) -> tuple[Infer, st
     if threads:
         torch.set_num_threads(threads)
     network = load(subject.path, **subject.loading)
+    from ..measure.twins import with_plain
+
     module = with_plain(network.module, subject.plain) if subject.plain else network.module
     inputs = [torch.from_numpy(array) for array in seeded_feeds(network.signature, batch)[0].values()]
     run = torch.compile(module) if subject.runtime == "torch-compile" else module
@@ -88,19 +90,6 @@ def _torch(subject: Subject, batch: int, threads: int | None) -> tuple[Infer, st
             return run(*inputs)
 
     return infer, _version(subject.runtime)
-
-
-def with_plain(module: Any, plain: str) -> Any:
-    """`module` itself with ReLU or SiLU for each learned unit and a sigmoid for each gate."""
-    from torch import nn
-
-    from ..graph.node import UNIT
-    from ..replace import replace_activations
-
-    unit = {"relu": nn.ReLU, "silu": nn.SiLU}[plain]
-    for found in replace_activations(module).found:
-        module.set_submodule(found.path, unit() if found.kind == UNIT else nn.Sigmoid())
-    return module
 
 
 def _version(runtime: str) -> str:

@@ -13,13 +13,13 @@ from ..errors import GateError
 from ..files import sha256
 from ..measure.statistics import compared
 from ..measure.tournament import Pace, tournament
+from ..measure.twins import with_twins
 from ..progress import step
 from ..records.benchmark import BenchResult, Comparison, Failure, Latency
 from .environment import environment, load, warn_if_busy
 from .inputs import Image, feeds_of
 from .subject import TORCH_RUNTIMES, Subject, runtimes_of
 from .traffic import measured_traffic
-from .twins import with_twins
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import json
 import sys
-import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -21,6 +21,7 @@ from ..graph.external_weights import read_onnx
 from ..graph.isolate import isolated
 from ..graph.node import DOMAIN
 from ..graph.sites import ActivationSite, find_sites
+from ..measure.turns import take_turns, time_ms
 from ..runtimes.onnxruntime import register_operators, session_options
 from .opened import arrays
 from .subject import Feed
@@ -70,19 +71,14 @@ def _timed(model: onnx.ModelProto, site: ActivationSite, shape: Shape) -> tuple[
     z = np.random.default_rng(0).standard_normal(shape, dtype=np.float32).astype(dtype)
     y = np.zeros_like(z)
     run = _bound(_session(small, 1), {source: z}, {target: np.zeros_like(z)})
-    own, copy = _alternating(run, lambda: np.copyto(y, z))
+    own, copy = _alternating(own=run, copy=lambda: np.copyto(y, z))
     return 2 * z.nbytes, own, copy
 
 
-def _alternating(*actions: Callable[[], object]) -> list[float]:
-    samples: list[list[float]] = [[] for _ in actions]
-    for turn in range(_WARMUP + _TURNS):
-        for action, kept in zip(actions, samples, strict=True):
-            start = time.perf_counter()
-            action()
-            if turn >= _WARMUP:
-                kept.append(time.perf_counter() - start)
-    return [median(one) for one in samples]
+def _alternating(**actions: Callable[[], object]) -> list[float]:
+    """The median seconds of each."""
+    timers = {name: partial(time_ms, action) for name, action in actions.items()}
+    return [median(samples) / 1e3 for samples in take_turns(timers, _TURNS, warm_up=_WARMUP).values()]
 
 
 def _bound(session: Any, inputs: dict[str, np.ndarray], outputs: dict[str, np.ndarray]) -> Callable[[], object]:

@@ -9,9 +9,9 @@ import onnx
 import pytest
 import torch
 
-from apa_deploy.bench.opened import with_plain
 from apa_deploy.cli.bench import main
 from apa_deploy.graph.decompose import decomposed
+from apa_deploy.measure.twins import with_plain
 from apa_deploy.records.passport import passport_path, read_passport
 from apa_deploy.report import read_report
 from tests import networks

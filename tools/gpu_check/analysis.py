@@ -6,6 +6,10 @@ from collections.abc import Mapping, Sequence
 from statistics import median
 from typing import Any
 
+from apa_exporters.tensorrt.on_target.choice import Candidate
+from apa_exporters.tensorrt.on_target.choice import chosen as choose_engine
+from apa_exporters.tensorrt.on_target.recipe import DECOMPOSED, PLUGIN
+
 QUANTILES = (50, 90, 95, 99)
 # A kernel that is bound by memory reaches what a copy reaches, but for its start and end. Below this share
 # something else binds it, and the roofline (docs/tensorrt-plugin.md) was wrong. 79 % is its least, on B200.
@@ -84,10 +88,7 @@ def compared(medians: Mapping[str, float], base: str) -> dict[str, float]:
     return {name: round(value / medians[base], 4) for name, value in medians.items()}
 
 
-def verdict(ratios: Mapping[str, float], plugin: str, decomposed: str) -> str:
-    """Plugin against decomposed, in words; less than 1 % is called equal."""
-    gain = ratios[decomposed] / ratios[plugin] - 1
-    if abs(gain) < 0.01:
-        return f"equal within 1 %: {decomposed}, which needs no library"
-    faster, slower = (plugin, decomposed) if gain > 0 else (decomposed, plugin)
-    return f"{faster} is {abs(ratios[slower] / ratios[faster] - 1):.1%} faster than {slower}"
+def verdict(plugin: Sequence[float], decomposed: Sequence[float]) -> str:
+    """Which of the two an export would keep, and why: the export's own rule, on samples taken in turns."""
+    choice = choose_engine([Candidate(PLUGIN, True, plugin), Candidate(DECOMPOSED, True, decomposed)])
+    return f"{choice.activation}: {choice.reason}"

@@ -20,19 +20,16 @@ from apa_exporters.tensorrt.bundle import SCRIPT
 from apa_exporters.tensorrt.export import export_bundle
 from apa_exporters.tensorrt.on_target import machine
 from apa_exporters.tensorrt.options import TrtOptions
-from torch import nn
 
 from apa_deploy.child_process import last_line
 from apa_deploy.errors import MissingError
 from apa_deploy.loading.torch_network import TorchNetwork
-from apa_deploy.modules import AGLU, APA
+from apa_deploy.measure.twins import with_plain
 from apa_deploy.network import Metadata, Network
 from apa_deploy.records.passport import passport_path
-from apa_deploy.replace import replace_activations
 from apa_deploy.require import PACKAGES
 from apa_deploy.tensors.signature import image_signature
 
-from . import building
 from .outcome import Outcome, State
 
 PLUGIN, DECOMPOSED, TWIN = "plugin", "decomposed", "silu twin"
@@ -52,20 +49,14 @@ class Wanted:
 
 def default_model() -> Network:
     """SE-ResNet50 with 65 learned activations and random weights, 224x224."""
-    sys.path.insert(0, str(building.ROOT / "benchmarks"))
-    from upstream_form import se_resnet50
+    from benchmarks.upstream_form import se_resnet50
 
     return TorchNetwork(se_resnet50(), image_signature((3, 224, 224)), Metadata("se_resnet50, random weights"))
 
 
 def twin(model: Network) -> Network:
     """The model with SiLU for each unit and a sigmoid for each gate."""
-    module = copy.deepcopy(model.module)
-    replace_activations(module)
-    for parent in list(module.modules()):
-        for name, child in parent.named_children():
-            if isinstance(child, AGLU | APA):
-                setattr(parent, name, nn.SiLU() if isinstance(child, AGLU) else nn.Sigmoid())
+    module = with_plain(copy.deepcopy(model.module), "silu")
     return TorchNetwork(module, model.signature, model.metadata)
 
 

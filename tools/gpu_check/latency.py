@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from apa_deploy.errors import InputError
+from apa_deploy.measure.turns import take_turns, time_ms
 from apa_deploy.native import trt_plugin_library
 from apa_deploy.require import require
 from apa_deploy.runtimes.device import Device
@@ -62,10 +62,7 @@ class OnDevice:
 
     def timed(self, launch: Callable[[], Any]) -> float:
         """Milliseconds from launch to end."""
-        start = time.perf_counter()
-        launch()
-        self._device.synchronize(self.stream)
-        return (time.perf_counter() - start) * 1e3
+        return time_ms(lambda: (launch(), self._device.synchronize(self.stream)))
 
 
 def loaded(trt: Any, engines: Mapping[str, Path], plugin: Path | None) -> dict[str, Any]:
@@ -103,15 +100,8 @@ def _timer(one: OnDevice, graph: bool) -> Callable[[], float]:
 
 
 def in_turns(timers: Mapping[str, Callable[[], float]]) -> dict[str, list[float]]:
-    """Blocks of a few runs alternate, and so does their order: clocks and heat change for all alike."""
-    for timer in timers.values():
-        for _ in range(WARM_UP):
-            timer()
-    samples: dict[str, list[float]] = {name: [] for name in timers}
-    for block in range(BLOCKS):
-        for name in list(timers)[:: -1 if block % 2 else 1]:
-            samples[name] += [timers[name]() for _ in range(A_BLOCK)]
-    return samples
+    """Blocks of a few runs by turns."""
+    return take_turns(timers, BLOCKS, warm_up=WARM_UP, block=A_BLOCK)
 
 
 def summed_up(samples: Mapping[str, Mapping[str, Sequence[float]]], clocks: dict[str, object]) -> Outcome:
@@ -125,6 +115,6 @@ def summed_up(samples: Mapping[str, Mapping[str, Sequence[float]]], clocks: dict
             shown = {key: round(value, 4) for key, value in found.items()}
             rows.append({"setting": setting, "engine": name, **shown, "over twin": ratios[name]})
         if PLUGIN in ratios and DECOMPOSED in ratios:
-            verdicts[setting] = verdict(ratios, PLUGIN, DECOMPOSED)
+            verdicts[setting] = verdict(by_engine[PLUGIN], by_engine[DECOMPOSED])
     facts = {"verdicts": verdicts, "clocks": clocks, "unit": "ms, launch to end, no copies", "samples": samples}
     return Outcome("latency", State.PASSED, rows=rows, facts=facts)

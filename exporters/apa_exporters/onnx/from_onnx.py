@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import statistics
-import time
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from statistics import median
 from typing import Any
 
+from apa_deploy.measure.turns import take_turns, time_ms
 from apa_deploy.network import Network
 from apa_deploy.runtimes.ort_session import open_session
 from apa_deploy.tensors.inputs import seeded_feeds
@@ -27,29 +27,12 @@ def batches_of(network: Network, wanted: tuple[int, int, int]) -> tuple[int, int
     return (fixed, fixed, fixed) if fixed and wanted == BATCHES else wanted
 
 
-@dataclass(frozen=True)
-class SpeedUp:
-    """Milliseconds a run in ONNX Runtime on this machine: the original, and what was made of it."""
-
-    original: float
-    exported: float
-
-    def __str__(self) -> str:
-        ratio = self.original / self.exported
-        return f"ONNX Runtime: {self.original:.1f} ms before, {self.exported:.1f} ms now: {ratio:.2f} times as fast"
-
-
-def measure_speed_up(before: Any, network: Network, out: Path, batch: int | None, library: Path | None) -> SpeedUp:
-    """Run the session `before` and the file `out` by turns, one pool of threads at a time idle."""
+def measure_speed_up(before: Any, network: Network, out: Path, batch: int | None, library: Path | None) -> str:
+    """Run the session `before` and the file `out` by turns, one pool of threads at a time idle; in words."""
     feed = seeded_feeds(network.signature, batch or 2)[0]
-    sessions = [before, open_session(out, library=library)]
-    samples: list[list[float]] = [[], []]
-    begin = time.perf_counter()
-    for turn in range(_WARM_UP + _MOST_TURNS):
-        if turn >= _WARM_UP + _TURNS and time.perf_counter() - begin > _SECONDS:
-            break
-        for session, times in zip(sessions, samples, strict=True):
-            start = time.perf_counter()
-            session.run(None, feed)
-            times.append((time.perf_counter() - start) * 1e3)
-    return SpeedUp(*(statistics.median(times[_WARM_UP:]) for times in samples))
+    sessions = {"before": before, "now": open_session(out, library=library)}
+    timers = {name: partial(time_ms, partial(session.run, None, feed)) for name, session in sessions.items()}
+    samples = take_turns(timers, _MOST_TURNS, warm_up=_WARM_UP, least=_TURNS, seconds=_SECONDS)
+    original, exported = (median(one) for one in samples.values())
+    ratio = original / exported
+    return f"ONNX Runtime: {original:.1f} ms before, {exported:.1f} ms now: {ratio:.2f} times as fast"

@@ -71,7 +71,7 @@ def _speed_up(network: Network, output: Path, options: OnnxOptions) -> Iterator[
 
     if options.precision == "fp32" and options.verify and network.activations and (before := network.session):
         library = custom_library() if options.format == "onnx-custom" else None
-        yield str(measure_speed_up(before, network, output, options.batch, library))
+        yield measure_speed_up(before, network, output, options.batch, library)
 
 
 _SUFFIXES = {"onnx": ".onnx", "onnx-custom": ".custom.onnx"}

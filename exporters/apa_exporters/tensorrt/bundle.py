@@ -20,6 +20,7 @@ import onnx
 
 from apa_deploy import network as evaluation
 from apa_deploy.errors import InputError
+from apa_deploy.measure import turns
 from apa_deploy.native import LibraryError, trt_plugin_library, trt_plugin_sources
 from apa_deploy.network import Network, Trace
 from apa_deploy.parity.model_gate import check_recorded
@@ -201,6 +202,7 @@ def _write_plugin(folder: Path) -> None:
 def _write_script(folder: Path, recipe: Recipe) -> None:
     package = Path(golden.__file__).parent
     shutil.copytree(package, folder / "apa_target", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(turns.__file__, folder / "apa_target")
     shutil.copy(_TEMPLATES / SCRIPT, folder)
     lines = "\n".join(f"    {line}" for line in trtexec_lines(recipe))
     text = (_TEMPLATES / "README.md").read_text(encoding="utf-8")

@@ -7,17 +7,15 @@ it the engine needs no library of ours.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median
 
 from .recipe import DECOMPOSED, PLUGIN
+from .turns import ratio_interval
 
 # A gain below this is not worth shipping a library for, however surely it was measured.
 LEAST_GAIN = 0.01
-# Of the normal distribution, two-sided 99 %: the interval of the median's rank has this half width in sqrt(n)/2.
-_Z = 2.576
 
 
 @dataclass(frozen=True)
@@ -63,11 +61,6 @@ def _faster(plugin: Sequence[float], decomposed: Sequence[float]) -> Choice:
 
 
 def gain_interval(plugin: Sequence[float], decomposed: Sequence[float]) -> tuple[float, float, float]:
-    """The median relative gain of the plugin over pairs of samples, between the ends of its 99 % interval.
-
-    Free of any assumption about the distribution: the order statistics whose ranks enclose the median.
-    """
-    gains = sorted((d - p) / d for p, d in zip(plugin, decomposed, strict=True))
-    last, reach = len(gains) - 1, _Z * math.sqrt(len(gains)) / 2
-    lowest, highest = max(0, math.floor(last / 2 - reach)), min(last, math.ceil(last / 2 + reach))
-    return gains[lowest], median(gains), gains[highest]
+    """The median relative gain of the plugin over pairs of samples, between the ends of its 99 % interval."""
+    lowest, middle, highest = ratio_interval(plugin, decomposed)
+    return 1 - highest, 1 - middle, 1 - lowest

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from .golden import Arrays
 from .refusal import FAILED, RefusalError
+from .turns import take_turns, time_ms
 
 A_BLOCK = 10
 
@@ -22,24 +23,17 @@ def outputs(runner: Any, feeds: Sequence[Arrays]) -> list[Arrays]:
 
 
 def latencies(runners: Mapping[str, Any], runs: int) -> dict[str, list[float]]:
-    """Milliseconds from launch to end, without copies, `runs` for each runner; all have inferred before.
-
-    Blocks of a few runs alternate, and so does their order: clocks and heat change for all alike.
-    """
-    for runner in runners.values():
-        for _ in range(runs // 8):
-            _once(runner)
-    samples: dict[str, list[float]] = {name: [] for name in runners}
-    for block in range(-(-runs // A_BLOCK)):
-        for name in list(runners)[:: -1 if block % 2 else 1]:
-            samples[name] += [_once(runners[name]) for _ in range(A_BLOCK)]
-    return samples
+    """Milliseconds from launch to end, without copies, `runs` for each runner; all have inferred before."""
+    timers = {name: partial(_launch_timed, runner) for name, runner in runners.items()}
+    return take_turns(timers, -(-runs // A_BLOCK), warm_up=runs // 8, block=A_BLOCK)
 
 
-def _once(runner: Any) -> float:
+def _launch_timed(runner: Any) -> float:
+    return round(time_ms(partial(_launch, runner)), 4)
+
+
+def _launch(runner: Any) -> None:
     """The shapes and addresses of the last inference are still set."""
-    start = time.perf_counter()
     if not runner.context.execute_async_v3(runner.stream.ptr):
         raise RefusalError("execute_async_v3 failed", "a run", "See what TensorRT printed above.", FAILED)
     runner.stream.synchronize()
-    return round((time.perf_counter() - start) * 1e3, 4)

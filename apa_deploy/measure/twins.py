@@ -6,14 +6,15 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import onnx
 
+from ..bench.subject import Subject
 from ..errors import InputError
 from ..graph.external_weights import read_onnx
 from ..graph.twin import twin
 from ..runtimes.artifacts import CHECKPOINT, ONNX, artifact_kind
-from .subject import Subject
 
 _LARGE = 1 << 20  # bytes from which a weight lies beside the graph: a file of protobuf ends at 2 GB
 
@@ -53,6 +54,19 @@ def _twin(subject: Subject, plain: str, folder: Path) -> tuple[Subject, str]:
         where = f"{target.name}.data"
         onnx.save_model(model, target, save_as_external_data=True, location=where, size_threshold=_LARGE)
     return replace(subject, name=name, sha256="", path=str(target)), content
+
+
+def with_plain(module: Any, plain: str) -> Any:
+    """`module` itself with ReLU or SiLU for each learned unit and a sigmoid for each gate."""
+    from torch import nn
+
+    from ..graph.node import UNIT
+    from ..replace import replace_activations
+
+    unit = {"relu": nn.ReLU, "silu": nn.SiLU}[plain]
+    for found in replace_activations(module).found:
+        module.set_submodule(found.path, unit() if found.kind == UNIT else nn.Sigmoid())
+    return module
 
 
 def _content(graph: onnx.GraphProto) -> str:
