@@ -1,6 +1,6 @@
 """Networks with AGLU beside their ReLU twins and beside other runtimes, on the CPU.
 
-    python benchmarks/cpu.py [twins | runtimes | batches | parts | detector ...] [--rounds 15] [--json]
+    python -m benchmarks.cpu [twins | runtimes | batches | parts | detector ...] [--rounds 15] [--json]
 
 Each configuration is a process of its own; they take turns, so that whatever else the machine does meets all of
 them. A turn is an inference that fetches the weights back into the caches and one that is timed. A ratio is the
@@ -24,15 +24,14 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from apa_deploy.measure.turns import pair_ratios, ratio_deciles, take_turns
 from apa_deploy.progress import step
 from apa_deploy.records.passport import versions
-
-sys.path.insert(0, str(Path(__file__).parent))
-from cpu_networks import DETECTOR_SHAPE, LAST, PARTS, SHAPE, add_detector, write_all
+from benchmarks.cpu_networks import DETECTOR_SHAPE, LAST, PARTS, SHAPE, add_detector, write_all
 
 MOST_ROUNDS = 8  # times --rounds, at batch 1: short runs are noisier
 REST = 0.02  # seconds between two runs, in which the threads of the first stop spinning
-WORKER = Path(__file__).with_name("cpu_worker.py")
+ROOT = Path(__file__).resolve().parents[1]
 
 
 @dataclass(frozen=True)
@@ -119,16 +118,17 @@ class Worker:
     """A running configuration."""
 
     def __init__(self, config: Config, folder: Path) -> None:
-        job = asdict(config) | {"path": str(folder / config.path)}
+        job = asdict(config) | {"path": str((folder / config.path).resolve())}
         environment = os.environ | {"OMP_NUM_THREADS": str(config.threads), "ORT_DISABLE_TELEMETRY": "1"}
-        command = [sys.executable, str(WORKER), json.dumps(job)]
+        command = [sys.executable, "-m", "benchmarks.cpu_worker", json.dumps(job)]
         self._process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment, cwd=ROOT
         )
         self.memory = json.loads(self._line())["memory_mb"]
 
     def run(self) -> float:
         """Milliseconds of one inference."""
+        time.sleep(REST)
         assert self._process.stdin
         self._process.stdin.write("\n")
         self._process.stdin.flush()
@@ -162,11 +162,8 @@ def measured(rows: Sequence[Row], folder: Path, rounds: int) -> list[dict[str, o
         group = [row for row in rows if _together(row) == key]
         configs = list(dict.fromkeys(config for row in group for config in (row.ours, row.other)))
         with step(", ".join(row.what for row in group)), workers(configs, folder) as running:
-            samples: dict[Config, list[float]] = {config: [] for config in configs}
-            for _ in range(rounds * max(1, MOST_ROUNDS // configs[0].batch)):
-                for config, worker in running.items():
-                    time.sleep(REST)
-                    samples[config].append(worker.run())
+            timers = {config: worker.run for config, worker in running.items()}
+            samples = take_turns(timers, rounds * max(1, MOST_ROUNDS // configs[0].batch), warm_up=0)
             results += [_result(row, samples, running) for row in group]
     return results
 
@@ -177,13 +174,12 @@ def _together(row: Row) -> tuple[object, ...]:
 
 def _result(row: Row, samples: dict[Config, list[float]], running: dict[Config, Worker]) -> dict[str, object]:
     ours, other = samples[row.ours], samples[row.other]
-    ratios = [a / b for a, b in zip(ours, other, strict=True)]
-    deciles = statistics.quantiles(ratios, n=10, method="inclusive")
+    low, high = ratio_deciles(ours, other)
     return {
         "what": row.what,
-        "ratio": statistics.median(ratios),
-        "p10": deciles[0],
-        "p90": deciles[-1],
+        "ratio": statistics.median(pair_ratios(ours, other)),
+        "p10": low,
+        "p90": high,
         "goal": row.goal,
         "ours_ms": statistics.median(ours),
         "other_ms": statistics.median(other),

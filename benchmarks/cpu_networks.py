@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -21,9 +20,7 @@ from apa_deploy.graph.node import GATE, UNIT, activations, is_activation
 from apa_deploy.loading.torch_network import TorchNetwork
 from apa_deploy.network import Metadata
 from apa_deploy.tensors.signature import image_signature
-
-sys.path.insert(0, str(Path(__file__).parent))
-from upstream_form import SE_RESNET50, resnet50
+from benchmarks.upstream_form import SE_RESNET50, resnet50
 
 SHAPE, DETECTOR_SHAPE = (3, 224, 224), (3, 320, 320)
 LAST = "se_resnet50.relu.onnx"  # what `write_all` writes at the end

@@ -8,12 +8,13 @@ from __future__ import annotations
 import json
 import os
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from apa_deploy.measure.turns import time_ms
 
 WARM_UP = 3
 
@@ -26,9 +27,7 @@ def main() -> None:
     print(json.dumps({"memory_mb": _memory()}), flush=True)
     for _ in sys.stdin:
         run()
-        start = time.perf_counter()
-        run()
-        print((time.perf_counter() - start) * 1e3, flush=True)
+        print(time_ms(run), flush=True)
 
 
 def _images(job: dict[str, Any]) -> np.ndarray:
@@ -67,8 +66,7 @@ def _openvino(job: dict[str, Any]) -> Callable[[], Any]:
 def _torch_compile(job: dict[str, Any]) -> Callable[[], Any]:
     import torch
 
-    sys.path.insert(0, str(Path(__file__).parent))
-    from cpu_networks import network
+    from benchmarks.cpu_networks import network
 
     torch.set_num_threads(job["threads"])
     torch._inductor.config.freezing = True

@@ -1,9 +1,9 @@
 """Hold the float32 kernels against float64 over all 2^32 inputs, and print a Markdown table.
 
-    python benchmarks/float32_exhaustive.py                       six pairs, every float: minutes
-    python benchmarks/float32_exhaustive.py --stride 1009         every exponent, 8,300 numbers each: seconds
-    python benchmarks/float32_exhaustive.py --pair 0.3 1.1        one pair of your own
-    python benchmarks/float32_exhaustive.py --kernel pw           a table kernel, of the widest vectors here
+    python -m benchmarks.float32_exhaustive                       six pairs, every float: minutes
+    python -m benchmarks.float32_exhaustive --stride 1009         every exponent, 8,300 numbers each: seconds
+    python -m benchmarks.float32_exhaustive --pair 0.3 1.1        one pair of your own
+    python -m benchmarks.float32_exhaustive --kernel pw           a table kernel, of the widest vectors here
 
 Exit code 1 where a bound of plugins/include/apa/math.h does not hold.
 """
@@ -22,8 +22,7 @@ from typing import Any
 
 import numpy as np
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "plugins/tests"))
-import ort_building as building
+from plugins.tests import ort_building as building
 
 PAIRS = [(0.0, 1.0), (1e-8, 1.1), (0.001, 0.3), (0.01, -0.7), (0.5, 1.2), (2.0, 1.0)]
 COLUMNS = ("absolute", "ulp_p0.1", "ulp_p1e-3", "ulp_p1e-7", "ulp", "scaled")

@@ -1,6 +1,6 @@
 """Draw the error of each kernel by z and lambda, and write docs/kernel_error.png.
 
-    python benchmarks/kernel_error.py            needs matplotlib: pip install 'apa-deploy[report]'
+    python -m benchmarks.kernel_error            needs matplotlib: pip install 'apa-deploy[report]'
 
 Colour: the largest error of APA(z) in a cell, in units of the last place times (2 + |log2 APA(z)|), which the
 contract bounds by 2 to 3 (plugins/include/apa/math.h). Float32 beside float64.

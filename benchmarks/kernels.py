@@ -1,6 +1,6 @@
 """Time the CPU kernels: beside memcpy, and the operator beside ONNX Runtime's QuickGelu.
 
-    python benchmarks/kernels.py            prints Markdown; --json prints the raw samples
+    python -m benchmarks.kernels            prints Markdown; --json prints the raw samples
 
 Each configuration of the operators runs in a process of its own, and the processes take turns: two sessions in
 one process would share a thread pool's attention. Read ratios: they are medians over rounds, of medians of runs.
@@ -27,9 +27,7 @@ from onnx import TensorProto, helper
 
 import apa_deploy
 from apa_deploy.graph.node import Parameters, make_node
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "plugins/tests"))
-import ort_building as building
+from plugins.tests import ort_building as building
 
 LAMBDA, KAPPA = 0.5, 1.1
 THREADS = 2
@@ -76,8 +74,16 @@ def operators(rounds: int, seconds: float) -> dict[str, dict[str, list[float]]]:
     for _ in range(rounds):
         for shape in SHAPES:
             for name in OPERATORS:
-                command = [sys.executable, __file__, "--operator", name, json.dumps(shape), str(seconds)]
-                done = subprocess.run(command, capture_output=True, text=True, check=True)
+                command = [
+                    sys.executable,
+                    "-m",
+                    "benchmarks.kernels",
+                    "--operator",
+                    name,
+                    json.dumps(shape),
+                    str(seconds),
+                ]
+                done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=building.ROOT)
                 found[str(shape)][name].append(median(json.loads(done.stdout)))
     return found
 

@@ -1,6 +1,6 @@
 """SE-ResNet50 with 65 activations: what an export costs, how right it is, and its time beside torch.onnx's own.
 
-    python benchmarks/onnx_export.py [--rounds 30] [--json]
+    python -m benchmarks.onnx_export [--rounds 30] [--json]
 
 One process; the two files take turns, so that whatever else the machine does meets both. Ratios are of medians.
 """
@@ -12,9 +12,9 @@ import json
 import platform
 import resource
 import statistics
-import sys
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -23,12 +23,11 @@ import torch
 from apa_exporters.onnx.export import OnnxOptions, export_onnx
 
 from apa_deploy.loading.torch_network import TorchNetwork
+from apa_deploy.measure.turns import ratio_deciles, take_turns, time_ms
 from apa_deploy.network import Metadata
 from apa_deploy.records.passport import versions
 from apa_deploy.tensors.signature import image_signature
-
-sys.path.insert(0, str(Path(__file__).parent))
-from upstream_form import se_resnet50
+from benchmarks.upstream_form import se_resnet50
 
 SHAPE = (3, 224, 224)
 WARM_UP = 3
@@ -62,7 +61,7 @@ def measured(folder: Path, rounds: int, threads: int) -> dict[str, object]:
         "peak memory, GB": peak,
         "parity error / torch float32's": check.max_rel / check.torch_float32_max_rel,
         "time, ours / torch.onnx's export": statistics.median(samples[0]) / statistics.median(samples[1]),
-        "spread of the time ratio, p10 to p90": spread(*samples),
+        "spread of the time ratio, p10 to p90": ratio_deciles(*samples),
         "samples, ms": {"ours": samples[0], "torch.onnx": samples[1]},
         "environment": versions() | {"cpu": platform.processor() or platform.machine(), "threads": str(threads)},
     }
@@ -74,20 +73,11 @@ def interleaved(paths: list[Path], rounds: int, threads: int) -> list[list[float
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # two pools share the cores
     sessions = [onnxruntime.InferenceSession(p, options, providers=["CPUExecutionProvider"]) for p in paths]
     x = np.random.default_rng(0).standard_normal((1, *SHAPE)).astype(np.float32)
-    samples: list[list[float]] = [[] for _ in sessions]
-    for round_ in range(rounds + WARM_UP):
-        for session, times in zip(sessions, samples, strict=True):
-            start = time.perf_counter()
-            session.run(None, {session.get_inputs()[0].name: x})
-            if round_ >= WARM_UP:
-                times.append((time.perf_counter() - start) * 1e3)
-    return samples
-
-
-def spread(ours: list[float], theirs: list[float]) -> list[float]:
-    """Tenth and ninetieth percentile of the ratio within each round."""
-    deciles = statistics.quantiles([a / b for a, b in zip(ours, theirs, strict=True)], n=10)
-    return [deciles[0], deciles[-1]]
+    timers = {
+        i: partial(time_ms, partial(session.run, None, {session.get_inputs()[0].name: x}))
+        for i, session in enumerate(sessions)
+    }
+    return list(take_turns(timers, rounds, warm_up=WARM_UP).values())
 
 
 def table(result: dict[str, object]) -> str:
@@ -95,7 +85,7 @@ def table(result: dict[str, object]) -> str:
     for name, value in result.items():
         if isinstance(value, float):
             lines.append(f"| {name} | {value:.2f} |")
-        elif isinstance(value, list):
+        elif isinstance(value, tuple):
             lines.append(f"| {name} | {value[0]:.2f} to {value[1]:.2f} |")
     return "\n".join(lines)
 

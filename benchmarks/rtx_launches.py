@@ -1,6 +1,6 @@
 """Kernel launches of engines with learned activations beside their SiLU twins, counted without a GPU.
 
-    python benchmarks/rtx_launches.py [--precision fp16 bf16 fp32] [--capability 8.0] [--json]
+    python -m benchmarks.rtx_launches [--precision fp16 bf16 fp32] [--capability 8.0] [--json]
 
 TensorRT for RTX builds each engine and lists its layers in its verbose log. The twin is the same graph with
 x*Sigmoid(x) for AGLU and Sigmoid for APA; "softplus" is the form that most exporters write.
@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
@@ -27,10 +26,8 @@ from apa_deploy.graph.twin import twin
 from apa_deploy.loading.torch_network import TorchNetwork
 from apa_deploy.network import Metadata
 from apa_deploy.tensors.signature import image_signature
-
-sys.path.insert(0, str(Path(__file__).parent))
-from upstream_form import se_resnet50
-from yolo_like import yolo_like
+from benchmarks.upstream_form import se_resnet50
+from benchmarks.yolo_like import yolo_like
 
 NETWORKS: dict[str, tuple[Callable[[], nn.Module], tuple[int, int, int]]] = {
     "SE-ResNet50, 224x224": (se_resnet50, (3, 224, 224)),

@@ -1,6 +1,6 @@
 """How often does apa-bench call a file different from itself? It must say "no difference" 95 times in 100.
 
-    python benchmarks/same_file.py [--runs 100] [--launches 6] [--rounds 7] [--duration 0.02] [--seed 0] [--json]
+    python -m benchmarks.same_file [--runs 100] [--launches 6] [--rounds 7] [--duration 0.02] [--seed 0] [--json]
 
 Each run is a benchmark of its own: fresh processes for both, turns that alternate, the test of apa-bench on what
 they measured. The network has a convolution, fused activations and a squeeze-and-excite gate.

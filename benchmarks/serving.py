@@ -1,6 +1,6 @@
 """Requests a second and latency of apa-serve, beside a real tritonserver in the same run with equal batching.
 
-    python benchmarks/serving.py [--triton] [--rounds 5] [--seconds 2] [--json]
+    python -m benchmarks.serving [--triton] [--rounds 5] [--seconds 2] [--json]
 
 Two models: `tiny` (two activations on four numbers) shows the cost of the protocols alone, `network` (SE-ResNet50,
 65 activations, 64x64) that of a network. Both servers: one instance, one thread, batches up to 8, no delay, the
@@ -37,10 +37,8 @@ from apa_deploy.loading.torch_network import TorchNetwork
 from apa_deploy.network import Metadata
 from apa_deploy.records.passport import versions
 from apa_deploy.tensors.signature import image_signature
-
-sys.path.insert(0, str(Path(__file__).parent))
-from tritonserver import TritonServer, environment
-from upstream_form import se_resnet50
+from benchmarks.tritonserver import TritonServer, environment
+from benchmarks.upstream_form import se_resnet50
 
 EMPTY = "empty handler"
 CLIENTS = {"http": tritonclient.http.aio, "grpc": tritonclient.grpc.aio}

@@ -2,7 +2,7 @@
 
 The wheel wants Python 3.11 or 3.12 and an environment of its own, which `environment()` makes:
 
-    python benchmarks/tritonserver.py      # prints where it is
+    python -m benchmarks.tritonserver      # prints where it is
 """
 
 from __future__ import annotations

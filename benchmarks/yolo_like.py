@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
 import torch
 from torch import Tensor, nn
 
 from apa_deploy.architectures.activations import Learned
-
-sys.path.insert(0, str(Path(__file__).parent))
-from upstream_form import UpstreamForm
+from benchmarks.upstream_form import UpstreamForm
 
 
 class ConvUnit(nn.Sequential):
