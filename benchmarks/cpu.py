@@ -155,7 +155,7 @@ def workers(configs: Sequence[Config], folder: Path) -> Iterator[dict[Config, Wo
         yield running
 
 
-def measured(rows: Sequence[Row], folder: Path, rounds: int) -> list[dict[str, object]]:
+def measure_rows(rows: Sequence[Row], folder: Path, rounds: int) -> list[dict[str, object]]:
     """Rows of one network, batch and thread count run together, and no more processes at a time than that."""
     results = []
     for key in dict.fromkeys(map(_together, rows)):
@@ -226,7 +226,7 @@ def main() -> None:
         names = options.tables or [name for name in TABLES if name != "detector" or options.detector]
         results = {}
         for name in names:
-            results[name] = measured(TABLES[name](), folder, options.rounds)
+            results[name] = measure_rows(TABLES[name](), folder, options.rounds)
             if not options.json:
                 print(table(results[name]), end="\n\n", flush=True)
     about = environment()

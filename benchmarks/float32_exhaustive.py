@@ -39,17 +39,17 @@ def sweep_program(folder: Path, instructions: str, *flags: str) -> Path:
     building.compiled(
         folder / "truth.o", "-O3", "-ffast-math", "-march=native", "-c", building.TESTS / "ort_truth.cc"
     )
-    return linked("ort_float32_sweep.cc", folder / "sweep")
+    return link_library("ort_float32_sweep.cc", folder / "sweep")
 
 
-def linked(source: str, program: Path, *flags: str) -> Path:
+def link_library(source: str, program: Path, *flags: str) -> Path:
     """A program of plugins/tests beside the objects that `sweep_program` made."""
     folder = program.parent
     arguments = (building.TESTS / source, folder / "truth.o", *building.with_kernels(folder), "-lm")
     return building.compiled(program, *(flags or ("-O3", "-march=native")), *arguments)
 
 
-def measured(
+def measure_pair(
     program: Path,
     lambda_: float,
     kappa: float,
@@ -107,7 +107,7 @@ def main() -> int:
         program = sweep_program(Path(folder), instructions)
         print(HEADER)
         for lambda_, kappa in options.pair or PAIRS:
-            found = measured(program, lambda_, kappa, options.stride, options.threads, *kernel)
+            found = measure_pair(program, lambda_, kappa, options.stride, options.threads, *kernel)
             if found["kernel"] != options.kernel:
                 faults.append(f"lambda {lambda_}, kappa {kappa}: {found['kernel']} ran")
             print("\n".join(rows(found)), flush=True)

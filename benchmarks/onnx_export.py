@@ -40,11 +40,11 @@ def main() -> None:
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        result = measured(Path(folder), options.rounds, options.threads)
+        result = measure_export(Path(folder), options.rounds, options.threads)
     print(json.dumps(result, indent=2) if options.json else table(result))
 
 
-def measured(folder: Path, rounds: int, threads: int) -> dict[str, object]:
+def measure_export(folder: Path, rounds: int, threads: int) -> dict[str, object]:
     network = se_resnet50()
     start = time.perf_counter()
     passport = export_onnx(
@@ -53,7 +53,7 @@ def measured(folder: Path, rounds: int, threads: int) -> dict[str, object]:
     seconds = time.perf_counter() - start
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6  # GB, on Linux
     torch.onnx.export(network, (torch.randn(1, *SHAPE),), folder / "torch.onnx", dynamo=True, verbose=False)
-    samples = interleaved([folder / "ours.onnx", folder / "torch.onnx"], rounds, threads)
+    samples = time_files([folder / "ours.onnx", folder / "torch.onnx"], rounds, threads)
     assert passport.parity is not None
     check = passport.parity.outputs[0]
     return {
@@ -67,7 +67,7 @@ def measured(folder: Path, rounds: int, threads: int) -> dict[str, object]:
     }
 
 
-def interleaved(paths: list[Path], rounds: int, threads: int) -> list[list[float]]:
+def time_files(paths: list[Path], rounds: int, threads: int) -> list[list[float]]:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # two pools share the cores

@@ -43,12 +43,12 @@ FORMS: dict[str, Callable[[onnx.ModelProto], onnx.ModelProto]] = {
 }
 
 
-def traced(network: nn.Module, shape: tuple[int, int, int]) -> onnx.ModelProto:
+def trace_network(network: nn.Module, shape: tuple[int, int, int]) -> onnx.ModelProto:
     """The canonical model of `network`, of an opset that has every precision."""
     return TorchNetwork(network, image_signature(shape), Metadata("network")).trace(OPSET).proto
 
 
-def built(
+def build_in_precision(
     proto: onnx.ModelProto,
     form: str,
     precision: str,
@@ -80,10 +80,10 @@ def main() -> None:
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         for name, (network, shape) in NETWORKS.items():
-            proto = traced(network(), shape)
+            proto = trace_network(network(), shape)
             for precision in options.precision:
                 for form in FORMS:
-                    one = built(proto, form, precision, shape, Path(folder), options.capability)
+                    one = build_in_precision(proto, form, precision, shape, Path(folder), options.capability)
                     rows.append({"network": name, "precision": precision, "form": form} | asdict(one))
     print(json.dumps(rows, indent=2) if options.json else table(rows))
 

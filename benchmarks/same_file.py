@@ -24,7 +24,7 @@ from apa_deploy.bench.environment import load
 from apa_deploy.bench.subject import Feed, Subject
 from apa_deploy.graph.functions import with_functions
 from apa_deploy.graph.node import Parameters, make_node
-from apa_deploy.measure.statistics import compared
+from apa_deploy.measure.statistics import compare_turns
 from apa_deploy.measure.tournament import Pace, tournament
 
 CHANNELS, SIDE = 32, 32
@@ -64,7 +64,7 @@ def runs(count: int, pace: Pace, seed: int) -> Iterator[Run]:
         for run in range(count):
             series, failures = tournament(pair, 1, 1, pace, seed=seed * 1000 + run)
             assert not failures, failures
-            ratio, p, verdict = compared(series[1].rounds, series[0].rounds, pace.launches)
+            ratio, p, verdict = compare_turns(series[1].rounds, series[0].rounds, pace.launches)
             yield {"verdict": verdict, "p": p, "ratio": ratio.model_dump(), "load": load()}
 
 

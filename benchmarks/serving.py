@@ -54,8 +54,8 @@ def main() -> None:
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
-        addresses = started(Path(folder), options.triton, stack)
-        samples = asyncio.run(measured(addresses, options.rounds, options.seconds))
+        addresses = start_servers(Path(folder), options.triton, stack)
+        samples = asyncio.run(measure_servers(addresses, options.rounds, options.seconds))
     result = summary(samples, options.seconds)
     if options.json:
         print(json.dumps({"environment": versions(), "figures": result}, indent=2))
@@ -63,7 +63,7 @@ def main() -> None:
         print(table(result))
 
 
-def started(folder: Path, triton: bool, stack: contextlib.ExitStack) -> dict[str, dict[str, str]]:
+def start_servers(folder: Path, triton: bool, stack: contextlib.ExitStack) -> dict[str, dict[str, str]]:
     """Both servers on the same files: {server: {protocol: address}}."""
     models = folder / "models"
     models.mkdir()
@@ -138,7 +138,7 @@ async def until_ready(address: str) -> None:
 Key = tuple[str, str, int, str]  # model, protocol, concurrency, server
 
 
-async def measured(
+async def measure_servers(
     addresses: dict[str, dict[str, str]], rounds: int, seconds: float
 ) -> dict[Key, list[list[float]]]:
     """Latencies in ms, a list for each round; a first round warms up and is dropped."""

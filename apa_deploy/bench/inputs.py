@@ -28,7 +28,7 @@ def feeds_of(path: Path, image: Image | None) -> tuple[Feed, ...]:
     """
     image, kind = image or _of_passport(path), artifact_kind(path)
     if kind is ONNX:
-        return tuple(_feed(*_described(value), image, path.name) for value in _inputs(path))
+        return tuple(_feed(*_describe_input(value), image, path.name) for value in _inputs(path))
     if kind is OPENVINO:
         from ..runtimes.openvino import read_inputs
 
@@ -52,7 +52,7 @@ def _inputs(path: Path) -> list[onnx.ValueInfoProto]:
     return [value for value in graph.input if value.name not in stored]
 
 
-def _described(value: onnx.ValueInfoProto) -> tuple[str, list[int | None], str]:
+def _describe_input(value: onnx.ValueInfoProto) -> tuple[str, list[int | None], str]:
     """Name, sizes and numpy's type of an input."""
     tensor = value.type.tensor_type
     dims = [d.dim_value if d.HasField("dim_value") else None for d in tensor.shape.dim]

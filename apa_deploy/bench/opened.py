@@ -15,7 +15,7 @@ _PACKAGES = {"onnxruntime-cuda": "onnxruntime-gpu"}
 _CUDA = ("CUDAExecutionProvider", "CPUExecutionProvider")
 
 
-def opened(subject: Subject, batch: int, threads: int | None) -> tuple[Infer, str]:
+def open_subject(subject: Subject, batch: int, threads: int | None) -> tuple[Infer, str]:
     """One inference on seeded inputs, and the runtime with its version.
 
     Raises:

@@ -11,7 +11,7 @@ from typing import Any
 
 from ..errors import GateError
 from ..files import sha256
-from ..measure.statistics import compared
+from ..measure.statistics import compare_turns
 from ..measure.tournament import Pace, tournament
 from ..measure.twins import with_twins
 from ..progress import step
@@ -122,7 +122,7 @@ def _comparisons(series: Sequence[Latency], beside: dict[str, str], launches: in
         baseline = known.get((beside.get(one.name, ""), one.batch, one.threads))
         if baseline is None or launches < 2:
             continue
-        ratio, p, verdict = compared(one.rounds, baseline.rounds, launches)
+        ratio, p, verdict = compare_turns(one.rounds, baseline.rounds, launches)
         found.append(
             Comparison(
                 name=one.name,

@@ -34,10 +34,10 @@ def main() -> None:
     """Measure, and print one JSON document."""
     path, given = Path(sys.argv[1]), json.loads(sys.argv[2])
     feeds = tuple(Feed(name, tuple(shape), dtype) for name, (shape, dtype) in given.items())
-    print(json.dumps(measured(path, feeds)))
+    print(json.dumps(measure_sites(path, feeds)))
 
 
-def measured(path: Path, feeds: tuple[Feed, ...]) -> dict[str, Any]:
+def measure_sites(path: Path, feeds: tuple[Feed, ...]) -> dict[str, Any]:
     """Every activation of the file; "copy_bytes_per_s" is the speed of the largest copy."""
     model = read_onnx(path)
     sites = find_sites(model)
@@ -46,7 +46,7 @@ def measured(path: Path, feeds: tuple[Feed, ...]) -> dict[str, Any]:
     shapes = _shapes(model, sites, arrays(feeds, feeds[0].shape[0] or 0))
     rows, speeds = [], []
     for site, shape in zip(sites, shapes, strict=True):
-        moved, own, copy = _timed(model, site, shape)
+        moved, own, copy = _time_site(model, site, shape)
         row = {"path": site.name, "kind": site.kind, "bytes": moved, "ms": own * 1e3, "copy_fraction": copy / own}
         rows.append(row)
         speeds.append((moved, moved / copy))
@@ -64,7 +64,7 @@ def _shapes(model: onnx.ModelProto, sites: list[ActivationSite], inputs: dict[st
     return [tuple(int(n) for n in shape) for shape in _session(asked, None).run(names, inputs)]
 
 
-def _timed(model: onnx.ModelProto, site: ActivationSite, shape: Shape) -> tuple[int, float, float]:
+def _time_site(model: onnx.ModelProto, site: ActivationSite, shape: Shape) -> tuple[int, float, float]:
     """Bytes moved, and the median seconds of the activation and of a copy, on one thread, taking turns."""
     small, (source,), (target,) = isolated(model, [(site.source, site.target)])
     dtype = helper.tensor_dtype_to_np_dtype(small.graph.input[0].type.tensor_type.elem_type)

@@ -20,7 +20,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from .opened import Infer, opened
+from .opened import Infer, open_subject
 from .subject import Feed, Subject
 
 _LONGEST = 300  # characters of an error: one line
@@ -37,7 +37,7 @@ def main() -> None:
             return
         try:
             if infer is None:
-                infer, answer = _loaded(asked)
+                infer, answer = _load(asked)
             else:
                 answer = {"ms": turn(infer, asked["turn"], asked["least"]), "peak_memory_bytes": peak_memory()}
         except Exception as error:  # noqa: BLE001 - a runtime may raise anything; the parent reports it
@@ -45,11 +45,11 @@ def main() -> None:
         print(json.dumps(answer), file=answers, flush=True)
 
 
-def _loaded(asked: dict[str, Any]) -> tuple[Infer, dict[str, Any]]:
+def _load(asked: dict[str, Any]) -> tuple[Infer, dict[str, Any]]:
     given = asked["subject"]
     feeds = tuple(Feed(f["name"], tuple(f["shape"]), f["dtype"]) for f in given.pop("feeds"))
     start = time.perf_counter()
-    infer, runtime = opened(Subject(**given, feeds=feeds), asked["batch"], asked["threads"])
+    infer, runtime = open_subject(Subject(**given, feeds=feeds), asked["batch"], asked["threads"])
     infer()
     seconds = time.perf_counter() - start
     for _ in range(asked["warmup"]):

@@ -52,7 +52,7 @@ def _figures(arrays: Sequence[np.ndarray]) -> np.ndarray:
     return np.append(np.quantile(samples, _QUANTILES), samples.mean())
 
 
-def compared(turns: Turns, baseline: Turns, launches: int) -> tuple[Interval, float, str]:
+def compare_turns(turns: Turns, baseline: Turns, launches: int) -> tuple[Interval, float, str]:
     """The ratio of times with its 99 % interval, the p-value, and the verdict in words.
 
     Args:

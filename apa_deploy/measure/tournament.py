@@ -73,17 +73,17 @@ def _launch(
 ) -> None:
     with ExitStack() as stack:
         workers: dict[int, Worker] = {}
-        for i in _shuffled(range(len(subjects)), order):
+        for i in _shuffle(range(len(subjects)), order):
             if not taken[i].reason:
                 workers[i] = stack.enter_context(Worker(subjects[i], pace.limit_s))
                 _record(taken[i], lambda i=i: workers[i].load(*setting, pace.warmup))
         for _ in range(pace.rounds):
-            for i in _shuffled(workers, order):
+            for i in _shuffle(workers, order):
                 if not taken[i].reason:
                     _record(taken[i], lambda i=i: workers[i].turn(pace.turn_s, pace.least))
 
 
-def _shuffled(items: Any, order: random.Random) -> list[int]:
+def _shuffle(items: Any, order: random.Random) -> list[int]:
     return order.sample(list(items), len(items))
 
 

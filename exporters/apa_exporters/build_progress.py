@@ -61,7 +61,7 @@ def engine_error(reason: str, log: list[str]) -> ChildError:
 
 
 @contextmanager
-def shown() -> Iterator[Callable[[Report], None]]:
+def show_progress() -> Iterator[Callable[[Report], None]]:
     """Yield what `build_in_child` should call with each report."""
     console = Terminal(stderr=True)
     if not console.is_terminal:

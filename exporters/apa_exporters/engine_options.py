@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from .onnx.options import GraphOptions
-from .options import BATCHES, Batches, batch_option, batches_from, nested, option
+from .options import BATCHES, Batches, batch_option, batches_from, nest, option
 
 
 @dataclass(frozen=True)
@@ -18,7 +18,7 @@ class EngineOptions:
 
     group: ClassVar[str] = "engine"
 
-    graph: GraphOptions = nested(GraphOptions)
+    graph: GraphOptions = nest(GraphOptions)
     batches: Batches = batch_option(BATCHES, read=batches_from)
     strip_weights: bool = option(False, "leave the weights out; needs a GPU")
 

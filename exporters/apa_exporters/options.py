@@ -6,7 +6,7 @@ A target names its options class; the parser, the values, and which option fits 
     class MyOptions:
         group: ClassVar[str] = "mine"                                   # heading in --help
         runs: int = option(400, "of each engine", type=int)             # --runs
-        graph: GraphOptions = nested(GraphOptions)                      # and all options of that class
+        graph: GraphOptions = nest(GraphOptions)                      # and all options of that class
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ def option(
     return field(default=default, metadata={_KEY: one})
 
 
-def nested(kind: type) -> Any:
+def nest(kind: type) -> Any:
     """A field that holds the options of another class."""
     return field(default_factory=kind)
 
@@ -105,21 +105,21 @@ def own_flags(kind: type) -> dict[str, tuple[Flag, str]]:
 def all_flags(kind: type) -> dict[str, tuple[Flag, str]]:
     """Those of `own_flags`, and those of the classes nested in it."""
     found = own_flags(kind)
-    for _, inner in _nested(kind):
+    for _, inner in _inner_classes(kind):
         found = all_flags(inner) | found
     return found
 
 
 def read_options(kind: type[Options], given: Mapping[str, Any]) -> Options:
     """An instance of `kind` from what a command line gave, by its name in a namespace."""
-    values: dict[str, Any] = {name: read_options(inner, given) for name, inner in _nested(kind)}
+    values: dict[str, Any] = {name: read_options(inner, given) for name, inner in _inner_classes(kind)}
     for one in fields(kind):  # type: ignore[arg-type]
         if (flag := _flag(one)) and flag.destination in given:
             values[one.name] = flag.read(given[flag.destination])
     return kind(**values)
 
 
-def _nested(kind: type) -> Iterator[tuple[str, type]]:
+def _inner_classes(kind: type) -> Iterator[tuple[str, type]]:
     for one in fields(kind):
         if is_dataclass(one.default_factory):
             yield one.name, one.default_factory

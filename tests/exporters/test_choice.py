@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from apa_exporters.tensorrt.on_target.choice import Candidate, chosen, gain_interval
+from apa_exporters.tensorrt.on_target.choice import Candidate, choose_engine, gain_interval
 
 COUNT = 200
 
@@ -36,7 +36,7 @@ TABLE = [
 def test_of_two_that_are_right(plugin, decomposed, kept, reason):
     for order in (1, -1):
         both = [Candidate("decomposed", True, decomposed), Candidate("plugin", True, plugin)][::order]
-        found = chosen(both)
+        found = choose_engine(both)
         assert found.activation == kept
         assert found.reason.startswith(reason)
 
@@ -56,13 +56,13 @@ def test_what_failed_is_never_kept(passed, kept, reason):
             Candidate(name, ok, samples(1.0) if ok else times)
             for name, ok in zip(("decomposed", "plugin"), passed, strict=True)
         ]
-        assert (chosen(both).activation, chosen(both).reason) == (kept, reason)
+        assert (choose_engine(both).activation, choose_engine(both).reason) == (kept, reason)
 
 
 @pytest.mark.parametrize("name", ["plugin", "decomposed"])
 def test_one_alone(name):
-    assert chosen([Candidate(name, True, [1.0])]).activation == name
-    assert chosen([Candidate(name, False, [])]).activation is None
+    assert choose_engine([Candidate(name, True, [1.0])]).activation == name
+    assert choose_engine([Candidate(name, False, [])]).activation is None
 
 
 def test_interval_covers_the_truth_as_often_as_it_says():

@@ -5,14 +5,14 @@ from pathlib import Path
 import pytest
 
 from apa_deploy.loading.load import load
-from benchmarks.rtx_launches import NETWORKS, built, traced
+from benchmarks.rtx_launches import NETWORKS, build_in_precision, trace_network
 
 pytest.importorskip("tensorrt_rtx", reason="the extra rtx is not installed")
 DIGITS = Path(__file__).parents[2] / "examples" / "digits" / "digits.pth"
 
 
 def launches(proto, form, precision, sample, folder):
-    return sum(built(proto, form, precision, sample, folder, ()).launches.values())
+    return sum(build_in_precision(proto, form, precision, sample, folder, ()).launches.values())
 
 
 # YOLO-like: also in the form of most exporters, which must show that a chain left unfused is counted.
@@ -28,7 +28,7 @@ CASES = [
 )
 def test_as_many_launches_as_silu(network, precision, equal, more, tmp_path):
     make, shape = NETWORKS[network]
-    proto = traced(make(), shape)
+    proto = trace_network(make(), shape)
     floor = launches(proto, "SiLU twin", precision, shape, tmp_path)
     for form in equal:
         assert launches(proto, form, precision, shape, tmp_path) == floor
@@ -38,6 +38,6 @@ def test_as_many_launches_as_silu(network, precision, equal, more, tmp_path):
 
 def test_the_trained_digits_network(tmp_path):
     model = load(DIGITS)
-    proto = traced(model.module, model.input_shape)
+    proto = trace_network(model.module, model.input_shape)
     counts = [launches(proto, form, "fp16", model.input_shape, tmp_path) for form in ("SiLU twin", "AGLU, anl")]
     assert counts[1] == counts[0]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from apa_deploy.measure.statistics import compared, percentiles, t_quantile, two_sided
+from apa_deploy.measure.statistics import compare_turns, percentiles, t_quantile, two_sided
 
 LAUNCHES, ROUNDS = 6, 7  # the default pace
 RUNS, MOST = 200, 9  # at a level of 1 % 2 are expected to be wrong, and over 9 in one of 10,000 such tests
@@ -51,7 +51,7 @@ def share(verdicts, word):
 def verdicts(noise, runs, ratio=1.0, **how):
     generator = np.random.default_rng(7)
     return [
-        compared(turns(generator, noise, ratio=ratio, **how), turns(generator, noise, **how), LAUNCHES)[2]
+        compare_turns(turns(generator, noise, ratio=ratio, **how), turns(generator, noise, **how), LAUNCHES)[2]
         for _ in range(runs)
     ]
 
@@ -77,13 +77,13 @@ def test_a_test_that_took_turns_for_independent_would_be_wrong():
     """The planted fault: 42 turns as 42 launches. It calls equal artifacts different, one time in four."""
     generator = np.random.default_rng(7)
     pairs = [(turns(generator, quiet, process=0.05), turns(generator, quiet, process=0.05)) for _ in range(100)]
-    said = [compared(a, b, LAUNCHES * ROUNDS)[2] for a, b in pairs]
+    said = [compare_turns(a, b, LAUNCHES * ROUNDS)[2] for a, b in pairs]
     assert share(said, "no difference") < 0.9
 
 
 def test_a_sure_but_tiny_difference_is_none():
     generator = np.random.default_rng(0)
-    ratio, p, verdict = compared(*(turns(generator, quiet, ratio=r, process=0) for r in (1.007, 1)), LAUNCHES)
+    ratio, p, verdict = compare_turns(*(turns(generator, quiet, ratio=r, process=0) for r in (1.007, 1)), LAUNCHES)
     assert p < 0.01
     assert ratio.value == pytest.approx(1.007, abs=0.003)
     assert verdict == "no difference"
@@ -92,15 +92,15 @@ def test_a_sure_but_tiny_difference_is_none():
 def test_the_interval_holds_the_truth():
     generator, held = np.random.default_rng(3), 0
     for _ in range(200):
-        ratio, _, _ = compared(turns(generator, skewed, ratio=1.2), turns(generator, skewed), LAUNCHES)
+        ratio, _, _ = compare_turns(turns(generator, skewed, ratio=1.2), turns(generator, skewed), LAUNCHES)
         held += ratio.low <= 1.2 <= ratio.high
     assert held >= 200 - MOST  # 99 %
 
 
 def test_identical_samples():
     same = [[1.0, 1.0]] * 4
-    assert compared(same, same, 2)[1:] == (1.0, "no difference")
-    ratio, p, _ = compared([[2.0]] * 4, [[1.0]] * 4, 2)
+    assert compare_turns(same, same, 2)[1:] == (1.0, "no difference")
+    ratio, p, _ = compare_turns([[2.0]] * 4, [[1.0]] * 4, 2)
     assert (ratio.value, p) == (2.0, 0.0)
 
 
@@ -142,7 +142,7 @@ def test_one_turn_has_no_interval():
 
 
 def test_two_launches_that_know_nothing():
-    ratio, p, verdict = compared([[1e9], [1e-9]], [[1.0], [1.0]], 2)
+    ratio, p, verdict = compare_turns([[1e9], [1e-9]], [[1.0], [1.0]], 2)
     assert verdict == "no difference"
     assert p == pytest.approx(1)
     assert ratio.low < 1 < ratio.high < math.inf

@@ -22,8 +22,8 @@ def main(folder: Path) -> None:
         TorchNetwork(tiny_net(), image_signature((3, 8, 8)), Metadata("tiny")),
         engines.Wanted(batches=(1, 8, 8)),
     )
-    built, found = engines.built(folder, model, wanted, said.append)
-    timed = outcome_of("latency", lambda: latency.measured(found, None, model.input.sizes))
+    built, found = engines.build_engines(folder, model, wanted, said.append)
+    timed = outcome_of("latency", lambda: latency.measure_latency(found, None, model.input.sizes))
     print(json.dumps({"engines": built.as_json(), "latency": timed.as_json(), "said": said}))
 
 

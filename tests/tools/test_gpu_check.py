@@ -89,7 +89,7 @@ def test_a_slow_kernel_fails_the_part_and_keeps_its_samples():
     ],
 )
 def test_throttle_reasons(mask, names):
-    assert analysis.throttled(mask) == names
+    assert analysis.throttle_reasons(mask) == names
 
 
 def test_what_slowed_down_leaves_out_idleness():
@@ -169,7 +169,7 @@ def test_clocks(tmp_path, monkeypatch, old):
 
 
 def test_clocks_that_the_gpu_does_not_tell():
-    assert clocks.parsed("[N/A], 1215, 1980, 61, [Not Supported], 0x1").watts is None
+    assert clocks.parse_clocks("[N/A], 1215, 1980, 61, [Not Supported], 0x1").watts is None
 
 
 def test_without_nvidia_smi(monkeypatch, tmp_path):
@@ -211,7 +211,7 @@ def test_engine_row():
 @pytest.mark.parametrize(("codes", "state"), [((0, 0), "passed"), ((0, 3), "missing"), ((3, 1), "failed")])
 def test_engines_are_judged(codes, state):
     rows = [{"engine": f"e{i}", "built": code == 0, "code": code, "said": "why"} for i, code in enumerate(codes)]
-    outcome = engines.judged(rows)
+    outcome = engines.judge_engines(rows)
     assert outcome.state == state
     assert ("why" in outcome.reason) is (state != "passed")
 

@@ -83,13 +83,13 @@ class Check:
     def run_plugin(self) -> Outcome:
         """Build the plugin for the device."""
         folder = self.folder / "plugin"
-        outcome = kernels.plugin_built(folder, self.architecture())
+        outcome = kernels.build_plugin(folder, self.architecture())
         self.plugin = folder / "plugins/tensorrt/libapa_trt.so"
         return outcome
 
     def run_kernels(self) -> Outcome:
         """Compile and run the kernels' tests."""
-        return kernels.kernels_tested(self._programs())
+        return kernels.run_kernel_suites(self._programs())
 
     def run_bandwidth(self) -> Outcome:
         """Kernels beside copies."""
@@ -105,7 +105,7 @@ class Check:
         model = load(self.options.model) if self.options.model else engines.default_model()
         wanted = engines.Wanted(self.options.precision, plugin=self.plugin)
         self.sample = model.input.shape
-        outcome, self.engines = engines.built(self.folder, model, wanted, _say)
+        outcome, self.engines = engines.build_engines(self.folder, model, wanted, _say)
         return outcome
 
     def run_latency(self) -> Outcome:
@@ -114,7 +114,7 @@ class Check:
 
         if not self.engines:
             raise MissingError("no engine was built", "the part 'engines'", "See why it could not be built.")
-        return latency.measured(self.engines, self.plugin, self.sample)
+        return latency.measure_latency(self.engines, self.plugin, self.sample)
 
     def _programs(self) -> dict[str, Path]:
         from . import building

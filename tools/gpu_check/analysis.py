@@ -6,8 +6,7 @@ from collections.abc import Mapping, Sequence
 from statistics import median
 from typing import Any
 
-from apa_exporters.tensorrt.on_target.choice import Candidate
-from apa_exporters.tensorrt.on_target.choice import chosen as choose_engine
+from apa_exporters.tensorrt.on_target.choice import Candidate, choose_engine
 from apa_exporters.tensorrt.on_target.recipe import DECOMPOSED, PLUGIN
 
 QUANTILES = (50, 90, 95, 99)
@@ -72,18 +71,18 @@ def bandwidth_row(row: Mapping[str, Any], l2_bytes: int) -> dict[str, Any]:
     }
 
 
-def throttled(mask: int) -> list[str]:
+def throttle_reasons(mask: int) -> list[str]:
     """The names of a bit mask of clock event reasons."""
     return [name for bit, name in THROTTLE_REASONS.items() if mask & bit]
 
 
 def slowed_down(masks: Sequence[int]) -> list[str]:
     """What slowed the clocks during a measurement, each reason once; being idle or set by hand is no slowdown."""
-    found = (name for mask in masks for name in throttled(mask) if name not in _HARMLESS)
+    found = (name for mask in masks for name in throttle_reasons(mask) if name not in _HARMLESS)
     return list(dict.fromkeys(found))
 
 
-def compared(medians: Mapping[str, float], base: str) -> dict[str, float]:
+def ratios_to(medians: Mapping[str, float], base: str) -> dict[str, float]:
     """Each median over that of `base`: 1.10 takes a tenth longer."""
     return {name: round(value / medians[base], 4) for name, value in medians.items()}
 

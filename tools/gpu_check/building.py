@@ -26,7 +26,7 @@ _KERNELS = (PLUGIN / "kernels.cu", PLUGIN / "activation.cc", PLUGIN / "layout.cc
 _TESTED = (*_KERNELS, PLUGIN / "formats.cc", DEVICE / "copies.cc")
 
 
-def fetched(script: str) -> Path:
+def fetch(script: str) -> Path:
     """What plugins/fetch/<script> finds or fetches.
 
     Raises:
@@ -65,9 +65,9 @@ class Compiler:
     """nvcc for one architecture, into one folder."""
 
     def __init__(self, folder: Path, architecture: int) -> None:
-        self._folder, self._nvcc = folder, str(fetched("nvcc.py"))
+        self._folder, self._nvcc = folder, str(fetch("nvcc.py"))
         self._host = _host_compiler()
-        headers = fetched("tensorrt_headers.py")
+        headers = fetch("tensorrt_headers.py")
         self._flags = ["-std=c++17", "-O3", "-gencode", f"arch=compute_{architecture},code=sm_{architecture}"]
         for include in (PLUGIN, _INCLUDE, TESTS):
             self._flags += ["-I", str(include)]

@@ -36,7 +36,7 @@ def read() -> Reading:
     Raises:
         MissingError: nvidia-smi is absent, or does not answer.
     """
-    return parsed(_answer()[1])
+    return parse_clocks(_answer()[1])
 
 
 def readable() -> Outcome:
@@ -60,7 +60,7 @@ def _answer() -> tuple[list[str], str]:
     raise MissingError(f"nvidia-smi says: {said}", "a GPU that answers", "See whether nvidia-smi alone works.")
 
 
-def parsed(line: str) -> Reading:
+def parse_clocks(line: str) -> Reading:
     """One line of its CSV."""
     cells = [cell.strip() for cell in line.strip().splitlines()[0].split(",")]
     *numbers, reasons = cells
@@ -96,7 +96,7 @@ class Watch:
             self._child.terminate()
             self._child.wait()
             self._lines.seek(0)
-            self.readings = [parsed(line) for line in self._lines if line.count(",") == len(_COLUMNS)]
+            self.readings = [parse_clocks(line) for line in self._lines if line.count(",") == len(_COLUMNS)]
         self._lines.close()
 
     def facts(self) -> dict[str, object]:

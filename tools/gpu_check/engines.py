@@ -69,21 +69,21 @@ def check_machine() -> None:
         )
 
 
-def built(
+def build_engines(
     folder: Path, model: Network, wanted: Wanted, say: Callable[[str], None]
 ) -> tuple[Outcome, dict[str, Path]]:
     """Every engine, and its parity; engines by name. One that cannot be built fails, the others go on."""
     rows, engines = [], {}
     for name in NAMES:
         say(f"engine: {name}")
-        engine, row = _built(folder, name, twin(model) if name == TWIN else model, wanted)
+        engine, row = _build_engine(folder, name, twin(model) if name == TWIN else model, wanted)
         rows.append(row)
         if engine:
             engines[name] = engine
-    return judged(rows), engines
+    return judge_engines(rows), engines
 
 
-def judged(rows: list[dict[str, Any]]) -> Outcome:
+def judge_engines(rows: list[dict[str, Any]]) -> Outcome:
     """What became of the engines: missing where all that were not built lacked something, else failed."""
     lost = [row for row in rows if not row["built"]]
     if not lost:
@@ -93,7 +93,7 @@ def judged(rows: list[dict[str, Any]]) -> Outcome:
     return Outcome("engines", State.FAILED if wrong else State.MISSING, reason, rows=rows)
 
 
-def _built(folder: Path, name: str, model: Network, wanted: Wanted) -> tuple[Path | None, dict[str, Any]]:
+def _build_engine(folder: Path, name: str, model: Network, wanted: Wanted) -> tuple[Path | None, dict[str, Any]]:
     bundle = folder / name.replace(" ", "-")
     engine = f"{bundle.name}.engine"
     graph = OnnxOptions(precision=wanted.precision, verify=wanted.verify)

@@ -20,7 +20,7 @@ SAMPLES, SIZES_MIB = 40, (8, 64, 256)
 _SECONDS = 600
 
 
-def plugin_built(folder: Path, architecture: int) -> Outcome:
+def build_plugin(folder: Path, architecture: int) -> Outcome:
     """The plugin for this device, and whether it holds code for it."""
     library = building.plugin(folder, architecture)
     code = gpu_code(library)
@@ -35,7 +35,7 @@ def plugin_built(folder: Path, architecture: int) -> Outcome:
     return Outcome("plugin", State.PASSED if good else State.FAILED, reason, rows=[row])
 
 
-def kernels_tested(programs: dict[str, Path]) -> Outcome:
+def run_kernel_suites(programs: dict[str, Path]) -> Outcome:
     """Every suite of the plugin's kernel tests, on the device: all float16 and bfloat16 values, all layouts."""
     rows = [_suite(programs[source], suite) for source, suites in building.SUITES.items() for suite in suites]
     failed = [row["suite"] for row in rows if not row["passed"]]

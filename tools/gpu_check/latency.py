@@ -13,7 +13,7 @@ from apa_deploy.native import trt_plugin_library
 from apa_deploy.require import require
 from apa_deploy.runtimes.device import Device
 
-from .analysis import compared, percentiles, verdict
+from .analysis import percentiles, ratios_to, verdict
 from .clocks import Watch
 from .engines import DECOMPOSED, PLUGIN, TWIN
 from .outcome import Outcome, State
@@ -65,7 +65,7 @@ class OnDevice:
         return time_ms(lambda: (launch(), self._device.synchronize(self.stream)))
 
 
-def loaded(trt: Any, engines: Mapping[str, Path], plugin: Path | None) -> dict[str, Any]:
+def load_engines(trt: Any, engines: Mapping[str, Path], plugin: Path | None) -> dict[str, Any]:
     """The engines, deserialized; the plugin is registered before."""
     trt.get_plugin_registry().load_library(str(plugin or trt_plugin_library()))
     runtime = trt.Runtime(trt.Logger())
@@ -77,7 +77,7 @@ def loaded(trt: Any, engines: Mapping[str, Path], plugin: Path | None) -> dict[s
     return found
 
 
-def measured(engines: Mapping[str, Path], plugin: Path | None, sample: Sequence[int]) -> Outcome:
+def measure_latency(engines: Mapping[str, Path], plugin: Path | None, sample: Sequence[int]) -> Outcome:
     """Every engine at every batch, graph on and off. `sample`: the shape of one input, without the batch.
 
     Raises:
@@ -85,7 +85,7 @@ def measured(engines: Mapping[str, Path], plugin: Path | None, sample: Sequence[
     """
     trt = require("tensorrt")
     device = Device()
-    found, samples = loaded(trt, engines, plugin), dict[str, dict[str, list[float]]]()
+    found, samples = load_engines(trt, engines, plugin), dict[str, dict[str, list[float]]]()
     with Watch() as watch:
         for batch in BATCHES:
             ready = {name: OnDevice(trt, device, engine, (batch, *sample)) for name, engine in found.items()}
@@ -110,7 +110,7 @@ def summed_up(samples: Mapping[str, Mapping[str, Sequence[float]]], clocks: dict
     for setting, by_engine in samples.items():
         figures = {name: percentiles(values) for name, values in by_engine.items()}
         medians = {name: found["p50"] for name, found in figures.items()}
-        ratios = compared(medians, TWIN if TWIN in medians else next(iter(medians)))
+        ratios = ratios_to(medians, TWIN if TWIN in medians else next(iter(medians)))
         for name, found in figures.items():
             shown = {key: round(value, 4) for key, value in found.items()}
             rows.append({"setting": setting, "engine": name, **shown, "over twin": ratios[name]})

@@ -144,7 +144,7 @@ def _write_models(
             )
             first.parity.outputs += list(checks)
             first.parity.activations += other.parity.activations
-    first.options |= _chosen(options)
+    first.options |= _passport_options(options)
     return first
 
 
@@ -152,7 +152,7 @@ def _graph(options: TrtOptions, activation: str) -> OnnxOptions:
     return replace(options.graph, force=False).as_onnx(_FORMATS[activation], options.fixed_batch)
 
 
-def _chosen(options: TrtOptions) -> dict[str, object]:
+def _passport_options(options: TrtOptions) -> dict[str, object]:
     """The engine's options, for the passport."""
     fields = {
         name: value for name, value in vars(options).items() if name not in ("graph", "timing_cache", "bundle")

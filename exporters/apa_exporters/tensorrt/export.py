@@ -18,7 +18,7 @@ from apa_deploy.progress import notice, step
 from apa_deploy.records.passport import Passport, dump, passport_path, read_passport
 from apa_deploy.require import PACKAGES, require
 
-from ..build_progress import Report, engine_error, last_report, shown
+from ..build_progress import Report, engine_error, last_report, show_progress
 from .bundle import SCRIPT, write_bundle
 from .on_target import machine
 from .on_target.checksums import NAME as SUMS
@@ -83,7 +83,7 @@ def _build(bundle: Path, folder: Path, passport: Passport, options: TrtOptions) 
     if options.timing_cache:
         arguments += ["--timing-cache", str(options.timing_cache.resolve())]
     said = folder / "said"
-    with shown() as on_report, step("Building the engine"):
+    with show_progress() as on_report, step("Building the engine"):
         last, reason = last_report(bundle / SCRIPT, arguments, said, on_report)
     if reason:
         raise _error(last, reason, said, passport)

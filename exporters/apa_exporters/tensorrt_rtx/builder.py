@@ -30,7 +30,7 @@ def main(job: dict[str, Any]) -> int:
     with Path(job["log"]).open("w", encoding="utf-8", errors="replace") as log:
         logger = Logger(log)
         try:
-            _report(result=built(job, logger))
+            _report(result=build_engine(job, logger))
         except BuildError as error:
             _report(error=str(error))
             return 1
@@ -74,7 +74,7 @@ class Progress(trt.IProgressMonitor):
         _report(phase=phase_name, finished=True)
 
 
-def built(job: dict[str, Any], logger: Logger) -> dict[str, Any]:
+def build_engine(job: dict[str, Any], logger: Logger) -> dict[str, Any]:
     """Parse, configure, build and write the engine."""
     builder = trt.Builder(logger)
     network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
@@ -82,7 +82,7 @@ def built(job: dict[str, Any], logger: Logger) -> dict[str, Any]:
     if not parser.parse_from_file(job["model"]):
         raise BuildError("; ".join(parser.get_error(i).desc() for i in range(parser.num_errors)))
     progress = Progress()
-    config = _configured(builder, network, job)
+    config = _configure(builder, network, job)
     config.progress_monitor = progress
     start = time.perf_counter()
     engine = builder.build_serialized_network(network, config)
@@ -98,7 +98,7 @@ def built(job: dict[str, Any], logger: Logger) -> dict[str, Any]:
     }
 
 
-def _configured(builder: Any, network: Any, job: dict[str, Any]) -> Any:
+def _configure(builder: Any, network: Any, job: dict[str, Any]) -> Any:
     config = builder.create_builder_config()
     config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED  # lists the layers, in the log and the engine
     if not job["tf32"]:

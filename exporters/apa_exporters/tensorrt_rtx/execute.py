@@ -21,13 +21,13 @@ def main(engine: str, feeds: str, outputs: str) -> None:
 
     found: dict[str, np.ndarray] = {}
     with TrtRunner(EngineFromBytes(BytesFromPath(engine))) as runner:
-        for i, feed in enumerate(numbered(feeds)):
+        for i, feed in enumerate(read_numbered(feeds)):
             values = runner.infer(feed, copy_outputs_to_host=True)
             found |= {f"{i}/{name}": np.asarray(value).astype(np.float32) for name, value in values.items()}
     np.savez(outputs, **found)
 
 
-def numbered(path: str) -> list[dict[str, np.ndarray]]:
+def read_numbered(path: str) -> list[dict[str, np.ndarray]]:
     """The feeds, or outputs, of such a file, in order."""
     with np.load(path, allow_pickle=False) as file:
         arrays = {key: file[key] for key in file.files}

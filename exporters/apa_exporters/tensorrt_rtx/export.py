@@ -17,13 +17,13 @@ from apa_deploy.progress import notice, step
 from apa_deploy.records.passport import EngineBuild, Passport, dump, file_record, passport_path, versions
 from apa_deploy.runtimes.cuda_driver import device_count
 
-from ..build_progress import shown
+from ..build_progress import show_progress
 from ..onnx.export import OnnxOptions, choose_feeds, export_onnx
 from ..onnx.from_onnx import batches_of
 from .build_process import Built, Job, build_in_child
 from .limits import DISTRIBUTION, capability_names, check_graph, check_options
 from .options import FORMAT, RtxOptions
-from .outputs import executed
+from .outputs import check_engine
 
 
 def export_rtx(network: Network, out: Path, options: RtxOptions) -> Passport:
@@ -53,7 +53,7 @@ def export_rtx(network: Network, out: Path, options: RtxOptions) -> Passport:
             strip_weights=options.strip_weights,
             other_shapes=_other_shapes(network, graph),
         )
-        with shown() as on_report, step("Building the engine"):
+        with show_progress() as on_report, step("Building the engine"):
             built = build_in_child(job, on_report)
         _judge_engine(engine, network, passport, options)
         _record(passport, source, engine, built, options)
@@ -77,7 +77,7 @@ def _judge_engine(engine: Path, network: Network, passport: Passport, options: R
         return
     with step("Running the engine"):
         feeds = choose_feeds(network, options.batches[1], None)[0]
-        checks = executed(engine, network, passport, feeds, options.graph.precision)
+        checks = check_engine(engine, network, passport, feeds, options.graph.precision)
     if not checks:
         return
     passport.parity.outputs += checks

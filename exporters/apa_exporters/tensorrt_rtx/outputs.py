@@ -18,20 +18,20 @@ from apa_deploy.progress import notice
 from apa_deploy.records.passport import Passport
 from apa_deploy.tensors.signature import Feed
 
-from .execute import numbered
+from .execute import read_numbered
 
 RUNNER = "TensorRT for RTX"
 _SCRIPT = Path(__file__).with_name("execute.py")
 
 
-def executed(
+def check_engine(
     engine: Path, network: Network, passport: Passport, feeds: Sequence[Feed], precision: str
 ) -> list[OutputCheck]:
     """Checks of every output on `feeds`; none, and a notice, where the engine does not run here."""
     given = feeds
     if passport.options.get("half_io") and precision == "fp16":
         given = [{name: _half(array) for name, array in feed.items()} for feed in feeds]
-    recorded = _recorded(engine, given)
+    recorded = _run_engine(engine, given)
     if recorded is None:
         return []
     return check_recorded(recorded, RUNNER, network, feeds, precision)
@@ -41,7 +41,7 @@ def _half(array: np.ndarray) -> np.ndarray:
     return array.astype(np.float16) if array.dtype == np.float32 else array
 
 
-def _recorded(engine: Path, feeds: Sequence[Feed]) -> list[dict[str, np.ndarray]] | None:
+def _run_engine(engine: Path, feeds: Sequence[Feed]) -> list[dict[str, np.ndarray]] | None:
     with tempfile.TemporaryDirectory(prefix="apa-") as folder:
         given, found = Path(folder) / "feeds.npz", Path(folder) / "outputs.npz"
         arrays = {f"{i}/{name}": array for i, feed in enumerate(feeds) for name, array in feed.items()}
@@ -51,4 +51,4 @@ def _recorded(engine: Path, feeds: Sequence[Feed]) -> list[dict[str, np.ndarray]
         if done.returncode:
             notice(f"the engine does not run on this machine: {last_line(done.stderr)}")
             return None
-        return numbered(str(found))
+        return read_numbered(str(found))

@@ -12,7 +12,7 @@ from apa_deploy.cli.common import count_of, limit_of
 from apa_deploy.errors import InputError
 
 from ..onnx.options import GraphOptions
-from ..options import Batches, batch_option, batches_from, nested, option
+from ..options import Batches, batch_option, batches_from, nest, option
 from ..target import Outcome, Source, Target
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ class TritonOptions:
 
     group: ClassVar[str] = "repository"
 
-    graph: GraphOptions = nested(GraphOptions)
+    graph: GraphOptions = nest(GraphOptions)
     name: str | None = option(None, "to ask the server for (default: the file's)", metavar="MODEL")
     backend: str | None = option(None, "(default: the artifact's own; python: CPU fallback)", choices=BACKENDS)
     device: str | None = option(None, "(default: gpu for an engine, else cpu)", choices=DEVICES)

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from . import golden, trial
-from .choice import Candidate, Choice, chosen
-from .engine import Built, built, deserialized
+from .choice import Candidate, Choice, choose_engine
+from .engine import Built, build_engine, deserialize
 from .layers import computes_in, launches, layers_of, written_types
 from .machine import Gpu
 from .monitor import Report
@@ -47,7 +47,7 @@ class Verdict:
         return next(attempt for attempt in self.attempts if attempt.activation == self.choice.activation)
 
 
-def built_and_judged(folder: Path, recipe: Recipe, gpu: Gpu, report: Report, timing_cache: Path) -> Verdict:
+def build_and_judge(folder: Path, recipe: Recipe, gpu: Gpu, report: Report, timing_cache: Path) -> Verdict:
     """Every model of the recipe, built, run and compared.
 
     Raises:
@@ -65,7 +65,7 @@ def built_and_judged(folder: Path, recipe: Recipe, gpu: Gpu, report: Report, tim
         sound = {a.activation: runners[a.activation] for a in attempts if not a.refused}
         for name, samples in trial.latencies(sound, recipe.runs).items():
             next(a for a in attempts if a.activation == name).samples = samples
-    choice = chosen([Candidate(a.activation, not a.refused, a.samples) for a in attempts])
+    choice = choose_engine([Candidate(a.activation, not a.refused, a.samples) for a in attempts])
     if choice.activation is None:
         raise _none_left(attempts)
     return Verdict(attempts, choice)
@@ -76,7 +76,7 @@ def _attempt(folder: Path, recipe: Recipe, activation: str, report: Report, timi
     report(say=f"building the engine: activation {activation}")
 
     def build() -> None:
-        attempt.built = built(folder, recipe, activation, report, timing_cache)
+        attempt.built = build_engine(folder, recipe, activation, report, timing_cache)
 
     if len(recipe.models) == 1:
         build()  # what is refused is said as it is
@@ -97,7 +97,7 @@ def _runner(attempt: Attempt, folder: Path, recipe: Recipe, stack: ExitStack) ->
     from polygraphy.backend.trt import TrtRunner
 
     assert attempt.built is not None
-    return stack.enter_context(TrtRunner(deserialized(attempt.built, folder, recipe), name=attempt.activation))
+    return stack.enter_context(TrtRunner(deserialize(attempt.built, folder, recipe), name=attempt.activation))
 
 
 def _judge(attempt: Attempt, runner: Any, folder: Path, recipe: Recipe, gpu: Gpu) -> None:

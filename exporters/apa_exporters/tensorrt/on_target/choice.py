@@ -35,7 +35,7 @@ class Choice:
     reason: str
 
 
-def chosen(candidates: Sequence[Candidate]) -> Choice:
+def choose_engine(candidates: Sequence[Candidate]) -> Choice:
     """The candidate to keep, of one or of two, and why."""
     passed = {candidate.activation: candidate for candidate in candidates if candidate.passed}
     if not passed:

@@ -24,7 +24,7 @@ class Built:
     seconds: float
 
 
-def built(folder: Path, recipe: Recipe, activation: str, report: Report, timing_cache: Path) -> Built:
+def build_engine(folder: Path, recipe: Recipe, activation: str, report: Report, timing_cache: Path) -> Built:
     """Build the recipe's model for `activation`; what other builds learned of kernels is in `timing_cache`.
 
     Raises:
@@ -36,7 +36,7 @@ def built(folder: Path, recipe: Recipe, activation: str, report: Report, timing_
     handle = load_plugin(library) if library else None
     start = time.perf_counter()
     try:
-        engine = _serialized(folder / recipe.models[activation], recipe, library, report, timing_cache)
+        engine = _serialize(folder / recipe.models[activation], recipe, library, report, timing_cache)
     except PolygraphyException as error:
         reason = str(error).splitlines()[0]
         raise RefusalError(f"TensorRT: {reason}", "an engine", "See what it printed above.", FAILED) from error
@@ -64,7 +64,7 @@ def _registry() -> Any:
     return trt.get_plugin_registry()
 
 
-def _serialized(model: Path, recipe: Recipe, library: Path | None, report: Report, timing_cache: Path) -> bytes:
+def _serialize(model: Path, recipe: Recipe, library: Path | None, report: Report, timing_cache: Path) -> bytes:
     import tensorrt as trt
     from polygraphy.backend.trt import EngineBytesFromNetwork, NetworkFromOnnxPath, PostprocessConfig
 
@@ -111,7 +111,7 @@ def _check_plugin_layers(network: Any, library: Path | None) -> None:
         raise RefusalError(saw, "each com.apa node as a plugin", "Use TensorRT 10.7 or later.", FAILED)
 
 
-def deserialized(built_engine: Built, folder: Path, recipe: Recipe) -> Any:
+def deserialize(built_engine: Built, folder: Path, recipe: Recipe) -> Any:
     """The engine as `tensorrt.ICudaEngine`, with its weights back where they were left out."""
     import tensorrt as trt
     from polygraphy.backend.trt import EngineFromBytes, get_trt_logger

@@ -43,8 +43,8 @@ def main(folder: Path, argv: Sequence[str] | None = None) -> int:
 def _result(folder: Path, options: argparse.Namespace, gpu: machine.Gpu, report: Report) -> dict[str, Any]:
     from polygraphy.logger import G_LOGGER
 
-    from .build import built_and_judged
-    from .record import written
+    from .build import build_and_judge
+    from .record import write_record
 
     G_LOGGER.module_severity = G_LOGGER.WARNING
     recipe = read_recipe(folder)
@@ -56,13 +56,13 @@ def _result(folder: Path, options: argparse.Namespace, gpu: machine.Gpu, report:
         raise RefusalError(
             saw, "a folder for the engine", "Choose another with -o, or replace it with --force.", MISUSE
         )
-    with _copied(options.timing_cache) as cache:
-        verdict = built_and_judged(folder, recipe, gpu, report, cache)
-    return written(folder, out, recipe, verdict, gpu)
+    with _copy_out(options.timing_cache) as cache:
+        verdict = build_and_judge(folder, recipe, gpu, report, cache)
+    return write_record(folder, out, recipe, verdict, gpu)
 
 
 @contextmanager
-def _copied(kept: Path | None) -> Iterator[Path]:
+def _copy_out(kept: Path | None) -> Iterator[Path]:
     """A timing cache to work on, `kept` in the end; Polygraphy leaves a lock beside the one it uses."""
     with tempfile.TemporaryDirectory() as scratch:
         cache = Path(scratch) / "timing.cache"

@@ -17,7 +17,7 @@ PASSPORT = "passport.json"
 FORMAT = "trt"
 
 
-def written(folder: Path, out: Path, recipe: Recipe, verdict: Verdict, gpu: Gpu) -> dict[str, Any]:
+def write_record(folder: Path, out: Path, recipe: Recipe, verdict: Verdict, gpu: Gpu) -> dict[str, Any]:
     """Both files, complete or not at all; what to tell about them."""
     assert verdict.kept.built is not None
     target = out / recipe.engine
@@ -31,7 +31,7 @@ def written(folder: Path, out: Path, recipe: Recipe, verdict: Verdict, gpu: Gpu)
     finally:
         for part in parts:
             part.unlink(missing_ok=True)
-    return {"said": _said(target, verdict, gpu), "activation": verdict.choice.activation}
+    return {"said": _describe(target, verdict, gpu), "activation": verdict.choice.activation}
 
 
 def _passport(folder: Path, recipe: Recipe, verdict: Verdict, gpu: Gpu, engine: dict[str, Any]) -> dict[str, Any]:
@@ -83,7 +83,7 @@ def _candidate(attempt: Attempt) -> dict[str, Any]:
     }
 
 
-def _said(target: Path, verdict: Verdict, gpu: Gpu) -> list[str]:
+def _describe(target: Path, verdict: Verdict, gpu: Gpu) -> list[str]:
     kept = verdict.kept
     lines = [
         f"{target}: activation {kept.activation} ({verdict.choice.reason})",

@@ -24,11 +24,11 @@ def outputs(runner: Any, feeds: Sequence[Arrays]) -> list[Arrays]:
 
 def latencies(runners: Mapping[str, Any], runs: int) -> dict[str, list[float]]:
     """Milliseconds from launch to end, without copies, `runs` for each runner; all have inferred before."""
-    timers = {name: partial(_launch_timed, runner) for name, runner in runners.items()}
+    timers = {name: partial(_time_launch, runner) for name, runner in runners.items()}
     return take_turns(timers, -(-runs // A_BLOCK), warm_up=runs // 8, block=A_BLOCK)
 
 
-def _launch_timed(runner: Any) -> float:
+def _time_launch(runner: Any) -> float:
     return round(time_ms(partial(_launch, runner)), 4)
 
 
