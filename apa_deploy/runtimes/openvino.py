@@ -41,11 +41,25 @@ def compile_model(path: Path, threads: int | None = None) -> Any:
         "PERFORMANCE_HINT": "LATENCY",
         **({"INFERENCE_NUM_THREADS": threads} if threads else {}),
     }
-    core = openvino.Core()
+    model = read_model(path)
     try:
-        return core.compile_model(core.read_model(_readable(path)), "CPU", properties)
+        return openvino.Core().compile_model(model, "CPU", properties)
     except RuntimeError as error:
-        raise InputError(f"OpenVINO says: {_reason(error)}", f"{path.name} to load", _advice(path)) from error
+        raise InputError(f"OpenVINO says: {_reason(error)}", "a model that it takes", _advice(path)) from error
+
+
+def read_model(path: Path) -> Any:
+    """An `openvino.Model` of an .onnx or .xml file.
+
+    Raises:
+        MissingError: OpenVINO is not installed.
+        InputError: it refuses the file.
+    """
+    openvino: Any = require("openvino")
+    try:
+        return openvino.Core().read_model(_readable(path))
+    except RuntimeError as error:
+        raise InputError(f"OpenVINO says: {_reason(error)}", "a model that it takes", _advice(path)) from error
 
 
 def weights_path(path: Path) -> Path:
@@ -60,18 +74,13 @@ def read_inputs(path: Path) -> list[tuple[str, list[int | None], str]]:
         MissingError: OpenVINO is not installed.
         InputError: it refuses the file.
     """
-    openvino: Any = require("openvino")
-    try:
-        inputs = openvino.Core().read_model(path).inputs
-    except RuntimeError as error:
-        raise InputError(f"OpenVINO says: {_reason(error)}", f"{path.name} to be read", _advice(path)) from error
     return [
         (
             one.get_any_name(),
             [None if size.is_dynamic else size.get_length() for size in one.get_partial_shape()],
             np.dtype(one.get_element_type().to_dtype()).name,
         )
-        for one in inputs
+        for one in read_model(path).inputs
     ]
 
 
@@ -147,10 +156,12 @@ def _readable(path: Path) -> str | bytes:
 def _reason(error: RuntimeError) -> str:
     """The last line of what it says: those before name its own source files."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[-1] if lines else type(error).__name__
+    return lines[-1].removeprefix("-- ") if lines else type(error).__name__
 
 
 def _advice(path: Path) -> str:
-    if path.suffix == SUFFIX and not weights_path(path).is_file():
+    if path.suffix != SUFFIX:
+        return "Export it in another format, or without what OpenVINO does not know."
+    if not weights_path(path).is_file():
         return f"Copy {weights_path(path).name} beside it."
     return "Copy the files again, together, or export the model again."

@@ -124,7 +124,7 @@ def test_cut_or_absent_weights_are_refused_without_a_passport(folder, tmp_path):
     with pytest.raises(InputError, match=r"Copy m\.bin beside it"):
         Session(tmp_path / "m.xml")
     (tmp_path / "m.bin").write_bytes((folder / "fp32.bin").read_bytes()[:100])
-    with pytest.raises(InputError, match=r"m\.xml to load"):
+    with pytest.raises(InputError, match="OpenVINO says"):
         Session(tmp_path / "m.xml")
 
 
@@ -170,6 +170,17 @@ def test_a_fault_in_the_stored_weights_is_found(folder, capsys, monkeypatch):
     assert export(folder, "other.xml", "--precision", "fp16") == 1
     capsys.readouterr()
     assert not (folder / "other.xml").exists()
+
+
+def test_an_operator_that_openvino_lacks_is_named(tmp_path, capsys):
+    nodes = [helper.make_node("Relu", ["x"], ["h"]), helper.make_node("Strange", ["h"], ["y"], domain="some.where")]
+    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", 4]) for name in ("x", "y")]
+    opsets = [helper.make_opsetid("", 18), helper.make_opsetid("some.where", 1)]
+    graph = helper.make_graph(nodes, "g", ends[:1], ends[1:])
+    onnx.save(helper.make_model(graph, opset_imports=opsets, ir_version=9), tmp_path / "m.onnx")
+    assert main([str(tmp_path / "m.onnx"), "--format", "openvino", "-o", str(tmp_path / "m.xml")]) == 2
+    assert "some.where.Strange" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["m.onnx"]
 
 
 def test_weights_beyond_half_stay_whole():

@@ -16,7 +16,7 @@ from apa_deploy.parity.report import OutputCheck, ParityError
 from apa_deploy.progress import notice, step
 from apa_deploy.records.passport import Passport, dump, file_record, passport_path, versions
 from apa_deploy.require import require
-from apa_deploy.runtimes.openvino import INFERENCE_PRECISION, OpenVinoSession, weights_path
+from apa_deploy.runtimes.openvino import INFERENCE_PRECISION, OpenVinoSession, read_model, weights_path
 from apa_deploy.runtimes.ort_session import open_session
 
 from ..onnx.export import choose_feeds, export_onnx
@@ -41,7 +41,7 @@ def export_openvino(network: Network, out: Path, options: OpenVinoOptions) -> Pa
         if options.precision == "fp16":
             source = _with_half_weights(source)
         with step("Writing the IR"):
-            openvino.save_model(openvino.Core().read_model(source), ir, compress_to_fp16=False)
+            openvino.save_model(read_model(source), ir, compress_to_fp16=False)
         runner = f"OpenVINO {openvino.__version__.split('-')[0]}, inference precision {INFERENCE_PRECISION}"
         if passport.parity:
             with step("Verifying in OpenVINO"):
