@@ -2,7 +2,7 @@
 #include <onnxruntime_c_api.h>
 
 #include <algorithm>
-#include <cstdio>
+#include <charconv>
 #include <memory>
 #include <mutex>
 #include <stdexcept>
@@ -30,7 +30,11 @@ struct Api {
 // and an operator whose version differs from what was obtained is silently not registered.
 Api negotiated(const OrtApiBase* base) {
   unsigned major = 0, minor = 0;
-  std::sscanf(base->GetVersionString(), "%u.%u", &major, &minor);
+  // not sscanf, which compilers turn into one that only later C libraries have
+  const std::string text = base->GetVersionString();
+  const char* end = text.data() + text.size();
+  const char* dot = std::from_chars(text.data(), end, major).ptr;
+  if (dot != end) std::from_chars(dot + 1, end, minor);
   const uint32_t version = major > 1 ? ORT_API_VERSION : std::min<unsigned>(minor, ORT_API_VERSION);
   return {base->GetApi(version), version};
 }
