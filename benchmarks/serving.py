@@ -62,7 +62,7 @@ def main() -> None:
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
-        servers = start_servers(Path(folder), options.triton, options.before, stack)
+        servers = start_servers(Path(folder), options.triton, options.before, options.only, stack)
         samples = asyncio.run(measure(servers, options.rounds, options.seconds, options.only))
     result = summarise(samples, options.seconds)
     if options.json:
@@ -98,12 +98,13 @@ class Turn:
 
 
 def start_servers(
-    folder: Path, triton: bool, before: Path | None, stack: contextlib.ExitStack
+    folder: Path, triton: bool, before: Path | None, only: str, stack: contextlib.ExitStack
 ) -> dict[str, Server]:
     """Every server, on the same files, by name."""
     models = folder / "models"
     models.mkdir()
-    files = [tiny(models / "tiny.onnx"), network(models / "network.onnx"), large(models / "large.onnx")]
+    wanted = [make for make in (tiny, network, large) if make.__name__ in (only.split("/")[0] or CONCURRENCY)]
+    files = [make(models / f"{make.__name__}.onnx") for make in wanted]
     servers = {"apa-serve": start_apa_serve(models, PORT, None, stack), EMPTY: start_empty_handler(stack)}
     if before:
         servers["before"] = start_apa_serve(models, PORT + 10, before.absolute(), stack)

@@ -64,7 +64,7 @@ def large(tmp_path):
 
 
 def test_clients_that_do_not_read_are_let_go_with_their_memory(large):
-    with ServerProcess(large, "--write-timeout", 2, "--max-pending-mib", 128) as server:
+    with ServerProcess(large, "--write-timeout", 10, "--max-pending-mib", 128) as server:
         before = server.memory()
         connections = [connect(server.http, receive_buffer=4096) for _ in range(40)]
         for connection in connections:
@@ -77,7 +77,6 @@ def test_clients_that_do_not_read_are_let_go_with_their_memory(large):
         received = [read_all(connection) for connection in connections]
         refused = [one for one in received if statuses(one) == [503]]
         assert refused  # beyond 128 MiB; each of the others holds 4.8
-        assert len(refused) >= 40 - 128 // 4
         assert all(len(one) < 4_800_000 for one in received)
         wait_until(lambda: server.memory() - before < 64 * MIB)  # 26 answers at once were 125 MB
         assert server.stop() == 0
