@@ -2,6 +2,9 @@
 
 import io
 import json
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -107,6 +110,17 @@ def test_misuse_is_one_error_of_three_parts(given, said, capsys):
     assert stop.value.code == 2
     error = capsys.readouterr().err
     assert said in error and error.count("\n") == 1 and "usage" not in error
+
+
+def test_a_full_disk_behind_the_output_is_no_bug_of_ours():
+    code = (
+        "import sys; from apa_deploy.cli.common import run_verb, verb_parser;"
+        "run = run_verb(verb_parser('t', ''), lambda o: print('x'), [])"
+    )
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run([sys.executable, "-c", f"{code}; sys.exit(run)"], stdout=full, stderr=subprocess.PIPE)
+    assert done.returncode == 2
+    assert done.stderr.decode().startswith("error: standard output or a temporary file: No space left")
 
 
 def test_a_table_at_any_width_loses_nothing():

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import errno
 import json
 import math
 import os
@@ -21,12 +22,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
 
-from ..errors import ApaError, InputError, find_refusal
+from ..errors import ApaError, find_refusal
 from ..escaping import in_json
 from ..terminal import Terminal, print_error
 from .version import PrintVersion
 
 INTERRUPTED = 130
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _CLOSED_PIPE = 141  # as a shell reports a program that SIGPIPE ended
 _SIGNALLED = 128  # a shell's exit code for a process that a signal ended, less the signal's number
 
@@ -119,6 +121,8 @@ def run_verb(
 
     The options also tell the whole `command`, for the report.
     """
+    if sys.stdout is None:  # closed by the caller
+        sys.stdout = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 - for the rest of the process
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")  # a letter that LANG=C lacks is no reason to fail
@@ -140,6 +144,12 @@ def run_verb(
         _drop_output()
         return _CLOSED_PIPE
     except Exception as error:
+        if isinstance(error, OSError) and error.errno in _FULL and error.filename is None:
+            _drop_output()
+            print_error(
+                f"standard output or a temporary file: {error.strerror}; wanted a place to write to. Free some space there."
+            )
+            return 2
         if options.debug:
             traceback.print_exc()
         print_error(describe(error))
@@ -194,20 +204,9 @@ def wide_console() -> Terminal:
 
 
 def print_json(value: Any) -> None:
-    """Print one JSON document on standard output, `value` or a pydantic model of it, in ASCII.
-
-    Raises:
-        InputError: standard output cannot be written, e.g. a full disk behind it.
-    """
+    """Print one JSON document on standard output, `value` or a pydantic model of it, in ASCII."""
     text = value if isinstance(value, str) else _document(value)
-    try:
-        print(in_json(text), flush=True)
-    except BrokenPipeError:
-        raise
-    except OSError as error:
-        _drop_output()
-        do = "Free some space, or send it elsewhere."
-        raise InputError(f"standard output: {error.strerror}", "a place to write to", do) from error
+    print(in_json(text), flush=True)
 
 
 def _document(value: Any) -> str:

@@ -52,9 +52,10 @@ class EngineFile:
     def needs_plugin(self) -> bool | None:
         """Whether our plugin library must be loaded first; None where nothing says so."""
         build = self.passport.get("build")
-        if build is None:
+        if not isinstance(build, dict):
             return None
-        return bool(build.get("plugin")) and not self.passport.get("options", {}).get("embed_plugin")
+        options = self.passport.get("options")
+        return bool(build.get("plugin")) and not (isinstance(options, dict) and options.get("embed_plugin"))
 
 
 def trusted_engine(path: Path, trust: Trust) -> EngineFile:
@@ -76,7 +77,9 @@ def trusted_engine(path: Path, trust: Trust) -> EngineFile:
 
 
 def _check(path: Path, found: str, beside: Path, passport: dict[str, Any]) -> None:
-    recorded = {record.get("sha256") for record in passport.get("outputs", [])}
+    outputs = passport.get("outputs")
+    records = [one for one in outputs if isinstance(one, dict)] if isinstance(outputs, list) else []
+    recorded = {str(record.get("sha256")) for record in records}
     if not recorded:
         raise UntrustedEngineError(
             path, found, f"no passport {beside.name}" if not passport else "not in its passport"
