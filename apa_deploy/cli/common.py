@@ -147,7 +147,7 @@ def run_verb(
         if isinstance(error, OSError) and error.errno in _FULL and error.filename is None:
             _drop_output()
             print_error(
-                f"standard output or a temporary file: {error.strerror}; wanted a place to write to. Free some space there."
+                f"standard output or a temporary file: {error.strerror}; wanted room to write. Free some space."
             )
             return 2
         if options.debug:
