@@ -242,7 +242,8 @@ def _check_input_shape(shape: Shape | None, metadata: Metadata) -> None:
         return
     if len(shape) != 3:
         saw = f"--input-shape {'x'.join(map(str, shape))} for {metadata.architecture}"
-        raise InputError(saw, "an image, CxHxW", "Give three sizes, e.g. 3x224x224.")
+        do = "Give three sizes; where it takes no images, give the .onnx that torch.onnx.export makes of it."
+        raise InputError(saw, "the size of an image, e.g. 3x224x224", do)
     _, height, width = shape
     if metadata.square and (height != width or height % 4):
         raise InputError(
