@@ -1,4 +1,4 @@
-"""`pip wheel .`: with a compiler the wheel holds the library, without one it is made all the same."""
+"""`pip wheel .` without a compiler, or without headers: made all the same. With both: tests/wheel."""
 
 from __future__ import annotations
 
@@ -40,15 +40,6 @@ def _members(folder):
     (path,) = folder.glob("*.whl")
     with zipfile.ZipFile(path) as wheel:
         return path.name, set(wheel.namelist())
-
-
-@pytest.mark.skipif(building.compiler() is None, reason=building.NO_COMPILER)
-def test_the_wheel_holds_the_library(checkout, tmp_path):
-    done = _wheel(checkout, tmp_path)
-    assert done.returncode == 0, done.stdout + done.stderr
-    name, members = _members(tmp_path)
-    assert LIBRARY in members and "apa_deploy/native.py" in members
-    assert "-py3-none-linux" in name  # one wheel serves every Python
 
 
 def _path_without_compilers(folder):
