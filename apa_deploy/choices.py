@@ -10,4 +10,6 @@ CHANNELS = ("rgb", "bgr")
 IIF_VARIANTS = ("raw", "smooth", "rel", "normit", "gombit", "base2", "base10")
 PLAIN_UNITS = ("relu", "silu")  # that a twin has in place of learned ones
 PRECISIONS = ("fp32", "fp16", "bf16")  # of a graph
+INT8, FP8 = "int8", "fp8"  # explicit Q/DQ, calibrated; fp8 for TensorRT alone
+CALIBRATIONS = ("minmax", "mse")  # how a range follows from what calibration saw
 DECOMPOSITIONS = ("anl", "softplus")  # of an ordinary activation

@@ -25,9 +25,9 @@ _BEYOND = 0.1
 class Quantisation:
     """How to quantise.
 
-    `method`: one of ranges.METHODS; `keep_float`: patterns of names; `auto_keep_float`: how many of the weakest
-    layers stay float as well; `reduced`: 7-bit weights, None: where this processor wants them; `libraries`: of the
-    custom operators that the model needs; `judge`: whether to hold it against its float32 form.
+    `method`: one of choices.CALIBRATIONS; `keep_float`: patterns of names; `auto_keep_float`: how many of the
+    weakest layers stay float as well; `reduced`: 7-bit weights, None: where this processor wants them;
+    `libraries`: of the custom operators that the model needs; `judge`: whether to hold it against its float32 form.
     """
 
     precision: str = "int8"

@@ -18,7 +18,6 @@ from ..graph.quantise.codes import Codes, scale_of
 from ..tensors.signature import Feed
 from .data import batches
 
-METHODS = ("minmax", "mse")
 _BINS = 4096
 # All maps of ResNet-50 at 224 x 224 are 90 MB a sample: a run holds about so much of what it gives out.
 _MEMORY = 256 << 20

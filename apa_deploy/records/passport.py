@@ -22,6 +22,7 @@ from ..errors import InputError
 from ..files import PASSPORT_SUFFIX, SourceError, open_regular, sha256
 from ..parity.report import ParityReport
 from .benchmark import LatencyRecord
+from .quantisation import QuantisationRecord
 
 SCHEMA = 1
 _SEAL = re.compile(rb',\n  "self_sha256": "([0-9a-f]{64})"\n}\n\Z')
@@ -123,6 +124,7 @@ class Passport(BaseModel):
     parity: ParityReport | None = None
     build: EngineBuild | None = None
     latency: LatencyRecord | None = None
+    quantisation: QuantisationRecord | None = None
 
 
 class PassportError(InputError):

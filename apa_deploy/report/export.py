@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ..parity.report import ActivationCheck, ParityReport
 from ..records.passport import EngineBuild, Passport, versions
+from ..records.quantisation import QuantisationRecord
 from .record import ActivationError, Compared, KeyFigure, Limit, Report, Table, Verdict
 from .wording import amount, exact
 
@@ -37,8 +38,39 @@ def export_report(passport: Passport, command: str) -> Report:
     report.curves, report.sources, report.notes = passport.activations, passport.inputs, passport.notices
     report.options, report.versions = passport.options, passport.versions
     report.tables = [_build(passport.build)] if passport.build else []
+    report.tables += _coded(passport.quantisation) if passport.quantisation else []
     report.commands = [command]
     return report
+
+
+def _coded(record: QuantisationRecord) -> list[Table]:
+    """What was calibrated, what 8 bits cost layer by layer, the weakest first, and what stayed float."""
+    facts = [
+        ["precision", f"{record.precision}, placed for {record.target}"],
+        ["samples", f"{record.samples} of {record.data}, sha256 {record.data_sha256[:16]}"],
+        ["ranges", record.method],
+        ["weights", f"{7 if record.reduced else 8} bits; calibrated on {record.vector_instructions}"],
+        *(["warning", text] for text in record.warnings),
+    ]
+    tables = [Table(title="8 bits", headers=["what", "how"], rows=facts)]
+    if quality := record.quality:
+        least = f"{quality.limits['agreement']:.0%}"
+        rows = [[n, f"{v:.1f} dB", f"{quality.limits['sqnr']:g} dB"] for n, v in quality.sqnr.items()]
+        rows += [[f"{n}, top-1 as float32", f"{v:.1%}", least] for n, v in quality.agreement.items()]
+        if quality.accuracy:
+            rows.append(["accuracy", f"{quality.accuracy[1]:.1%}", f"{quality.accuracy[0]:.1%} in float32"])
+        note = f"On {quality.samples} samples that were held back from calibration."
+        tables.append(Table(title="What 8 bits cost", headers=["output", "found", "limit"], rows=rows, note=note))
+        layers = sorted(quality.layers, key=lambda layer: layer.sqnr)
+        bars = [[one.name, f"{one.sqnr:.1f} dB", "\u2588" * max(1, round(one.sqnr / 2))] for one in layers]
+        note = "Each layer alone, on the codes that reach it, beside the same layer in float32; longer is better."
+        tables.append(Table(title="Signal to noise by layer", headers=["layer", "SQNR", ""], rows=bars, note=note))
+    if record.kept:
+        rows = [[name, reason] for name, reason in record.kept.items()]
+        tables.append(Table(title="What stayed float32", headers=["name", "why"], rows=rows))
+    values = [[v.name, f"{v.low:.4g}", f"{v.high:.4g}", f"{v.scale:.4g}", str(v.zero)] for v in record.values]
+    headers = ["value", "from", "to", "scale", "zero"]
+    return [*tables, Table(title="Ranges and scales", headers=headers, rows=values)]
 
 
 def judged_report(parity: ParityReport, name: str, command: str) -> Report:

@@ -104,20 +104,41 @@ def resolve_data(network: Network, job: ReferenceJob) -> Data:
 
 
 def _pictures(network: Network, job: ReferenceJob) -> Pictures:
-    """Upstream's evaluation: CIFAR as it is; else the shorter side `val_resize_size`, then the centre."""
+    deployment = job.loading.deployment
+    return pictures_for(
+        network,
+        preprocess=deployment.get("preprocess"),
+        channels=deployment.get("channels"),
+        normalise=job.normalise,
+        resize=job.resize,
+    )
+
+
+def pictures_for(
+    network: Network,
+    *,
+    preprocess: str | None,
+    channels: str | None = None,
+    normalise: str | None = None,
+    resize: int | None = None,
+) -> Pictures:
+    """Upstream's evaluation: CIFAR as it is; else the shorter side `val_resize_size`, then the centre.
+
+    `preprocess`: the recipe inside the network, which then takes pixels; `channels`: their order.
+    """
     from ..deployment.pixels import recipe_of
 
     spec = network.input
     _, height, width = spec.image
     given = network.metadata.arguments.get("val_resize_size")
     usual = given if isinstance(given, int) and given >= max(height, width) else round(max(height, width) / 0.875)
-    baked = job.loading.deployment.get("preprocess")
-    recipe = recipe_of(baked or job.normalise or _usual_recipe(network))
-    order = job.loading.deployment.get("channels") or recipe.input_channels
+    baked = preprocess
+    recipe = recipe_of(baked or normalise or _usual_recipe(network))
+    order = channels or recipe.input_channels
     return Pictures(
         height=height,
         width=width,
-        resize=job.resize or (None if network.metadata.square else usual),
+        resize=resize or (None if network.metadata.square else usual),
         recipe=None if baked else recipe,
         bgr=order == "bgr" if baked else recipe.channels == "bgr",
         channels_last=spec.channels_last,

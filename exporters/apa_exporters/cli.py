@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from apa_deploy.choices import INT8
 from apa_deploy.cli.common import add_report, print_json, run_verb, shape_of, verb_parser, wide_console
 from apa_deploy.cli.model_options import add_deployment, add_loading, deployment_of, loading_of
 from apa_deploy.errors import InputError
@@ -21,6 +22,7 @@ from .target import Outcome, Source, Target
 if TYPE_CHECKING:
     from apa_deploy.network import Network
     from apa_deploy.records.passport import EngineBuild, Passport
+    from apa_deploy.records.quantisation import QuantisationRecord
     from apa_deploy.report import Report
 
 # What is told of any export, whatever its source.
@@ -36,7 +38,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = verb_parser("apa-export", __doc__ or "")
     source_help = ".pth, .pt, .safetensors, or anybody's .onnx (triton: any artifact)"
     parser.add_argument("checkpoint", metavar="MODEL", type=Path, help=source_help)
-    parser.add_argument("--format", choices=tuple(TARGETS), default="onnx", help="what to make (default: onnx)")
+    parser.add_argument("--format", choices=tuple(TARGETS), help="(default: onnx; onnx-custom with int8)")
     parser.add_argument("-o", "--output", type=Path, help="file to write (default: MODEL's name, here)")
     parser.add_argument("--force", action="store_true", help="replace existing files")
     add_report(parser)
@@ -51,8 +53,9 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _export(options: argparse.Namespace) -> int:
-    target = TARGETS[options.format]
     given = _given(options)
+    options.format = options.format or ("onnx-custom" if given.get("precision") == INT8 else "onnx")
+    target = TARGETS[options.format]
     _refuse_foreign_options(given, target, options.checkpoint)
     output = options.output or _default_output(options.checkpoint, target)
     _check_paths(output, target, options)
@@ -152,6 +155,8 @@ def summarise(passport: Passport, output: Path) -> None:
     console.print(f"{output}: {passport.architecture}, {size:.1f} MB, {len(forms)} activations ({counts})")
     if passport.build:
         _summarise_build(console, passport.build)
+    for line in quantisation_lines(passport.quantisation):
+        console.print(line)
     if passport.parity is None:
         console.print("not verified (--no-verify)")
         return
@@ -176,6 +181,26 @@ def summarise(passport: Passport, output: Path) -> None:
             f"each activation alone: at most {worst.max_error:.1e} off ({worst.path}), limit {worst.limit:.0e}"
         )
     console.print("verified against the float64 module")
+
+
+def quantisation_lines(record: QuantisationRecord | None) -> Iterator[str]:
+    """What 8 bits cost, for people."""
+    if record is None:
+        return
+    bits = "7-bit" if record.reduced else "8-bit"
+    counts = f"{len(record.layers)} layers ({bits} weights), {len(record.activations)} activations"
+    yield f"{record.precision}: {counts}, {len(record.kept)} stay float32"
+    quality = record.quality
+    if quality is None:
+        return
+    for name, value in quality.sqnr.items():
+        same = f", top-1 as float32 {quality.agreement[name]:.1%}" if name in quality.agreement else ""
+        limit = quality.limits["sqnr"]
+        yield f"{name}: {value:.1f} dB (limit {limit:g}){same}; on {quality.samples} held-back samples"
+    if quality.accuracy:
+        yield f"accuracy {quality.accuracy[1]:.1%}, from {quality.accuracy[0]:.1%}"
+    worst = sorted(quality.layers, key=lambda layer: layer.sqnr)[:3]
+    yield "weakest layers alone: " + ", ".join(f"{layer.name} {layer.sqnr:.1f} dB" for layer in worst)
 
 
 def _summarise_build(console: Terminal, build: EngineBuild) -> None:

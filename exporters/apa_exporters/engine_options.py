@@ -3,10 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
-from .onnx.options import GraphOptions
+from apa_deploy.choices import FP8, INT8, PRECISIONS
+
+from .onnx.options import GraphOptions, OnnxOptions
 from .options import BATCHES, Batches, batch_option, batches_from, nest, option
+
+
+@dataclass(frozen=True)
+class EngineGraphOptions(GraphOptions):
+    """As TensorRT wants it: symmetric codes, behind activations only."""
+
+    precision: str = option("fp32", "of the graph (default: fp32)", choices=(*PRECISIONS, INT8, FP8))
+
+    def as_onnx(self, format: str, batch: int | None, **changes: Any) -> OnnxOptions:
+        return super().as_onnx(format, batch, **({"placement": "tensorrt"} | changes))
 
 
 @dataclass(frozen=True)
@@ -18,7 +30,7 @@ class EngineOptions:
 
     group: ClassVar[str] = "engine"
 
-    graph: GraphOptions = nest(GraphOptions)
+    graph: EngineGraphOptions = nest(EngineGraphOptions)
     batches: Batches = batch_option(BATCHES, read=batches_from)
     strip_weights: bool = option(False, "leave the weights out; needs a GPU")
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import onnx
 
+from apa_deploy.calibration.quantisation import Quantised
 from apa_deploy.deployment.counts import check_number
 from apa_deploy.detection.verify import verify_detector
 from apa_deploy.errors import InputError
@@ -42,6 +43,7 @@ from apa_deploy.tensors import datatypes
 from apa_deploy.tensors.inputs import seeded_feeds, user_feeds
 from apa_deploy.tensors.signature import Feed, Shape
 
+from .coding import CODED, check_coding, coded_form, named_coding, refuse_coding
 from .onnx_file import data_path, write_onnx
 from .options import OnnxOptions
 
@@ -64,12 +66,15 @@ def export_onnx(network: Network, out: Path, options: OnnxOptions, traced: Trace
         if traced is None:
             with step("Tracing the network"):
                 traced = trace_network(network, options)
-        proto = _in_format(traced, options)
+        coded = coded_form(network, traced, options) if options.precision in CODED else None
+        proto = _in_format(traced, options, coded)
         check_number(network.metadata.labels, {one.name: one.shape for one in _tensors(proto.graph.output)})
         _add_provenance(proto, _facts(network.metadata, traced))
         written = write_onnx(proto, folder / out.name)
-        report = _judge(folder / out.name, network, traced, options) if options.verify else None
+        judged = _float32_form(coded, folder / "float32.onnx") if coded else folder / out.name
+        report = _judge(judged, network, traced, options) if options.verify else None
         passport = _passport(network, traced, input_shape, options, [file_record(p) for p in written], report)
+        passport.quantisation = coded.record if coded else None
         passport.input_tensors, passport.output_tensors = map(_tensors, (proto.graph.input, proto.graph.output))
         passport_path(folder / out.name).write_text(dump(passport), encoding="utf-8")
     return passport
@@ -90,21 +95,26 @@ def _check(options: OnnxOptions) -> None:
         raise InputError(f"--opset {options.opset}", "18 to 23", "Leave --opset out for 18.")
     if options.batch is not None and options.batch < 1:
         raise InputError(f"--batch {options.batch}", "a positive size", "Leave --batch out for a dynamic one.")
-    check_precision(options.precision, options.half_io)
+    if options.precision in CODED:
+        check_coding(options)
+    else:
+        refuse_coding(options)
+        check_precision(options.precision, options.half_io)
 
 
 def _opset(options: OnnxOptions) -> int:
     """The opset asked for, or the lowest that has the precision."""
-    lowest = LOWEST_OPSET[options.precision]
+    lowest = CODED.get(options.precision) or LOWEST_OPSET[options.precision]
     if options.opset < lowest:
         notice(f"opset {lowest} instead of {options.opset}: the first that has {options.precision} convolutions")
     return max(options.opset, lowest)
 
 
-def _in_format(traced: Trace, options: OnnxOptions) -> onnx.ModelProto:
+def _in_format(traced: Trace, options: OnnxOptions, coded: Quantised | None) -> onnx.ModelProto:
     proto = onnx.ModelProto()
-    proto.CopyFrom(traced.proto)
-    in_precision(proto, options.precision, half_io=options.half_io)
+    proto.CopyFrom(coded.proto if coded else traced.proto)
+    if coded is None:
+        in_precision(proto, options.precision, half_io=options.half_io)
     if options.format == "onnx-custom":
         return with_functions(proto)
     return decomposed(proto, options.decomposition)
@@ -138,6 +148,14 @@ def _add_provenance(proto: onnx.ModelProto, facts: dict[str, object]) -> None:
         entry.key, entry.value = f"apa.{key}", value if isinstance(value, str) else json.dumps(value)
 
 
+def _float32_form(coded: Quantised, path: Path) -> Path:
+    """What was quantised, as a file: it is held against the float64 module, and the 8-bit form against it."""
+    proto = onnx.ModelProto()
+    proto.CopyFrom(coded.float32)
+    write_onnx(decomposed(proto), path)
+    return path
+
+
 def _judge(path: Path, network: Network, traced: Trace, options: OnnxOptions) -> ParityReport:
     feeds, said = choose_feeds(network, options.batch, options.inputs)
     path, sites, names = network.judged_part(path, traced.sites)
@@ -149,7 +167,7 @@ def _judge(path: Path, network: Network, traced: Trace, options: OnnxOptions) ->
         report = judge(
             sites,
             feeds,
-            precision=options.precision,
+            precision="fp32" if options.precision in CODED else options.precision,
             inputs=said,
             library=custom_library() if options.format == "onnx-custom" else None,
         )
@@ -184,7 +202,9 @@ def _passport(
     report: ParityReport | None,
 ) -> Passport:
     metadata = network.metadata
-    chosen = {k: v.name if isinstance(v, Path) else v for k, v in asdict(options).items() if k != "force"}
+    left_out = ("force", "coding", "placement")
+    chosen = {k: v.name if isinstance(v, Path) else v for k, v in asdict(options).items() if k not in left_out}
+    chosen |= named_coding(options) if options.precision in CODED else {}
     chosen |= {"pixels": metadata.pixels} if metadata.pixels else {}
     chosen |= {"detector": metadata.detector} if metadata.detector else {}
     return Passport(

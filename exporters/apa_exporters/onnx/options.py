@@ -8,9 +8,9 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from apa_deploy.choices import DECOMPOSITIONS, PRECISIONS
+from apa_deploy.choices import CALIBRATIONS, DECOMPOSITIONS, INT8, PRECISIONS
 
-from ..options import batch_option, option
+from ..options import batch_option, nest, option
 from ..target import Outcome, Source, Target
 
 if TYPE_CHECKING:
@@ -29,6 +29,39 @@ class VerificationOptions:
 
 
 @dataclass(frozen=True)
+class CodingOptions:
+    """Of the 8-bit precisions. `data`: what to calibrate on; `reduced`: 7-bit weights, None: by the processor."""
+
+    group: ClassVar[str] = "8 bits"
+
+    data: str | None = option(
+        None,
+        "samples like those of use: .npz (an array an input; y: labels), .npy, a folder of images, or a function",
+        flag="--calibration",
+        metavar="DATA",
+    )
+    method: str = option("minmax", "(default: minmax)", flag="--calibration-method", choices=CALIBRATIONS)
+    samples: int = option(256, "at most (default: 256)", flag="--calibration-samples", type=int, metavar="N")
+    keep_float: tuple[str, ...] = option(
+        (), "layers that stay float32, by name", read=tuple, action="append", metavar="GLOB"
+    )
+    auto_keep_float: int = option(0, "keep the N weakest layers float32", type=int, metavar="N")
+    min_sqnr: float = option(25.0, "least signal to noise of an output (default: 25)", type=float, metavar="DB")
+    reduced: bool | None = option(
+        None, "7-bit weights, for processors without VNNI", flag="--reduce-range", action="store_true"
+    )
+    libraries: tuple[Path, ...] = option(
+        (),
+        "custom operators that the model needs beside ours",
+        flag="--ort-library",
+        type=Path,
+        read=tuple,
+        action="append",
+        metavar="SO",
+    )
+
+
+@dataclass(frozen=True)
 class GraphOptions(VerificationOptions):
     """`decomposition`: one of DECOMPOSITIONS. `half_io`: inputs and outputs in `precision` too."""
 
@@ -40,8 +73,9 @@ class GraphOptions(VerificationOptions):
         "of activations: anl (default), Exp(-|t|) and a polynomial, accurate and fused; softplus, short to read",
         choices=DECOMPOSITIONS,
     )
-    precision: str = option("fp32", "of the graph (default: fp32)", choices=PRECISIONS)
+    precision: str = option("fp32", "of the graph (default: fp32)", choices=(*PRECISIONS, INT8))
     half_io: bool = option(False, "inputs and outputs in that precision too")
+    coding: CodingOptions = nest(CodingOptions)
 
     def as_onnx(self, format: str, batch: int | None, **changes: Any) -> OnnxOptions:
         """The same with `changes`, for a file of this format."""
@@ -51,10 +85,11 @@ class GraphOptions(VerificationOptions):
 
 @dataclass(frozen=True)
 class OnnxOptions(GraphOptions):
-    """`format`: onnx or onnx-custom. `batch` None: dynamic."""
+    """`format`: onnx or onnx-custom. `batch` None: dynamic. `placement`: "cpu" or "tensorrt", of 8-bit codes."""
 
     format: str = "onnx"
     batch: int | None = batch_option(None, takes=int)
+    placement: str = "cpu"
 
 
 def _export(source: Source, output: Path, options: OnnxOptions, format: str) -> Outcome:

@@ -29,6 +29,7 @@ from apa_deploy.records.passport import Passport, dump, passport_path
 from apa_deploy.tensors.inputs import seeded_feeds
 from apa_deploy.tensors.signature import Feed, Signature
 
+from ..onnx.coding import CODED, samples_of
 from ..onnx.export import OnnxOptions, choose_feeds, export_onnx, trace_network
 from ..onnx.from_onnx import batches_of
 from .on_target import golden
@@ -53,12 +54,12 @@ def write_bundle(folder: Path, engine: str, network: Network, options: TrtOption
     options = replace(options, batches=batches_of(network, options.batches))
     with step("Tracing the network"):
         traced = trace_network(network, _graph(options, DECOMPOSED))
-    shapes = profile(options, network.signature, _feeds(network, options)[0])
+    shapes = profile(options, network.signature, _feeds(network, options, traced)[0])
     check_dynamic(shapes, traced.proto)
     models = _models(options, bool(traced.activations))
     passport = _write_models(folder, network, models, traced, options)
     with step("Recording golden outputs"):
-        limits = _write_golden(folder, network, passport, options)
+        limits = _write_golden(folder, network, passport, options, traced)
     recipe = Recipe(
         models=models,
         engine=engine,
@@ -160,9 +161,11 @@ def _passport_options(options: TrtOptions) -> dict[str, object]:
     return {"format": "trt", "batch": None} | fields
 
 
-def _write_golden(folder: Path, network: Network, passport: Passport, options: TrtOptions) -> dict[str, Limit]:
+def _write_golden(
+    folder: Path, network: Network, passport: Passport, options: TrtOptions, traced: Trace
+) -> dict[str, Limit]:
     """Inputs and outputs at the usual batch; the limits that `model_gate` derives from them."""
-    feeds, names = _feeds(network, options), passport.output_names
+    feeds, names = _feeds(network, options, traced), passport.output_names
     truth, single = (
         [{name: values[name] for name in names} for values in (network.outputs(feed, dtype) for feed in feeds)]
         for dtype in (evaluation.TRUTH, evaluation.FLOAT32)
@@ -170,13 +173,34 @@ def _write_golden(folder: Path, network: Network, passport: Passport, options: T
     golden.save(folder / INPUTS, [_as_given(feed, options) for feed in feeds])
     golden.save(folder / TRUTH, truth)
     golden.save(folder / FLOAT32, single)
+    if passport.quantisation:
+        return _coded_limits(folder / "model.onnx", feeds, truth, single)
     checks = check_recorded(single, "torch float32", network, feeds, options.graph.precision)
     return {c.name: Limit(c.limit, c.torch_float32_max_rel, c.stored_max_rel) for c in checks}
 
 
-def _feeds(network: Network, options: TrtOptions) -> list[Feed]:
-    """The user's inputs, or seeded ones, at the usual batch and size."""
+def _coded_limits(model: Path, feeds: list[Feed], truth: list[Feed], single: list[Feed]) -> dict[str, Limit]:
+    """Twice what the same codes cost in ONNX Runtime: an engine rounds its sums elsewhere."""
+    from apa_deploy.runtimes.ort_session import open_session
+
+    session = open_session(model)
+    names = [value.name for value in session.get_outputs()]
+    coded = [dict(zip(names, session.run(names, feed), strict=True)) for feed in feeds]
+
+    def largest(found: list[Feed], name: str) -> float:
+        scale = max(np.abs(one[name]).max(initial=0) for one in truth)
+        errors = [np.abs(a[name] - b[name]).max(initial=0) for a, b in zip(found, truth, strict=True)]
+        return float(max(errors) / scale)
+
+    return {name: Limit(2 * largest(coded, name), largest(single, name)) for name in truth[0]}
+
+
+def _feeds(network: Network, options: TrtOptions, traced: Trace) -> list[Feed]:
+    """The user's inputs, or seeded ones, at the usual batch and size; of 8-bit engines samples held back."""
     batch = options.batches[1]
+    if options.graph.precision in CODED and not options.graph.inputs:
+        _, held_back = samples_of(network, traced, options.graph.coding).split()
+        return [{name: np.resize(array, (batch, *array.shape[1:])) for name, array in held_back.feed.items()}]
     if options.images and not options.graph.inputs:
         return seeded_feeds(Signature((network.signature.first.resized(options.images[1]),)), batch)
     feeds, _ = choose_feeds(network, batch, options.graph.inputs)

@@ -18,12 +18,19 @@ from apa_deploy.records.passport import EngineBuild, Passport, dump, file_record
 from apa_deploy.runtimes.cuda_driver import device_count
 
 from ..build_progress import show_progress
+from ..onnx.coding import CODED
 from ..onnx.export import OnnxOptions, choose_feeds, export_onnx
 from ..onnx.from_onnx import batches_of
 from .build_process import Built, Job, build_in_child
 from .limits import DISTRIBUTION, capability_names, check_graph, check_options
 from .options import FORMAT, RtxOptions
 from .outputs import check_engine
+
+# Seen in 1.7.1 for ReLU as well as for learned activations (docs/int8.md).
+NO_EPILOGUE = (
+    "TensorRT for RTX fuses nothing into 8-bit convolutions, which write float32: an 8-bit engine may be slower "
+    "than one of --precision fp16. Time both on the GPU that will run it"
+)
 
 
 def export_rtx(network: Network, out: Path, options: RtxOptions) -> Passport:
@@ -73,7 +80,7 @@ def _judge_engine(engine: Path, network: Network, passport: Passport, options: R
     Raises:
         ParityError: it runs, and is not right.
     """
-    if passport.parity is None or options.strip_weights or not device_count():
+    if passport.parity is None or options.strip_weights or passport.quantisation or not device_count():
         return
     with step("Running the engine"):
         feeds = choose_feeds(network, options.batches[1], None)[0]
@@ -90,6 +97,9 @@ def _record(passport: Passport, source: Path, engine: Path, built: Built, option
     ran = [c.runner for c in passport.parity.outputs if c.runner.startswith("TensorRT")] if passport.parity else []
     note = f"engine executed: {ran[0]}" if ran else f"engine not executed on this machine: {_why_not(options)}"
     notice(note)
+    if options.graph.precision in CODED:
+        notice(NO_EPILOGUE)
+        passport.notices.append(NO_EPILOGUE)
     chosen = {
         "batches": list(options.batches),
         "capabilities": list(options.capabilities),
@@ -116,6 +126,8 @@ def _record(passport: Passport, source: Path, engine: Path, built: Built, option
 def _why_not(options: RtxOptions) -> str:
     if not device_count():
         return "it has no NVIDIA GPU; the ONNX file it was built from was judged"
+    if options.graph.precision in CODED:
+        return "of 8-bit engines the ONNX file is judged, in ONNX Runtime"
     if options.strip_weights:
         return "its weights are left out; refit them first"
     return "its GPU does not take it, or verification was skipped"

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import onnx
 from onnx import TensorProto
 
+from apa_deploy.choices import FP8
 from apa_deploy.errors import InputError, MissingError
 from apa_deploy.graph.values import ranks_and_types
 from apa_deploy.require import require
@@ -14,6 +15,7 @@ from apa_deploy.runtimes.cuda_driver import device_count
 
 DISTRIBUTION = "tensorrt-rtx-cu13"
 TURING = "7.5"
+FIRST_WITH_FP8 = (8, 9)
 
 
 class TargetError(InputError):
@@ -50,6 +52,11 @@ def check_options(
             raise TargetError(_OPTION, capability, "", wanted, "TensorRT for RTX builds for GeForce and RTX GPUs.")
     if precision == "bf16" and TURING in capabilities:
         raise TargetError(_OPTION, TURING, " with --precision bf16", "fp16", "Turing has no bfloat16: take fp16.")
+    too_old = [c for c in capabilities if tuple(map(int, c.split("."))) < FIRST_WITH_FP8]
+    if precision == FP8 and (too_old or not capabilities):
+        saw = f" with --precision {FP8}"
+        wanted = "8.9 or later: the first with float8"
+        raise TargetError(_OPTION, ",".join(too_old) or "left out", saw, wanted, f"Give e.g. {_OPTION} 8.9,12.0.")
     if strip_weights and not device_count():
         raise MissingError(
             "--strip-weights on a machine without an NVIDIA GPU",

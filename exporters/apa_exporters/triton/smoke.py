@@ -16,7 +16,9 @@ FILE = "smoke-test.json"
 
 # Of an output's largest value. A GPU's TF32 rounds the factors of each product to 2^-11, as fp16 rounds everything
 # (bf16: to 2^-8), which tens of layers let grow some tenfold; a wrong network or pixel order is off by far more.
-_TOLERANCE = {"fp32": 0.02, "fp16": 0.05, "bf16": 0.2}
+# In 8 bits another processor's sums round to other codes: 25 dB, the least that is exported, is 0.06 of the root
+# mean square; four times that is allowed.
+_TOLERANCE = {"fp32": 0.02, "fp16": 0.05, "bf16": 0.2, "int8": 0.25, "fp8": 0.25}
 
 
 def write_smoke_test(

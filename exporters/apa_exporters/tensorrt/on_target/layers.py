@@ -17,7 +17,9 @@ _SPELLINGS = {
     "fp16": re.compile(r"\b(FP16|HALF|FLOAT16)\b", re.IGNORECASE),
     "fp32": re.compile(r"\b(FP32|FLOAT|FLOAT32)\b", re.IGNORECASE),
     "int8": re.compile(r"\b(INT8)\b", re.IGNORECASE),
+    "fp8": re.compile(r"\b(FP8|FLOAT8|E4M3)\w*", re.IGNORECASE),
 }
+_IN_PART = ("int8", "fp8")
 _FIELD = re.compile("data ?type|format", re.IGNORECASE)
 _HEAVY = re.compile("conv|correlation|gemm|matmul|matrix", re.IGNORECASE)
 _TACTIC_TYPES = {
@@ -63,14 +65,14 @@ def computes_in(precision: str, layers: Sequence[dict[str, Any]]) -> bool | None
     """Whether most convolutions and matrix products compute in `precision`; without any, whether some layer does.
 
     None where no type can be read. What they write does not tell: the last one may be fused with the Cast to a
-    float32 output.
+    float32 output. Of 8-bit engines any will do: gates and heads stay float.
     """
     heavy = [layer for layer in layers if _HEAVY.search(layer.get("LayerType", ""))]
     found = [kinds for layer in heavy or layers if (kinds := _computed_types(layer))]
     if not found:
         return None
     inside = sum(precision in kinds for kinds in found)
-    return inside * 2 > len(found) if heavy else inside > 0
+    return inside * 2 > len(found) if heavy and precision not in _IN_PART else inside > 0
 
 
 def _computed_types(layer: dict[str, Any]) -> set[str]:
