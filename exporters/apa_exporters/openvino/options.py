@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..onnx.options import GraphOptions
+from ..onnx.options import CodingOptions, GraphOptions
 from ..options import batch_option, option
 from ..target import Outcome, Source, Target
 
@@ -18,6 +18,7 @@ class OpenVinoOptions(GraphOptions):
 
     precision: str = option("fp32", choices=("fp32", "fp16"))
     half_io: bool = False  # no option here: inputs and outputs are float32
+    coding: CodingOptions = CodingOptions()  # nor this: in 8 bits it is no faster (docs/int8.md)
     batch: int | None = batch_option(None, takes=int)
 
 
