@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from ..deployment import Deployment
 
 _DETECTION = ("detector", "config", "score_thr", "nms_iou", "max_detections")
-_LOADING = ("weights", "arch", "classif_norm", "floor", "model", "trust_pickle", *_DETECTION)
+_LOADING = ("weights", "arch", "classif_norm", "floor", "model", "trust_pickle", "input", "example", *_DETECTION)
 
 
 def add_loading(group: argparse._ArgumentGroup) -> None:
@@ -23,6 +23,14 @@ def add_loading(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--floor", choices=FLOORS, help="floor of the units' lambda, where it is unusual")
     group.add_argument("--trust-pickle", action="store_true", help="run the code in MODEL: pickled modules, .pt2")
     group.add_argument("--model", metavar="PKG.MOD:FACTORY", help="callable that makes your own network")
+    group.add_argument(
+        "--input",
+        metavar="NAME=SHAPE[:DTYPE]",
+        action="append",
+        default=[],
+        help="an input of one sample, e.g. ids=16:int64; a letter is an open size; repeatable",
+    )
+    group.add_argument("--example", metavar="PKG.MOD:FUNCTION", help="makes what your network is called with")
     group.add_argument("--detector", choices=DETECTORS, help="of a whole detector (default: end2end)")
     group.add_argument("--config", type=Path, metavar="FILE", help="mmengine config, parsed, never executed")
     group.add_argument("--score-thr", type=float, metavar="X", help="of the last NMS (default: the config's)")

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import copy
 import tempfile
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 
 import onnx
 import torch
 from torch import nn
+from torch.utils._pytree import TreeSpec, tree_unflatten
 
 from ..errors import InputError
 from ..functional import OPERATORS
@@ -20,7 +22,7 @@ from ..graph.recognise import recognise
 from ..modules import symbolic_of
 from ..network import FLOAT32, TRUTH, Exchange, Metadata
 from ..tensors.signature import Feed, Shape, read_signature
-from .onnx_file import with_sizes
+from .onnx_file import with_rows, with_sizes
 from .onnx_network import OnnxNetwork
 from .torch_network import as_array, cast_floats, flatten_outputs
 from .torch_trace import quiet_torch
@@ -43,6 +45,7 @@ class ProgramNetwork(OnnxNetwork):
     """The graph of a program; what it answers, the program answers, so that torch.onnx is judged as well."""
 
     program: nn.Module
+    called_with: TreeSpec  # how its arguments nest
     _folder: tempfile.TemporaryDirectory[str]  # goes with the network
 
     @property
@@ -60,8 +63,9 @@ class ProgramNetwork(OnnxNetwork):
         element = torch.float32 if dtype == FLOAT32 else torch.float64
         tensors = [cast_floats(feed[spec.name], element) for spec in self.signature.inputs]
         try:
+            positional, named = tree_unflatten(tensors, self.called_with)
             with torch.inference_mode():
-                answer = (self.program if dtype == FLOAT32 else self._double)(*tensors)
+                answer = (self.program if dtype == FLOAT32 else self._double)(*positional, **named)
         except RuntimeError:  # it makes float32 tensors inside, which do not go with float64 ones
             return super().outputs(feed, dtype)
         values = dict(flatten_outputs(answer)).values()
@@ -69,7 +73,7 @@ class ProgramNetwork(OnnxNetwork):
 
 
 def network_from_program(
-    program: torch.export.ExportedProgram, path: Path, input_shape: Shape | None = None
+    program: torch.export.ExportedProgram, path: Path, input_shape: Shape | None = None, inputs: Sequence[str] = ()
 ) -> ProgramNetwork:
     """The program from the file at `path`; see `ProgramNetwork`.
 
@@ -93,11 +97,13 @@ def network_from_program(
     folded = onnx.ModelProto()
     folded.CopyFrom(graph)
     recognition = recognise(folded)
-    signature, notices = with_sizes(read_signature(graph), input_shape)
+    signature, notices = with_sizes(read_signature(graph), input_shape, inputs)
+    signature = with_rows(signature, graph)
     names = tuple(value.name for value in graph.graph.output)
     metadata = Metadata(path.stem, output_names=names, notices=(NOTICE, *notices))
     network = ProgramNetwork(written, graph, folded, recognition, signature, metadata)
     network.program, network._folder = program.module(), folder
+    network.called_with = program.call_spec.in_spec
     return network
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 import sys
+from typing import Any
 
 from torch import nn
 
@@ -14,36 +15,46 @@ from ..errors import InputError
 class FactoryError(InputError):
     """A factory cannot be imported or called, or makes no network. `factory`."""
 
-    def __init__(self, factory: str, saw: str, do: str) -> None:
-        super().__init__(f"--model {factory}: {saw}", "package.module:factory, callable without arguments", do)
+    def __init__(self, factory: str, saw: str, do: str, option: str = "--model") -> None:
+        what = "factory" if option == "--model" else "function"
+        super().__init__(f"{option} {factory}: {saw}", f"package.module:{what}, callable without arguments", do)
         self.factory = factory
 
 
 def call_factory(factory: str) -> nn.Module:
     """The network that `factory`, "package.module:factory", makes.
 
+    Raises:
+        FactoryError: it cannot be imported or called, or makes no torch module.
+    """
+    network = call_function(factory, "--model")
+    if not isinstance(network, nn.Module):
+        saw = f"it gave a {type(network).__name__}, {name_source(factory)}"
+        raise FactoryError(factory, saw, "Return the network, a torch.nn.Module.")
+    return network
+
+
+def call_function(function: str, option: str = "--example") -> Any:
+    """What `function`, "package.module:function", returns; `option`: who asked.
+
     Modules of the current folder are found as well, behind all that are installed: nothing in the folder can take
     the place of a library. No verb looks there for another reason.
 
     Raises:
-        FactoryError: it cannot be imported or called, or makes no torch module.
+        FactoryError: it cannot be imported or called.
     """
-    module_name, _, name = factory.partition(":")
+    module_name, _, name = function.partition(":")
     here = os.getcwd()  # noqa: PTH109 - text for sys.path
     if here not in sys.path:
         sys.path.append(here)
     try:
         module = importlib.import_module(module_name)
-        network = getattr(module, name)()
+        return getattr(module, name)()
     except (ImportError, AttributeError, TypeError, ValueError) as error:
         found = sys.modules.get(module_name)
         taken = f" (taken from {getattr(found, '__file__', None)})" if found else ""
         do = "Check the name, and that its package is installed, on PYTHONPATH, or in the current folder."
-        raise FactoryError(factory, f"{error}{taken}", do) from error
-    if not isinstance(network, nn.Module):
-        saw = f"it gave a {type(network).__name__}, {name_source(factory)}"
-        raise FactoryError(factory, saw, "Return the network, a torch.nn.Module.")
-    return network
+        raise FactoryError(function, f"{error}{taken}", do, option) from error
 
 
 def name_source(factory: str) -> str:

@@ -22,6 +22,7 @@ from .checkpoint import Checkpoint, organised, read_checkpoint
 from .detectors import DetectorOptions, is_detector, network_from_detector
 from .factory import call_factory, name_source
 from .layouts import fit_to, network_part
+from .module_inputs import rows_reached, signature_of_module
 from .torch_network import TorchNetwork
 from .trusted import NOTICE, read_trusted, ready, uncompiled
 
@@ -40,6 +41,8 @@ def load(
     input_shape: Shape | None = None,
     model: str | None = None,
     trust_pickle: bool = False,
+    input: Sequence[str] = (),
+    example: str | None = None,
     **detector: Any,
 ) -> Network:
     """Load a checkpoint: upstream's `.pth` in every layout, mmdet's, a bare state dict, `.safetensors`.
@@ -55,6 +58,8 @@ def load(
         floor: floor of the units' lambda ("relu+1e-8", "clamp 1e-4") where it is not the usual one.
         input_shape: (C, H, W) of one input; default: from the training arguments, or the family's usual.
         model: "package.module:factory", a callable without arguments that makes your own network.
+        input: "name=shape[:dtype]" for each input of your own network or of a graph with open sizes.
+        example: "package.module:function", which makes what your own network is called with.
         trust_pickle: run the code that the file holds: pickled modules, Ultralytics' .pt, torch.export's .pt2.
         detector: fields of `detectors.DetectorOptions`, for whole detectors.
 
@@ -68,12 +73,11 @@ def load(
     if path.suffix == ".onnx":
         from .onnx_file import network_from_onnx
 
-        _refuse_for_onnx(
-            weights=weights != "model", arch=arch, classif_norm=classif_norm, floor=floor, model=model, **detector
-        )
-        return network_from_onnx(path, input_shape)
+        refused = {"arch": arch, "classif_norm": classif_norm, "floor": floor, "model": model, "example": example}
+        _refuse_for_onnx(weights=weights != "model", **refused, **detector)
+        return network_from_onnx(path, input_shape, input)
     if path.suffix == ".pt2" and trust_pickle and path.is_file():
-        return _program(path, input_shape)
+        return _program(path, input_shape, input)
     loaded = _trusted(path, weights) if trust_pickle else None
     if loaded is None:
         checkpoint = _checkpoint(path, weights, trust_pickle)
@@ -86,12 +90,27 @@ def load(
     module, usual_shape, metadata = loaded
     _record_source(metadata, path)
     _check_architecture(arch, metadata.architecture)
+    if metadata.spec is None:
+        return _with_inputs(module, metadata, input, example, input_shape)
+    _refuse_for_upstream(input=input, example=example)
     shape = input_shape or usual_shape
     _check_input_shape(shape, metadata)
     return TorchNetwork(module, image_signature(shape), metadata)
 
 
-def load_module(factory: str, input_shape: Shape | None = None) -> Network:
+def _with_inputs(
+    module: nn.Module, metadata: Metadata, inputs: Sequence[str], example: str | None, shape: Shape | None
+) -> Network:
+    """A network of the user's own with the inputs that were said or that it tells."""
+    signature, keywords = signature_of_module(module, inputs=inputs, example=example, shape=shape)
+    rows = rows_reached(module, signature, keywords)
+    specs = tuple(dataclasses.replace(spec, rows=rows.get(spec.name)) for spec in signature.inputs)
+    return TorchNetwork(module, dataclasses.replace(signature, inputs=specs), metadata, keywords)
+
+
+def load_module(
+    factory: str, input_shape: Shape | None = None, input: Sequence[str] = (), example: str | None = None
+) -> Network:
     """The network that `factory`, "package.module:factory", makes, with the weights that it gives it.
 
     Raises:
@@ -99,13 +118,14 @@ def load_module(factory: str, input_shape: Shape | None = None) -> Network:
     """
     module = uncompiled(call_factory(factory)).float()
     module.train(False)
-    return TorchNetwork(module, image_signature(input_shape), Metadata(factory, notices=(name_source(factory),)))
+    metadata = Metadata(factory, notices=(name_source(factory),))
+    return _with_inputs(module, metadata, input, example, input_shape)
 
 
-def _program(path: Path, input_shape: Shape | None) -> Network:
+def _program(path: Path, input_shape: Shape | None, inputs: Sequence[str]) -> Network:
     from .exported_program import network_from_program
 
-    loaded = network_from_program(read_trusted(path), path, input_shape)
+    loaded = network_from_program(read_trusted(path), path, input_shape, inputs)
     _record_source(loaded.metadata, path)
     return loaded
 
@@ -228,6 +248,13 @@ def _refuse_for_onnx(**options: object) -> None:
         raise InputError(
             f"{', '.join(given)} with an .onnx file", "a checkpoint", "Leave it out: the graph says it all."
         )
+
+
+def _refuse_for_upstream(**options: object) -> None:
+    given = [f"--{name}" for name, value in options.items() if value]
+    if given:
+        saw = f"{given[0]} with one of upstream's networks"
+        raise InputError(saw, "--input-shape CxHxW", "Leave it out: such a network takes images.")
 
 
 def _check_architecture(wanted: str | None, found: str) -> None:

@@ -17,8 +17,10 @@ from ..graph.foreign import foreign_part, up_to
 from ..graph.node import DOMAIN, KINDS
 from ..graph.recognise import recognise
 from ..graph.repair import declare_shapes, open_dimensions, sort_nodes, spell_out_group_norms
+from ..graph.tables import table_rows
 from ..network import Metadata
-from ..tensors.signature import Shape, Signature, read_signature
+from ..tensors.inputs import fits
+from ..tensors.signature import Shape, Signature, TensorSpec, parse_input, read_signature
 from .onnx_network import OnnxNetwork
 from .opset import opset_of
 
@@ -70,7 +72,7 @@ def _repair(model: onnx.ModelProto, path: Path) -> list[str]:
     return empty
 
 
-def network_from_onnx(path: Path, input_shape: Shape | None = None) -> OnnxNetwork:
+def network_from_onnx(path: Path, input_shape: Shape | None = None, inputs: Sequence[str] = ()) -> OnnxNetwork:
     """The file at `path` as a network; its activations are recognised.
 
     `input_shape`: of one sample, where the file leaves dimensions open; see `with_sizes`.
@@ -84,7 +86,8 @@ def network_from_onnx(path: Path, input_shape: Shape | None = None) -> OnnxNetwo
     folded.CopyFrom(graph)
     recognition = recognise(folded)
     foreign = foreign_part(graph)
-    signature, notices = with_sizes(read_signature(graph), input_shape)
+    signature, notices = with_sizes(read_signature(graph), input_shape, inputs)
+    signature = with_rows(signature, graph)
     opened = "input {} has a size of 0, which takes no data: it is open in what is written"
     notices += tuple(opened.format(name) for name in empty)
     metadata = Metadata(
@@ -102,7 +105,15 @@ def network_from_onnx(path: Path, input_shape: Shape | None = None) -> OnnxNetwo
     return OnnxNetwork(None, up_to(graph, foreign[1]), folded, recognition, signature, metadata, foreign[0])
 
 
-def with_sizes(signature: Signature, wanted: Shape | None) -> tuple[Signature, tuple[str, ...]]:
+def with_rows(signature: Signature, graph: onnx.ModelProto) -> Signature:
+    """The signature with the tables that its integers are indices of."""
+    rows = table_rows(graph)
+    return replace(signature, inputs=tuple(replace(s, rows=rows.get(s.name)) for s in signature.inputs))
+
+
+def with_sizes(
+    signature: Signature, wanted: Shape | None, inputs: Sequence[str] = ()
+) -> tuple[Signature, tuple[str, ...]]:
     """The signature with the sizes of one sample of every input, and what to tell the user about them.
 
     Open sizes of the first input are `wanted`'s; without it, height and width of an image are 224, all else is 16.
@@ -110,6 +121,11 @@ def with_sizes(signature: Signature, wanted: Shape | None) -> tuple[Signature, t
     Raises:
         InputError: there is no input, or `wanted` contradicts the first.
     """
+    if inputs:
+        if wanted:
+            raise InputError("--input and --input-shape", "one of them", "Leave --input-shape out.")
+        signature = _with_given(signature, [parse_input(text) for text in inputs])
+        wanted = signature.first.sample
     first = signature.first
     dims = first.dims[1:] if first.dims else ()
     notices: tuple[str, ...] = ()
@@ -125,10 +141,28 @@ def with_sizes(signature: Signature, wanted: Shape | None) -> tuple[Signature, t
     else:
         shape = wanted
     others = (
-        replace(spec, sample=tuple(_LENGTH if isinstance(d, str) else d for d in (spec.dims or ())[1:]))
+        spec
+        if spec.sample is not None
+        else replace(spec, sample=tuple(_LENGTH if isinstance(d, str) else d for d in (spec.dims or ())[1:]))
         for spec in signature.inputs[1:]
     )
     return replace(signature, inputs=(replace(first, sample=shape), *others)), notices
+
+
+def _with_given(signature: Signature, given: Sequence[TensorSpec]) -> Signature:
+    """The sizes of `given` where the graph leaves them open; its own types and fixed sizes stay."""
+    known = {spec.name: spec for spec in signature.inputs}
+    for one in given:
+        has = known.get(one.name)
+        if has is None:
+            raise InputError(f"--input {one.name}", f"an input of the file: {', '.join(known)}", "Name it so.")
+        dims, sample = (has.dims or ())[1:], one.sample or ()
+        if not fits(sample, dims):
+            shown = "x".join("?" if isinstance(d, str) else str(d) for d in dims)
+            saw = f"--input {one.name}={'x'.join(map(str, sample))}"
+            raise InputError(saw, f"a sample of {one.name}: {shown}", "Give the open dimensions only.")
+        known[one.name] = replace(has, sample=sample)
+    return replace(signature, inputs=tuple(known.values()))
 
 
 def _usual_sizes(dims: Sequence[int | str]) -> Shape:

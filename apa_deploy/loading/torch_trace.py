@@ -7,6 +7,7 @@ graph is narrowed to float32, each constant rounded once.
 from __future__ import annotations
 
 import copy
+import functools
 import logging
 import re
 import warnings
@@ -56,6 +57,7 @@ def trace_module(network: TorchNetwork, opset: int, batch: int | None) -> Trace:
         raise InputError(f"--opset {opset}", "18 to 23", "Leave --opset out for 18.")
     module = copy.deepcopy(network.module).double().requires_grad_(False)
     replacements = replace_activations(module)
+    _flatten_answer(module)
     example, names = _example(network, batch), network.output_names
     proto = _export(network, module, example, names, opset, batch)
     _name_after_modules(proto)
@@ -65,6 +67,20 @@ def trace_module(network: TorchNetwork, opset: int, batch: int | None) -> Trace:
     proto = narrowed(proto)
     sites = tuple(site_of_node(node) for node in activations(proto.graph))
     return Trace(proto, sites, replacements.found, names, replacements.refused)
+
+
+def _flatten_answer(module: nn.Module) -> None:
+    """Let `module` answer a tensor or a tuple of them, whatever its own answer nests them in."""
+    from .torch_network import flatten_outputs
+
+    forward = module.forward
+
+    @functools.wraps(forward)
+    def flat(*positional: Any, **named: Any) -> Any:
+        answer = forward(*positional, **named)
+        return answer if isinstance(answer, Tensor) else tuple(value for _, value in flatten_outputs(answer))
+
+    module.forward = flat
 
 
 def _example(network: TorchNetwork, batch: int | None) -> dict[str, Tensor]:

@@ -58,6 +58,8 @@ def _module_in(content: Any, keys: tuple[str, ...]) -> nn.Module | None:
 def uncompiled(module: nn.Module) -> nn.Module:
     """`module` without torch.compile around it or its parts, in place: what it compiles is what is exported."""
     for parent in list(module.modules()):
+        if isinstance(parent, torch.jit.ScriptModule):
+            continue
         parent._compiled_call_impl = None
         for name, child in list(parent._modules.items()):
             if child is not None:
@@ -66,8 +68,8 @@ def uncompiled(module: nn.Module) -> nn.Module:
 
 
 def _inner(module: nn.Module) -> nn.Module:
-    inner = module._modules.get("_orig_mod")
-    return inner if isinstance(inner, nn.Module) and type(module).__name__ == "OptimizedModule" else module
+    inner = getattr(module, "_orig_mod", None) if type(module).__name__ == "OptimizedModule" else None
+    return inner if isinstance(inner, nn.Module) else module
 
 
 def ready(module: nn.Module) -> nn.Module:

@@ -5,7 +5,8 @@
 | an image of floats         | noise, coarse blocks and an offset, as convolutions average pure noise away |
 | an image of bytes          | the same, 128 + 64 * image                                         |
 | other floats               | standard normal numbers                                            |
-| integers, booleans         | 0 and 1, which no table of embeddings is too short for             |
+| indices of a table         | integers in [0, rows) of the smallest                              |
+| other integers, booleans   | 0 and 1                                                            |
 """
 
 from __future__ import annotations
@@ -55,6 +56,8 @@ def _draw(generator: np.random.Generator, spec: TensorSpec, batch: int, contrast
         if dtype == np.uint8:
             images = np.clip(np.rint(128 + 64 * images), 0, 255)
         return images.astype(dtype) if is_float(dtype) or dtype == np.uint8 else np.greater(images, 0).astype(dtype)
+    if spec.rows:
+        return generator.integers(0, spec.rows, shape).astype(dtype)
     values = contrast * generator.standard_normal(shape)
     return np.asarray(values if is_float(dtype) else np.greater(values, 0), dtype=dtype)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -26,13 +27,15 @@ class TensorSpec:
 
     `dtype`: numpy's name ("float32", "bfloat16", "object" for strings). `dims`: a number where the size is fixed, a
     name where it is open; the batch comes first; None where not even the rank is known. `sample`: sizes of one
-    sample, without the batch, to use where `dims` leaves them open; None: nobody said.
+    sample, without the batch, to use where `dims` leaves them open; None: nobody said. `rows`: integers lie in
+    [0, rows), the smallest table that they are indices of; None: of none.
     """
 
     name: str
     dtype: str
     dims: tuple[int | str, ...] | None
     sample: Shape | None = None
+    rows: int | None = None
 
     @property
     def fixed_batch(self) -> int | None:
@@ -50,7 +53,7 @@ class TensorSpec:
         if self.sample is not None:
             return self.sample
         if self.dims is None or len(fixed) != max(0, len(self.dims) - 1):
-            wanted = "--input-shape CxHxW"
+            wanted = "--input-shape CxHxW, or --input NAME=SHAPE[:dtype]"
             raise InputError("a network without a known input size", wanted, "Give it, e.g. 3x224x224.")
         return fixed
 
@@ -102,8 +105,43 @@ class Signature:
             raise InputError("a graph without inputs", "a network", "Check the file.")
         return self.inputs[0]
 
+    @property
+    def seeds(self) -> str:
+        """What a report says about seeded inputs."""
+        tables = [f"{spec.name} in [0, {spec.rows})" for spec in self.inputs if spec.rows]
+        return ", ".join(["seeded", *tables])
+
     def __iter__(self) -> Iterator[TensorSpec]:
         return iter(self.inputs)
+
+
+_INPUT = re.compile(r"(?P<name>[^=:]+)=(?P<shape>[0-9A-Za-z]*)(?::(?P<dtype>[a-z]+[0-9]*))?")
+_DTYPES = ("float32", "float16", "bfloat16", "int64", "int32", "int16", "int8", "uint8", "bool")
+_LENGTH = 16  # of an open size
+
+
+def parse_input(text: str) -> TensorSpec:
+    """`name=shape[:dtype]`: one sample's shape without the batch, a letter for an open size; float32 unless said.
+
+    Raises:
+        InputError: it is no such thing.
+    """
+    match = _INPUT.fullmatch(text)
+    sizes = match["shape"].split("x") if match and match["shape"] else []
+    if not match or not all(re.fullmatch(r"[1-9]\d*|[A-Za-z]", size) for size in sizes):
+        saw, example = f"--input {text}", "name=shape[:dtype], e.g. ids=16:int64 or mask=T:bool"
+        do = (
+            "Give arrays to verify on with --inputs FILE.npz."
+            if "=" not in text
+            else "Write the shape of one sample."
+        )
+        raise InputError(saw, example, do)
+    dtype = match["dtype"] or "float32"
+    if dtype not in _DTYPES:
+        raise InputError(f"--input {text}", f"one of {', '.join(_DTYPES)}", "Name the type so.")
+    dims = tuple(int(size) if size.isdigit() else size for size in sizes)
+    sample = tuple(_LENGTH if isinstance(dim, str) else dim for dim in dims)
+    return TensorSpec(match["name"], dtype, (BATCH, *dims), sample)
 
 
 def image_spec(

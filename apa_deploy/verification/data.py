@@ -56,7 +56,7 @@ class Data(BaseModel):
     @property
     def said(self) -> str:
         """What a report says about them."""
-        return "seeded" if self.text is None else Path(self.text).name
+        return self.signature.seeds if self.text is None else Path(self.text).name
 
 
 def batches(data: Data) -> Iterator[Batch]:

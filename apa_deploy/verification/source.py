@@ -101,7 +101,8 @@ def _loaded(source: Source, loading: Loading) -> Network:
     if source.live is not None:
         return TorchNetwork(source.live, image_signature(shape), Metadata(type(source.live).__name__))
     if source.kind is Kind.MODULE:
-        return load_module(source.text, shape)
+        given = {name: loading.arguments[name] for name in ("input", "example") if name in loading.arguments}
+        return load_module(source.text, shape, **given)
     return load(source.text, input_shape=shape, **loading.arguments)
 
 

@@ -190,7 +190,7 @@ def choose_feeds(network: Network, batch: int | None, inputs: Path | None) -> tu
         return user_feeds(inputs, network.signature), inputs.name
     if isinstance(network, DetectorNetwork):  # one picture: the float64 rebuild of a large one takes minutes
         return seeded_feeds(network.signature, batch or 1), "photograph"
-    return seeded_feeds(network.signature, batch or 2), "seeded"
+    return seeded_feeds(network.signature, batch or 2), network.signature.seeds
 
 
 def _passport(
