@@ -33,13 +33,19 @@ class Match:
     excused: int
     box_error: float
     score_error: float
+    left: NDArray[np.int_]  # rows of the wanted ones that have a counterpart
+    right: NDArray[np.int_]  # their counterparts' rows
+
+    @property
+    def complete(self) -> bool:
+        """Whether each detection has its counterpart or, few of them, an excuse."""
+        alone = self.wanted + self.found - 2 * self.matched
+        few = self.excused <= max(2, _MOST_EXCUSED * (self.wanted + self.found))
+        return self.matched > 0 and alone == self.excused and few
 
     @property
     def passed(self) -> bool:
-        alone = self.wanted + self.found - 2 * self.matched
-        few = self.excused <= max(2, _MOST_EXCUSED * (self.wanted + self.found))
-        close = self.box_error <= BOX_LIMIT and self.score_error <= SCORE_LIMIT
-        return self.matched > 0 and alone == self.excused and few and close
+        return self.complete and self.box_error <= BOX_LIMIT and self.score_error <= SCORE_LIMIT
 
 
 def overlap(one: Float64, others: Float64) -> Float64:
@@ -73,6 +79,8 @@ def match(wanted: Found, found: Found, nms_iou: float, score_thr: float, most: i
         excused=sum(_excused(alone, wanted, found, nms_iou, score_thr, most)),
         box_error=float(box.max()) if len(pairs) else 0.0,
         score_error=float(score.max()) if len(pairs) else 0.0,
+        left=left,
+        right=right,
     )
 
 

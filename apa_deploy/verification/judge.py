@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -11,15 +12,33 @@ from ..network import FLOAT32, TRUTH
 from ..parity.model_gate import check_results
 from ..report.record import Accuracy
 from .accuracy import accuracies
+from .detections import align_detections, are_detections, detection_verdicts, precision_verdicts
 from .limits import Given, verdict
 from .record import Candidate, OutputVerdict
 from .work import Recorded, as_results
 
 
-def judged_outputs(candidate: Candidate, made: Recorded, reference: Recorded, given: Given) -> list[OutputVerdict]:
-    """A verdict for each runner and output of a candidate; `made` is aligned with `reference`."""
+def judged_outputs(
+    candidate: Candidate,
+    made: Recorded,
+    reference: Recorded,
+    given: Given,
+    detector: dict[str, Any] | None = None,
+) -> list[OutputVerdict]:
+    """A verdict for each runner and output of a candidate; `made` is aligned with `reference`.
+
+    `detector`: of a reference that is one, the numbers of its last NMS.
+    """
     precision = candidate.precision
     stored = [precision] if precision in reference else []
+    if detector and are_detections(list(reference[TRUTH][0])):
+        raw, truth = (made, reference), reference[TRUTH]
+        made = align_detections(made, truth, detector)
+        reference = align_detections(reference, truth, detector, fail=False)
+        if "num" in reference[TRUTH][0] and given == Given():
+            results = as_results(reference | made)
+            checks = check_results(results, TRUTH, [FLOAT32], list(made), "fp32")
+            return precision_verdicts(candidate, *raw, checks) if stored else detection_verdicts(checks)
     results = as_results(reference | made)
     checks = check_results(results, TRUTH, [FLOAT32, *stored], list(made), precision if stored else "fp32")
     return [verdict(c, [one[c.name] for one in reference[TRUTH]], precision, given) for c in checks]

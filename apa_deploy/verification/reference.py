@@ -47,6 +47,7 @@ class ReferenceAnswer(BaseModel):
     bytes: int
     curves: list[ActivationRecord] = []
     notices: list[str] = []
+    detector: dict[str, Any] | None = None
 
 
 def run_reference(job: ReferenceJob) -> tuple[ReferenceAnswer, dict[str, list[dict[str, Any]]]]:
@@ -82,6 +83,7 @@ def run_reference(job: ReferenceJob) -> tuple[ReferenceAnswer, dict[str, list[di
         bytes=network.metadata.bytes,
         curves=[activation_record(one) for one in inspect_network(network)],
         notices=list(network.metadata.notices),
+        detector=network.metadata.detector,
     )
     return answer, recorded
 

@@ -178,7 +178,7 @@ def _judge(
         if not candidate.failure:
             made = aligned(made, reference, candidate)
             outcome.recorded |= made
-            candidate.outputs = judged_outputs(candidate, made, reference, options.limits)
+            candidate.outputs = judged_outputs(candidate, made, reference, options.limits, outcome.answer.detector)
             candidate.accuracy = accuracy_of(made, outcome.answer.labels, counts)
     except ApaError as error:
         candidate.failure = Failure.of(error)
