@@ -105,6 +105,7 @@ def test_lacking_extra_is_named(extra, verb, arguments, run, tmp_path):
     assert (code, f"'apa-deploy[{extra}]'" in stderr, list(tmp_path.iterdir())) == (3, True, []), stderr
 
 
+@pytest.mark.slow
 def test_the_rest_works(run):
     code, _, stderr = run("apa-export", DIGITS, "--format", "onnx-custom", "-o", "digits.onnx")
     assert code == 0, stderr
