@@ -32,6 +32,7 @@ import onnx
 import tritonclient.grpc.aio
 import tritonclient.http.aio
 from apa_exporters.onnx.export import OnnxOptions, export_onnx
+from apa_exporters.triton.check import write_sums
 from apa_exporters.triton.export import TritonOptions, export_triton
 from onnx import TensorProto, helper
 from tritonclient.utils import InferenceServerException
@@ -118,6 +119,7 @@ def start_servers(
         )
         for config in repository.glob("*/config.pbtxt"):
             config.write_text(config.read_text().replace("max_queue_size: 256", f"max_queue_size: {QUEUE}"))
+        write_sums(repository)
     more = [f"--model-repository={repository}" for repository in repositories[1:]]
     server = TritonServer(environment(), repositories[0], folder / "work", *more)
     stack.enter_context(server)

@@ -1,7 +1,26 @@
 """A canonical float32 model -> the same model with explicit Q/DQ in 8 bits: `plan`, then `rewrite`."""
 
-from .plan import CPU, TENSORRT, TENSORRT_FP8, Placement, Plan, make_plan
-from .rewrite import prepare_for_plan, quantised, scales_of
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .plan import CPU, TENSORRT, TENSORRT_FP8, Placement, Plan, make_plan
+    from .rewrite import prepare_for_plan, quantised, scales_of
+
+# Imported on first use: they need torch, and what only runs a quantised model (`codes`) does without.
+_LAZY = {
+    "CPU": "plan",
+    "TENSORRT": "plan",
+    "TENSORRT_FP8": "plan",
+    "Placement": "plan",
+    "Plan": "plan",
+    "make_plan": "plan",
+    "prepare_for_plan": "rewrite",
+    "quantised": "rewrite",
+    "scales_of": "rewrite",
+}
 
 __all__ = [
     "CPU",
@@ -14,3 +33,9 @@ __all__ = [
     "quantised",
     "scales_of",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LAZY:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f".{_LAZY[name]}", __name__), name)

@@ -8,14 +8,15 @@ e4m3  float8: 448 largest, 3 bits of mantissa; zero 0
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import ml_dtypes
 import numpy as np
 from numpy.typing import NDArray
 from onnx import TensorProto
 
-from ...modules import Float64
+if TYPE_CHECKING:  # it comes with torch, which an image that only serves has not
+    from ...modules import Float64
 
 Array = NDArray[Any]
 # The range of a value that was 0 throughout: any scale stores it exactly.
