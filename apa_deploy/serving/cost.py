@@ -45,7 +45,7 @@ def is_bounded(model: onnx.ModelProto, signature: Signature) -> bool:
 
 
 def is_quick(run: Callable[[Mapping[str, np.ndarray]], object], signature: Signature) -> bool:
-    """Whether a full batch runs in less time than it takes to wake a thread: the best of five, for noise only adds."""
+    """Whether a full batch runs in less time than it takes to wake a thread; the best of five: noise only adds."""
     inputs, times = sample(signature, max(1, signature.max_batch), ()), []
     for _ in range(_TIMES):
         start = time.perf_counter()
