@@ -251,7 +251,7 @@ class Detector(nn.Module):
         rpn = self.detector.rpn
         found = []
         for stride, scores, delta in zip(rpn.strides, objectness, deltas, strict=True):
-            anchors = self._anchors(stride, scores.shape[1:]).to(delta.dtype)
+            anchors = self._anchors(stride, scores.shape[1:], delta.dtype)
             flat = scores.permute(1, 2, 0).flatten().sigmoid()
             best, order = flat.sort(descending=True, stable=True)
             best, order = best[: rpn.before_nms], order[: rpn.before_nms]
@@ -264,17 +264,17 @@ class Detector(nn.Module):
         order = every[:, 4].sort(descending=True, stable=True)[1]
         return every[order[: rpn.proposals]]
 
-    def _anchors(self, stride: int, size: Sequence[int]) -> Tensor:
-        """(H*W*A, 4) in float32: upstream computes them so, and every other type takes those numbers."""
+    def _anchors(self, stride: int, size: Sequence[int], dtype: torch.dtype) -> Tensor:
+        """(H*W*A, 4): around the origin in float32, as upstream computes them; moved to their places in `dtype`."""
         rpn = self.detector.rpn
         ratios = torch.tensor(rpn.ratios).sqrt()
         scales = torch.tensor(rpn.scales)
         heights = (stride * ratios[:, None] * scales[None]).flatten()
         widths = (stride * (1 / ratios)[:, None] * scales[None]).flatten()
         base = torch.stack([-0.5 * widths, -0.5 * heights, 0.5 * widths, 0.5 * heights], dim=1)
-        y, x = (torch.arange(n, dtype=torch.float32) * stride for n in size)
+        y, x = (torch.arange(n, dtype=dtype) * stride for n in size)
         grid = torch.stack([x[None].expand(len(y), -1), y[:, None].expand(-1, len(x))], dim=-1)
-        return (torch.cat([grid, grid], dim=-1)[:, :, None] + base).reshape(-1, 4)
+        return (torch.cat([grid, grid], dim=-1)[:, :, None] + base.to(dtype)).reshape(-1, 4)
 
     def heads(
         self, maps: list[Tensor], rois: Tensor, valid: Tensor, given: Sequence[Tensor] = ()
