@@ -94,13 +94,8 @@ def test_newest_python(wheel, tmp_path):
 
 
 SERVE = """
-import sys
+import subprocess, sys, time
 import numpy as np, tritonclient.http
-from apa_exporters.triton.export import TritonOptions, export_triton
-from pathlib import Path
-export_triton(Path("extra.onnx"), Path("repository"), TritonOptions())
-from apa_deploy.cli import serve
-import threading, os, time, subprocess
 server = subprocess.Popen([sys.executable, "-m", "apa_deploy.cli.serve", "extra.onnx", "--http-port", "18457",
                            "--grpc-port", "0", "--metrics-port", "0"])
 try:
@@ -129,7 +124,10 @@ for i in range(2): Image.new("RGB", (40, 40), (i * 90, 20, 200)).save(f"pictures
 VERIFY = ("apa-verify", DIGITS, "extra.onnx")
 EXTRAS = {
     "report": [("apa-inspect", "extra.onnx", "--report", "extra.html")],
-    "serve": [("python", "-c", SERVE)],
+    "serve": [
+        ("apa-export", "extra.onnx", "--format", "triton", "-o", "repository"),
+        ("python", "-c", SERVE),
+    ],
     "images": [("python", "-c", PICTURES), (*VERIFY, "--inputs", "pictures", "--normalise", "cifar")],
     "openvino": [(*VERIFY, "--runner", "openvino")],
     "rtx": [("apa-export", DIGITS, "--format", "trt-rtx", "--compute-capability", "8.6", "-o", "extra.engine")],
