@@ -15,7 +15,7 @@ _LARGEST = 1e4
 _HALVINGS = 200
 
 
-def fitted(gate_at_plus: Float64, gate_at_minus: Float64) -> tuple[Float64, Float64]:
+def fit_curve(gate_at_plus: Float64, gate_at_minus: Float64) -> tuple[Float64, Float64]:
     """Lambda and kappa, each of shape (C,), whose gate passes through the values at z = 1 and z = -1.
 
     NaN where no lambda in [0, 1e4] does.

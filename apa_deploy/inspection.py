@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -16,14 +15,13 @@ from google.protobuf.message import DecodeError
 from torch import Tensor
 
 from .errors import InputError
-from .graph.decompose import decomposition_of
 from .graph.node import UNIT, Parameters, all_activations, read_parameters
 from .graph.recognise import recognise
-from .graph.sites import METADATA, read_metadata
+from .graph.sites import METADATA, ActivationSite, read_metadata
 from .loading.load import load
 from .loading.onnx_file import load_onnx
 from .modules import MODULES, REFERENCE, effective_parameters
-from .network import Network
+from .runtimes.artifacts import ONNX, artifact_kind
 
 # The span in which the activations of trained networks work; beyond it they are flat or linear.
 SPAN = 12.0
@@ -32,24 +30,7 @@ Z = np.linspace(-SPAN, SPAN, 4097)
 _Z = torch.from_numpy(Z)
 
 
-@dataclass(frozen=True)
-class Inspected:
-    """One activation. `floor` and `path` as the file tells them; `form`: how an export decomposes it."""
-
-    path: str
-    kind: str
-    floor: str
-    parameters: Parameters
-    form: str
-
-    @property
-    def half_errors(self) -> dict[str, float]:
-        """Largest absolute error for z within +-12: of the usual formula computed in the half type throughout
-        (NaN where it gives any), and of ours, which computes in float32 and rounds once."""
-        return _half_errors(self.kind, self.parameters)
-
-
-def inspected(path: Path, **loading: Any) -> list[Inspected]:
+def inspect_file(path: Path, **loading: Any) -> list[ActivationSite]:
     """The activations of a checkpoint or an ONNX file: `com.apa` nodes, our metadata, or what is recognised.
 
     Args:
@@ -58,26 +39,17 @@ def inspected(path: Path, **loading: Any) -> list[Inspected]:
     Raises:
         InputError: the file cannot be read as either.
     """
-    if path.suffix == ".onnx":
+    if artifact_kind(path) is ONNX:
         usual = (("weights", "model"), ("trust_pickle", True))
         given = [f"--{k.replace('_', '-')}" for k, v in loading.items() if v and (k, v) not in usual]
         if given:
             saw = f"{', '.join(given)} with an .onnx file"
             raise InputError(saw, "a checkpoint", "Leave it out: the graph says it all.")
         return _of_onnx(path)
-    return inspect_network(load(path, **loading))
+    return list(load(path, **loading).activations)
 
 
-def inspect_network(network: Network) -> list[Inspected]:
-    """The activations of a network."""
-    return [_record(site.path, site.kind, site.floor, site.parameters) for site in network.activations]
-
-
-def _record(path: str, kind: str, floor: str, parameters: Parameters) -> Inspected:
-    return Inspected(path, kind, floor, parameters, decomposition_of(parameters))
-
-
-def _of_onnx(path: Path) -> list[Inspected]:
+def _of_onnx(path: Path) -> list[ActivationSite]:
     try:
         model = onnx.load(path, load_external_data=False)
     except (OSError, ValueError, TypeError, DecodeError) as error:
@@ -87,8 +59,8 @@ def _of_onnx(path: Path) -> list[Inspected]:
     return _of_graph(model) or _of_metadata(model) or _of_graph(_folded(path))
 
 
-def _of_graph(model: onnx.ModelProto) -> list[Inspected]:
-    return [_record(n.name, n.op_type, "-", read_parameters(n)) for n in all_activations(model.graph)]
+def _of_graph(model: onnx.ModelProto) -> list[ActivationSite]:
+    return [ActivationSite(n.name, n.op_type, read_parameters(n)) for n in all_activations(model.graph)]
 
 
 def _folded(path: Path) -> onnx.ModelProto:
@@ -97,13 +69,13 @@ def _folded(path: Path) -> onnx.ModelProto:
     return model
 
 
-def _of_metadata(model: onnx.ModelProto) -> list[Inspected]:
+def _of_metadata(model: onnx.ModelProto) -> list[ActivationSite]:
     """A decomposed file of ours: its activations are in the metadata."""
     recorded = read_metadata(model, METADATA) or "{}"
     try:
         entries = json.loads(recorded).items()
         return [
-            _record(path, e["kind"], e["floor"], effective_parameters(e["lambda"], e["kappa"]))
+            ActivationSite(path, e["kind"], effective_parameters(e["lambda"], e["kappa"]), e["floor"])
             for path, e in entries
         ]
     except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -112,7 +84,9 @@ def _of_metadata(model: onnx.ModelProto) -> list[Inspected]:
 
 
 @cache
-def _half_errors(kind: str, parameters: Parameters) -> dict[str, float]:
+def half_errors(kind: str, parameters: Parameters) -> dict[str, float]:
+    """Largest absolute error for z within +-12: of the usual formula computed in the half type throughout
+    (NaN where it gives any), and of ours, which computes in float32 and rounds once."""
     errors = {}
     for name in ("fp16", "bf16"):
         dtype = _TYPES[name]

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from .curve import SAMPLES, fitted
+from .curve import SAMPLES, fit_curve
 from .graph.node import GATE, UNIT
 from .graph.sites import ActivationSite, NoMatch
 from .modules import MODULES, REFERENCE, Float64, ParameterError, _Activation, effective_parameters
@@ -72,7 +72,7 @@ def find_activations(module: nn.Module) -> tuple[ActivationSite, ...]:
 def _recognise_all(module: nn.Module) -> tuple[list[tuple[nn.Module, ActivationSite]], tuple[NoMatch, ...]]:
     found, refused = [], []
     for path, candidate in _candidates(module):
-        match = recognise(path, candidate)
+        match = recognise_module(path, candidate)
         if isinstance(match, NoMatch):
             refused.append(match)
         else:
@@ -85,7 +85,7 @@ def _module_of(site: ActivationSite) -> _Activation:
     return MODULES[site.kind](parameters.lambda_, parameters.kappa, parameters.axis)
 
 
-def recognise(path: str, candidate: nn.Module) -> ActivationSite | NoMatch:
+def recognise_module(path: str, candidate: nn.Module) -> ActivationSite | NoMatch:
     """What `candidate` is, by running it; `path` only names it in the answer."""
     if isinstance(candidate, _Activation):
         return ActivationSite(path, candidate.kind, candidate.effective, "none")
@@ -160,7 +160,7 @@ class _Probe:
             return None
         y = y.reshape(len(y), -1)
         for kind, scale in ((GATE, (1.0, 1.0)), (UNIT, SAMPLES)):
-            lambda_, kappa = fitted(y[-2] / scale[0], y[-1] / scale[1])
+            lambda_, kappa = fit_curve(y[-2] / scale[0], y[-1] / scale[1])
             wanted = REFERENCE[kind](_GRID[:, None], lambda_, kappa)
             if np.isfinite(wanted).all() and _close(y[:-2], wanted):
                 return self._found(path, kind, FITTED, lambda_, kappa)

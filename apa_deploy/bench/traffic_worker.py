@@ -18,7 +18,7 @@ import onnx
 from onnx import helper
 
 from ..graph.external_weights import read_onnx
-from ..graph.isolate import isolated
+from ..graph.isolate import isolate_sites
 from ..graph.node import DOMAIN
 from ..graph.sites import ActivationSite, find_sites
 from ..measure.turns import take_turns, time_ms
@@ -66,7 +66,7 @@ def _shapes(model: onnx.ModelProto, sites: list[ActivationSite], inputs: dict[st
 
 def _time_site(model: onnx.ModelProto, site: ActivationSite, shape: Shape) -> tuple[int, float, float]:
     """Bytes moved, and the median seconds of the activation and of a copy, on one thread, taking turns."""
-    small, (source,), (target,) = isolated(model, [(site.source, site.target)])
+    small, (source,), (target,) = isolate_sites(model, [(site.source, site.target)])
     dtype = helper.tensor_dtype_to_np_dtype(small.graph.input[0].type.tensor_type.elem_type)
     z = np.random.default_rng(0).standard_normal(shape, dtype=np.float32).astype(dtype)
     y = np.zeros_like(z)

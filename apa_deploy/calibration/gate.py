@@ -195,9 +195,9 @@ def codes_off(
     coded = [unit for unit in plan.units if unit.source in scales]
     if not coded or plan.placement.codes.is_float:
         return 0
-    from ..graph.isolate import isolated
+    from ..graph.isolate import isolate_sites
 
-    part, inputs, outputs = isolated(
+    part, inputs, outputs = isolate_sites(
         quantised, [(unit.source, _before_codes(quantised, unit.target)) for unit in coded]
     )
     codes = np.arange(plan.placement.codes.low, plan.placement.codes.high + 1)

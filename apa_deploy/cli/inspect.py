@@ -14,7 +14,7 @@ from .common import add_report, print_json, run_verb, verb_parser, wide_console
 from .model_options import add_loading, loading_of
 
 if TYPE_CHECKING:
-    from ..inspection import Inspected
+    from ..graph.sites import ActivationSite
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -33,11 +33,11 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _inspect(options: argparse.Namespace) -> int:
-    from ..inspection import inspected
+    from ..inspection import inspect_file
     from ..report.inspection import inspection_report, save_plot
 
     check_report_path(options.report, force=options.force)
-    records = inspected(options.file, **loading_of(options))
+    records = inspect_file(options.file, **loading_of(options))
     if options.plot:
         save_plot(records, options.plot, options.force)
     if options.report:
@@ -50,7 +50,7 @@ def _inspect(options: argparse.Namespace) -> int:
     return 0
 
 
-def _print_table(records: list[Inspected], name: str) -> None:
+def _print_table(records: list[ActivationSite], name: str) -> None:
     from ..report.inspection import HEADERS, table_rows
     from ..report.wording import FORMS
 
@@ -60,14 +60,13 @@ def _print_table(records: list[Inspected], name: str) -> None:
         console.print(FORMS)
 
 
-def _as_json(record: Inspected) -> dict[str, Any]:
+def _as_json(site: ActivationSite) -> dict[str, Any]:
+    from ..inspection import half_errors
+    from ..records.passport import record_activation
+
+    errors = half_errors(site.kind, site.parameters)
     return {
-        "path": record.path,
-        "kind": record.kind,
-        "floor": record.floor,
-        "lambda": list(record.parameters.lambda_),
-        "kappa": list(record.parameters.kappa),
-        "form": record.form,
+        **record_activation(site).model_dump(by_alias=True),
         # JSON has no NaN: null
-        "half_errors": {k: None if math.isnan(v) else v for k, v in record.half_errors.items()},
+        "half_errors": {k: None if math.isnan(v) else v for k, v in errors.items()},
     }

@@ -23,7 +23,7 @@ from .common import (
 
 if TYPE_CHECKING:
     from ..verification.passport_check import PassportCheck
-    from ..verification.run import Options, Outcome
+    from ..verification.run import Options, VerificationOutcome
 
 _RUNNERS = ("onnxruntime", "onnxruntime-cuda", "onnxruntime-tensorrt", "openvino", "tensorrt", "tensorrt-rtx")
 
@@ -102,7 +102,7 @@ def _compare(
     from ..bench.to_passport import check_passport
     from ..report import check_report_path, write_report
     from ..verification.report import verification_report
-    from ..verification.run import verified
+    from ..verification.run import verify_candidates
     from ..verification.show import show
     from ..verification.source import source_of
 
@@ -112,7 +112,7 @@ def _compare(
     for path in candidates if options.record else ():
         check_passport(Path(path))
     check_report_path(options.report, force=options.force)
-    outcome = verified(source_of(reference), [source_of(c) for c in candidates], _options(options))
+    outcome = verify_candidates(source_of(reference), [source_of(c) for c in candidates], _options(options))
     outcome.verification.passport = check
     _save(outcome, options)
     if options.record:
@@ -160,7 +160,7 @@ def _runners(given: Sequence[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(one for one in chosen if one != "all"))
 
 
-def _record(outcome: Outcome, candidates: Sequence[str]) -> None:
+def _record(outcome: VerificationOutcome, candidates: Sequence[str]) -> None:
     from ..verification.to_passport import add_parity
 
     for path, candidate in zip(candidates, outcome.verification.candidates, strict=True):
@@ -168,7 +168,7 @@ def _record(outcome: Outcome, candidates: Sequence[str]) -> None:
             add_parity(Path(path), candidate, outcome.verification)
 
 
-def _save(outcome: Outcome, options: argparse.Namespace) -> None:
+def _save(outcome: VerificationOutcome, options: argparse.Namespace) -> None:
     from ..verification.data import batches
     from ..verification.work import as_results, save_feeds, save_results
 
@@ -181,10 +181,10 @@ def _save(outcome: Outcome, options: argparse.Namespace) -> None:
 
 
 def _verify_passport(options: argparse.Namespace) -> int:
-    from ..verification.passport_check import check_passport
+    from ..verification.passport_check import verify_files
 
     sources = [Path(options.reference)] if options.reference else []
-    check, passport = check_passport(options.passport, sources)
+    check, passport = verify_files(options.passport, sources)
     if not (options.parity and check.passed and passport):
         _print_check(check, options.json)
         return 0 if check.passed else 1

@@ -1,7 +1,6 @@
 """What a file or this machine needs, what is here, and the command that closes the gap.
 
 kind           which of the known kinds of file a file is, by its content
-engine_header  what the first bytes of an engine tell
 *_needs        one kind of file -> findings
 facts          this machine, gathered; machine_findings judges it
 known_errors   an error message -> cause and command

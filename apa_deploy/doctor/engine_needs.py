@@ -8,8 +8,8 @@ from typing import Any
 
 from ..records.passport import Passport
 from ..require import PACKAGES
+from ..runtimes.engine_header import AND_LATER, RTX, EngineHeader, metadata_before, read_header
 from . import components
-from .engine_header import AND_LATER, RTX, EngineHeader, metadata_before, read_header
 from .facts import Facts
 from .finding import Finding, State, met
 from .kind import UnknownFileError

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ..errors import InputError
 from ..runtimes.artifacts import OPENVINO
-from .engine_header import is_engine, metadata_before
+from ..runtimes.engine_header import is_engine, metadata_before
 
 _START = (1 << 20) + 1024  # all that may stand before an engine, and its header
 _POINTER = b"version https://git-lfs"

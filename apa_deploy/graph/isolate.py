@@ -14,7 +14,7 @@ from ..errors import InputError
 from .values import producers, ranks_and_types
 
 
-def isolated(
+def isolate_sites(
     model: onnx.ModelProto, sites: Sequence[tuple[str, str]]
 ) -> tuple[onnx.ModelProto, list[str], list[str]]:
     """The parts of `model` between each (input value, output value), side by side in one model.

@@ -12,7 +12,7 @@ from onnx import TensorProto, numpy_helper
 DOUBLE, FLOAT = TensorProto.DOUBLE, TensorProto.FLOAT
 
 
-def narrowed(model: onnx.ModelProto) -> onnx.ModelProto:
+def narrow(model: onnx.ModelProto) -> onnx.ModelProto:
     """`model` itself, changed in place: every float64 tensor is float32."""
     graph = model.graph
     for tensor in graph.initializer:

@@ -15,7 +15,7 @@ from .values import ranks_and_types
 MEASURED = "/measured"
 
 
-def cut_at(model: onnx.ModelProto, values: Sequence[str]) -> onnx.ModelProto:
+def cut_pieces(model: onnx.ModelProto, values: Sequence[str]) -> onnx.ModelProto:
     """`model` itself: each of `values` an input, and what the graph makes of it the output `value/measured`.
 
     Its own outputs stay, but for those among `values`.

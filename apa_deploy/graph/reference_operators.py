@@ -343,10 +343,10 @@ class Stored(OpRun):
 
     def _run(self, x: Array, **_: Any) -> tuple[Array]:
         precision = helper.get_node_attr_value(self.onnx_node, "precision").decode()
-        return (stored_array(x, precision),)
+        return (round_array(x, precision),)
 
 
-def stored_array(x: Array, precision: str) -> Array:
+def round_array(x: Array, precision: str) -> Array:
     """`x` rounded to "fp16" or "bf16", saturating, in its own type; what is no float stays."""
     if x.dtype.kind != "f":
         return x

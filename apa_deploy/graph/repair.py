@@ -12,7 +12,7 @@ import onnx
 from onnx import helper, numpy_helper
 
 from .node import read_by, subgraphs
-from .values import inferred
+from .values import infer_types
 
 # GroupNormalization had scale and bias a group, then a channel; onnx's converter confuses the two.
 _GROUPS = range(18, 21)
@@ -69,7 +69,7 @@ def declare_shapes(model: onnx.ModelProto) -> None:
     bare = [value for value in model.graph.output if not value.type.tensor_type.HasField("shape")]
     if not bare:
         return
-    found = {value.name: value for value in inferred(model).output}
+    found = {value.name: value for value in infer_types(model).output}
     for value in bare:
         if found[value.name].type.tensor_type.HasField("shape"):
             value.type.CopyFrom(found[value.name].type)

@@ -19,7 +19,7 @@ REFERENCE_DOMAIN = "com.apa.reference"
 _WEIGHTED = {"Conv", "ConvTranspose", "Gemm", "MatMul"}
 
 
-def stored(double: onnx.ModelProto, folded: onnx.ModelProto, precision: str) -> onnx.ModelProto:
+def store_values(double: onnx.ModelProto, folded: onnx.ModelProto, precision: str) -> onnx.ModelProto:
     """A copy of `double`, the original in float64, that rounds what `folded`, the canonical graph, stores."""
     copy = onnx.ModelProto()
     copy.CopyFrom(double)

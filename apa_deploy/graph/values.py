@@ -17,11 +17,11 @@ _SHAPE_LIKE = 1024
 
 def ranks_and_types(model: onnx.ModelProto) -> dict[str, tuple[int | None, int]]:
     """Rank (None where unknown) and element type (`TensorProto.DataType`) of every value that is typed."""
-    known = _declared(inferred(model))
+    known = _declared(infer_types(model))
     return known | {t.name: (len(t.dims), t.data_type) for t in model.graph.initializer}
 
 
-def inferred(model: onnx.ModelProto) -> onnx.GraphProto:
+def infer_types(model: onnx.ModelProto) -> onnx.GraphProto:
     """The graph of `model` with the types that shape inference finds, without its weights: any size will do.
 
     Where inference fails, what the model itself declares.

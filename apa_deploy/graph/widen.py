@@ -17,7 +17,7 @@ _DOUBLE = TensorProto.DOUBLE
 _TYPE_NAMES = {"to", "dtype", "output_dtype", "precision", "softmax_precision"}
 
 
-def widened(model: onnx.ModelProto) -> onnx.ModelProto:
+def widen(model: onnx.ModelProto) -> onnx.ModelProto:
     """A copy of `model` in which every float is a float64; its functions must be inlined."""
     copy = onnx.ModelProto()
     copy.CopyFrom(model)

@@ -70,7 +70,7 @@ def read_checkpoint(path: Path, weights: str = "model") -> Checkpoint:
     if path.suffix == ".safetensors":
         return _checked(path, _read_safetensors(path))
     content = read_pickle(path)
-    return organised(path, content, weights)
+    return organise(path, content, weights)
 
 
 def read_pickle(path: Path) -> Any:
@@ -190,7 +190,7 @@ def _read_shards(path: Path) -> Checkpoint:
         raise CheckpointError(path, str(error), wanted, "Copy the folder again, whole.") from error
 
 
-def organised(path: Path, content: Any, weights: str) -> Checkpoint:
+def organise(path: Path, content: Any, weights: str) -> Checkpoint:
     """The weights in what a file holds.
 
     Raises:

@@ -17,8 +17,9 @@ from ..errors import InputError
 from ..files import sha256
 from ..network import Metadata, Network
 from ..replace import FLOORS
+from ..runtimes.artifacts import ONNX, artifact_kind
 from ..tensors.signature import Shape, image_signature
-from .checkpoint import Checkpoint, organised, read_checkpoint
+from .checkpoint import Checkpoint, organise, read_checkpoint
 from .detectors import DetectorOptions, is_detector, network_from_detector
 from .factory import call_factory, name_source
 from .layouts import fit_to, network_part
@@ -70,7 +71,7 @@ def load(
     _check_options(weights, classif_norm, floor)
     options = DetectorOptions(**detector)
     options.check()
-    if path.suffix == ".onnx":
+    if artifact_kind(path) is ONNX:
         from .onnx_file import network_from_onnx
 
         refused = {"arch": arch, "classif_norm": classif_norm, "floor": floor, "model": model, "example": example}
@@ -144,7 +145,7 @@ def _trusted(path: Path, weights: str) -> _Loaded | None:
 def _checkpoint(path: Path, weights: str, trust_pickle: bool) -> Checkpoint:
     if not (trust_pickle and path.is_file()) or path.suffix == ".safetensors":
         return read_checkpoint(path, weights)
-    checkpoint = organised(path, read_trusted(path, weights), weights)
+    checkpoint = organise(path, read_trusted(path, weights), weights)
     return dataclasses.replace(checkpoint, notices=(NOTICE, *checkpoint.notices))
 
 

@@ -19,7 +19,7 @@ from ..graph.recognise import recognise
 from ..graph.repair import declare_shapes, open_dimensions, sort_nodes, spell_out_group_norms
 from ..graph.tables import table_rows
 from ..network import Metadata
-from ..tensors.inputs import fits
+from ..tensors.inputs import fits_dims
 from ..tensors.signature import Shape, Signature, TensorSpec, parse_input, read_signature
 from .onnx_network import OnnxNetwork
 from .opset import opset_of
@@ -157,7 +157,7 @@ def _with_given(signature: Signature, given: Sequence[TensorSpec]) -> Signature:
         if has is None:
             raise InputError(f"--input {one.name}", f"an input of the file: {', '.join(known)}", "Name it so.")
         dims, sample = (has.dims or ())[1:], one.sample or ()
-        if not fits(sample, dims):
+        if not fits_dims(sample, dims):
             shown = "x".join("?" if isinstance(d, str) else str(d) for d in dims)
             saw = f"--input {one.name}={'x'.join(map(str, sample))}"
             raise InputError(saw, f"a sample of {one.name}: {shown}", "Give the open dimensions only.")

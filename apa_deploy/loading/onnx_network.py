@@ -21,14 +21,14 @@ from ..graph.foreign import Foreign, up_to
 from ..graph.functions import lowest_ir_version, with_functions
 from ..graph.node import Parameters, activations, all_activations, read_parameters
 from ..graph.recognise import Recognition
-from ..graph.reference_operators import stored_array
+from ..graph.reference_operators import round_array
 from ..graph.sites import ActivationSite, site_of_node
-from ..graph.stored import stored
-from ..graph.widen import widened
+from ..graph.stored import store_values
+from ..graph.widen import widen
 from ..modules import REFERENCE
 from ..network import FLOAT32, TRUTH, Curve, Exchange, Metadata, Network, Trace
 from ..progress import notice
-from ..runtimes.ort_session import open_session, save
+from ..runtimes.ort_session import open_session, save_model
 from ..tensors.inputs import dtype_of, is_float
 from ..tensors.signature import Feed, Signature
 from .opset import convert_opset, opset_of
@@ -117,7 +117,7 @@ class OnnxNetwork(Network):
         if dtype == FLOAT32:
             return dict(zip(self.output_names, self._float32.run(list(self.output_names), feed), strict=True))
         if dtype != TRUTH:
-            feed = {name: stored_array(array, dtype) for name, array in feed.items()}
+            feed = {name: round_array(array, dtype) for name, array in feed.items()}
         values = self._evaluate(feed, dtype, intermediate=exchange is not None)
         if exchange:
             self._show(exchange, values)
@@ -129,8 +129,9 @@ class OnnxNetwork(Network):
     def _evaluate(self, feed: Feed, dtype: str, *, intermediate: bool) -> Mapping[str, Any]:
         try:
             if dtype not in self._evaluators:
-                wide = widened(self.graph)
-                self._evaluators[dtype] = _evaluator(wide if dtype == TRUTH else stored(wide, self._folded, dtype))
+                wide = widen(self.graph)
+                model = wide if dtype == TRUTH else store_values(wide, self._folded, dtype)
+                self._evaluators[dtype] = _evaluator(model)
             values = self._evaluators[dtype].run(None, feed, intermediate=intermediate)
         except (RuntimeError, TypeError, ValueError, KeyError, IndexError, NotImplementedError) as error:
             raise EvaluationError((str(error).splitlines() or [type(error).__name__])[0][:200]) from error
@@ -208,13 +209,13 @@ class OnnxNetwork(Network):
         part = up_to(onnx.load(file), self.output_names)
         made = {output for node in part.graph.node for output in node.output}
         runnable = file.with_name("runnable.onnx")
-        save(part, runnable)
+        save_model(part, runnable)
         return runnable, [site for site in sites if site.target in made], self.output_names
 
 
 def evaluator_of(graph: onnx.ModelProto) -> Any:
     """onnx's evaluator of what `graph` means in float64; its functions must be inlined."""
-    return _evaluator(widened(graph))
+    return _evaluator(widen(graph))
 
 
 def _evaluator(model: onnx.ModelProto) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,7 @@ from ..replace import find_activations
 from ..tensors.inputs import seeded_feeds
 from ..tensors.signature import Feed, Signature
 from .torch_storage import TORCH_TYPE, round_to, store_in
+from .torch_trace import trace_module
 
 # What torch and people's forward methods raise where an input does not fit.
 _REFUSALS = (RuntimeError, TypeError, ValueError, IndexError)
@@ -39,8 +40,7 @@ class TorchNetwork(Network):
 
     def outputs(self, feed: Feed, dtype: str = TRUTH, exchange: Exchange | None = None) -> Feed:
         module, element = self.evaluation(dtype), torch.float32 if dtype == FLOAT32 else torch.float64
-        tensors = {spec.name: cast_floats(feed[spec.name], element) for spec in self.signature.inputs}
-        positional, named = self.arguments(tensors)
+        positional, named = self.arguments(feed, element)
         hooks = _hook(module, exchange, TORCH_TYPE.get(dtype)) if exchange else []
         try:
             with torch.inference_mode():
@@ -52,8 +52,9 @@ class TorchNetwork(Network):
                 hook.remove()
         return {name: as_array(value) for name, value in self.name_outputs(answer).items()}
 
-    def arguments(self, tensors: Mapping[str, Tensor]) -> tuple[tuple[Tensor, ...], dict[str, Tensor]]:
-        """What the module is called with: by position, in the signature's order, and by name."""
+    def arguments(self, feed: Feed, dtype: torch.dtype) -> tuple[tuple[Tensor, ...], dict[str, Tensor]]:
+        """What the module is called with: by position, in the signature's order, and by name; floats in `dtype`."""
+        tensors = {spec.name: cast_floats(feed[spec.name], dtype) for spec in self.signature.inputs}
         named = {name: tensor for name, tensor in tensors.items() if name in self.keywords}
         return tuple(tensor for name, tensor in tensors.items() if name not in named), named
 
@@ -114,9 +115,10 @@ class TorchNetwork(Network):
         return evaluate
 
     def trace(self, opset: int = 18, batch: int | None = None) -> Trace:
-        from .torch_trace import trace_module
+        def flatten(answer: Any) -> tuple[Tensor, ...]:
+            return tuple(value for _, value in flatten_outputs(answer))
 
-        return trace_module(self, opset, batch)
+        return trace_module(self, partial(self.arguments, dtype=torch.float64), flatten, opset, batch)
 
     def wrap(self, options: str, wrapper: Callable[[nn.Module], nn.Module], signature: Signature) -> TorchNetwork:
         return TorchNetwork(wrapper(self._module), signature, self.metadata, self.keywords)

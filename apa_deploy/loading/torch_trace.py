@@ -11,10 +11,10 @@ import functools
 import logging
 import re
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from io import StringIO
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import onnx
 import torch
@@ -22,15 +22,13 @@ from torch import Tensor, nn
 
 from ..errors import InputError
 from ..graph.functions import lowest_ir_version
-from ..graph.narrow import narrowed
+from ..graph.narrow import narrow
 from ..graph.node import activations
 from ..graph.sites import site_of_node, use_name
-from ..network import Trace
+from ..network import Network, Trace
 from ..replace import replace_activations
 from ..tensors.inputs import seeded_feeds
-
-if TYPE_CHECKING:
-    from .torch_network import TorchNetwork
+from ..tensors.signature import Feed, Signature
 
 OPSETS = range(18, 24)
 _SCOPES = "pkg.torch.onnx.name_scopes"
@@ -46,8 +44,18 @@ class ExportError(InputError):
         self.reason = reason
 
 
-def trace_module(network: TorchNetwork, opset: int, batch: int | None) -> Trace:
+def trace_module(
+    network: Network,
+    arguments: Callable[[Feed], tuple[tuple[Tensor, ...], dict[str, Tensor]]],
+    flatten: Callable[[Any], tuple[Tensor, ...]],
+    opset: int,
+    batch: int | None,
+) -> Trace:
     """Trace a copy of the network's module, its activations replaced by ours.
+
+    Args:
+        arguments: what the module is called with for a feed, in float64: by position, and by name.
+        flatten: the tensors in an answer of the module.
 
     Raises:
         ExportError: torch cannot trace it.
@@ -57,63 +65,24 @@ def trace_module(network: TorchNetwork, opset: int, batch: int | None) -> Trace:
         raise InputError(f"--opset {opset}", "18 to 23", "Leave --opset out for 18.")
     module = copy.deepcopy(network.module).double().requires_grad_(False)
     replacements = replace_activations(module)
-    _flatten_answer(module)
-    example, names = _example(network, batch), network.output_names
-    proto = _export(network, module, example, names, opset, batch)
-    _name_after_modules(proto)
-    _name_dimensions(proto, network)
-    _strip_metadata(proto)
-    proto.ir_version = lowest_ir_version(proto)
-    proto = narrowed(proto)
-    sites = tuple(site_of_node(node) for node in activations(proto.graph))
-    return Trace(proto, sites, replacements.found, names, replacements.refused)
-
-
-def _flatten_answer(module: nn.Module) -> None:
-    """Let `module` answer a tensor or a tuple of them, whatever its own answer nests them in."""
-    from .torch_network import flatten_outputs
-
-    forward = module.forward
-
-    @functools.wraps(forward)
-    def flat(*positional: Any, **named: Any) -> Any:
-        answer = forward(*positional, **named)
-        return answer if isinstance(answer, Tensor) else tuple(value for _, value in flatten_outputs(answer))
-
-    module.forward = flat
-
-
-def _example(network: TorchNetwork, batch: int | None) -> dict[str, Tensor]:
-    """Two samples where the batch is dynamic: torch.export takes a size of 1 for a constant."""
-    from .torch_network import cast_floats
-
-    feed = seeded_feeds(network.signature, batch or 2)[0]
-    return {name: cast_floats(array, torch.float64) for name, array in feed.items()}
-
-
-def _export(
-    network: TorchNetwork,
-    module: nn.Module,
-    example: Mapping[str, Tensor],
-    names: tuple[str, ...],
-    opset: int,
-    batch: int | None,
-) -> onnx.ModelProto:
-    """Open axes are dynamic where the network allows, the batch unless it is fixed."""
+    _flatten_answer(module, flatten)
+    names = network.output_names
+    # two samples where the batch is dynamic: torch.export takes a size of 1 for a constant
+    positional, named = arguments(seeded_feeds(network.signature, batch or 2)[0])
     auto = torch.export.Dim.AUTO
     dynamic = {
         spec.name: {axis: auto for axis in spec.open_axes if axis or not batch} for spec in network.signature.inputs
     }
-    positional, named = network.arguments(example)
     with quiet_torch():
         try:
+            # open axes are dynamic where the network allows, the batch unless it is fixed
             program = torch.onnx.export(
                 module,
                 positional,
                 kwargs=named,
                 dynamo=True,
                 opset_version=opset,
-                input_names=list(example),
+                input_names=list(dynamic),
                 output_names=list(names),
                 dynamic_shapes=dynamic if named else tuple(dynamic.values()),
                 verbose=False,
@@ -122,7 +91,26 @@ def _export(
             cause = error.__cause__ or error
             raise ExportError((str(cause).splitlines() or [type(cause).__name__])[0][:200]) from error
     assert program is not None  # torch returns None only without dynamo
-    return program.model_proto
+    proto = program.model_proto
+    _name_after_modules(proto)
+    _name_dimensions(proto, network.signature)
+    _strip_metadata(proto)
+    proto.ir_version = lowest_ir_version(proto)
+    proto = narrow(proto)
+    sites = tuple(site_of_node(node) for node in activations(proto.graph))
+    return Trace(proto, sites, replacements.found, names, replacements.refused)
+
+
+def _flatten_answer(module: nn.Module, flatten: Callable[[Any], tuple[Tensor, ...]]) -> None:
+    """Let `module` answer a tensor or a tuple of them, whatever its own answer nests them in."""
+    forward = module.forward
+
+    @functools.wraps(forward)
+    def flat(*positional: Any, **named: Any) -> Any:
+        answer = forward(*positional, **named)
+        return answer if isinstance(answer, Tensor) else flatten(answer)
+
+    module.forward = flat
 
 
 def _name_after_modules(proto: onnx.ModelProto) -> None:
@@ -141,10 +129,10 @@ def _module_path(node: onnx.NodeProto) -> str:
     return names[-2] if len(names) > 1 else ""
 
 
-def _name_dimensions(proto: onnx.ModelProto, network: TorchNetwork) -> None:
+def _name_dimensions(proto: onnx.ModelProto, signature: Signature) -> None:
     """Call torch's symbols batch, height and width, wherever they stand."""
     names: dict[str, str] = {}
-    for value, spec in zip(proto.graph.input, network.signature.inputs, strict=True):
+    for value, spec in zip(proto.graph.input, signature.inputs, strict=True):
         dims = value.type.tensor_type.shape.dim
         for axis, label in spec.open_axes.items():
             if dims[axis].dim_param:

@@ -15,7 +15,7 @@ from onnx import TensorProto, helper
 
 from ..graph.decompose import HALF_TYPES
 from ..graph.emulate import emulated
-from ..graph.isolate import isolated
+from ..graph.isolate import isolate_sites
 from ..graph.precision import HALF_ELEMENT, NUMPY_TYPE
 from ..graph.sites import ActivationSite
 from ..graph.values import ranks_and_types
@@ -47,7 +47,7 @@ def check_activations(
     sites = [site for site in sites if types[site.name]]
     if not sites:
         return []
-    small, inputs, outputs = isolated(model, [(site.source, site.target) for site in sites])
+    small, inputs, outputs = isolate_sites(model, [(site.source, site.target) for site in sites])
     if any(value.type.tensor_type.elem_type in HALF_TYPES for value in small.graph.input):
         small = with_float32_ends(small) if library else emulated(small)
     session = open_session(small, library=library)

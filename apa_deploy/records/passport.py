@@ -20,6 +20,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from .. import __version__
 from ..errors import InputError
 from ..files import PASSPORT_SUFFIX, SourceError, open_regular, sha256
+from ..graph.decompose import decomposition_of
+from ..graph.sites import ActivationSite
 from ..parity.report import ParityReport
 from .benchmark import LatencyRecord
 from .quantisation import QuantisationRecord
@@ -48,6 +50,15 @@ class ActivationRecord(BaseModel):
     lambda_: list[float] = Field(alias="lambda")
     kappa: list[float]
     form: str
+
+
+def record_activation(site: ActivationSite) -> ActivationRecord:
+    """What passports and reports keep of an activation."""
+    lambda_, kappa = list(site.parameters.lambda_), list(site.parameters.kappa)
+    form = decomposition_of(site.parameters)
+    return ActivationRecord(
+        path=site.path, kind=site.kind, floor=site.floor, **{"lambda": lambda_}, kappa=kappa, form=form
+    )
 
 
 class EngineCandidate(BaseModel):

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from ..graph.decompose import decomposition_of
 from ..graph.node import GATE, UNIT
-from ..inspection import Inspected
-from ..records.passport import ActivationRecord, FileRecord, versions
+from ..graph.sites import ActivationSite
+from ..inspection import half_errors
+from ..records.passport import FileRecord, record_activation, versions
 from .drawing import save_picture
 from .plots import curves
 from .record import KeyFigure, Report, Table
@@ -23,26 +25,18 @@ _ERRORS = (
 )
 
 
-def activation_record(one: Inspected) -> ActivationRecord:
-    """What was inspected, as passports and reports keep it."""
-    lambda_, kappa = list(one.parameters.lambda_), list(one.parameters.kappa)
-    return ActivationRecord(
-        path=one.path, kind=one.kind, floor=one.floor, **{"lambda": lambda_}, kappa=kappa, form=one.form
-    )
-
-
-def inspection_report(records: Sequence[Inspected], source: FileRecord, command: str) -> Report:
+def inspection_report(records: Sequence[ActivationSite], source: FileRecord, command: str) -> Report:
     """Curves, parameters and predicted half-precision errors of the file `source`."""
     in_half = [[row[0], *row[6:]] for row in table_rows(records)]
     errors = Table(title="Half precision", headers=["activation", *HEADERS[6:]], rows=in_half, note=_ERRORS)
-    at_limit = sum(one.form == "limit" for one in records)
+    at_limit = sum(decomposition_of(one.parameters) == "limit" for one in records)
     return Report(
         title=f"Activations of {source.name}",
         figures=[
             *(KeyFigure(label=kind, value=str(sum(r.kind == kind for r in records))) for kind in (UNIT, GATE)),
             KeyFigure(label="at the limit", value=str(at_limit), note="lambda too small to matter"),
         ],
-        curves=[activation_record(one) for one in records],
+        curves=[record_activation(one) for one in records],
         tables=[errors] if records else [],
         versions=versions(("torch", "onnx", "numpy")),
         sources=[source],
@@ -50,7 +44,7 @@ def inspection_report(records: Sequence[Inspected], source: FileRecord, command:
     )
 
 
-def table_rows(records: Sequence[Inspected]) -> list[list[str]]:
+def table_rows(records: Sequence[ActivationSite]) -> list[list[str]]:
     """The cells of the table, a row an activation; HEADERS names them."""
     return [
         [
@@ -59,21 +53,21 @@ def table_rows(records: Sequence[Inspected]) -> list[list[str]]:
             r.floor,
             span(r.parameters.lambda_),
             span(r.parameters.kappa),
-            r.form,
-            *(exact(error) for error in r.half_errors.values()),
+            decomposition_of(r.parameters),
+            *(exact(error) for error in half_errors(r.kind, r.parameters).values()),
         ]
         for r in records
     ]
 
 
-def save_plot(records: Sequence[Inspected], path: Path, force: bool = False) -> None:
+def save_plot(records: Sequence[ActivationSite], path: Path, force: bool = False) -> None:
     """Write the curves as PNG, SVG or PDF, by the suffix.
 
     Raises:
         MissingError: matplotlib is not installed.
         OutputError: the file cannot be written.
     """
-    kept = [activation_record(one) for one in records]
+    kept = [record_activation(one) for one in records]
     save_picture(
         [curves(kind, [one for one in kept if one.kind == kind]) for kind in (UNIT, GATE)], path, force=force
     )

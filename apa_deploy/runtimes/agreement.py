@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import onnxruntime as ort
 
-from ..graph.layout.swap import LayoutError
+from ..graph.layout.swap import BlockedLayoutError
 
 # Sizes tried, in this order, for dimensions that a model leaves open: the first that the original takes.
 _SIZES = (64, 224, 32, 640)
@@ -25,7 +25,7 @@ _TYPES = {"float": "float32", "double": "float64"}  # others are called as NumPy
 
 
 def check_agreement(original: Path, rewritten: Path, library: Path, *, coded: bool = False) -> None:
-    """Raise `LayoutError` where an output differs, or no input was found that the original takes.
+    """Raise `BlockedLayoutError` where an output differs, or no input was found that the original takes.
 
     `coded`: both have values in 8-bit codes, where a sum may round to the next code.
     """
@@ -33,7 +33,7 @@ def check_agreement(original: Path, rewritten: Path, library: Path, *, coded: bo
     got = _session(rewritten, library, optimise=False).run(None, feed)
     for a, b in zip(got, wanted, strict=True):
         if a.shape != b.shape or not (_is_close_in_codes(a, b) if coded else _is_close(a, b)):
-            raise LayoutError("the prepared model's outputs differ from the original's")
+            raise BlockedLayoutError("the prepared model's outputs differ from the original's")
 
 
 def _is_close(a: np.ndarray, b: np.ndarray) -> bool:
@@ -63,7 +63,7 @@ def _answer(session: Any) -> tuple[dict[str, np.ndarray], list[np.ndarray]]:
             return feed, session.run(None, feed)
         except Exception as error:  # noqa: BLE001 - ONNX Runtime's errors have no other base in common
             reason = str(error).splitlines()[0]
-    raise LayoutError(f"no input was found to compare the prepared model with ({reason})")
+    raise BlockedLayoutError(f"no input was found to compare the prepared model with ({reason})")
 
 
 def _input(value: Any, size: int) -> np.ndarray:

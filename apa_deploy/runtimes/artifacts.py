@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..doctor.engine_header import is_engine
+from .engine_header import is_engine
 
 _START = 1024
 
@@ -28,17 +28,21 @@ def _is_ir(start: bytes) -> bool:
     return start.lstrip(b"\xef\xbb\xbf \r\n\t").startswith((b"<?xml", b"<net")) and b"<net" in start
 
 
-def _untold(start: bytes) -> bool:
-    return False
+def _is_onnx(start: bytes) -> bool:
+    """Field 1 of a protobuf, a number: the IR version."""
+    return start.startswith(b"\x08")
+
+
+def _is_checkpoint(start: bytes) -> bool:
+    """A zip archive, a pickle, or safetensors: the length of a JSON header, then the header."""
+    return start.startswith((b"PK\x03\x04", b"\x80")) or start[7:9] == b"\0{"
 
 
 ENGINE = ArtifactKind("engine", (".engine", ".plan", ".trt"), ("tensorrt",), is_engine)
 OPENVINO = ArtifactKind("openvino", (".xml",), ("openvino",), _is_ir)
-ONNX = ArtifactKind("onnx", (".onnx",), ("onnxruntime", "onnxruntime-cuda", "openvino"), _untold)
-CHECKPOINT = ArtifactKind(
-    "checkpoint", (".pth", ".pt", ".safetensors"), ("torch", "torch-compile"), lambda _: False
-)
-KINDS = (ENGINE, OPENVINO, ONNX)
+ONNX = ArtifactKind("onnx", (".onnx",), ("onnxruntime", "onnxruntime-cuda", "openvino"), _is_onnx)
+CHECKPOINT = ArtifactKind("checkpoint", (".pth", ".pt", ".safetensors"), ("torch", "torch-compile"), _is_checkpoint)
+KINDS = (ENGINE, OPENVINO, CHECKPOINT, ONNX)
 
 
 def artifact_kind(path: Path) -> ArtifactKind:

@@ -28,7 +28,7 @@ def open_session(
         if sum(len(tensor.raw_data) for tensor in model.graph.initializer) >= _LARGEST:
             with tempfile.TemporaryDirectory(prefix="apa-") as folder:
                 path = Path(folder) / "model.onnx"
-                save(model, path)
+                save_model(model, path)
                 return open_session(path, library=library, optimise=optimise)
         model = model.SerializeToString()
     import onnxruntime
@@ -43,6 +43,6 @@ def open_session(
     return onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
 
 
-def save(model: onnx.ModelProto, path: Path) -> None:
+def save_model(model: onnx.ModelProto, path: Path) -> None:
     """Write `model`, its weights beside it; its tensors then say that they lie there."""
     onnx.save_model(model, path, save_as_external_data=True, location=path.name + ".data", size_threshold=1024)

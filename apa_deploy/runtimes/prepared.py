@@ -25,7 +25,7 @@ from ..files import sha256
 from ..graph.external_weights import read_onnx
 from ..graph.layout.coded import is_coded, swap_coded, with_coded_placeholders
 from ..graph.layout.placeholders import Plan, with_placeholders
-from ..graph.layout.swap import LayoutError, swapped
+from ..graph.layout.swap import BlockedLayoutError, swapped
 from ..graph.node import activations
 from ..graph.values import external_files
 from ..native import ort_library
@@ -83,7 +83,7 @@ def _found_or_made(path: Path, key: str, *, coded: bool) -> Path | None:
     if block.size == 1:
         return None
     if not block.kept:
-        raise LayoutError(f"ONNX Runtime {ort.__version__} leaves its blocked layout at activations")
+        raise BlockedLayoutError(f"ONNX Runtime {ort.__version__} leaves its blocked layout at activations")
     with step(f"Preparing {path.name} for this machine, once") if sys.stderr.isatty() else nullcontext():
         return _made(path, key, block.size)
 
@@ -105,7 +105,7 @@ def _made_coded(path: Path, key: str) -> Path | None:
     """With gated sums taken in; where ONNX Runtime lays one out in another way, without."""
     try:
         return _coded(path, key, gated=True)
-    except LayoutError:
+    except BlockedLayoutError:
         return _coded(path, key, gated=False)
 
 
@@ -140,7 +140,7 @@ def _write_placeholders(path: Path, target: Path) -> Plan:
     model = read_onnx(path)
     plan = with_placeholders(model)
     if model.ByteSize() > _LARGEST:
-        raise LayoutError("the model has more than 2 GB")
+        raise BlockedLayoutError("the model has more than 2 GB")
     onnx.save(model, target)
     return plan
 

@@ -109,7 +109,7 @@ def as_wanted(array: np.ndarray, spec: TensorSpec, origin: str) -> np.ndarray:
     numbers = np.issubdtype(array.dtype, np.number) or array.dtype == bool
     if not numbers or not array.size or not np.isfinite(array).all():
         raise InputError(saw, "finite numbers", "Check how the data was made.")
-    if spec.dims is not None and not fits(array.shape, spec.dims):
+    if spec.dims is not None and not fits_dims(array.shape, spec.dims):
         wanted = ", ".join("N" if axis == 0 and isinstance(d, str) else str(d) for axis, d in enumerate(spec.dims))
         raise InputError(saw, f"finite numbers of shape ({wanted})", "Give samples in the layout of the network.")
     if spec.dtype == "uint8" and array.dtype != np.uint8:
@@ -117,7 +117,7 @@ def as_wanted(array: np.ndarray, spec: TensorSpec, origin: str) -> np.ndarray:
     return array.astype(dtype_of(spec))
 
 
-def fits(shape: Shape, dims: tuple[int | str, ...]) -> bool:
+def fits_dims(shape: Shape, dims: tuple[int | str, ...]) -> bool:
     """Whether a shape has the rank and the fixed sizes of `dims`."""
     sizes = zip(dims, shape, strict=False)
     return len(dims) == len(shape) and all(isinstance(d, str) or d == n for d, n in sizes)

@@ -64,7 +64,7 @@ def assert_parity(
     """
     from ..errors import ApaError
     from ..verification.limits import Given
-    from ..verification.run import Options, verified
+    from ..verification.run import Options, verify_candidates
     from ..verification.source import Loading
 
     sources = [_source(one) for one in (reference, *candidates)]
@@ -80,7 +80,7 @@ def assert_parity(
             isolate=all(source.live is None for source in sources),
         )
         try:
-            verification = verified(sources[0], sources[1:], options).verification
+            verification = verify_candidates(sources[0], sources[1:], options).verification
         except ApaError as error:
             error.args = error.saw, error.wanted, error.do = tuple(
                 _as_arguments(part) for part in (error.saw, error.wanted, error.do)
@@ -117,10 +117,10 @@ def _as_arguments(text: str) -> str:
 def _source(given: Compared) -> Any:
     from torch import nn
 
-    from ..verification.source import Kind, Source, source_of
+    from ..verification.source import Source, SourceKind, source_of
 
     if isinstance(given, nn.Module):
-        return Source(text=type(given).__name__, kind=Kind.MODULE, live=given)
+        return Source(text=type(given).__name__, kind=SourceKind.MODULE, live=given)
     return source_of(str(given))
 
 

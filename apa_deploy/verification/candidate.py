@@ -16,7 +16,7 @@ from ..tensors.signature import TensorSpec
 from .data import Batch, Data, Digest, batches
 from .runners import ArtifactRunner, EmulatedRunner, OpenVinoRunner
 from .signature import OnnxFacts, match_inputs, read_facts
-from .source import COMPILED, Kind, Loading, Source, load_network
+from .source import COMPILED, Loading, Source, SourceKind, load_network
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -96,7 +96,7 @@ def _insides(recorded: dict[str, list[dict[str, Any]]], job: CandidateJob) -> Se
 def _opened(job: CandidateJob, first: Batch, notices: list[str]) -> tuple[list[Any], dict[str, str]]:
     """Its runners, and the name of the feed for each of its inputs."""
     path = job.source.path
-    if path is None or job.source.kind is Kind.CHECKPOINT:
+    if path is None or job.source.kind is SourceKind.CHECKPOINT:
         return [_torch_runner(job, first)], {name: name for name in first.feed}
     if job.source.kind in COMPILED:
         names = _names_of(job.source.kind, path, list(first.feed))
@@ -108,9 +108,9 @@ def _opened(job: CandidateJob, first: Batch, notices: list[str]) -> tuple[list[A
     return [r for runner in job.runners for r in _onnx_runners(job, path, facts, runner, shapes)], names
 
 
-def _names_of(kind: Kind, path: Path, given: list[str]) -> dict[str, str]:
+def _names_of(kind: SourceKind, path: Path, given: list[str]) -> dict[str, str]:
     """The file's input name -> the feed's; one input each may differ in name. An engine's are those of the feed."""
-    if kind is Kind.OPENVINO:
+    if kind is SourceKind.OPENVINO:
         from ..runtimes.openvino import read_inputs
 
         own = [name for name, _, _ in read_inputs(path)]
@@ -124,7 +124,7 @@ def _compiled_runner(job: CandidateJob, path: Path, first: Batch, names: dict[st
     dtype = NUMPY_TYPE[job.precision].name if job.half_io else "float32"
     floats = [mine for mine, theirs in names.items() if first.feed[theirs].dtype.kind == "f"]
     inputs = [TensorSpec(name, dtype, None) for name in floats]
-    runtime = "OpenVINO" if job.source.kind is Kind.OPENVINO else "engine"
+    runtime = "OpenVINO" if job.source.kind is SourceKind.OPENVINO else "engine"
     return ArtifactRunner(path, f"{job.label}: {runtime}", inputs, trust=job.trust_engine)
 
 
@@ -191,7 +191,7 @@ def _judge_activations(job: CandidateJob, first: Batch, seen: Seen, answer: Cand
             answer.notices.append("it shows nothing inside: give the .onnx file that it was built from")
         return
     reference = load_network(job.reference, job.loading)
-    if job.source.kind is Kind.ONNX:
+    if job.source.kind is SourceKind.ONNX:
         _judge_onnx(job, reference, first, seen, answer)
     else:
         _judge_torch(job, reference, first, answer)

@@ -8,13 +8,13 @@ import tempfile
 from pathlib import Path
 
 from ..child_process import ChildError, last_lines, run_limited
-from .record import Failure
+from .record import FailureRecord
 from .work import Answer, Recorded, Work, as_recorded, load_results
 
 _DO = "Run it alone with its runtime's own tool."
 
 
-def isolated(work: Work, name: str, timeout: float) -> tuple[Answer, Recorded]:
+def run_isolated(work: Work, name: str, timeout: float) -> tuple[Answer, Recorded]:
     """Do the work in a child process; whatever happens to it becomes an answer.
 
     Args:
@@ -31,7 +31,7 @@ def isolated(work: Work, name: str, timeout: float) -> tuple[Answer, Recorded]:
             hangs = reason.startswith("no answer")
             do = "Pass a longer --timeout, or look why it hangs." if hangs else _DO
             error = ChildError(reason, f"{name} to run", do, last_lines(log))
-            return Answer(failure=Failure.of(error)), {}
+            return Answer(failure=FailureRecord.of(error)), {}
         answer = Answer.model_validate_json(Path(work.answer).read_text(encoding="utf-8"))
         results = Path(work.results)
         return answer, as_recorded(load_results(results)) if results.exists() else {}

@@ -18,7 +18,7 @@ from .record import Candidate, OutputVerdict
 from .work import Recorded, as_results
 
 
-def judged_outputs(
+def judge_outputs(
     candidate: Candidate,
     made: Recorded,
     reference: Recorded,
@@ -44,7 +44,7 @@ def judged_outputs(
     return [verdict(c, [one[c.name] for one in reference[TRUTH]], precision, given) for c in checks]
 
 
-def aligned(made: Recorded, reference: Recorded, candidate: Candidate) -> Recorded:
+def align(made: Recorded, reference: Recorded, candidate: Candidate) -> Recorded:
     """`made` with the reference's output names only; one output each may differ in name.
 
     Raises:

@@ -89,11 +89,11 @@ def _error(
     )
 
 
-def ranked(errors: Sequence[ActivationError]) -> list[ActivationError]:
+def rank_errors(errors: Sequence[ActivationError]) -> list[ActivationError]:
     """Those beyond their limit first, the furthest beyond it at the top; then the rest, the largest first."""
     return sorted(errors, key=lambda e: (bool(e.passed), -e.measured / (1.0 if e.passed else e.limit or 1.0)))
 
 
-def rounded_feed(values: Mapping[str, np.ndarray], dtype: np.dtype) -> Feed:
+def round_feed(values: Mapping[str, np.ndarray], dtype: np.dtype) -> Feed:
     """float64 values in a type, given as float32."""
     return {name: value.astype(dtype).astype(np.float32) for name, value in values.items()}

@@ -11,7 +11,7 @@ import onnx
 
 from ..graph.emulate import emulated
 from ..graph.external_weights import read_onnx
-from ..graph.pieces import MEASURED, cut_at
+from ..graph.pieces import MEASURED, cut_pieces
 from ..graph.precision import NUMPY_TYPE
 from ..graph.sites import ActivationSite
 from ..native import LibraryError, ort_library
@@ -19,7 +19,7 @@ from ..network import TRUTH, Network
 from ..report.record import ActivationError
 from ..runtimes.ort_session import open_session
 from ..tensors.signature import Feed
-from .layers import AFTER, activation_error, piece_error, ranked, rounded_feed, wanted_values
+from .layers import AFTER, activation_error, piece_error, rank_errors, round_feed, wanted_values
 from .layers_torch import run_pieces
 
 
@@ -32,8 +32,8 @@ def added_by_onnx(
     dtype = NUMPY_TYPE[precision]
     wanted = wanted_values(reference, sites, feed)
     sites = [site for site in sites if site.name in wanted]
-    entering = rounded_feed({s.source: wanted[s.name].entering for s in sites}, dtype)
-    leaving = rounded_feed({s.target: wanted[s.name].leaving for s in sites}, dtype)
+    entering = round_feed({s.source: wanted[s.name].entering for s in sites}, dtype)
+    leaving = round_feed({s.target: wanted[s.name].leaving for s in sites}, dtype)
     made = _run(path, feed, leaving | entering, precision)
     torchs = run_pieces(reference, sites, wanted, feed, precision)
     errors = []
@@ -48,7 +48,7 @@ def added_by_onnx(
     ends = [(name, value) for name, value in made.items() if not name.endswith(MEASURED)]
     for (name, value), wants, made_by_torch in zip(ends, right, torchs.outputs, strict=False):
         errors.append(piece_error(label, name, wants, value, made_by_torch, precision, AFTER))
-    return ranked(errors)
+    return rank_errors(errors)
 
 
 def _run(path: Path, feed: Feed, given: Feed, precision: str) -> dict[str, np.ndarray]:
@@ -56,7 +56,7 @@ def _run(path: Path, feed: Feed, given: Feed, precision: str) -> dict[str, np.nd
     model = read_onnx(path)
     inputs = {value.name: value for value in model.graph.input}
     given = {name: value for name, value in given.items() if name not in inputs}
-    model = cut_at(model if precision == "fp32" else emulated(model), list(given))
+    model = cut_pieces(model if precision == "fp32" else emulated(model), list(given))
     try:
         library = ort_library()
     except LibraryError:

@@ -15,7 +15,7 @@ from ..graph.sites import ActivationSite
 from ..network import TRUTH, Exchange, Network
 from ..report.record import ActivationError
 from ..tensors.signature import Feed
-from .layers import BEFORE, piece_error, ranked
+from .layers import BEFORE, piece_error, rank_errors
 
 
 def added_by_replay(
@@ -34,7 +34,7 @@ def added_by_replay(
     """
     follower = _Follower(sites, seen, precision, label)
     reference.outputs(feed, TRUTH, follower)
-    return ranked(follower.errors)
+    return rank_errors(follower.errors)
 
 
 class _Follower(Exchange):

@@ -10,7 +10,7 @@ from ..graph.sites import ActivationSite
 from ..network import FLOAT32, TRUTH, Exchange, Network
 from ..report.record import ActivationError
 from ..tensors.signature import Feed
-from .layers import AFTER, Wanted, activation_error, piece_error, ranked, wanted_values
+from .layers import AFTER, Wanted, activation_error, piece_error, rank_errors, wanted_values
 
 
 class Pieces(Exchange):
@@ -69,4 +69,4 @@ def added_by_torch(
     right = run_pieces(reference, sites, wanted, feed, TRUTH).outputs
     for name, wants, has, theirs in zip(names, right, mine.outputs, usual.outputs, strict=True):
         errors.append(piece_error(label, name, wants, has, theirs, "fp32", AFTER))
-    return ranked(errors)
+    return rank_errors(errors)

@@ -44,7 +44,7 @@ class PassportCheck(BaseModel):
         return all(check.passed for check in self.files)
 
 
-def check_passport(path: Path, sources: Sequence[Path] = ()) -> tuple[PassportCheck, Passport | None]:
+def verify_files(path: Path, sources: Sequence[Path] = ()) -> tuple[PassportCheck, Passport | None]:
     """The check of every file, and the passport where it can still be read.
 
     Args:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from ..errors import InputError
 from ..records.passport import PassportError, file_record, passport_path, read_passport
-from .record import Compared
+from .record import ComparedSource
 from .reference import ReferenceAnswer
 from .signature import read_facts
-from .source import COMPILED, Kind, Source
+from .source import COMPILED, Source, SourceKind
 
 _SHOWN = 12
 
@@ -24,7 +24,7 @@ class OtherWeightsError(InputError):
         self.name, self.theirs, self.ours = name, theirs, ours
 
 
-def described(source: Source, precision: str | None = None) -> Compared:
+def describe_source(source: Source, precision: str | None = None) -> ComparedSource:
     """A source with its hash, number type and origin.
 
     Args:
@@ -35,9 +35,11 @@ def described(source: Source, precision: str | None = None) -> Compared:
     """
     path = source.path
     if path is None:
-        return Compared(name=source.name, kind=source.kind, precision=precision or "fp32")
-    compared = Compared(name=source.name, kind=source.kind, file=file_record(path), precision=precision or "fp32")
-    if source.kind is Kind.ONNX:
+        return ComparedSource(name=source.name, kind=source.kind, precision=precision or "fp32")
+    compared = ComparedSource(
+        name=source.name, kind=source.kind, file=file_record(path), precision=precision or "fp32"
+    )
+    if source.kind is SourceKind.ONNX:
         facts = read_facts(path)
         compared.precision, compared.source_sha256 = precision or facts.precision, facts.source_sha256
     if passport_path(path).exists():
@@ -47,7 +49,7 @@ def described(source: Source, precision: str | None = None) -> Compared:
     return compared
 
 
-def _read_passport(source: Source, compared: Compared, precision: str | None) -> None:
+def _read_passport(source: Source, compared: ComparedSource, precision: str | None) -> None:
     assert source.path is not None and compared.file is not None
     try:
         passport = read_passport(passport_path(source.path))
@@ -65,7 +67,7 @@ def _read_passport(source: Source, compared: Compared, precision: str | None) ->
     compared.weights = passport.weights
 
 
-def check_weights(candidate: Compared, reference: Compared, answer: ReferenceAnswer) -> None:
+def check_weights(candidate: ComparedSource, reference: ComparedSource, answer: ReferenceAnswer) -> None:
     """Refuse what was made from another checkpoint, or from other weights of the same one.
 
     Raises:
@@ -75,7 +77,7 @@ def check_weights(candidate: Compared, reference: Compared, answer: ReferenceAns
     if candidate.source_sha256 and ours and candidate.source_sha256 not in ours:
         theirs = f"a file with sha256 {candidate.source_sha256[:_SHOWN]}..."
         raise OtherWeightsError(candidate.name, theirs, f"sha256 {min(ours)[:_SHOWN]}...")
-    if reference.kind == Kind.CHECKPOINT and candidate.weights not in ("", answer.weights):
+    if reference.kind == SourceKind.CHECKPOINT and candidate.weights not in ("", answer.weights):
         raise OtherWeightsError(
             candidate.name, f"the checkpoint's {candidate.weights!r} weights", repr(answer.weights)
         )

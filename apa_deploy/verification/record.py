@@ -22,7 +22,7 @@ class OutputVerdict(BaseModel):
     failures: list[str]
 
 
-class Failure(BaseModel):
+class FailureRecord(BaseModel):
     """Why a candidate could not be judged: an error in its three parts, and its exit code."""
 
     saw: str
@@ -31,12 +31,12 @@ class Failure(BaseModel):
     exit_code: int
 
     @classmethod
-    def of(cls, error: ApaError) -> Failure:
+    def of(cls, error: ApaError) -> FailureRecord:
         """The same, as data."""
         return cls(saw=error.saw, wanted=error.wanted, do=error.do, exit_code=error.exit_code)
 
 
-class Compared(BaseModel):
+class ComparedSource(BaseModel):
     """One of the things compared. `file`: None for a module; `source_sha256`: what it says it was made from.
 
     `half_io`: of an engine, whether its inputs have its half type as well.
@@ -52,7 +52,7 @@ class Compared(BaseModel):
     notices: list[str] = []
 
 
-class Candidate(Compared):
+class Candidate(ComparedSource):
     """Everything about one candidate. `activations`: the operator gate; `kernels`: the kernel gate.
 
     `layers`: what each piece of it adds (`layers`): an activation, or all that lies before one.
@@ -63,7 +63,7 @@ class Candidate(Compared):
     kernels: list[ActivationCheck] = []
     layers: list[ActivationError] = []
     accuracy: list[Accuracy] = []
-    failure: Failure | None = None
+    failure: FailureRecord | None = None
     seconds: float = 0.0
 
     @computed_field  # type: ignore[prop-decorator]
@@ -99,7 +99,7 @@ class Verification(BaseModel):
     schema_version: Literal[1] = 1
     tool: str = f"apa-deploy {__version__}"
     created: str = Field(default_factory=now)
-    reference: Compared
+    reference: ComparedSource
     inputs: Inputs
     accuracy: list[Accuracy] = []
     curves: list[ActivationRecord] = []

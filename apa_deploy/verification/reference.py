@@ -9,10 +9,8 @@ from typing import Any
 from pydantic import BaseModel
 
 from ..errors import InputError
-from ..inspection import inspect_network
 from ..network import FLOAT32, TRUTH, Network
-from ..records.passport import ActivationRecord
-from ..report.inspection import activation_record
+from ..records.passport import ActivationRecord, record_activation
 from ..tensors.signature import Feed
 from .data import Data, Digest, batches
 from .pictures import Pictures
@@ -50,7 +48,7 @@ class ReferenceAnswer(BaseModel):
     detector: dict[str, Any] | None = None
 
 
-def run_reference(job: ReferenceJob) -> tuple[ReferenceAnswer, dict[str, list[dict[str, Any]]]]:
+def evaluate_reference(job: ReferenceJob) -> tuple[ReferenceAnswer, dict[str, list[dict[str, Any]]]]:
     """The answer, and the outputs of each evaluation: a list of {name: array}, one a batch.
 
     Raises:
@@ -81,7 +79,7 @@ def run_reference(job: ReferenceJob) -> tuple[ReferenceAnswer, dict[str, list[di
         weights=network.metadata.weights,
         sha256=network.metadata.sha256,
         bytes=network.metadata.bytes,
-        curves=[activation_record(one) for one in inspect_network(network)],
+        curves=[record_activation(site) for site in network.activations],
         notices=list(network.metadata.notices),
         detector=network.metadata.detector,
     )

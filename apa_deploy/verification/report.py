@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from ..report.record import Compared, KeyFigure, Limit, Report, Table, Verdict
 from ..report.wording import exact
 from .record import Candidate, Verification
-from .show import factory_hint, gates_of, sentence, wrong_activations
+from .show import factory_hint, gates_of, verdict_sentence, wrong_activations
 
 
 def verification_report(verification: Verification) -> Report:
@@ -41,7 +41,7 @@ def verification_report(verification: Verification) -> Report:
 def _verdict(verification: Verification) -> Verdict:
     return Verdict(
         status="passed" if verification.passed else "failed",
-        summary=sentence(verification),
+        summary=verdict_sentence(verification),
         reasons=[
             *(reason for candidate in verification.candidates for reason in _reasons(candidate)),
             *([hint.removeprefix("note: ") + "."] if (hint := factory_hint(verification)) else []),

@@ -18,15 +18,15 @@ from ..network import TRUTH
 from ..progress import notice, step
 from ..records.passport import versions
 from .candidate import CandidateJob
-from .isolation import isolated
-from .judge import accuracy_of, aligned, judged_outputs
+from .isolation import run_isolated
+from .judge import accuracy_of, align, judge_outputs
 from .limits import Given, check_derivable
-from .provenance import check_weights, described
-from .record import Candidate, Compared, Failure, Inputs, Verification
+from .provenance import check_weights, describe_source
+from .record import Candidate, ComparedSource, FailureRecord, Inputs, Verification
 from .reference import ReferenceAnswer, ReferenceJob
 from .signature import read_facts
-from .source import Kind, Loading, Source
-from .work import Answer, Recorded, Work, done
+from .source import Loading, Source, SourceKind
+from .work import Answer, Recorded, Work, do_work
 
 _PACKAGES = ("torch", "onnx", "onnxruntime", "openvino", "tensorrt", "polygraphy", "numpy")
 
@@ -58,7 +58,7 @@ class Options:
 
 
 @dataclass
-class Outcome:
+class VerificationOutcome:
     """The record, and every output that it rests on, by runner."""
 
     verification: Verification
@@ -66,7 +66,7 @@ class Outcome:
     answer: ReferenceAnswer
 
 
-def verified(reference: Source, candidates: Sequence[Source], options: Options) -> Outcome:
+def verify_candidates(reference: Source, candidates: Sequence[Source], options: Options) -> VerificationOutcome:
     """Judge every candidate; one that cannot be judged does not stop the others.
 
     Raises:
@@ -84,7 +84,7 @@ def verified(reference: Source, candidates: Sequence[Source], options: Options) 
         notice(text)
     counts = class_counts(options.class_counts, None) if options.class_counts else None
     verification = Verification(
-        reference=described(reference),
+        reference=describe_source(reference),
         inputs=Inputs(said=found.data.said, samples=found.samples, batches=found.batches, sha256=found.digest),
         accuracy=accuracy_of({TRUTH: recorded[TRUTH]}, found.labels, counts),
         candidates=[],
@@ -92,7 +92,7 @@ def verified(reference: Source, candidates: Sequence[Source], options: Options) 
         versions=versions(_PACKAGES),
         command=options.command,
     )
-    outcome = Outcome(verification, dict(recorded), found)
+    outcome = VerificationOutcome(verification, dict(recorded), found)
     for i, (source, candidate) in enumerate(zip(candidates, about, strict=True)):
         job = _candidate_job(source, reference, candidate, found, options, _label(source, candidates, i))
         _judge(job, candidate, recorded, outcome, options, counts)
@@ -101,15 +101,15 @@ def verified(reference: Source, candidates: Sequence[Source], options: Options) 
 
 def _described(source: Source, options: Options) -> Candidate:
     try:
-        compared = described(source, options.precision)
+        compared = describe_source(source, options.precision)
         check_derivable(compared.precision, options.limits, compared.name)
         return Candidate(**compared.model_dump())
     except ApaError as error:
-        return Candidate(name=source.name, kind=source.kind, failure=Failure.of(error))
+        return Candidate(name=source.name, kind=source.kind, failure=FailureRecord.of(error))
 
 
 def _reference_job(
-    reference: Source, candidates: Sequence[Source], about: Sequence[Compared], options: Options
+    reference: Source, candidates: Sequence[Source], about: Sequence[ComparedSource], options: Options
 ) -> ReferenceJob:
     fixed = [_batch_of(source) for source in candidates]
     batch = next((size for size in fixed if size), None)
@@ -127,9 +127,9 @@ def _reference_job(
 
 def _batch_of(source: Source) -> int | None:
     try:
-        return read_facts(Path(source.text)).signature.first.fixed_batch if source.kind is Kind.ONNX else None
+        return read_facts(Path(source.text)).signature.first.fixed_batch if source.kind is SourceKind.ONNX else None
     except InputError:
-        return None  # said by `described`
+        return None  # said by `describe_source`
 
 
 def _label(source: Source, candidates: Sequence[Source], i: int) -> str:
@@ -160,7 +160,7 @@ def _judge(
     job: CandidateJob,
     candidate: Candidate,
     reference: Recorded,
-    outcome: Outcome,
+    outcome: VerificationOutcome,
     options: Options,
     counts: Sequence[int] | None,
 ) -> None:
@@ -176,23 +176,23 @@ def _judge(
             answer, made = _done(Work(candidate=job, answer="", results=""), job.source, options)
         _take(answer, candidate, outcome.answer)
         if not candidate.failure:
-            made = aligned(made, reference, candidate)
+            made = align(made, reference, candidate)
             outcome.recorded |= made
-            candidate.outputs = judged_outputs(candidate, made, reference, options.limits, outcome.answer.detector)
+            candidate.outputs = judge_outputs(candidate, made, reference, options.limits, outcome.answer.detector)
             candidate.accuracy = accuracy_of(made, outcome.answer.labels, counts)
     except ApaError as error:
-        candidate.failure = Failure.of(error)
+        candidate.failure = FailureRecord.of(error)
     candidate.seconds = time.perf_counter() - start
 
 
 def _done(work: Work, source: Source, options: Options) -> tuple[Answer, Recorded]:
     """In a child process, unless a live module is among what is compared."""
     if options.isolate:
-        return isolated(work, source.name, options.timeout)
+        return run_isolated(work, source.name, options.timeout)
     try:
-        return done(work)
+        return do_work(work)
     except ApaError as error:
-        return Answer(failure=Failure.of(error)), {}
+        return Answer(failure=FailureRecord.of(error)), {}
 
 
 def _take(answer: Answer, candidate: Candidate, found: ReferenceAnswer) -> None:
@@ -214,7 +214,7 @@ def _take(answer: Answer, candidate: Candidate, found: ReferenceAnswer) -> None:
 _ERRORS: dict[int, type[ApaError]] = {1: GateError, 3: MissingError}
 
 
-def _error_of(failure: Failure | None) -> ApaError:
+def _error_of(failure: FailureRecord | None) -> ApaError:
     if failure is None:
         return GateError("the reference gave no answer", "its outputs", "Run again with --debug.")
     return _ERRORS.get(failure.exit_code, InputError)(failure.saw, failure.wanted, failure.do)

@@ -73,7 +73,7 @@ class ArtifactRunner(BaseRunner):
         start = time.perf_counter()
         values = self._session.run(feed)
         self.inference_time = time.perf_counter() - start
-        return widened(values)
+        return as_float32(values)
 
 
 def in_type(array: np.ndarray, spec: TensorSpec | None) -> np.ndarray:
@@ -86,7 +86,7 @@ def _open(spec: TensorSpec | None) -> list[int] | None:
     return [-1 if isinstance(dim, str) else dim for dim in spec.dims] if spec and spec.dims else None
 
 
-def widened(values: Mapping[str, Any]) -> Feed:
+def as_float32(values: Mapping[str, Any]) -> Feed:
     """Outputs whose half types became float32: exact."""
     halves = (np.dtype(np.float16), np.dtype(ml_dtypes.bfloat16))
     arrays = {name: np.asarray(value) for name, value in values.items()}
@@ -137,6 +137,6 @@ class OpenVinoRunner(BaseRunner):
         start = time.perf_counter()
         values = self._compiled(feed)
         self.inference_time = time.perf_counter() - start
-        return widened(
+        return as_float32(
             {name: values[name].copy() for name in (spec.name for spec in self._facts.signature.outputs)}
         )

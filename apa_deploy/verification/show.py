@@ -8,7 +8,7 @@ from ..parity.report import ActivationCheck
 from ..report.record import Accuracy, ActivationError
 from ..report.wording import listed, times
 from ..terminal import Terminal
-from .layers import ranked
+from .layers import rank_errors
 from .record import Candidate, Verification
 
 _WORST = 12
@@ -25,10 +25,10 @@ def show(console: Terminal, verification: Verification) -> None:
     if hint := factory_hint(verification):
         console.print(hint)
     _show_accuracy(console, [*verification.accuracy, *(a for c in verification.candidates for a in c.accuracy)])
-    console.print(f"{'passed' if verification.passed else 'FAILED'}: {sentence(verification)}")
+    console.print(f"{'passed' if verification.passed else 'FAILED'}: {verdict_sentence(verification)}")
 
 
-def sentence(verification: Verification) -> str:
+def verdict_sentence(verification: Verification) -> str:
     """The verdict in one."""
     count, wrong = len(verification.candidates), [c for c in verification.candidates if not c.passed]
     if wrong and count == 1:
@@ -112,7 +112,7 @@ def _show_activations(console: Terminal, candidate: Candidate) -> None:
 
 def _show_layers(console: Terminal, layers: Sequence[ActivationError]) -> None:
     rows = []
-    for error in ranked(layers)[:_WORST]:
+    for error in rank_errors(layers)[:_WORST]:
         predicted = "-" if error.predicted is None else f"{error.predicted:.1e}"
         verdict = "" if error.passed or not error.limit else f"{times(error.measured / error.limit)} its limit"
         rows.append(

@@ -14,7 +14,7 @@ from ..errors import InputError
 from ..graph.node import DOMAIN
 from ..graph.precision import HALF_ELEMENT
 from ..graph.sites import read_metadata
-from ..tensors.inputs import dtype_of, fits, is_float
+from ..tensors.inputs import dtype_of, fits_dims, is_float
 from ..tensors.signature import Signature, TensorSpec, read_signature
 
 _INTEGER_MATHS = {"QuantizeLinear", "DequantizeLinear", "ConvInteger", "MatMulInteger", "QLinearConv"}
@@ -103,7 +103,7 @@ def _check_type(spec: TensorSpec, given: np.dtype, name: str) -> None:
 
 
 def _check_shape(spec: TensorSpec, given: tuple[int, ...], name: str) -> None:
-    if spec.dims is None or fits(given, spec.dims):
+    if spec.dims is None or fits_dims(given, spec.dims):
         return
     shape = ", ".join("?" if isinstance(dim, str) else str(dim) for dim in spec.dims)
     saw = f"{name}: input {spec.name} of shape ({shape})"

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 _MODULE = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 
 
-class Kind(StrEnum):
+class SourceKind(StrEnum):
     """How a source is opened."""
 
     CHECKPOINT = "checkpoint"
@@ -29,25 +29,25 @@ class Kind(StrEnum):
 
 
 # They run, and show nothing inside.
-COMPILED = (Kind.ENGINE, Kind.OPENVINO)
+COMPILED = (SourceKind.ENGINE, SourceKind.OPENVINO)
 
 
 class Source(BaseModel):
     """`text`: as it was named, a path or "package.module:factory". `live`: a torch module of this process."""
 
     text: str
-    kind: Kind
+    kind: SourceKind
     live: Any = Field(default=None, exclude=True)
 
     @property
     def name(self) -> str:
         """The file's name, or the text itself."""
-        return self.text if self.kind is Kind.MODULE else Path(self.text).name
+        return self.text if self.kind is SourceKind.MODULE else Path(self.text).name
 
     @property
     def path(self) -> Path | None:
         """The file, or None for a module."""
-        return None if self.kind is Kind.MODULE else Path(self.text)
+        return None if self.kind is SourceKind.MODULE else Path(self.text)
 
 
 class Loading(BaseModel):
@@ -66,9 +66,9 @@ def source_of(text: str) -> Source:
     """
     path = Path(text)
     if path.is_file():
-        return Source(text=text, kind=Kind(artifact_kind(path).name))
+        return Source(text=text, kind=SourceKind(artifact_kind(path).name))
     if _MODULE.fullmatch(text):
-        return Source(text=text, kind=Kind.MODULE)
+        return Source(text=text, kind=SourceKind.MODULE)
     saw = f"{text}: a folder" if path.is_dir() else f"{text}: no such file"
     raise InputError(
         saw,
@@ -100,7 +100,7 @@ def _loaded(source: Source, loading: Loading) -> Network:
     shape: Any = loading.input_shape
     if source.live is not None:
         return TorchNetwork(source.live, image_signature(shape), Metadata(type(source.live).__name__))
-    if source.kind is Kind.MODULE:
+    if source.kind is SourceKind.MODULE:
         given = {name: loading.arguments[name] for name in ("input", "example") if name in loading.arguments}
         return load_module(source.text, shape, **given)
     return load(source.text, input_shape=shape, **loading.arguments)

@@ -33,7 +33,7 @@ def tensorrt_runner(
     require(runner.replace("-", "_"))
     if not device_count():
         raise MissingError(f"--runner {runner} without an NVIDIA GPU", "a GPU", "Run this on the target machine.")
-    network = network_from_onnx(path, runner, debug)
+    network = parse_network(path, runner, debug)
     from polygraphy.backend.trt import CreateConfig, EngineFromNetwork, Profile, TrtRunner
 
     profile = Profile()
@@ -42,7 +42,7 @@ def tensorrt_runner(
     return TrtRunner(EngineFromNetwork(network, CreateConfig(profiles=[profile], tf32=False)), name=name)
 
 
-def network_from_onnx(path: Path, runner: str, debug: bool) -> Any:
+def parse_network(path: Path, runner: str, debug: bool) -> Any:
     """A Polygraphy loader of the network, strongly typed as our graphs are; our plugin takes fused nodes."""
     from polygraphy import config
 

@@ -11,8 +11,8 @@ from polygraphy.comparator import RunResults
 from pydantic import BaseModel
 
 from .candidate import CandidateAnswer, CandidateJob, run_candidate
-from .record import Failure
-from .reference import ReferenceAnswer, ReferenceJob, run_reference
+from .record import FailureRecord
+from .reference import ReferenceAnswer, ReferenceJob, evaluate_reference
 
 Recorded = dict[str, list[dict[str, np.ndarray]]]
 
@@ -32,17 +32,17 @@ class Answer(BaseModel):
 
     reference: ReferenceAnswer | None = None
     candidate: CandidateAnswer | None = None
-    failure: Failure | None = None
+    failure: FailureRecord | None = None
 
 
-def done(work: Work) -> tuple[Answer, Recorded]:
+def do_work(work: Work) -> tuple[Answer, Recorded]:
     """Do the work here.
 
     Raises:
         ApaError: it cannot be done.
     """
     if work.reference:
-        reference, recorded = run_reference(work.reference)
+        reference, recorded = evaluate_reference(work.reference)
         return Answer(reference=reference), recorded
     assert work.candidate is not None
     candidate, recorded = run_candidate(work.candidate)

@@ -7,8 +7,8 @@ import traceback
 from pathlib import Path
 
 from ..errors import ApaError
-from .record import Failure
-from .work import Answer, Work, as_results, done, save_results
+from .record import FailureRecord
+from .work import Answer, Work, as_results, do_work, save_results
 
 
 def main(path: str) -> None:
@@ -16,11 +16,11 @@ def main(path: str) -> None:
     work = Work.model_validate_json(Path(path).read_text(encoding="utf-8"))
     sys.path += [entry for entry in work.path if entry not in sys.path]
     try:
-        answer, recorded = done(work)
+        answer, recorded = do_work(work)
         save_results(as_results(recorded), Path(work.results))
     except ApaError as error:
         traceback.print_exc()
-        answer = Answer(failure=Failure.of(error))
+        answer = Answer(failure=FailureRecord.of(error))
     Path(work.answer).write_text(answer.model_dump_json(), encoding="utf-8")
 
 

@@ -9,8 +9,7 @@ from apa_exporters.onnx.export import OnnxOptions, export_onnx
 from apa_deploy import load
 from apa_deploy.cli.inspect import main
 from apa_deploy.graph.node import Parameters
-from apa_deploy.inspection import _half_errors as half_errors
-from apa_deploy.inspection import inspected
+from apa_deploy.inspection import half_errors, inspect_file
 from tests.graph.corpus.spellings import GENERAL, spelled
 
 
@@ -77,7 +76,7 @@ def test_onnx_without_activations_is_empty(tmp_path, capsys):
     y = onnx.helper.make_tensor_value_info("y", 1, [1])
     graph = onnx.helper.make_graph([onnx.helper.make_node("Relu", ["x"], ["y"])], "g", [x], [y])
     onnx.save(onnx.helper.make_model(graph), tmp_path / "plain.onnx")
-    assert inspected(tmp_path / "plain.onnx") == []
+    assert inspect_file(tmp_path / "plain.onnx") == []
     assert main([str(tmp_path / "plain.onnx")]) == 0
     assert "0 learned activations" in capsys.readouterr().out
 

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from apa_deploy.doctor.engine_header import RTX, TENSORRT, metadata_before, read_header
+from apa_deploy.runtimes.engine_header import RTX, TENSORRT, metadata_before, read_header
 
 # What trtexec --getPlanVersionOnly reads of a TensorRT engine: tag, serialisation 0, version at byte 24.
 TENSORRT_10_14 = b"ftrt" + bytes(20) + bytes([10, 14, 1, 48]) + bytes(36)

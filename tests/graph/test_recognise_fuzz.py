@@ -15,7 +15,7 @@ from onnx.reference import ReferenceEvaluator
 
 from apa_deploy.graph.recognise import recognise
 from apa_deploy.graph.reference_operators import OPERATORS
-from apa_deploy.graph.widen import widened
+from apa_deploy.graph.widen import widen
 from tests.graph.corpus.spellings import GENERAL, spelled
 
 UNARY = ["Neg", "Exp", "Log", "Abs", "Softplus", "Sigmoid", "Relu", "Reciprocal", "Sqrt", "Identity", "Tanh", "Elu"]
@@ -108,7 +108,7 @@ def values(model):
     """None where the mutated graph does not work at all."""
     with np.errstate(all="ignore"):
         try:
-            return ReferenceEvaluator(widened(model), new_ops=OPERATORS).run(None, {"x": X})
+            return ReferenceEvaluator(widen(model), new_ops=OPERATORS).run(None, {"x": X})
         except RuntimeError:
             return None
 

@@ -14,7 +14,7 @@ from apa_exporters.onnx.export import OnnxOptions, export_onnx
 from apa_deploy.cli.verify import main
 from apa_deploy.loading.load import load
 from apa_deploy.verification.limits import Given
-from apa_deploy.verification.run import Options, verified
+from apa_deploy.verification.run import Options, verify_candidates
 from apa_deploy.verification.source import Loading, source_of
 from tests.networks import tiny_net
 
@@ -69,11 +69,11 @@ def mine(exports, tmp_path) -> Path:
 
 
 def verify(reference, *candidates, limits=None, **options):
-    """`verified` in this process, for the tiny network."""
+    """`verify_candidates` in this process, for the tiny network."""
     loading = Loading(arguments={"model": FACTORY}, input_shape=SHAPE)
     limits = Given(**(limits or {}))
     chosen = {"loading": loading, "limits": limits, "isolate": False} | options
-    return verified(source_of(str(reference)), [source_of(str(c)) for c in candidates], Options(**chosen))
+    return verify_candidates(source_of(str(reference)), [source_of(str(c)) for c in candidates], Options(**chosen))
 
 
 def edited(path, change):

@@ -10,8 +10,8 @@ import pytest
 from apa_deploy.cli.verify import main
 from apa_deploy.tensors.signature import image_signature
 from apa_deploy.verification.data import Data
-from apa_deploy.verification.isolation import isolated
-from apa_deploy.verification.source import Kind, Loading, Source
+from apa_deploy.verification.isolation import run_isolated
+from apa_deploy.verification.source import Loading, Source, SourceKind
 from apa_deploy.verification.work import CandidateJob, Work
 from tests.verification.conftest import FACTORY
 
@@ -52,16 +52,16 @@ def test_a_crash_is_one_verdict_and_the_others_go_on(bad, exports, capsys):
 def test_what_hangs_is_ended_with_all_it_started(bad, exports):
     """The inputs are asked for first, so that this worker hangs before it loads anything heavy."""
     job = CandidateJob(
-        source=Source(text=str(exports / "plain.onnx"), kind=Kind.ONNX),
+        source=Source(text=str(exports / "plain.onnx"), kind=SourceKind.ONNX),
         label="plain.onnx",
-        reference=Source(text=FACTORY, kind=Kind.MODULE),
+        reference=Source(text=FACTORY, kind=SourceKind.MODULE),
         loading=Loading(),
         data=Data(text="bad:hang", signature=image_signature(None)),
         output_names=["logits"],
         precision="fp32",
     )
     start = time.monotonic()
-    answer, recorded = isolated(Work(candidate=job, answer="", results=""), "plain.onnx", timeout=20)
+    answer, recorded = run_isolated(Work(candidate=job, answer="", results=""), "plain.onnx", timeout=20)
     assert time.monotonic() - start < 300  # it would have waited 600 s
     assert "no answer within 20 s" in answer.failure.saw and not recorded
     assert "--timeout" in answer.failure.do

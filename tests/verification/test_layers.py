@@ -187,7 +187,7 @@ def sites_places(model):
 _MARK = """
 import sys
 from pathlib import Path
-from apa_deploy.verification.tensorrt_runner import network_from_onnx
-builder, network, parser = network_from_onnx(Path(sys.argv[1]), "tensorrt-rtx", debug=True)()
+from apa_deploy.verification.tensorrt_runner import parse_network
+builder, network, parser = parse_network(Path(sys.argv[1]), "tensorrt-rtx", debug=True)()
 print(*(layer.get_output(i).name for layer in network for i in range(layer.num_outputs)))
 """

@@ -5,7 +5,7 @@ import pytest
 
 from apa_deploy.cli.verify import main
 from apa_deploy.records.passport import dump, is_intact, passport_path, read_passport
-from apa_deploy.verification.passport_check import check_passport
+from apa_deploy.verification.passport_check import verify_files
 
 pytestmark = pytest.mark.xdist_group("verification")
 
@@ -15,7 +15,7 @@ def flipped(data, position, bit=0):
 
 
 def test_as_exported(exports):
-    check, passport = check_passport(passport_path(exports / "plain.onnx"))
+    check, passport = verify_files(passport_path(exports / "plain.onnx"))
     assert check.passed and passport.format == "onnx"
     files = [(file.role, file.name, file.status) for file in check.files]
     assert files == [
@@ -31,12 +31,12 @@ def test_a_flipped_bit_anywhere(name, mine):
     positions = np.random.default_rng(0).integers(0, len(original), 40)
     for position in (0, len(original) - 1, *positions.tolist()):
         path.write_bytes(flipped(original, position, position % 8))
-        check, _ = check_passport(passport_path(mine / "plain.onnx"))
+        check, _ = verify_files(passport_path(mine / "plain.onnx"))
         wrong = [file.name for file in check.files if not file.passed]
         assert wrong == [name] or (wrong[0] == name and "passport" in name), position  # it holds the others' hashes
     for torn in (original[:-1], original + b"\n"):
         path.write_bytes(torn)
-        assert not check_passport(passport_path(mine / "plain.onnx"))[0].passed
+        assert not verify_files(passport_path(mine / "plain.onnx"))[0].passed
 
 
 def test_every_single_byte_of_the_passport(exports):
@@ -53,15 +53,15 @@ def test_it_can_be_made_to_fit_again_for_it_is_unsigned(exports):
 
 def test_a_missing_output_fails_and_a_missing_source_does_not(mine):
     (mine / "model.pth").unlink()
-    check, _ = check_passport(passport_path(mine / "plain.onnx"))
+    check, _ = verify_files(passport_path(mine / "plain.onnx"))
     assert check.passed and [f.status for f in check.files] == ["intact", "intact", "absent"]
     (mine / "plain.onnx").unlink()
-    assert not check_passport(passport_path(mine / "plain.onnx"))[0].passed
+    assert not verify_files(passport_path(mine / "plain.onnx"))[0].passed
 
 
 def test_the_source_may_lie_elsewhere(mine, tmp_path):
     elsewhere = (mine / "model.pth").rename(tmp_path / "model.pth")
-    check, _ = check_passport(passport_path(mine / "plain.onnx"), [elsewhere])
+    check, _ = verify_files(passport_path(mine / "plain.onnx"), [elsewhere])
     assert [f.status for f in check.files] == ["intact"] * 3
 
 
@@ -82,7 +82,7 @@ def test_the_verb_with_parity(mine, capsys):
     after = read_passport(passport_path(mine / "plain.onnx"))
     assert after.parity.passed and "6 samples" in after.parity.inputs and len(after.parity.activations) == 6
     assert after.model_copy(update={"parity": before.parity}) == before
-    assert check_passport(passport_path(mine / "plain.onnx"))[0].passed
+    assert verify_files(passport_path(mine / "plain.onnx"))[0].passed
     said = capsys.readouterr().out
     assert "passed: every file here is as the passport says" in said
     assert "passed: 1 of 1" in said

@@ -25,7 +25,7 @@ from ..quantise.codes import S8, U8, Scale
 from .edit import Links, attribute, is_standard, replace_nodes
 from .placeholders import FIRST_ALPHA, MICROSOFT
 from .shapes import Dim, shapes
-from .swap import LayoutError
+from .swap import BlockedLayoutError
 
 PLACEHOLDER, FUSED = "LeakyRelu", "QLinearLeakyRelu"
 _POOL, _TO_NCHW = "QLinearGlobalAveragePool", [0, 3, 1, 2]
@@ -163,12 +163,13 @@ def swap_coded(model: onnx.ModelProto, plan: CodedPlan) -> int:
         How many there are.
 
     Raises:
-        LayoutError: a placeholder is missing, was not fused, or a gated sum lies in another layout than NHWC.
+        BlockedLayoutError: a placeholder is missing, was not fused, or a gated sum lies in no NHWC layout.
     """
     swap = _Swap(model, plan)
     fused = {number: node for node in model.graph.node if (number := _number(node)) is not None}
     if sorted(fused) != list(range(len(plan.slots))):
-        raise LayoutError(f"ONNX Runtime fused {len(fused)} of {len(plan.slots)} activations with their codes")
+        saw = f"ONNX Runtime fused {len(fused)} of {len(plan.slots)} activations with their codes"
+        raise BlockedLayoutError(saw)
     for number, node in fused.items():
         swap.replace(node, plan.slots[number])
     nodes = [node for node in model.graph.node if id(node) not in swap.gone]
@@ -204,11 +205,11 @@ class _Swap:
         """One placeholder, with the sum before it where nothing else reads that."""
         source, target = _scale(self.links, node), _scale(self.links, node, 3)
         if source is None or target is None:
-            raise LayoutError(f"the scales of {slot.name} are no constants")
+            raise BlockedLayoutError(f"the scales of {slot.name} are no constants")
         self.sink_transpose(node)
         add = self._sum(node)
         if slot.gate and (add is None or add.output[0] not in self.nhwc):
-            raise LayoutError(f"the gated sum before {slot.name} is not where it was")
+            raise BlockedLayoutError(f"the gated sum before {slot.name} is not where it was")
         codes = np.arange(source.codes.low, source.codes.high + 1)
         table = target.code_of(slot.curve(source.real_of(codes)))
         factors = self._factors(add) if add is not None else None

@@ -20,7 +20,7 @@ from .edit import Links, attribute, replace_nodes
 from .placeholders import FIRST_ALPHA, MICROSOFT, PLACEHOLDER, Activation, Plan
 
 
-class LayoutError(Exception):
+class BlockedLayoutError(Exception):
     """The optimised model is not as expected; says why."""
 
 
@@ -31,12 +31,12 @@ def swapped(model: onnx.ModelProto, plan: Plan, block: int) -> int:
         How many of our operators lie in the blocked layout.
 
     Raises:
-        LayoutError: a placeholder is missing, or ONNX Runtime leaves the layout for one.
+        BlockedLayoutError: a placeholder is missing, or ONNX Runtime leaves the layout for one.
     """
     graph = model.graph
     numbers = sorted(n for node in graph.node if (n := _number(node)) is not None)
     if numbers != list(range(len(plan.slots))):
-        raise LayoutError(f"{len(numbers)} of {len(plan.slots)} activations are left after optimisation")
+        raise BlockedLayoutError(f"{len(numbers)} of {len(plan.slots)} activations are left after optimisation")
     swap = _Swap(graph, block)
     nodes = [new for node in graph.node for new in swap.replaced(node, plan)]
     _drop_values(graph, plan)
@@ -93,7 +93,7 @@ class _Swap:
         if left is None or not is_blocked_operator(left, LEAVE):
             return
         if any(is_blocked_operator(reader, ENTER) for reader in self.links.readers[target]):
-            raise LayoutError("this ONNX Runtime leaves its blocked layout at an activation")
+            raise BlockedLayoutError("this ONNX Runtime leaves its blocked layout at an activation")
 
     def _tail(self, tail: Tail, source: str, target: str, block: int) -> Iterator[onnx.NodeProto]:
         common: dict[str, Any] = {"domain": DOMAIN, "block": block, "channels": tail.channels}

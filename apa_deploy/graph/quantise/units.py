@@ -19,7 +19,7 @@ from ..node import UNIT, is_activation, read_parameters
 from ..recognise.cut import Cut, cuts
 from ..recognise.evaluate import FLOATS, is_elementwise
 from ..recognise.scope import Scope
-from ..values import inferred
+from ..values import infer_types
 
 # A piece without one of these is arithmetic (a scale, a clip, ReLU), which runtimes fuse by themselves.
 _CURVED = frozenset(
@@ -45,7 +45,7 @@ class PointwiseUnit:
 
 def pointwise_units(model: onnx.ModelProto) -> list[PointwiseUnit]:
     """The activations of the main graph, none of which share a node."""
-    scope = Scope(model.graph, inferred(model))
+    scope = Scope(model.graph, infer_types(model))
     found = [unit for node in model.graph.node if is_activation(node) and (unit := _canonical(node))]
     claimed = {name for unit in found for name in unit.inside}
     for node in reversed(model.graph.node):
@@ -57,7 +57,7 @@ def pointwise_units(model: onnx.ModelProto) -> list[PointwiseUnit]:
 
 def _canonical(node: onnx.NodeProto) -> PointwiseUnit | None:
     parameters = read_parameters(node)
-    if max(len(parameters.lambda_), len(parameters.kappa)) > 1:
+    if parameters.channels > 1:
         return None  # a table a channel would be a gather
     formula = aglu_float64 if node.op_type == UNIT else apa_float64
     lambda_, kappa = parameters.lambda_[0], parameters.kappa[0]

@@ -16,7 +16,7 @@ import onnx
 from onnx import helper
 
 from ..node import DOMAIN, VERSION, activations, subgraphs
-from ..values import inferred
+from ..values import infer_types
 from .found import Fold, Recognition, Refusal
 from .rewrite import drop_initializers, rewritten, used_values
 from .scope import Scope
@@ -30,7 +30,7 @@ def recognise(model: onnx.ModelProto) -> Recognition:
 
     Local functions are not: inline them first (`apa_deploy.loading.onnx_file.load_onnx` does).
     """
-    scopes = list(_scopes(model.graph, inferred(model)))
+    scopes = list(_scopes(model.graph, infer_types(model)))
     kept = sum(1 for scope in scopes for _ in activations(scope.graph))
     searches = _searched(scopes, in_company=kept > 0)
     if not kept and any(search.found for search in searches):

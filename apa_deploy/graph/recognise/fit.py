@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 
 import numpy as np
 
-from ...curve import fitted
+from ...curve import fit_curve
 from ...modules import Float64
 from ..node import GATE
 from .cut import Cut, sampled
@@ -60,10 +60,10 @@ def _exponent(gate: Float64) -> Float64:
 
 
 def _from(plus: Float64, minus: Float64) -> tuple[Float64, Float64]:
-    """`fitted`, where rounded constants may have lifted the product of the exponents above 1, its limit."""
+    """`fit_curve`, where rounded constants may have lifted the product of the exponents above 1, its limit."""
     with np.errstate(all="ignore"):
         excess = np.sqrt(np.clip(plus * minus, 1.0, 1 + _NEAR))
-        return fitted(np.exp(-plus / excess), np.exp(-minus / excess))
+        return fit_curve(np.exp(-plus / excess), np.exp(-minus / excess))
 
 
 def candidates(cut: Cut, lambda_: Float64, kappa: Float64) -> Iterator[list[tuple[Float64, Float64]]]:

@@ -7,7 +7,6 @@ from collections.abc import Iterable
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import onnx
 
@@ -16,10 +15,9 @@ from apa_deploy.deployment.counts import check_number
 from apa_deploy.detection.verify import verify_detector
 from apa_deploy.errors import InputError
 from apa_deploy.files import staged
-from apa_deploy.graph.decompose import decomposed, decomposition_of
+from apa_deploy.graph.decompose import decomposed
 from apa_deploy.graph.functions import with_functions
 from apa_deploy.graph.precision import LOWEST_OPSET, check_precision, in_precision
-from apa_deploy.graph.sites import ActivationSite
 from apa_deploy.loading.detector_network import DetectorNetwork
 from apa_deploy.loading.torch_trace import OPSETS
 from apa_deploy.native import LibraryError, ort_library
@@ -28,7 +26,6 @@ from apa_deploy.parity.report import ParityError, ParityReport
 from apa_deploy.parity.verify import verify
 from apa_deploy.progress import notice, step
 from apa_deploy.records.passport import (
-    ActivationRecord,
     FileRecord,
     Passport,
     TensorRecord,
@@ -36,6 +33,7 @@ from apa_deploy.records.passport import (
     file_record,
     now,
     passport_path,
+    record_activation,
     versions,
 )
 from apa_deploy.runtimes.packages import conflict, installed_packages
@@ -218,7 +216,7 @@ def _passport(
         inputs=[FileRecord(name=metadata.source, sha256=metadata.sha256, bytes=metadata.bytes)],
         outputs=outputs,
         versions=versions(),
-        activations=[activation_record(site) for site in traced.activations],
+        activations=[record_activation(site) for site in traced.activations],
         notices=list(metadata.notices),
         parity=report,
     )
@@ -232,10 +230,3 @@ def _tensor(name: str, tensor: onnx.TypeProto.Tensor) -> TensorRecord:
     known = datatypes.of_onnx(tensor.elem_type)  # bfloat16 is none of the protocol's that numpy has
     shape = [dim.dim_value if dim.HasField("dim_value") else -1 for dim in tensor.shape.dim]
     return TensorRecord(name=name, datatype=known.name if known else "BF16", shape=shape)
-
-
-def activation_record(site: ActivationSite) -> ActivationRecord:
-    """What the passport keeps of one activation."""
-    values: dict[str, Any] = {"lambda": list(site.parameters.lambda_), "kappa": list(site.parameters.kappa)}
-    form = decomposition_of(site.parameters)
-    return ActivationRecord(path=site.path, kind=site.kind, floor=site.floor, form=form, **values)

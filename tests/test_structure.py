@@ -1,0 +1,127 @@
+"""The shape of the code: what imports what, how kinds of networks are told apart, one public name for one thing."""
+
+import ast
+from collections import defaultdict
+from functools import cache
+from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PACKAGES = {"apa_deploy": ROOT / "apa_deploy", "apa_exporters": ROOT / "exporters" / "apa_exporters"}
+# Its options name the function that exports, which is imported when it is called: one circle for each target.
+TARGETS = "apa_exporters."
+# What several files must have under one name: entry points, codecs of two protocols, one operator for two runtimes.
+SAME_MEANING = {"main", "encode", "decode", "values", "TritonPythonModel", "AGLU", "APA", "assert_parity"}
+# Scripts that run where nothing of the project is: their names are their own.
+ALONE = ("on_target", "repository_files", "bundle_files", "tensorrt_rtx.execute", "tensorrt_rtx.builder")
+
+
+@cache
+def modules():
+    """Module name -> its file and syntax tree."""
+    found = {}
+    for package, folder in PACKAGES.items():
+        for path in sorted(folder.rglob("*.py")):
+            parts = path.relative_to(folder.parent).with_suffix("").parts
+            name = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+            found[name] = (path, ast.parse(path.read_text(encoding="utf-8")))
+        assert package in found
+    return found
+
+
+def imported(name, node, is_package):
+    """The modules of ours that an import statement names."""
+    if isinstance(node, ast.Import):
+        targets = [alias.name for alias in node.names]
+    else:
+        base = name.split(".")
+        base = base[: len(base) - node.level + is_package] if node.level else []
+        start = ".".join([*base, *([node.module] if node.module else [])])
+        targets = [f"{start}.{a.name}" if f"{start}.{a.name}" in modules() else start for a in node.names]
+    return {target for target in targets if target in modules() and target != name}
+
+
+def is_for_types(node):
+    return isinstance(node, ast.If) and getattr(node.test, "id", "") == "TYPE_CHECKING"
+
+
+def imports_of(name, *, everywhere):
+    path, tree = modules()[name]
+    found = set()
+
+    def visit(node):
+        for child in ast.iter_child_nodes(node):
+            if isinstance(child, ast.Import | ast.ImportFrom):
+                found.update(imported(name, child, path.name == "__init__.py"))
+            elif everywhere or not (isinstance(child, ast.FunctionDef) or is_for_types(child)):
+                visit(child)
+
+    visit(tree)
+    return found
+
+
+@pytest.mark.parametrize("everywhere", [False, True], ids=["at the top of files", "inside functions too"])
+def test_no_import_circles(everywhere):
+    graph = {
+        name: imports_of(name, everywhere=everywhere)
+        for name in modules()
+        if not (everywhere and name.startswith(TARGETS))
+    }
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        pytest.fail(" -> ".join(error.args[1]))
+
+
+def test_deploy_knows_nothing_of_the_exporters():
+    mine = [name for name in modules() if name.startswith("apa_deploy")]
+    assert not [
+        (name, other)
+        for name in mine
+        for other in imports_of(name, everywhere=True)
+        if other.startswith("apa_exporters")
+    ]
+
+
+def test_nobody_asks_for_the_kind_of_a_network():
+    """What differs between kinds is a method of `Network`."""
+    kinds = {"TorchNetwork", "OnnxNetwork", "ProgramNetwork"}
+    asked = [
+        f"{name}:{node.lineno}"
+        for name, (_, tree) in modules().items()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call) and getattr(node.func, "id", "") in ("isinstance", "type", "issubclass")
+        if kinds & {getattr(part, "id", getattr(part, "attr", "")) for part in ast.walk(node)}
+    ]
+    assert asked == []
+
+
+def test_nobody_takes_a_name_of_an_activation_apart():
+    """`graph.sites.split_use` does, and `Parameters.channels` counts."""
+    spelled = ('split("#")', 'partition("#")', "max(len(parameters.lambda_)", "max(len(p.lambda_)")
+    found = [(name, text) for name, (path, _) in modules().items() for text in spelled if text in path.read_text()]
+    assert found == []
+
+
+def public_names():
+    names = defaultdict(list)
+    for name, (_, tree) in modules().items():
+        if any(part in name for part in ALONE):
+            continue
+        for node in tree.body:
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) and node.name[0] != "_":
+                names[node.name].append(name)
+    return {name: homes for name, homes in names.items() if len(homes) > 1 and name not in SAME_MEANING}
+
+
+# Namesakes that are still there. The list may only grow shorter.
+KNOWN = {
+    "ChildError", "ConfigError", "Facts", "Plan", "Running", "Signature", "Source", "State", "Target", "TensorSpec",
+    "Verdict", "batches", "check_packages", "judge", "load", "open_session", "read_config",
+}  # fmt: skip
+
+
+def test_one_public_name_means_one_thing():
+    assert set(public_names()) <= KNOWN
