@@ -51,11 +51,11 @@ def _inspect(options: argparse.Namespace) -> int:
 
 
 def _print_table(records: list[ActivationSite], name: str) -> None:
-    from ..report.inspection import HEADERS, table_rows
+    from ..report.inspection import HEADERS, inspection_rows
     from ..report.wording import FORMS
 
     console = wide_console()
-    console.table(HEADERS, table_rows(records), f"{name}: {len(records)} learned activations")
+    console.table(HEADERS, inspection_rows(records), f"{name}: {len(records)} learned activations")
     if records:
         console.print(FORMS)
 

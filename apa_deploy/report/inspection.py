@@ -27,7 +27,7 @@ _ERRORS = (
 
 def inspection_report(records: Sequence[ActivationSite], source: FileRecord, command: str) -> Report:
     """Curves, parameters and predicted half-precision errors of the file `source`."""
-    in_half = [[row[0], *row[6:]] for row in table_rows(records)]
+    in_half = [[row[0], *row[6:]] for row in inspection_rows(records)]
     errors = Table(title="Half precision", headers=["activation", *HEADERS[6:]], rows=in_half, note=_ERRORS)
     at_limit = sum(decomposition_of(one.parameters) == "limit" for one in records)
     return Report(
@@ -44,7 +44,7 @@ def inspection_report(records: Sequence[ActivationSite], source: FileRecord, com
     )
 
 
-def table_rows(records: Sequence[ActivationSite]) -> list[list[str]]:
+def inspection_rows(records: Sequence[ActivationSite]) -> list[list[str]]:
     """The cells of the table, a row an activation; HEADERS names them."""
     return [
         [
