@@ -14,7 +14,7 @@ from apa_deploy.graph.functions import with_functions
 from apa_deploy.graph.node import KINDS, Parameters, make_node
 from apa_deploy.graph.precision import HALF_ELEMENT, NUMPY_TYPE, UNIT_ROUNDOFF, PrecisionError, in_precision
 from apa_deploy.modules import REFERENCE
-from apa_deploy.parity.operator_gate import LIMIT
+from apa_deploy.parity.limits import operator_limit
 
 FLOAT, UINT8 = TensorProto.FLOAT, TensorProto.UINT8
 HALVES = tuple(HALF_ELEMENT)
@@ -195,7 +195,9 @@ def test_activations_in_half(lam, kind, precision, form):
     wanted = REFERENCE[kind](z.astype(np.float64), np.float64(np.float32(lam)), np.float64(np.float32(1.1)))
     assert np.isfinite(y).all()
     # what float32 inside is allowed, and one rounding of the result
-    assert (np.abs(y - wanted) / np.maximum(1, np.abs(wanted))).max() <= LIMIT + UNIT_ROUNDOFF[precision]
+    assert (np.abs(y - wanted) / np.maximum(1, np.abs(wanted))).max() <= operator_limit("fp32") + UNIT_ROUNDOFF[
+        precision
+    ]
 
 
 @pytest.mark.parametrize("precision", HALVES)
