@@ -10,7 +10,7 @@ import onnx
 import onnxruntime
 import pytest
 import torch
-from apa_exporters import child
+from apa_exporters import build_progress
 from apa_exporters.cli import main
 from apa_exporters.onnx.export import OnnxOptions
 from apa_exporters.tensorrt_rtx.build_process import Job, build_in_child
@@ -216,7 +216,7 @@ def test_a_builder_that_dies_leaves_nothing(tmp_path, monkeypatch):
         process.send_signal(signal.SIGSEGV)
         return {}
 
-    monkeypatch.setattr(child, "_last_report", strike)
+    monkeypatch.setattr(build_progress, "_last_report", strike)
     with pytest.raises(ChildError, match=r"SIGSEGV.*last lines"):
         export_rtx(one_layer(), tmp_path / "m.engine", RtxOptions(OnnxOptions(verify=False)))
     assert not names(tmp_path)
