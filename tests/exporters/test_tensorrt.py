@@ -302,12 +302,12 @@ def test_options_that_make_no_sense(options, saw):
 def test_profile_has_shapes_of_images_too():
     images = ((3, 8, 8), (3, 16, 16), (3, 32, 16))
     wanted = {"input": [[1, 3, 8, 8], [8, 3, 16, 16], [32, 3, 32, 16]]}
-    assert profile(TrtOptions(images=images), digits().input, {}) == wanted
+    assert profile(TrtOptions(images=images), digits().signature, {}) == wanted
 
 
 def test_shapes_that_the_network_fixes_are_refused(bundle):
     model = onnx.load(bundle / "model.onnx")
-    shapes = profile(TrtOptions(images=((3, 8, 8), (3, 16, 16), (3, 32, 16))), digits().input, {})
+    shapes = profile(TrtOptions(images=((3, 8, 8), (3, 16, 16), (3, 32, 16))), digits().signature, {})
     check_dynamic(shapes, model)
     model.graph.input[0].type.tensor_type.shape.dim[2].dim_value = 16
     with pytest.raises(InputError, match=r"axis 2 of input from 8 to 32; wanted 16"):
