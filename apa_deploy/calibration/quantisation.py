@@ -7,6 +7,7 @@ from pathlib import Path
 
 import onnx
 
+from ..graph.functions import with_functions
 from ..graph.quantise import CPU, Placement, Plan, make_plan, prepare_for_plan, quantised, scales_of
 from ..graph.quantise.codes import Scale
 from ..graph.quantise.plan import summary
@@ -62,7 +63,7 @@ def quantise(model: onnx.ModelProto, data: CalibrationData, options: Quantisatio
     """
     plain = onnx.ModelProto()
     plain.CopyFrom(model)
-    prepare_for_plan(plain)
+    prepare_for_plan(with_functions(plain))  # bodies: the library may not be built
     used, held_back = data.split()
     reduced = options.placement.around and saturates() if options.reduced is None else options.reduced
     with step(f"Calibrating on {len(used)} samples"):

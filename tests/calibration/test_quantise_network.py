@@ -28,7 +28,7 @@ def _data(count=64):
 
 
 def _quantised(network, placement=CPU, **options):
-    model = with_functions(networks.build(network))
+    model = networks.build(network)  # without bodies, and no library is given
     return quantise(model, _data(), Quantisation(placement=placement, reduced=True, min_sqnr=20, **options))
 
 

@@ -10,8 +10,13 @@ import pytest
 from apa_exporters.cli import main
 
 import apa_deploy
+from apa_deploy.calibration import Quantisation, quantise
+from apa_deploy.calibration.data import CalibrationData
 from apa_deploy.calibration.gate import decibel
+from apa_deploy.graph.decompose import decomposed
 from apa_deploy.graph.functions import with_functions
+from apa_deploy.graph.quantise import TENSORRT, TENSORRT_FP8
+from apa_deploy.graph.twin import twin
 from tests import quantise_networks as networks
 
 
@@ -107,6 +112,26 @@ def test_trt_rtx(place, precision):
     passport = json.loads((place / "net.engine.passport.json").read_text())
     assert any("--precision fp16" in text for text in passport["notices"])
     assert passport["quantisation"]["target"] == "tensorrt"
+
+
+@pytest.mark.parametrize("placement", [TENSORRT, TENSORRT_FP8], ids=["int8", "fp8"])
+@pytest.mark.parametrize("network", [networks.residual, networks.squeeze], ids=["residual", "squeeze"])
+def test_as_many_rtx_launches_as_silu_and_relu(network, placement, tmp_path):
+    pytest.importorskip("tensorrt_rtx", reason="the extra rtx is not installed")
+    from apa_exporters.tensorrt_rtx.build_process import Job, build_in_child
+
+    x = np.random.default_rng(3).standard_normal((32, 3, 16, 16)).astype(np.float32)
+    options = Quantisation(placement=placement, judge=False)
+    model = quantise(with_functions(networks.build(network)), CalibrationData({"x": x}, None, "x"), options).proto
+    forms = {"silu": lambda m: twin(m, "silu"), "relu": lambda m: twin(m, "relu"), "learned": decomposed}
+    counts = {}
+    for name, form in forms.items():
+        onnx.save(form(onnx.ModelProto.FromString(model.SerializeToString())), tmp_path / f"{name}.onnx")
+        paths = {"model": f"{name}.onnx", "engine": f"{name}.engine", "log": f"{name}.log"}
+        files = {key: str(tmp_path / value) for key, value in paths.items()}
+        job = Job(**files, sample_shape=(3, 16, 16), batches=(2, 2, 2), capabilities=("SM89",), strip_weights=False)
+        counts[name] = sum(build_in_child(job, lambda *_: None).launches.values())
+    assert len(set(counts.values())) == 1, counts
 
 
 def test_triton(place):
