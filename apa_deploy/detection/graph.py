@@ -14,6 +14,7 @@ Nothing here comes from `module` or `boxes`: the two sides of the gate share the
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -24,7 +25,7 @@ from onnx import TensorProto, helper
 from ..graph.islands import FLOAT32_PREFIX
 from .graph_boxes import base_anchors, decoded, suppressed
 from .graph_heads import Heads
-from .nodes import Nodes
+from .nodes import PREFIX, Nodes
 from .spec import IMAGES, RAW_OUTPUTS, VALID, DetectorSpec
 
 Weights = Mapping[str, np.ndarray]
@@ -36,10 +37,14 @@ _PADDING_LOGIT = -200.0
 
 @dataclass(frozen=True)
 class DetectorGraphOptions:
-    """`raw`: stop before scores and decoding. `pairs`: preselection before the last NMS."""
+    """`raw`: stop before scores and decoding. `pairs`: preselection before the last NMS.
+
+    `pixels`: take bytes of pictures alone, in this layout and order of channels, e.g. ("nhwc", "bgr").
+    """
 
     raw: bool = False
     pairs: int = PAIRS
+    pixels: tuple[str, str] | None = None
 
 
 def append_detector(
@@ -56,9 +61,12 @@ def append_detector(
     graph.input[0].name, old = IMAGES, graph.input[0].name
     for node in graph.node:
         node.input[:] = [IMAGES if name == old else name for name in node.input]
-    valid = graph.input.add()
-    valid.CopyFrom(helper.make_tensor_value_info(VALID, TensorProto.FLOAT, ["batch", 2]))
-    valid.type.tensor_type.shape.dim[0].CopyFrom(batch)
+    if options.pixels:
+        _take_pixels(graph, spec, *options.pixels)
+    else:
+        valid = graph.input.add()
+        valid.CopyFrom(helper.make_tensor_value_info(VALID, TensorProto.FLOAT, ["batch", 2]))
+        valid.type.tensor_type.shape.dim[0].CopyFrom(batch)
     _Writer(Nodes(graph), spec, weights, options).write(stages)
     del graph.output[:]
     for name, kind, shape in _outputs(spec, weights, options.raw):
@@ -66,6 +74,37 @@ def append_detector(
         value.CopyFrom(helper.make_tensor_value_info(name, kind, ["batch", *shape]))
         value.type.tensor_type.shape.dim[0].CopyFrom(batch)
     return model
+
+
+def _take_pixels(graph: onnx.GraphProto, spec: DetectorSpec, layout: str, channels: str) -> None:
+    """Bytes of any size -> normalised and padded images, and the size without the padding, before all else."""
+    rest = list(graph.node)
+    del graph.node[:]
+    n = Nodes(graph)
+    with n.in_float32():
+        x = n.add("Cast", IMAGES, to=TensorProto.FLOAT)
+        x = n.add("Transpose", x, perm=[0, 3, 1, 2]) if layout == "nhwc" else x
+        if (channels == "bgr") == spec.bgr:
+            x = n.add("Gather", x, n.integers([2, 1, 0]), axis=1)
+        mean, std = (n.floats(np.reshape(v, (1, 3, 1, 1))) for v in (spec.mean, spec.std))
+        x = n.add("Div", n.add("Sub", x, mean), std)
+        size = n.add("Shape", x, start=2, end=4)
+        over = n.add("Mod", size, n.integers(spec.divisor))
+        missing = n.add("Mod", n.add("Sub", n.integers(spec.divisor), over), n.integers(spec.divisor))
+        ends = n.add("Concat", n.integers([0] * 6), missing, axis=0)
+        n.add("Pad", x, ends, name=PREFIX + "normalised")
+        wide_high = n.add("Cast", n.add("Gather", size, n.integers([1, 0])), to=TensorProto.FLOAT)
+        count = n.add("Concat", n.add("Shape", IMAGES, start=0, end=1), n.integers([2]), axis=0)
+        n.add("Expand", wide_high, count, name=VALID)
+    for node in rest:
+        node.input[:] = [PREFIX + "normalised" if name == IMAGES else name for name in node.input]
+    graph.node.extend(rest)
+    tensor = graph.input[0].type.tensor_type
+    tensor.elem_type = TensorProto.UINT8
+    if layout == "nhwc":
+        sizes = [copy.deepcopy(tensor.shape.dim[i]) for i in (0, 2, 3, 1)]
+        del tensor.shape.dim[:]
+        tensor.shape.dim.extend(sizes)
 
 
 def _outputs(spec: DetectorSpec, weights: Weights, raw: bool) -> list[tuple[str, int, list[int]]]:

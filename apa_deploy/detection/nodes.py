@@ -21,7 +21,7 @@ class Nodes:
 
     def __init__(self, graph: onnx.GraphProto) -> None:
         self.graph = graph
-        self._count = 0
+        self._count = len(graph.node)
         self._prefix = PREFIX
         self._constants: dict[tuple[str, tuple[int, ...], bytes], str] = {}
 

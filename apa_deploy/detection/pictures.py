@@ -86,13 +86,18 @@ def photograph_feed(image: Sequence[int], batch: int = 1) -> dict[str, Float32]:
 
     Normalised as usual: mmdet's numbers are the same for nearly every network, and a photograph stays one.
     """
-    picture, (_, height, width), usual = photograph(), image, DetectorSpec("", "", Rpn(), ())
-    scale = min(height / picture.shape[0], width / picture.shape[1])
-    high, wide = (max(1, int(side * scale)) for side in picture.shape[:2])
-    images, valid = network_input([resize(picture, high, wide)], usual)
+    picture, (_, height, width) = photograph_within(image), image
+    images, valid = network_input([picture], DetectorSpec("", "", Rpn(), ()))
     whole = np.zeros((batch, 3, height, width), np.float32)
-    whole[:, :, :high, :wide] = images[:, :, :high, :wide]
+    whole[:, :, : picture.shape[0], : picture.shape[1]] = images[:, :, : picture.shape[0], : picture.shape[1]]
     return {IMAGES: whole, VALID: np.repeat(valid, batch, axis=0)}
+
+
+def photograph_within(image: Sequence[int]) -> Pixels:
+    """The photograph as large as an image of (3, H, W) allows: RGB bytes (h, w, 3)."""
+    picture, (_, height, width) = photograph(), image
+    scale = min(height / picture.shape[0], width / picture.shape[1])
+    return resize(picture, *(max(1, int(side * scale)) for side in picture.shape[:2]))
 
 
 def rescale(boxes: Float32, network: tuple[int, int], original: tuple[int, int]) -> Float32:

@@ -49,9 +49,10 @@ def verify_detector(
     outputs: list[OutputCheck] = []
     detections: list[DetectionCheck] = []
     for feed in feeds:
-        reference = run_reference(network.evaluation(TRUTH), feed)
+        taken = network.normalise(feed)
+        reference = run_reference(network.evaluation(TRUTH), taken)
         dtypes = [FLOAT32] if precision == "fp32" else [FLOAT32, precision]
-        baselines = [run_raw(network.evaluation(dtype), feed, reference.fixed) for dtype in dtypes]
+        baselines = [run_raw(network.evaluation(dtype), taken, reference.fixed) for dtype in dtypes]
         for one in (None, library) if library and precision == "fp32" else (None,):
             name = "ONNX Runtime" + (f" + {one.name}" if one else "")
             name += "" if precision == "fp32" else f", every value rounded to {precision}"

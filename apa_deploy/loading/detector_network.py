@@ -13,12 +13,13 @@ from torch import nn
 
 from ..detection.graph import PAIRS, DetectorGraphOptions, append_detector
 from ..detection.module import Detector
+from ..detection.pictures import network_input
 from ..detection.spec import IMAGES, VALID
 from ..errors import InputError
 from ..graph.node import is_activation
 from ..graph.sites import site_of_node
-from ..network import Metadata, Trace
-from ..tensors.signature import BATCH, Shape, Signature, TensorSpec, image_signature, image_spec
+from ..network import TRUTH, Exchange, Metadata, Trace
+from ..tensors.signature import BATCH, Feed, Shape, Signature, TensorSpec, image_signature, image_spec
 from .torch_network import TorchNetwork
 
 _BACKBONE = "backbone."
@@ -33,11 +34,13 @@ def detector_signature(image: Shape) -> Signature:
 class DetectorNetwork(TorchNetwork):
     """`module`: the whole detector; its `raw` chooses between detections and what comes before scores and decoding.
 
-    `pairs`: of RoI and class that reach the last NMS of a graph.
+    `pairs`: of RoI and class that reach the last NMS of a graph. `pixels`: layout and order of channels where it
+    takes the bytes of pictures instead, all of one size, and normalises and pads them itself.
     """
 
     _module: Detector
     pairs = PAIRS
+    pixels: tuple[str, str] | None = None
 
     @property
     def module(self) -> Detector:
@@ -49,7 +52,31 @@ class DetectorNetwork(TorchNetwork):
         return module
 
     def with_metadata(self, metadata: Metadata) -> DetectorNetwork:
-        return DetectorNetwork(self._module, self.signature, metadata)
+        other = DetectorNetwork(self._module, self.signature, metadata)
+        other.pairs, other.pixels = self.pairs, self.pixels
+        return other
+
+    def with_pixels(self, layout: str, channels: str) -> DetectorNetwork:
+        """The same network on bytes: `layout` nhwc or nchw, `channels` rgb or bgr."""
+        other = self.with_metadata(self.metadata)
+        image = image_spec(self.signature.first.image, channels_last=layout == "nhwc", dtype="uint8", name=IMAGES)
+        other.signature, other.pixels = Signature((image,)), (layout, channels)
+        return other
+
+    def normalise(self, feed: Feed) -> Feed:
+        """What the module takes: `feed` itself, or its bytes normalised and padded."""
+        if not self.pixels:
+            return feed
+        layout, channels = self.pixels
+        pictures = feed[IMAGES] if layout == "nhwc" else feed[IMAGES].transpose(0, 2, 3, 1)
+        images, valid = network_input(list(pictures), self._module.detector, rgb=channels == "rgb")
+        return {IMAGES: images, VALID: valid}
+
+    def outputs(self, feed: Feed, dtype: str = TRUTH, exchange: Exchange | None = None) -> Feed:
+        if not self.pixels:
+            return super().outputs(feed, dtype, exchange)
+        plain = DetectorNetwork(self._module, detector_signature(self.signature.first.image), self.metadata)
+        return plain.outputs(self.normalise(feed), dtype, exchange)
 
     def trace(self, opset: int = 18, batch: int | None = None) -> Trace:
         backbone = self._module.backbone
@@ -61,7 +88,7 @@ class DetectorNetwork(TorchNetwork):
         for node in traced.proto.graph.node:
             if is_activation(node):
                 node.name = _BACKBONE + node.name
-        options = DetectorGraphOptions(raw=self._module.raw, pairs=self.pairs)
+        options = DetectorGraphOptions(raw=self._module.raw, pairs=self.pairs, pixels=self.pixels)
         proto = append_detector(traced.proto, self._module.detector, weights, options)
         sites = tuple(site_of_node(node) for node in proto.graph.node if is_activation(node))
         found = tuple(dataclasses.replace(one, path=_BACKBONE + one.path) for one in traced.activations)

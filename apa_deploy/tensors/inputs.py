@@ -38,6 +38,19 @@ def seeded_feeds(signature: Signature, batch: int = 2, seed: int = 0) -> list[Fe
         from ..detection.pictures import photograph_feed
 
         return [photograph_feed(signature.first.image, signature.first.fixed_batch or batch)]
+    if [(spec.name, spec.dtype) for spec in signature.inputs] == [(IMAGES, "uint8")]:
+        from ..detection.pictures import photograph_within
+
+        picture = photograph_within(signature.first.image)[None].repeat(
+            signature.first.fixed_batch or batch, axis=0
+        )
+        return [
+            {
+                IMAGES: picture
+                if signature.first.channels_last
+                else np.ascontiguousarray(picture.transpose(0, 3, 1, 2))
+            }
+        ]
     generators = [np.random.default_rng(seed + i) for i in range(len(signature.inputs))]
     return [
         {

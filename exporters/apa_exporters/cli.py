@@ -136,7 +136,21 @@ def _load(options: argparse.Namespace) -> Network:
     if options.explain:
         for line in network.explain():
             notice(line)
+    if network.metadata.detector:
+        _refuse_for_detector(options)
     return deployed(network, deployment_of(options))
+
+
+def _refuse_for_detector(options: argparse.Namespace) -> None:
+    """What is not made of a whole detector yet, before minutes of work."""
+    do = "Export it with --format onnx"
+    if options.format not in ("onnx", "onnx-custom"):
+        saw, do = f"--format {options.format} with a whole detector", f"{do} and hand that file on."
+        raise InputError(saw, "onnx or onnx-custom", do)
+    if getattr(options, "precision", None) == INT8:
+        raise InputError(
+            "--precision int8 with a whole detector", "fp32, fp16 or bf16", f"{do}, or in a half type."
+        )
 
 
 def _write_report(report: Report, options: argparse.Namespace) -> None:

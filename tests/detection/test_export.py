@@ -55,6 +55,7 @@ REFUSED = [
     ({}, ["--max-detections", "0"], "--max-detections 0"),
     ({}, ["--softmax"], "--softmax with the detector"),
     ({}, ["--config", "missing.py"], "missing.py"),
+    ({}, ["--format", "trt-rtx", "-o", "x.engine"], "--format trt-rtx with a whole detector"),
     ({"config": False}, [], "without a background among them"),
     ({"neck": {"type": "PAFPN"}}, [], "neck.type PAFPN"),
     ({"roi_head": {"type": "HybridTaskCascadeRoIHead"}}, [], "roi_head.type HybridTaskCascadeRoIHead"),
@@ -83,3 +84,14 @@ def test_a_backbone_alone_is_no_silent_answer(tmp_path, capsys):
     torch.save({k: v for k, v in state.items() if k.startswith("backbone.")}, tmp_path / "backbone.pth")
     assert main([str(tmp_path / "backbone.pth"), "--no-verify", "-o", str(tmp_path / "b.onnx")]) == 0
     assert "a backbone alone" in capsys.readouterr().err
+
+
+def test_takes_the_bytes_of_pictures(tmp_path, capsys):
+    source, out = save(tmp_path / "detector.pth", "coco"), tmp_path / "detector.onnx"
+    assert main([str(source), "--preprocess", "mmdet", "--input-shape", SHAPE, "-o", str(out)]) == 0
+    session = onnxruntime.InferenceSession(str(out))
+    assert [(value.name, value.type) for value in session.get_inputs()] == [("images", "tensor(uint8)")]
+    boxes = session.run(["boxes"], {"images": np.full((2, 70, 90, 3), 100, np.uint8)})[0]
+    assert boxes.shape == (2, 20, 4) and boxes.max() <= 90
+    assert main([str(source), "--preprocess", "imagenet", "-o", str(tmp_path / "x.onnx")]) == 2
+    assert "--preprocess imagenet with the detector" in capsys.readouterr().err
