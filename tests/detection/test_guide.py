@@ -18,4 +18,4 @@ def test_guide_finds_what_it_promises(tmp_path, monkeypatch, capsys):
     capsys.readouterr()
     exec(compile(code, str(GUIDE), "exec"), {})
     lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == 20 and all(line.endswith("pixels") for line in lines)
+    assert lines and all(line.endswith("pixels") for line in lines)
