@@ -27,7 +27,7 @@ def allowed_connections(wanted: int, log: JsonLog) -> int:
         with contextlib.suppress(ValueError, OSError):
             resource.setrlimit(resource.RLIMIT_NOFILE, (min(needed, hard) if hard > 0 else needed, hard))
         soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-    allowed = max(16, min(wanted, (soft - _OTHERS) // 2))
+    allowed = min(wanted, max(16, (soft - _OTHERS) // 2))
     if allowed < wanted:
         log.warning("descriptors", limit=soft, connections=allowed, wanted=wanted, notice="raise ulimit -n")
     return allowed
