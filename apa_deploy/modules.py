@@ -35,6 +35,13 @@ from .graph.node import DOMAIN, GATE, UNIT, VERSION, Parameters, attributes
 Float64 = NDArray[np.float64]
 
 
+def freeze(module: nn.Module) -> nn.Module:
+    """`module` itself, in eval mode, without gradients; scripted parts refuse `requires_grad_`."""
+    for parameter in module.parameters():
+        parameter.requires_grad_(False)
+    return module.eval()
+
+
 class ParameterError(InputError):
     """An effective parameter is not usable. `name` is lambda or kappa, `value` what was given."""
 

@@ -63,7 +63,7 @@ class Trace:
     """A network's canonical graph: one `com.apa` node for each use of an activation, all else standard.
 
     `sites`: these nodes, in the order of the graph. `activations`: one for each activation of the network, in its
-    own order; `refused`: what looked like one.
+    own order; `refused`: what looked like one. `curves`: of those that were found in the trace alone, as it has them.
     """
 
     proto: onnx.ModelProto
@@ -71,6 +71,7 @@ class Trace:
     activations: tuple[ActivationSite, ...]
     output_names: tuple[str, ...]
     refused: tuple[NoMatch, ...] = ()
+    curves: dict[str, Curve] = field(default_factory=dict)
 
 
 class Exchange:

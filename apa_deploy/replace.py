@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from .curve import SAMPLES, fit_curve
 from .graph.node import GATE, UNIT
 from .graph.sites import ActivationSite, NoMatch
-from .modules import MODULES, REFERENCE, Float64, ParameterError, _Activation, effective_parameters
+from .modules import MODULES, REFERENCE, Float64, ParameterError, _Activation, effective_parameters, freeze
 
 # z of the probes. Inside +-6, so that the softplus threshold of common implementations is not met.
 _GRID = np.linspace(-6, 6, 25)
@@ -128,7 +128,7 @@ class _Probe:
     """A float64 copy of a candidate that can be run with any parameters."""
 
     def __init__(self, candidate: nn.Module, lambda_name: str, kappa_name: str) -> None:
-        self.module = copy.deepcopy(candidate).double().eval().requires_grad_(False)
+        self.module = freeze(copy.deepcopy(candidate).double())
         self.lambda_, self.kappa = getattr(self.module, lambda_name), getattr(self.module, kappa_name)
         self.raw_lambda, self.raw_kappa = self.lambda_.clone(), self.kappa.clone()
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import InputError
+from ..modules import freeze
 from .infer import Inferred, State, inferred
 from .resnet import ResNet
 from .spec import Spec
@@ -71,7 +72,8 @@ def filled(module: M, state: State, name: str, assign: bool = False) -> M:
     if missing or unexpected or unfit:
         raise KeysError(name, missing, unexpected, unfit)
     module.load_state_dict(state, assign=assign)
-    return module.eval().requires_grad_(False)
+    freeze(module)
+    return module
 
 
 def _fits(value: Tensor, wanted: Tensor) -> bool:

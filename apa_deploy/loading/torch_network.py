@@ -32,6 +32,7 @@ class TorchNetwork(Network):
         self, module: nn.Module, signature: Signature, metadata: Metadata, keywords: frozenset[str] = frozenset()
     ) -> None:
         self._module, self.signature, self.metadata, self.keywords = module, signature, metadata, keywords
+        self._curves: dict[str, Curve] = {}  # of activations that no module holds, found as the network was traced
 
     @property
     def module(self) -> nn.Module:
@@ -41,7 +42,8 @@ class TorchNetwork(Network):
     def outputs(self, feed: Feed, dtype: str = TRUTH, exchange: Exchange | None = None) -> Feed:
         module, element = self.evaluation(dtype), torch.float32 if dtype == FLOAT32 else torch.float64
         positional, named = self.arguments(feed, element)
-        hooks = _hook(module, exchange, TORCH_TYPE.get(dtype)) if exchange else []
+        held = exchange.paths - self._curves.keys() if exchange else frozenset()
+        hooks = _hook(module, exchange, held, TORCH_TYPE.get(dtype)) if exchange else []
         try:
             with torch.inference_mode():
                 answer = module(*positional, **named)
@@ -104,6 +106,8 @@ class TorchNetwork(Network):
         return find_activations(self._module)
 
     def curve(self, path: str) -> Curve | None:
+        if path in self._curves:
+            return self._curves[path]
         parts = dict(self._double.named_modules())
         if path not in parts:
             return None
@@ -118,7 +122,9 @@ class TorchNetwork(Network):
         def flatten(answer: Any) -> tuple[Tensor, ...]:
             return tuple(value for _, value in flatten_outputs(answer))
 
-        return trace_module(self, partial(self.arguments, dtype=torch.float64), flatten, opset, batch)
+        traced = trace_module(self, partial(self.arguments, dtype=torch.float64), flatten, opset, batch)
+        self._curves = traced.curves
+        return traced
 
     def wrap(self, options: str, wrapper: Callable[[nn.Module], nn.Module], signature: Signature) -> TorchNetwork:
         return TorchNetwork(wrapper(self._module), signature, self.metadata, self.keywords)
@@ -128,10 +134,10 @@ class TorchNetwork(Network):
         return TorchNetwork(self._module, self.signature, metadata, self.keywords)
 
 
-def _hook(module: nn.Module, exchange: Exchange, element: torch.dtype | None) -> list[Any]:
-    """Stop at the activations of `exchange`; what it puts back is stored in `element` where one is given."""
+def _hook(module: nn.Module, exchange: Exchange, paths: frozenset[str], element: torch.dtype | None) -> list[Any]:
+    """Stop at the modules at `paths`; what it puts back is stored in `element` where one is given."""
     hooks: list[Any] = []
-    for path in exchange.paths:
+    for path in paths:
         visit = _Visit(path, exchange, element)
         part = module.get_submodule(path)
         hooks += [part.register_forward_pre_hook(visit.arrive), part.register_forward_hook(visit.leave)]

@@ -24,7 +24,9 @@ from ..errors import InputError
 from ..graph.functions import lowest_ir_version
 from ..graph.narrow import narrow
 from ..graph.node import activations
-from ..graph.sites import site_of_node, use_name
+from ..graph.recognise import recognise
+from ..graph.sites import ActivationSite, NoMatch, site_of_node, use_name
+from ..modules import freeze
 from ..network import Network, Trace
 from ..replace import replace_activations
 from ..tensors.inputs import seeded_feeds
@@ -63,7 +65,7 @@ def trace_module(
     """
     if opset not in OPSETS:
         raise InputError(f"--opset {opset}", "18 to 23", "Leave --opset out for 18.")
-    module = copy.deepcopy(network.module).double().requires_grad_(False)
+    module = freeze(copy.deepcopy(network.module).double())
     replacements = replace_activations(module)
     _flatten_answer(module, flatten)
     names = network.output_names
@@ -92,13 +94,18 @@ def trace_module(
             raise ExportError((str(cause).splitlines() or [type(cause).__name__])[0][:200]) from error
     assert program is not None  # torch returns None only without dynamo
     proto = program.model_proto
+    recognition = recognise(proto)  # what no module holds: functions, packed or fixed parameters, scripted parts
     _name_after_modules(proto)
     _name_dimensions(proto, network.signature)
     _strip_metadata(proto)
     proto.ir_version = lowest_ir_version(proto)
     proto = narrow(proto)
     sites = tuple(site_of_node(node) for node in activations(proto.graph))
-    return Trace(proto, sites, replacements.found, names, replacements.refused)
+    folds = tuple(ActivationSite(f.name, f.kind, f.parameters, "in the graph") for f in recognition.found)
+    curves = {fold.name: fold.cut.curve for fold in recognition.found}
+    refused = [r for r in replacements.refused if not any(name.startswith(r.path) for name in curves)]
+    refused += [NoMatch(r.node, r.reason) for r in recognition.refused if "GoLU" in r.reason]
+    return Trace(proto, sites, (*replacements.found, *folds), names, tuple(refused), curves)
 
 
 def _flatten_answer(module: nn.Module, flatten: Callable[[Any], tuple[Tensor, ...]]) -> None:

@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from ..errors import MissingError
+from ..modules import freeze
 from .checkpoint import CheckpointError
 
 NOTICE = (
@@ -74,4 +75,4 @@ def _inner(module: nn.Module) -> nn.Module:
 
 def ready(module: nn.Module) -> nn.Module:
     """`module` in float32 and eval mode."""
-    return uncompiled(module).float().requires_grad_(False).eval()
+    return freeze(uncompiled(module).float())

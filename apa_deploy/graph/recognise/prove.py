@@ -48,6 +48,9 @@ def proved(cut: Cut, kind: str, axis: int | None) -> Proof | NotApa:
     """The parameters with which `cut` is a gate or unit, or the reason why it is none."""
     fit_found = fit(cut, kind, axis)
     if fit_found is None:
+        beta = _golu_beta(cut, kind)
+        if beta is not None:
+            return NotApa(f"it is GoLU with beta {beta:.6g}: outside APA, which has beta 1 alone")
         return NotApa("its curve is no APA: no lambda and kappa pass through it")
     answer: Proof | NotApa = NotApa("its curve is flat")
     for pairs in candidates(cut, *fit_found):
@@ -58,6 +61,21 @@ def proved(cut: Cut, kind: str, axis: int | None) -> Proof | NotApa:
         if isinstance(answer, Proof):
             return answer
     return answer
+
+
+def _golu_beta(cut: Cut, kind: str) -> float | None:
+    """beta of exp(-beta * exp(-gamma * z)), the gate of GoLU; None where the curve is none, or beta is 1."""
+    z = np.array([1.0, -1.0, 2.0, -0.5, 1e-6])
+    y = sampled(cut, z, None)
+    if y is None or y.size != z.size:
+        return None
+    with np.errstate(all="ignore"):
+        h = -np.log(gate_of(kind, y.ravel(), z))
+        gamma = np.log(h[1] / h[0]) / 2
+        beta = float(np.sqrt(h[0] * h[1]))
+        wanted = beta * np.exp(-gamma * z)
+        fits = np.isfinite(wanted).all() and bool((np.abs(h - wanted) <= 1e-6 * np.abs(wanted)).all())
+    return beta if fits and gamma != 0 and abs(beta - 1) > 1e-6 else None
 
 
 def _clearly_better(proof: Proof, best: Proof) -> bool:

@@ -81,7 +81,7 @@ def export_onnx(network: Network, out: Path, options: OnnxOptions, traced: Trace
 def trace_network(network: Network, options: OnnxOptions) -> Trace:
     """The canonical graph for these options; says what was not found in it."""
     traced = network.trace(_opset(options), options.batch)
-    if not traced.activations:
+    if not traced.activations and not traced.refused:
         notice("the network has no learned activation; it is exported all the same")
     for refused in traced.refused:
         notice(f"{refused.path} was left as it is: {refused.reason}")
