@@ -63,7 +63,7 @@ class Trace:
     """A network's canonical graph: one `com.apa` node for each use of an activation, all else standard.
 
     `sites`: these nodes, in the order of the graph. `activations`: one for each activation of the network, in its
-    own order; `refused`: what looked like one. `curves`: of those that were found in the trace alone, as it has them.
+    own order; `refused`: what looked like one. `curves`: of those that were found in the trace alone.
     """
 
     proto: onnx.ModelProto
