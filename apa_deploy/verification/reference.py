@@ -132,15 +132,18 @@ def pictures_for(
     _, height, width = spec.image
     given = network.metadata.arguments.get("val_resize_size")
     usual = given if isinstance(given, int) and given >= max(height, width) else round(max(height, width) / 0.875)
-    baked = preprocess
-    recipe = recipe_of(baked or normalise or _usual_recipe(network))
-    order = channels or recipe.input_channels
+    baked = preprocess is not None
+    if baked and channels:  # the recipe may have been a file, of which the network keeps the name alone
+        recipe, order = None, channels
+    else:
+        recipe = recipe_of(preprocess or normalise or _usual_recipe(network))
+        order = channels or recipe.input_channels
     return Pictures(
         height=height,
         width=width,
         resize=resize or (None if network.metadata.square else usual),
         recipe=None if baked else recipe,
-        bgr=order == "bgr" if baked else recipe.channels == "bgr",
+        bgr=order == "bgr" if recipe is None or baked else recipe.channels == "bgr",
         channels_last=spec.channels_last,
     )
 
