@@ -32,7 +32,7 @@ class TorchNetwork(Network):
         self, module: nn.Module, signature: Signature, metadata: Metadata, keywords: frozenset[str] = frozenset()
     ) -> None:
         self._module, self.signature, self.metadata, self.keywords = module, signature, metadata, keywords
-        self._curves: Mapping[str, Curve] = {}  # of activations that no module holds, found as the network was traced
+        self._curves: Mapping[str, Curve] = {}  # of activations found in the trace alone
 
     @property
     def module(self) -> nn.Module:
