@@ -130,5 +130,5 @@ def _saved(inputs: Inputs | None, folder: Path) -> str | None:
     import numpy as np
 
     arrays = dict(inputs) if isinstance(inputs, Mapping) else {"input": inputs}
-    np.savez(folder / "inputs.npz", **arrays)
+    np.savez(folder / "inputs.npz", **arrays)  # type: ignore[arg-type]
     return str(folder / "inputs.npz")

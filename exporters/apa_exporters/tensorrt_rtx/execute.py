@@ -24,7 +24,7 @@ def main(engine: str, feeds: str, outputs: str) -> None:
         for i, feed in enumerate(read_numbered(feeds)):
             values = runner.infer(feed, copy_outputs_to_host=True)
             found |= {f"{i}/{name}": np.asarray(value).astype(np.float32) for name, value in values.items()}
-    np.savez(outputs, **found)
+    np.savez(outputs, **found)  # type: ignore[arg-type]
 
 
 def read_numbered(path: str) -> list[dict[str, np.ndarray]]:

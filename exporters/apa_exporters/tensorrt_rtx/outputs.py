@@ -45,7 +45,7 @@ def _run_engine(engine: Path, feeds: Sequence[Feed]) -> list[dict[str, np.ndarra
     with tempfile.TemporaryDirectory(prefix="apa-") as folder:
         given, found = Path(folder) / "feeds.npz", Path(folder) / "outputs.npz"
         arrays = {f"{i}/{name}": array for i, feed in enumerate(feeds) for name, array in feed.items()}
-        np.savez(given, **arrays)
+        np.savez(given, **arrays)  # type: ignore[arg-type]
         command = [sys.executable, "-P", str(_SCRIPT), str(engine), str(given), str(found)]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
