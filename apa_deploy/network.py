@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 TRUTH, FLOAT32 = "float64", "float32"
 HALVES = ("fp16", "bf16")
+_SAME = 32 * 2.0**-24  # roundings of float32: the least limit of any gate
 Curve = Callable[[np.ndarray], np.ndarray]
 
 
@@ -114,6 +115,13 @@ class _Recorder(Exchange):
         return value
 
 
+def equal_but_rounding(a: np.ndarray, b: np.ndarray) -> bool:
+    """Whether two answers are of one computation: sums of several threads may differ in their last digits."""
+    if a.shape != b.shape:
+        return False
+    return bool(np.allclose(a, b, rtol=_SAME, atol=_SAME * np.abs(a).max(initial=0.0), equal_nan=True))
+
+
 class Network(ABC):
     """A model: what it takes, what it answers in every precision, what it learned, and its graph.
 
@@ -168,6 +176,14 @@ class Network(ABC):
         recorder = _Recorder(paths)
         self.outputs(feed, TRUTH, recorder)
         return {name: (recorder.entering[name], value) for name, value in recorder.leaving.items()}
+
+    def find_randomness(self, feed: Feed) -> tuple[str, ...]:
+        """What makes the network's answers change from run to run, or depend on the batch; mostly nothing.
+
+        A dropout or a batch norm in training mode, an operator that draws numbers.
+        """
+        first, second = (self.outputs(feed, FLOAT32) for _ in range(2))
+        return () if all(equal_but_rounding(first[name], second[name]) for name in first) else ("two runs differ",)
 
     @property
     def input(self) -> TensorSpec:

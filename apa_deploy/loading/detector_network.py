@@ -51,6 +51,10 @@ class DetectorNetwork(TorchNetwork):
         assert isinstance(module, Detector)
         return module
 
+    def find_randomness(self, feed: Feed) -> tuple[str, ...]:
+        """Nothing: every part of it is ours, and none draws numbers."""
+        return ()
+
     def with_metadata(self, metadata: Metadata) -> DetectorNetwork:
         other = DetectorNetwork(self._module, self.signature, metadata)
         other.pairs, other.pixels = self.pairs, self.pixels

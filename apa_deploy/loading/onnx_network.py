@@ -20,6 +20,7 @@ from ..errors import InputError
 from ..graph.foreign import Foreign, up_to
 from ..graph.functions import lowest_ir_version, with_functions
 from ..graph.node import Parameters, activations, all_activations, read_parameters
+from ..graph.randomness import random_nodes
 from ..graph.recognise import Recognition
 from ..graph.reference_operators import round_array
 from ..graph.sites import ActivationSite, site_of_node
@@ -191,6 +192,11 @@ class OnnxNetwork(Network):
         if have > wanted:
             notice(f"the file has opset {have} and keeps it")
         return max(have, wanted)
+
+    def find_randomness(self, feed: Feed) -> tuple[str, ...]:
+        """Nodes that draw numbers, or are in training mode; what else changes shows in two runs."""
+        named = tuple(f"{node.op_type} {node.name or node.output[0]}" for node in random_nodes(self.graph))
+        return named or super().find_randomness(feed)
 
     def explain(self) -> list[str]:
         found = self.recognition.found

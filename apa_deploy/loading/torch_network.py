@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from ..errors import InputError
 from ..graph.sites import ActivationSite
-from ..network import FLOAT32, TRUTH, Curve, Exchange, Metadata, Network, Trace
+from ..network import FLOAT32, TRUTH, Curve, Exchange, Metadata, Network, Trace, equal_but_rounding
 from ..replace import find_activations
 from ..tensors.inputs import seeded_feeds
 from ..tensors.signature import Feed, Signature
@@ -23,6 +23,7 @@ from .torch_trace import trace_module
 
 # What torch and people's forward methods raise where an input does not fit.
 _REFUSALS = (RuntimeError, TypeError, ValueError, IndexError)
+_TRIES = 8  # runs of a network that draws numbers: what is seldom dropped shows in one of them
 
 
 class TorchNetwork(Network):
@@ -72,6 +73,20 @@ class TorchNetwork(Network):
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         wanted = f"inputs that {self.metadata.architecture} takes"
         return InputError(f"{shapes}: {reason}", wanted, "Check --input-shape or --inputs.")
+
+    def find_randomness(self, feed: Feed) -> tuple[str, ...]:
+        """Modules by path, found by their mode, or because torch's generator went on while they ran."""
+        training = [path for path, part in self._module.named_modules() if _is_training(part)]
+        if training:
+            return tuple(training)
+        drawing = _Drawing(self._module)
+        first = drawing.run(lambda: self.outputs(feed, FLOAT32))
+        if not drawing.paths:
+            return super().find_randomness(feed)
+        # numbers may be drawn and not be used: only a difference counts
+        others = (self.outputs(feed, FLOAT32) for _ in range(_TRIES))
+        changed = any(not equal_but_rounding(first[name], other[name]) for other in others for name in first)
+        return tuple(drawing.paths) if changed else ()
 
     def evaluation(self, dtype: str) -> nn.Module:
         """The module that computes in `dtype`, one of `Network.outputs`; not to be changed."""
@@ -132,6 +147,41 @@ class TorchNetwork(Network):
     def with_metadata(self, metadata: Metadata) -> TorchNetwork:
         """The same module; what was named after the old description is found anew."""
         return TorchNetwork(self._module, self.signature, metadata, self.keywords)
+
+
+def _is_training(part: nn.Module) -> bool:
+    """A dropout that drops, a batch norm that uses the batch's own statistics."""
+    if isinstance(part, nn.modules.batchnorm._BatchNorm):
+        return part.training or part.running_mean is None
+    return isinstance(part, nn.modules.dropout._DropoutNd) and part.training and part.p > 0
+
+
+class _Drawing:
+    """Which modules draw random numbers of torch: the innermost ones. `paths`."""
+
+    def __init__(self, module: nn.Module) -> None:
+        self._module, self._states = module, dict[str, Tensor]()
+        self.paths: list[str] = []
+
+    def run(self, action: Callable[[], Feed]) -> Feed:
+        hooks: list[Any] = []
+        for path, part in self._module.named_modules():
+            hooks.append(part.register_forward_pre_hook(lambda *_, p=path: self._enter(p)))
+            hooks.append(part.register_forward_hook(lambda *_, p=path: self._leave(p)))
+        try:
+            return action()
+        finally:
+            for hook in hooks:
+                hook.remove()
+
+    def _enter(self, path: str) -> None:
+        self._states[path] = torch.get_rng_state()
+
+    def _leave(self, path: str) -> None:
+        name = path or type(self._module).__name__
+        inside = any(one.startswith(f"{path}." if path else "") for one in self.paths)
+        if not inside and name not in self.paths and not torch.equal(self._states[path], torch.get_rng_state()):
+            self.paths.append(name)
 
 
 def _hook(module: nn.Module, exchange: Exchange, paths: frozenset[str], element: torch.dtype | None) -> list[Any]:

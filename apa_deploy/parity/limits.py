@@ -12,6 +12,15 @@ quantities to the same type and differ in where batch norm is folded. The second
 baseline happens to be nearly exact: 32 roundings of half an ulp, the depth of the smallest network here; of a half
 type one layer alone: input, weight, product and output, each rounded once.
 
+But never more than a ceiling, past which an error hides a fault whatever made it:
+
+    fp32  1e-3   two roundings of fp16: a float32 network that loses more is no better than its half-size twin
+    fp16  2e-2   41 unit roundoffs, a random walk of 1,700 roundings: 11 for each layer of the deepest ResNet, 152
+    bf16  1e-1   26 unit roundoffs, of 650 roundings: 4 for each layer
+
+And the cosine to the reference at least what noise of the ceiling's size leaves, 1 - ceiling^2 / 2, at most 0.999.
+Where the network's own float32 is further off than the ceiling, nothing can be judged by it.
+
 Operator gate: an activation alone, relative to max(1, |y|), at most 2e-6 in float32:
 
     -ln APA = h(t), t = ln(lambda) - kappa*z. Rounding t costs |t| * 2^-24, which the gate multiplies by
@@ -30,6 +39,8 @@ from ..graph.precision import UNIT_ROUNDOFF
 FACTOR = 4.0
 ROUNDINGS = 32  # of float32, on the shortest path
 ONE_LAYER = 4  # roundings of a half type
+CEILING = {"fp32": 1e-3, "fp16": 2e-2, "bf16": 1e-1}
+_COSINE = 0.999
 _OPERATOR = 2e-6
 # What an innocent activation may show inside a network: the golden networks stay below 3e-6 anywhere in float32;
 # of a half type the roundings of a few layers.
@@ -43,7 +54,12 @@ def floor_of(precision: str) -> float:
 
 def model_limit(baseline: float, precision: str) -> float:
     """The limit of the model gate; `baseline`: the error of float32, or of storing in the half type."""
-    return max(FACTOR * baseline, floor_of(precision))
+    return min(max(FACTOR * baseline, floor_of(precision)), CEILING[precision])
+
+
+def least_cosine(precision: str) -> float:
+    """The least cosine of an output to its reference."""
+    return min(_COSINE, 1 - CEILING[precision] ** 2 / 2)
 
 
 def operator_limit(precision: str) -> float:

@@ -10,7 +10,7 @@ from polygraphy.comparator import Comparator, RunResults
 
 from ..network import FLOAT32, TRUTH, Network
 from ..tensors.signature import Feed
-from .limits import model_limit
+from .limits import CEILING, least_cosine, model_limit
 from .report import OutputCheck
 from .runners import NetworkRunner, RecordedRunner, quiet_polygraphy
 
@@ -93,17 +93,18 @@ def _check(
 ) -> OutputCheck:
     """`baselines`: errors of float32, and for half types of storing alone; the last makes the limit."""
     limit, torch_error = model_limit(baselines[-1], precision), baselines[0]
+    least, evidence = least_cosine(precision), has_evidence([d.reference for d in found])
     stored = baselines[1] if len(baselines) > 1 else None
     samples = sum(len(d.reference) if d.reference.ndim else 1 for d in found)
     if not all(found):
         return OutputCheck(
             runner=runner, name=name, samples=samples, max_abs=float("inf"), max_rel=float("inf"), quantiles={},
             cosine=0.0, top1_agreement=None, torch_float32_max_rel=torch_error, stored_max_rel=stored,
-            limit=limit, passed=False,
+            limit=limit, min_cosine=least, evidence=evidence, passed=False,
         )  # fmt: skip
     errors = np.concatenate([np.abs(d.value - d.reference).ravel() for d in found])
     quantiles = {f"p{q}": float(np.quantile(errors, q / 100)) for q in (50, 90, 99)} if errors.size else {}
-    max_rel = _relative(found)
+    max_rel, cosine = _relative(found), min(_cosine(d) for d in found)
     return OutputCheck(
         runner=runner,
         name=name,
@@ -111,13 +112,36 @@ def _check(
         max_abs=_largest(errors),
         max_rel=max_rel,
         quantiles=quantiles,
-        cosine=min(_cosine(d) for d in found),
+        cosine=cosine,
         top1_agreement=_top1(found),
         torch_float32_max_rel=torch_error,
         stored_max_rel=stored,
         limit=limit,
-        passed=max_rel <= limit,
+        min_cosine=least,
+        evidence=evidence,
+        passed=max_rel <= limit and cosine >= least,
     )
+
+
+def explain_doubt(checks: Sequence[OutputCheck]) -> str:
+    """Why these checks prove nothing whatever they found, in words; "" where they prove something."""
+    if not any(check.evidence for check in checks):
+        names = ", ".join(dict.fromkeys(check.name for check in checks))
+        return f"the reference answers the same to every input ({names})"
+    far = max(checks, key=lambda check: check.torch_float32_max_rel)
+    if not far.torch_float32_max_rel <= CEILING["fp32"]:
+        off = f"{far.torch_float32_max_rel:.1e} off its float64 ({far.name})"
+        return f"the network's own float32 is {off}, more than {CEILING['fp32']:.0e}"
+    return ""
+
+
+def has_evidence(references: Sequence[np.ndarray]) -> bool:
+    """Whether an output says anything: it is not one number throughout, nor the same for every input."""
+    values = [reference for reference in references if reference.size]
+    if not values or all((value == values[0].flat[0]).all() for value in values):
+        return False
+    rows = [row for value in values for row in (value if value.ndim else [value])]
+    return len(rows) == 1 or any(row.shape != rows[0].shape or (row != rows[0]).any() for row in rows[1:])
 
 
 def _cosine(d: Difference) -> float:

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel
+from collections.abc import Iterable
+from typing import Literal, Self
+
+from pydantic import BaseModel, model_validator
 
 from ..errors import GateError
+
+Verdict = Literal["passed", "failed", "cannot be judged", "not judged"]
 
 
 class OutputCheck(BaseModel):
@@ -12,7 +17,8 @@ class OutputCheck(BaseModel):
 
     `quantiles`: absolute error at p50, p90, p99. `top1_agreement`: fraction of samples with the same
     largest class; None for outputs that are no class scores. `stored_max_rel`: for half types, the error of
-    float64 arithmetic that stores every value in the type.
+    float64 arithmetic that stores every value in the type. `evidence`: whether the reference depends on the inputs
+    at all; one number everywhere, as a detector gives to noise, proves nothing.
     """
 
     runner: str
@@ -26,6 +32,8 @@ class OutputCheck(BaseModel):
     torch_float32_max_rel: float
     stored_max_rel: float | None = None
     limit: float
+    min_cosine: float | None = None
+    evidence: bool = True
     passed: bool
 
 
@@ -67,15 +75,38 @@ class Blame(BaseModel):
 
 
 class ParityReport(BaseModel):
-    """The verdict and everything it rests on."""
+    """The verdict and everything it rests on. `reason`: why nothing can be judged, or was."""
 
     passed: bool
+    verdict: Verdict = "passed"
+    reason: str = ""
     inputs: str
     runtime: str
     outputs: list[OutputCheck]
     activations: list[ActivationCheck]
     blame: Blame | None = None
     detections: list[DetectionCheck] = []
+
+    @model_validator(mode="after")
+    def _agree(self) -> Self:
+        """A record of the first version has no verdict."""
+        if not self.passed and self.verdict == "passed":
+            self.verdict = "failed"
+        return self
+
+    def add_checks(self, checks: Iterable[OutputCheck]) -> None:
+        """Judge further outputs, of another runtime; whatever fails changes the verdict."""
+        self.outputs += checks
+        if not all(check.passed for check in self.outputs):
+            self.passed, self.verdict = False, "failed"
+
+
+def refuse_to_judge(reason: str, inputs: str, runtime: str = "", *, asked: bool = True) -> ParityReport:
+    """The report where no gate can tell anything; `asked`: False where nobody wanted to know."""
+    verdict: Verdict = "cannot be judged" if asked else "not judged"
+    return ParityReport(
+        passed=False, verdict=verdict, reason=reason, inputs=inputs, runtime=runtime, outputs=[], activations=[]
+    )
 
 
 class ParityError(GateError):
@@ -87,9 +118,9 @@ class ParityError(GateError):
 
 
 def _saw(report: ParityReport) -> str:
-    worst = [
-        f"{c.name} is {c.max_rel:.1e} off ({c.runner}, limit {c.limit:.1e})" for c in report.outputs if not c.passed
-    ]
+    if report.reason:
+        return f"cannot be judged: {report.reason}"
+    worst = [_off(c) for c in report.outputs if not c.passed]
     worst += [
         f"{d.found - d.matched} detections too many, {d.reference - d.matched} missing of {d.reference} "
         f"({d.excused} of them within the margin of NMS), boxes {d.box_error:.1e} pixels and scores "
@@ -105,7 +136,18 @@ def _saw(report: ParityReport) -> str:
     return "; ".join(worst + wrong[:3]) + (f" and {len(wrong) - 3} more activations" if len(wrong) > 3 else "")
 
 
+def _off(check: OutputCheck) -> str:
+    if check.max_rel <= check.limit:
+        return f"{check.name} has a cosine of {check.cosine:.6f} ({check.runner}, at least {check.min_cosine})"
+    return f"{check.name} is {check.max_rel:.1e} off ({check.runner}, limit {check.limit:.1e})"
+
+
 def _advice(report: ParityReport) -> str:
+    if report.reason and not report.outputs:
+        how = "Switch that off in eval mode, e.g. F.dropout(x, p, self.training), or pass --no-verify."
+        return f"Nothing was written. {how}"
+    if report.reason:
+        return "Nothing was written. Give inputs of use with --inputs FILE.npz, or pass --no-verify."
     if report.blame is None:
         where = "the rest of the graph is at fault, or the runtime"
         return f"Each activation alone is right: {where}. The file was not written."

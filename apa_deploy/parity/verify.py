@@ -18,9 +18,9 @@ from ..graph.sites import ActivationSite
 from ..network import Network
 from ..tensors.signature import Feed
 from .blame import find_culprit
-from .model_gate import check_outputs
+from .model_gate import check_outputs, explain_doubt
 from .operator_gate import check_activations
-from .report import ParityReport
+from .report import ParityReport, refuse_to_judge
 from .session_runner import SessionRunner
 
 
@@ -48,6 +48,9 @@ def verify(
     """
     import onnxruntime
 
+    runtime = f"onnxruntime {onnxruntime.__version__} CPUExecutionProvider"
+    if parts := network.find_randomness(feeds[0]):
+        return refuse_to_judge(f"the network is not deterministic: {', '.join(parts)}", inputs, runtime)
     libraries = [None, library] if library else [None]
     with tempfile.TemporaryDirectory(prefix="apa-") as folder:
         plain = path
@@ -65,13 +68,17 @@ def verify(
         outputs = check_outputs(network, candidates, feeds, precision, output_names)
         model = onnx.load(path)
         activations = [c for one in libraries for c in check_activations(model, sites, network, one)]
-        passed = all(c.passed for c in outputs) and all(c.passed for c in activations)
+        reason = explain_doubt(outputs)
+        passed = not reason and all(c.passed for c in outputs) and all(c.passed for c in activations)
         own = library if precision == "fp32" else None
+        look = not passed and not reason and sites
         return ParityReport(
             passed=passed,
+            verdict="cannot be judged" if reason else "passed" if passed else "failed",
+            reason=reason,
             inputs=inputs,
-            runtime=f"onnxruntime {onnxruntime.__version__} CPUExecutionProvider",
+            runtime=runtime,
             outputs=outputs,
             activations=activations,
-            blame=None if passed else find_culprit(plain, network, sites, feeds, precision, own),
+            blame=find_culprit(plain, network, sites, feeds, precision, own) if look else None,
         )

@@ -137,6 +137,11 @@ class Passport(BaseModel):
     latency: LatencyRecord | None = None
     quantisation: QuantisationRecord | None = None
 
+    @property
+    def is_judged(self) -> bool:
+        """Whether the artifact was compared with anything."""
+        return self.parity is not None and bool(self.parity.outputs or self.parity.detections)
+
 
 class PassportError(InputError):
     """A passport cannot be read. `path`."""

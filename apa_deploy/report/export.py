@@ -21,7 +21,11 @@ _ACTIVATION = (
 def export_report(passport: Passport, command: str) -> Report:
     """What a passport tells, as a page."""
     names = ", ".join(one.name for one in passport.outputs)
-    report = judged_report(passport.parity, names, command) if passport.parity else Report(title=names)
+    report = (
+        judged_report(passport.parity, names, command)
+        if passport.parity and passport.is_judged
+        else Report(title=names)
+    )
     report.title = f"{names}, exported from {', '.join(one.name for one in passport.inputs)}"
     report.verdict = report.verdict or Verdict(
         status="information", summary="Exported and not verified (--no-verify)."
@@ -75,17 +79,12 @@ def _coded(record: QuantisationRecord) -> list[Table]:
 
 def judged_report(parity: ParityReport, name: str, command: str) -> Report:
     """What a gate found, whether it opened or not."""
-    worst = max(parity.outputs, key=lambda check: check.max_rel / check.limit)
+    worst = max(parity.outputs, key=lambda check: check.max_rel / check.limit, default=None)
+    label, value = "largest error / limit", f"{worst.max_rel / worst.limit:.2f}" if worst else ""
     return Report(
         title=f"{name} against the float64 module",
         verdict=_verdict(parity, name),
-        figures=[
-            KeyFigure(
-                label="largest error / limit",
-                value=f"{worst.max_rel / worst.limit:.2f}",
-                note=f"{worst.name}, {worst.runner}",
-            )
-        ],
+        figures=[KeyFigure(label=label, value=value, note=f"{worst.name}, {worst.runner}")] if worst else [],
         outputs=parity.outputs,
         limits=_limits(parity),
         activation_errors=[_alone(check, parity.runtime) for check in parity.activations],
@@ -115,6 +114,8 @@ def _alone(check: ActivationCheck, runtime: str) -> ActivationError:
 
 
 def _verdict(parity: ParityReport, name: str) -> Verdict:
+    if parity.reason:
+        return Verdict(status="failed", summary=f"{name} cannot be judged: {parity.reason}.", reasons=[])
     failed = sum(not c.passed for c in parity.outputs) + sum(not c.passed for c in parity.activations)
     if failed:
         reasons = [f"{parity.blame.path} is the first activation at fault."] if parity.blame else []

@@ -47,7 +47,7 @@ def warnings(passport: Passport | None) -> list[str]:
     """What is missing from the proof that the model is right; it is served all the same."""
     if passport is None:
         return ["no passport: neither the files nor the results are verified"]
-    if passport.parity is None:
+    if passport.parity is None or not passport.is_judged:
         return ["the passport holds no parity report: the results are not verified"]
     return [] if passport.parity.passed else ["the passport says that parity failed"]
 

@@ -9,12 +9,13 @@ import numpy as np
 
 from ..errors import InputError
 from ..network import FLOAT32, TRUTH
-from ..parity.model_gate import check_results
+from ..parity.model_gate import check_results, explain_doubt
 from ..report.record import Accuracy
 from .accuracy import accuracies
 from .detections import align_detections, are_detections, detection_verdicts, precision_verdicts
 from .limits import Given, verdict
 from .record import Candidate, OutputVerdict
+from .reference import UnjudgeableError
 from .work import Recorded, as_results
 
 
@@ -41,6 +42,8 @@ def judge_outputs(
             return precision_verdicts(candidate, *raw, checks) if stored else detection_verdicts(checks)
     results = as_results(reference | made)
     checks = check_results(results, TRUTH, [FLOAT32, *stored], list(made), precision if stored else "fp32")
+    if given.max_rel is None and (reason := explain_doubt(checks)):
+        raise UnjudgeableError(reason, "a reference that tells a right copy from a wrong one")
     return [verdict(c, [one[c.name] for one in reference[TRUTH]], precision, given) for c in checks]
 
 

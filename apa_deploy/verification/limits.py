@@ -2,6 +2,7 @@
 
 max_rel        largest error over the largest |reference|: the model gate's (`parity.limits`)
 min_agreement  same first class: all samples but those nearer to a tie than twice the error that max_rel allows
+min_cosine     to the reference: `parity.limits`
 max_abs        only where given
 """
 
@@ -14,7 +15,7 @@ import numpy as np
 
 from ..errors import InputError
 from ..graph.precision import UNIT_ROUNDOFF
-from ..parity.limits import FACTOR, ONE_LAYER, ROUNDINGS, floor_of, model_limit
+from ..parity.limits import CEILING, FACTOR, ONE_LAYER, ROUNDINGS, floor_of, model_limit
 from ..parity.report import OutputCheck
 from ..report.record import Limit
 from .record import OutputVerdict
@@ -44,6 +45,9 @@ def verdict(check: OutputCheck, references: Sequence[np.ndarray], precision: str
     """The check with its limits. `references`: the output in float64, an array a batch."""
     rel = _max_rel(check, precision, given)
     limits = [rel]
+    if given.max_rel is None and check.min_cosine is not None:
+        derivation = "noise of the ceiling's size leaves it, at most 0.999"
+        limits.append(Limit(name="min_cosine", value=check.min_cosine, derivation=derivation))
     if given.max_abs is not None:
         limits.append(Limit(name="max_abs", value=given.max_abs, derivation="given by --max-abs"))
     if check.top1_agreement is not None:
@@ -66,7 +70,8 @@ def _max_rel(check: OutputCheck, precision: str, given: Given) -> Limit:
     roundings = (
         f"{ONE_LAYER} x {UNIT_ROUNDOFF[precision]:.2g}, one layer's roundings" if half else f"{ROUNDINGS} x 2^-24"
     )
-    derivation = f"max({FACTOR:g} x {baseline:.2g}, {what}; {floor:.2g} = {roundings})"
+    most = f"at most {CEILING[precision]:g}"
+    derivation = f"max({FACTOR:g} x {baseline:.2g}, {what}; {floor:.2g} = {roundings}), {most}"
     return Limit(name="max_rel", value=model_limit(baseline, precision), derivation=derivation)
 
 
@@ -91,5 +96,7 @@ def _broken(check: OutputCheck, limit: Limit) -> str:
     if limit.name == "min_agreement":
         share = check.top1_agreement or 0.0
         return "" if share >= limit.value else f"{share:.2%} same first class, wanted {limit.value:.2%}"
+    if limit.name == "min_cosine":
+        return "" if check.cosine >= limit.value else f"cosine {check.cosine:.6f}, wanted {limit.value:g} or more"
     value = check.max_rel if limit.name == "max_rel" else check.max_abs
     return "" if value <= limit.value else f"{limit.name} {value:.2g}, limit {limit.value:.2g}"

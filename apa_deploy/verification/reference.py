@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from ..errors import InputError
+from ..errors import GateError, InputError
 from ..network import FLOAT32, TRUTH, Network
 from ..records.passport import ActivationRecord, record_activation
 from ..tensors.signature import Feed
@@ -48,6 +48,16 @@ class ReferenceAnswer(BaseModel):
     detector: dict[str, Any] | None = None
 
 
+class UnjudgeableError(GateError):
+    """Nothing can be judged by this reference. `reason`."""
+
+    def __init__(self, reason: str, wanted: str) -> None:
+        super().__init__(
+            f"cannot be judged: {reason}", wanted, "Mend the reference, or give inputs of use (--inputs)."
+        )
+        self.reason = reason
+
+
 def evaluate_reference(job: ReferenceJob) -> tuple[ReferenceAnswer, dict[str, list[dict[str, Any]]]]:
     """The answer, and the outputs of each evaluation: a list of {name: array}, one a batch.
 
@@ -61,6 +71,10 @@ def evaluate_reference(job: ReferenceJob) -> tuple[ReferenceAnswer, dict[str, li
     first = next(stream, None)
     if first is None:
         raise InputError(f"--inputs {job.inputs}: no batch", "at least one sample", "Check the data, or --batch.")
+    if parts := network.find_randomness(first.feed):
+        raise UnjudgeableError(
+            f"the reference is not deterministic: {', '.join(parts)}", "a reference in eval mode"
+        )
     dtypes = (TRUTH, FLOAT32, *job.stored)
     recorded: dict[str, list[Feed]] = {dtype: [] for dtype in dtypes}
     for batch in chain([first], stream):

@@ -20,6 +20,7 @@ def add_parity(artifact: Path, candidate: Candidate, verification: Verification)
     passport, inputs = check_passport(artifact), verification.inputs
     passport.parity = ParityReport(
         passed=candidate.passed,
+        verdict="passed" if candidate.passed else "failed",
         inputs=f"{inputs.said}, {inputs.samples} samples, sha256 {inputs.sha256}",
         runtime=", ".join(f"{name} {version}" for name, version in verification.versions.items()),
         outputs=[verdict.check for verdict in candidate.outputs],

@@ -171,7 +171,7 @@ def summarise(passport: Passport, output: Path) -> None:
         _summarise_build(console, passport.build)
     for line in quantisation_lines(passport.quantisation):
         console.print(line)
-    if passport.parity is None:
+    if passport.parity is None or not passport.is_judged:
         console.print("not verified (--no-verify)")
         return
     least = "stored in the type" if passport.parity.outputs[0].stored_max_rel else "torch float32's"

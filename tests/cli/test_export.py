@@ -32,7 +32,7 @@ def test_default_name_and_json(cifar_checkpoint, tmp_path, capsys):
     assert (tmp_path / "model.onnx").is_file()
     assert passport["outputs"][0]["name"] == "model.onnx"
     assert passport["schema_version"] == 1
-    assert passport["parity"] is None
+    assert (passport["parity"]["verdict"], passport["parity"]["reason"]) == ("not judged", "--no-verify")
     assert {"path", "kind", "floor", "lambda", "kappa", "form"} == set(passport["activations"][0])
 
 

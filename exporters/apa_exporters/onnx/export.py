@@ -22,7 +22,7 @@ from apa_deploy.loading.detector_network import DetectorNetwork
 from apa_deploy.loading.torch_trace import OPSETS
 from apa_deploy.native import LibraryError, ort_library
 from apa_deploy.network import Metadata, Network, Trace
-from apa_deploy.parity.report import ParityError, ParityReport
+from apa_deploy.parity.report import ParityError, ParityReport, refuse_to_judge
 from apa_deploy.parity.verify import verify
 from apa_deploy.progress import notice, step
 from apa_deploy.records.passport import (
@@ -218,7 +218,7 @@ def _passport(
         versions=versions(),
         activations=[record_activation(site) for site in traced.activations],
         notices=list(metadata.notices),
-        parity=report,
+        parity=report or refuse_to_judge("--no-verify", "none", asked=False),
     )
 
 

@@ -176,7 +176,10 @@ def _write_golden(
     if passport.quantisation:
         return _coded_limits(folder / "model.onnx", feeds, truth, single)
     checks = check_recorded(single, "torch float32", network, feeds, options.graph.precision)
-    return {c.name: Limit(c.limit, c.torch_float32_max_rel, c.stored_max_rel) for c in checks}
+    return {
+        c.name: Limit(c.limit, c.torch_float32_max_rel, c.stored_max_rel, c.min_cosine or 0.0, c.evidence)
+        for c in checks
+    }
 
 
 def _coded_limits(model: Path, feeds: list[Feed], truth: list[Feed], single: list[Feed]) -> dict[str, Limit]:

@@ -103,4 +103,6 @@ def _error(last: Report, reason: str, said: Path, passport: Passport) -> Excepti
 
 
 def _report(parity: ParityReport, checks: list[OutputCheck]) -> ParityReport:
-    return parity.model_copy(update={"passed": False, "outputs": [*parity.outputs, *checks]})
+    report = parity.model_copy(deep=True)
+    report.add_checks(checks)
+    return report

@@ -80,17 +80,17 @@ def _judge_engine(engine: Path, network: Network, passport: Passport, options: R
     Raises:
         ParityError: it runs, and is not right.
     """
-    if passport.parity is None or options.strip_weights or passport.quantisation or not device_count():
+    parity = passport.parity if passport.is_judged and not passport.quantisation else None
+    if parity is None or options.strip_weights or not device_count():
         return
     with step("Running the engine"):
         feeds = choose_feeds(network, options.batches[1], None)[0]
         checks = check_engine(engine, network, passport, feeds, options.graph.precision)
     if not checks:
         return
-    passport.parity.outputs += checks
-    passport.parity.passed = all(check.passed for check in checks)
-    if not passport.parity.passed:
-        raise ParityError(passport.parity)
+    parity.add_checks(checks)
+    if not parity.passed:
+        raise ParityError(parity)
 
 
 def _record(passport: Passport, source: Path, engine: Path, built: Built, options: RtxOptions) -> None:

@@ -46,6 +46,7 @@ def _check(
     pairs = [(t, f.astype(np.float64)) for t, f in zip(truth, found, strict=True)]
     sound = all(f.shape == t.shape and np.isfinite(f).all() for t, f in pairs)
     max_rel = max(_relative(t, f) for t, f in pairs) if sound else float("inf")
+    cosine = min(_cosine(t, f) for t, f in pairs) if sound else 0.0
     errors = np.concatenate([np.abs(f - t).ravel() for t, f in pairs]) if sound else np.array([np.inf])
     return {
         "runner": runner,
@@ -54,12 +55,14 @@ def _check(
         "max_abs": float(errors.max()),
         "max_rel": max_rel,
         "quantiles": {f"p{q}": float(np.quantile(errors, q / 100)) for q in (50, 90, 99)} if sound else {},
-        "cosine": min(_cosine(t, f) for t, f in pairs) if sound else 0.0,
+        "cosine": cosine,
         "top1_agreement": _top1(pairs) if sound else None,
         "torch_float32_max_rel": limit.torch_float32,
         "stored_max_rel": limit.stored,
         "limit": limit.limit,
-        "passed": max_rel <= limit.limit,
+        "min_cosine": limit.min_cosine,
+        "evidence": limit.evidence,
+        "passed": max_rel <= limit.limit and cosine >= limit.min_cosine,
     }
 
 

@@ -17,12 +17,15 @@ PLUGIN, DECOMPOSED = "plugin", "decomposed"
 class Limit:
     """How far an output may be from float64, relative to its largest |reference|, and what torch itself reaches.
 
-    `stored`: for half types, the error of storing alone.
+    `stored`: for half types, the error of storing alone. `min_cosine`: to float64, at least. `evidence`: whether
+    the output depends on the inputs.
     """
 
     limit: float
     torch_float32: float
     stored: float | None = None
+    min_cosine: float = 0.0
+    evidence: bool = True
 
 
 @dataclass(frozen=True)
