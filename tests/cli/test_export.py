@@ -37,7 +37,7 @@ def test_default_name_and_json(cifar_checkpoint, tmp_path, capsys):
 
 
 def test_failed_gate_exits_1_and_writes_nothing(cifar_checkpoint, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(operator_gate, "LIMIT", 1e-12)  # what no float32 activation reaches
+    monkeypatch.setattr(operator_gate, "operator_limit", lambda _: 1e-12)  # what no float32 activation reaches
     assert main([str(cifar_checkpoint), "--json"]) == 1
     said = capsys.readouterr()
     assert json.loads(said.out)["passed"] is False

@@ -34,7 +34,7 @@ def test_export(tmp_path):
 
 
 def test_a_failed_gate_is_reported_and_nothing_else_is_written(tmp_path, monkeypatch):
-    monkeypatch.setattr(operator_gate, "LIMIT", 1e-12)  # what no float32 activation reaches
+    monkeypatch.setattr(operator_gate, "operator_limit", lambda _: 1e-12)  # what no float32 activation reaches
     assert export([*MODEL, "--report", "r.json"]) == 1
     found = read_report(tmp_path / "r.json")
     assert found.verdict.status == "failed"

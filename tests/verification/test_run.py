@@ -132,7 +132,7 @@ def test_agreement_forgives_ties_alone(everything):
     scores = np.array([[1.0, 0.0], [1.0, 1.0 - 1e-9]])
     for same, passed in ((1.0, True), (0.5, True), (0.0, False)):
         result = verdict(check.model_copy(update={"top1_agreement": same}), [scores], "fp32", Given())
-        assert result.limits[1].value == 0.5
+        assert {limit.name: limit.value for limit in result.limits}["min_agreement"] == 0.5
         assert result.check.passed == passed
 
 
