@@ -27,7 +27,7 @@ from ..graph.node import activations
 from ..graph.recognise import recognise
 from ..graph.sites import ActivationSite, NoMatch, site_of_node, use_name
 from ..modules import freeze
-from ..network import Network, Trace
+from ..network import FLOAT32, Network, Trace
 from ..replace import replace_activations
 from ..tensors.inputs import seeded_feeds
 from ..tensors.signature import Feed, Signature
@@ -70,7 +70,8 @@ def trace_module(
     _flatten_answer(module, flatten)
     names = network.output_names
     # two samples where the batch is dynamic: torch.export takes a size of 1 for a constant
-    positional, named = arguments(seeded_feeds(network.signature, batch or 2)[0])
+    feed = seeded_feeds(network.signature, batch or 2)[0]
+    positional, named = arguments(feed)
     auto = torch.export.Dim.AUTO
     dynamic = {
         spec.name: {axis: auto for axis in spec.open_axes if axis or not batch} for spec in network.signature.inputs
@@ -90,6 +91,7 @@ def trace_module(
                 verbose=False,
             )
         except (torch.onnx.OnnxExporterError, torch._dynamo.exc.TorchDynamoException, RuntimeError) as error:
+            network.outputs(feed, FLOAT32)  # an input that does not fit is refused by the network's own words
             cause = error.__cause__ or error
             raise ExportError((str(cause).splitlines() or [type(cause).__name__])[0][:200]) from error
     assert program is not None  # torch returns None only without dynamo
@@ -167,12 +169,13 @@ def _strip_metadata(proto: onnx.ModelProto) -> None:
 @contextmanager
 def quiet_torch() -> Iterator[None]:
     """torch.onnx reports its steps by print, warnings and logging."""
-    logger = logging.getLogger("torch.onnx")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
+    levels = {logging.getLogger(name): logging.getLogger(name).level for name in ("torch.onnx", "torch.export")}
+    for logger in levels:
+        logger.setLevel(logging.CRITICAL)
     try:
         with warnings.catch_warnings(), redirect_stdout(StringIO()), redirect_stderr(StringIO()):
             warnings.simplefilter("ignore")
             yield
     finally:
-        logger.setLevel(level)
+        for logger, level in levels.items():
+            logger.setLevel(level)

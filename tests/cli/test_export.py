@@ -48,7 +48,7 @@ def test_failed_gate_exits_1_and_writes_nothing(cifar_checkpoint, tmp_path, caps
 MISUSE = [
     ("no such file", ["none.pth"], "no such file"),
     ("another suffix", ["model.pth", "-o", "out.engine"], ".onnx"),
-    ("a shape of two", ["model.pth", "--input-shape", "32x32"], "CxHxW"),
+    ("a shape of two", ["model.pth", "--input-shape", "32x32"], "the size of an image"),
     ("a shape that does not fit", ["model.pth", "--input-shape", "1x32x32"], "--input-shape"),
     ("not square", ["model.pth", "--input-shape", "3x40x32"], "height = width"),
     ("an unknown format", ["model.pth", "--format", "coreml"], "wanted one of onnx, "),

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.xdist_group("import path")  # what one verb writes the next ones read
 CHECKPOINT = Path(__file__).resolve().parents[2] / "examples/digits/digits.pth"
 PLANTED = "import pathlib, sys\nwith open({log!r}, 'a') as log: log.write({name!r} + '\\n')\nraise ImportError\n"
 VERBS = [
