@@ -2,7 +2,7 @@
 
     torch.ops.apa.apa(x, [lambda, ...], [kappa, ...], axis)        torch.ops.apa.aglu(...)        float -> same
 
-Source: see `activation`. lambda >= 0, 0 meaning the limit; one value, or C along `axis`. Half types are computed
+Source: see `modules`. lambda >= 0, 0 meaning the limit; one value, or C along `axis`. Half types are computed
 in float32 and rounded once. Derivatives are with respect to x alone: the parameters are trained and done.
 """
 

@@ -1,6 +1,6 @@
 """A fault campaign against apa-serve: whatever happens to it, an accepted request gets an answer.
 
-    python benchmarks/serving_faults.py [--seconds 60] [--seed 0] [--json]
+    python -m benchmarks.serving_faults [--seconds 60] [--seed 0] [--json]
 
 While clients of both protocols ask without a pause, one fault follows the other, in random order: a process of an
 isolated model killed; a request that never ends; clients that do not read, that send half a request, that leave,

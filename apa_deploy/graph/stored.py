@@ -2,7 +2,7 @@
 
     Conv(float64, weights rounded) -> y      becomes      Conv -> y/exact -> Stored -> y
 
-The counterpart of `parity.storage` for a graph. Inside activations, and in formulas that stay in float32
+The counterpart of `loading.torch_storage` for a graph. Inside activations, and in formulas that stay in float32
 (`graph.islands`), nothing is rounded.
 """
 

@@ -51,7 +51,7 @@ class Source(BaseModel):
 
 
 class Loading(BaseModel):
-    """How checkpoints are read: arguments of `model.load`, and of `deployment.Deployment` (paths as text)."""
+    """How checkpoints are read: arguments of `load`, and of `deployment.Deployment` (paths as text)."""
 
     arguments: dict[str, Any] = {}
     input_shape: tuple[int, ...] | None = None

@@ -1,4 +1,4 @@
-"""The fault campaign, short, and that it can fail. By hand: benchmarks/serving_faults.py --seconds 3600."""
+"""The fault campaign, short, and that it can fail. By hand: python -m benchmarks.serving_faults --seconds 3600."""
 
 import json
 import subprocess
