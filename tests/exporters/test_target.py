@@ -182,7 +182,7 @@ def test_checks_are_those_of_the_model_gate(fault):
     truth, single = ([model.outputs(feed, dtype) for feed in feeds] for dtype in ("float64", "float32"))
     found = [{"logits": one["logits"] + np.float32(fault)} for one in single]
     (theirs,) = check_recorded(found, "engine", model, feeds, "fp32")
-    limit = Limit(theirs.limit, theirs.torch_float32_max_rel)
+    limit = Limit(theirs.limit, theirs.torch_float32_max_rel, None, theirs.min_cosine, theirs.evidence)
     (ours,) = golden.check("engine", truth, found, {"logits": limit})
     wanted = theirs.model_dump()
     assert ours.pop("quantiles") == pytest.approx(wanted.pop("quantiles"))
