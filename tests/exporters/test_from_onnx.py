@@ -210,12 +210,12 @@ def planted(monkeypatch, change):
     """Let the exporter write another value of an attribute than the one that was found."""
     honest = exporter._in_format
 
-    def dishonest(traced, options):
+    def dishonest(traced, options, coded):
         for node in traced.proto.graph.node:
             for attribute in node.attribute:
                 if node.domain == "com.apa" and attribute.name in change:
                     attribute.floats[0] = change[attribute.name]
-        return honest(traced, options)
+        return honest(traced, options, coded)
 
     monkeypatch.setattr(exporter, "_in_format", dishonest)
 
@@ -254,10 +254,10 @@ def test_a_rewritten_weight_is_no_activations_fault(monkeypatch):
     source = save(g.model(g.op("Mul", z, spellings.softplus_neg(g, z, 0.5, 0.9))))
     honest = exporter._in_format
 
-    def dishonest(traced, options):
+    def dishonest(traced, options, coded):
         tensor = next(t for t in traced.proto.graph.initializer if t.name == weight)
         tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor) * np.float32(1.001), weight))
-        return honest(traced, options)
+        return honest(traced, options, coded)
 
     monkeypatch.setattr(exporter, "_in_format", dishonest)
     with pytest.raises(ParityError, match="the rest of the graph is at fault"):
