@@ -12,11 +12,14 @@ from apa_exporters.registry import TARGETS
 FLAGS = {flag.name: flag for target in TARGETS.values() for flag, _ in all_flags(target.options).values()}
 # A value of each option that wants one.
 VALUES = {
-    "--activation": "plugin", "--backend": "python", "--batch": "2", "--batch-delay-ms": "1", "--bundle": "b",
+    "--activation": "plugin", "--auto-keep-float": "2", "--backend": "python", "--batch": "2",
+    "--batch-delay-ms": "1", "--bundle": "b",
+    "--calibration": "c.npz", "--calibration-method": "mse", "--calibration-samples": "64",
     "--compute-capability": "8.6", "--decomposition": "anl", "--device": "cpu",
     "--hardware-compatible": "AMPERE_PLUS",
-    "--inputs": "i.npz", "--instances": "2", "--latency-runs": "9", "--name": "m", "--opset": "18",
-    "--optimization-level": "3", "--precision": "fp16", "--resize": "256", "--shapes": "3x8x8:3x8x8:3x8x8",
+    "--inputs": "i.npz", "--instances": "2", "--keep-float": "head*", "--latency-runs": "9", "--min-sqnr": "20",
+    "--name": "m", "--opset": "18", "--optimization-level": "3", "--ort-library": "other.so",
+    "--precision": "fp16", "--resize": "256", "--shapes": "3x8x8:3x8x8:3x8x8",
     "--threads": "2", "--timing-cache": "c", "--workspace": "1G",
 }  # fmt: skip
 OWN = sorted(name for name, flag in FLAGS.items() if not flag.foreign)
@@ -56,7 +59,11 @@ def test_an_option_of_this_format_reaches_its_class(name, target):
 REFUSED = [
     ("a default that was written", ["--format", "onnx", "--instances", "1"], "--instances with --format onnx"),
     ("a profile of a file", ["--batch", "1:2:4"], "--batch 1:2:4 with --format onnx; wanted --format trt or"),
-    ("an abbreviation", ["--prec", "fp16"], "unrecognized arguments: --prec"),
+    (
+        "an abbreviation",
+        ["--prec", "fp16"],
+        "unknown --prec fp16; wanted an option of this verb. Did you mean --precision?",
+    ),
     ("the source itself", ["--format", "onnx", "-o", "model.pth"], "a name that ends in .onnx"),
 ]
 

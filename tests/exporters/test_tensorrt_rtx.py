@@ -86,7 +86,7 @@ def test_engine_in_each_precision(network, precision, tmp_path, capsys):
 @pytest.mark.parametrize("batches", [(4, 4, 4), (2, 3, 5)])
 @pytest.mark.parametrize("capabilities", [("8.6",), ("7.5", "8.9", "12.0")])
 def test_targets_and_batches(batches, capabilities, tmp_path):
-    options = RtxOptions(OnnxOptions(precision="fp16", verify=False), batches, capabilities)
+    options = RtxOptions(OnnxOptions(precision="fp16", verify=False), batches, capabilities=capabilities)
     passport = export_rtx(one_layer(), tmp_path / "m.engine", options)
     assert (passport.build.batches, passport.build.capabilities) == (batches, list(capabilities))
 
@@ -163,7 +163,8 @@ MISUSE = [
     (["--format", "trt-rtx", "--compute-capability", "sm_86"], "8.6,8.9,12.0"),
     (["--format", "trt-rtx", "--batch", "1:8"], "MIN:OPT:MAX"),
     (["--half-io"], "--half-io with --precision fp32"),
-    (["--precision", "int8"], "wanted one of fp32, "),
+    (["--precision", "int4"], "wanted one of fp32, "),
+    (["--format", "trt-rtx", "--precision", "int8"], "--precision int8 without --calibration"),
 ]
 
 

@@ -158,7 +158,10 @@ REFUSED = [
     ("a name", lambda t, a: (a, ["--name", "../up"], 2, "letters, digits")),
     ("labels", _labels),
     ("an ensemble without pixels", lambda t, a: (a, ["--ensemble"], 2, "Export it with --preprocess")),
-    ("a checkpoint's option", lambda t, a: (a, ["--weights", "ema"], 2, "--weights; wanted a checkpoint")),
+    (
+        "a checkpoint's option",
+        lambda t, a: (a, ["--weights", "ema"], 2, "--weights with an exported file; wanted a checkpoint"),
+    ),
     ("a missing file", lambda t, a: (t / "none.onnx", [], 2, "not a file")),
 ]
 
