@@ -237,8 +237,9 @@ class Scatter(OpRun):
     op_domain = ""
 
     def _run(self, x: Array, indices: Array, updates: Array, *, axis: Any = 0) -> tuple[Array]:
-        y = x.copy()
-        np.put_along_axis(y, np.where(indices < 0, indices + x.shape[axis or 0], indices), updates, axis or 0)
+        y, places = x.copy(), list(np.indices(indices.shape))  # of fewer places than `x` has, where there are fewer
+        places[axis or 0] = indices
+        y[tuple(places)] = updates
         return (y,)
 
 
