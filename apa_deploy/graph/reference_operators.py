@@ -237,7 +237,8 @@ class Scatter(OpRun):
     op_domain = ""
 
     def _run(self, x: Array, indices: Array, updates: Array, *, axis: Any = 0) -> tuple[Array]:
-        y, places = x.copy(), list(np.indices(indices.shape))  # of fewer places than `x` has, where there are fewer
+        y = x.copy()
+        places: list[Array] = list(np.indices(indices.shape))  # an axis may have fewer of them than `x`
         places[axis or 0] = indices
         y[tuple(places)] = updates
         return (y,)
