@@ -148,6 +148,9 @@ def _advice(report: ParityReport) -> str:
         return f"Nothing was written. {how}"
     if report.reason:
         return "Nothing was written. Give inputs of use with --inputs FILE.npz, or pass --no-verify."
+    wrong = [check.path for check in report.activations if not check.passed]
+    if report.blame is None and wrong:
+        return f"The first activation at fault is {wrong[0]}: it is wrong by itself. The file was not written."
     if report.blame is None:
         where = "the rest of the graph is at fault, or the runtime"
         return f"Each activation alone is right: {where}. The file was not written."
