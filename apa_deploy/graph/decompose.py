@@ -14,7 +14,7 @@ the convolution before it. Half inputs are computed in float32 between two Casts
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx
@@ -22,11 +22,13 @@ from onnx import TensorProto, helper, numpy_helper
 
 from ..choices import DECOMPOSITIONS
 from ..errors import InputError
-from ..modules import Float64
 from .functions import LIMIT_LAMBDA
 from .log1p_fit import log1p_coefficients
 from .node import DOMAIN, UNIT, Parameters, is_activation, read_parameters, subgraphs
 from .values import ranks_and_types
+
+if TYPE_CHECKING:  # torch, which a server has not
+    from ..modules import Float64
 
 HALF_TYPES = (TensorProto.FLOAT16, TensorProto.BFLOAT16)
 
