@@ -93,7 +93,7 @@ class Load:
                 try:
                     y = client.infer(self._model, [tensor], request_id=id_).as_numpy("y")
                 except InferenceServerException as error:
-                    if "UNAVAILABLE" in str(error.status()):
+                    if "UNAVAILABLE" in str(error.status()) and "; wanted " not in str(error.message()):
                         self.outcome.lost[id_] = str(error)
                         if self._stays:
                             continue
