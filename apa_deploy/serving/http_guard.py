@@ -7,7 +7,9 @@ taken for the sake of probes, which are answered there; anything else is told to
 from __future__ import annotations
 
 import asyncio
+import select
 from collections.abc import Callable
+from itertools import islice
 from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
@@ -60,9 +62,12 @@ class Connections:
         self._idle.pop(connection, None)
 
     def end_idle(self, count: int) -> bool:
-        """Close up to `count` connections that wait for a request; whether there was one."""
-        oldest = list(zip(range(count), self._idle, strict=False))
-        for _, connection in oldest:
+        """Close up to `count` connections that wait for a request; whether there was one.
+
+        Where many clients connect at once, a request may be there that was not read: its connection stays.
+        """
+        oldest = list(islice((one for one in self._idle if not one.has_unread()), count))
+        for connection in oldest:
             self.discard(connection)
             self.ended += 1
             connection.transport.abort()
@@ -99,6 +104,14 @@ class GuardedProtocol(HttpToolsProtocol):
         elif self.for_probes:
             self.app = answer_probes(self.app, 503)
         self._expect_head()  # a connection that never says anything is closed as well
+
+    def has_unread(self) -> bool:
+        """Whether the client has sent what nobody has read yet."""
+        if self.transport.is_closing():
+            return False
+        poll = select.poll()
+        poll.register(self.transport.get_extra_info("socket").fileno(), select.POLLIN)
+        return bool(poll.poll(0))
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._connections.discard(self)

@@ -6,11 +6,14 @@ import resource
 import socket
 import struct
 import time
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
 from serving_models import large_answer_model, loop_model, small_model
 from serving_process import ServerProcess
+
+from apa_deploy.serving.http_guard import Connections, GuardedProtocol
 
 ROW = [[1.0, 2.0, 3.0, 4.0]]
 MIB = 1 << 20
@@ -135,6 +138,22 @@ def test_idle_connections_make_room(tmp_path):
         assert server.metric("apa_connections") <= 32 + 2  # with the one for metrics
         assert len(server.text()) < 20_000
         assert server.stop() == 0
+
+
+def test_a_connection_with_a_request_to_read_is_not_idle():
+    """The one that has waited longest goes first, unless its request lies in the socket."""
+    connections, clients = Connections(2), []
+    for _ in range(2):
+        ours, theirs = socket.socketpair()
+        connection = object.__new__(GuardedProtocol)
+        connection.transport = Mock(**{"is_closing.return_value": False, "get_extra_info.return_value": ours})
+        connections.add(connection)
+        clients.append((connection, ours, theirs))
+    (first, _, client), (second, *_) = clients
+    client.sendall(b"POST")
+    assert connections.end_idle(1)
+    assert (first.transport.abort.called, second.transport.abort.called) == (False, True)
+    assert not connections.end_idle(1)
 
 
 def test_busy_connections_leave_room_for_probes(tmp_path):
