@@ -13,18 +13,19 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from .. import __version__
 from ..errors import InputError
 from ..files import PASSPORT_SUFFIX, SourceError, open_regular, sha256
-from ..graph.decompose import decomposition_of
-from ..graph.sites import ActivationSite
 from ..parity.report import ParityReport
 from .benchmark import LatencyRecord
 from .quantisation import QuantisationRecord
+
+if TYPE_CHECKING:
+    from ..graph.sites import ActivationSite
 
 SCHEMA = 1
 _SEAL = re.compile(rb',\n  "self_sha256": "([0-9a-f]{64})"\n}\n\Z')
@@ -54,6 +55,8 @@ class ActivationRecord(BaseModel):
 
 def record_activation(site: ActivationSite) -> ActivationRecord:
     """What passports and reports keep of an activation."""
+    from ..graph.decompose import decomposition_of
+
     lambda_, kappa = list(site.parameters.lambda_), list(site.parameters.kappa)
     form = decomposition_of(site.parameters)
     return ActivationRecord(
