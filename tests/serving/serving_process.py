@@ -105,9 +105,9 @@ class ServerProcess:
         pages = int(Path(f"/proc/{self.process.pid}/statm").read_text().split()[1])
         return pages * os.sysconf("SC_PAGE_SIZE")
 
-    def descriptors(self) -> int:
-        """Open file descriptors."""
-        return len(list(Path(f"/proc/{self.process.pid}/fd").iterdir()))
+    def descriptors(self, name: str = "") -> int:
+        """Open file descriptors; `name`: those of files with it in their path."""
+        return sum(name in os.path.realpath(fd) for fd in Path(f"/proc/{self.process.pid}/fd").iterdir())
 
     def ask(self, path: str, body: Any = None, headers: dict[str, str] | None = None) -> tuple[int, dict, bytes]:
         """One HTTP request (POST where there is a body): status, headers, body."""
