@@ -24,7 +24,7 @@ _BITS = 11
 
 
 def photograph() -> Pixels:
-    """A free photograph, (149, 224, 3) RGB bytes: coffee cup by Rachel Michetti, public domain (CC0 1.0)."""
+    """A free photograph, (149, 224, 3) RGB bytes; who made it: data/LICENSE.photograph.txt."""
     stored = (files(__package__) / "data" / "photograph.npz").read_bytes()
     with np.load(BytesIO(stored), allow_pickle=False) as arrays:
         return np.ascontiguousarray(arrays["image"])
