@@ -5,14 +5,12 @@ from __future__ import annotations
 import itertools
 import shutil
 import subprocess
-import sys
 
 import numpy as np
 import ort_building as building
 import pytest
 
-sys.path.insert(0, str(building.ROOT / "benchmarks"))
-import float32_exhaustive as sweep
+from benchmarks import float32_exhaustive as sweep
 
 pytestmark = [
     pytest.mark.skipif(building.compiler() is None, reason=building.NO_COMPILER),
@@ -96,7 +94,7 @@ def program(tmp_path_factory):
 @pytest.mark.parametrize("lambda_", LAMBDAS)
 def test_float32_keeps_the_bound_of_its_lambda(program, instructions, lambda_):
     for kappa in KAPPAS:
-        found = sweep.measured(program(instructions), lambda_, kappa, STRIDE)
+        found = sweep.measure_pair(program(instructions), lambda_, kappa, STRIDE)
         assert not list(sweep.broken(found, fused=instructions != "x86-64")), kappa
 
 
@@ -108,7 +106,7 @@ TABLE_STRIDE = {"avx2": STRIDE, "avx512": 80021 if building.emulated() else STRI
 @pytest.mark.parametrize("kernel", ["acc", "pw"])
 def test_table_kernels_keep_the_same_bound(program, kernel, isa):
     for lambda_, kappa in itertools.product(LAMBDAS, KAPPAS):
-        found = sweep.measured(program(SETS[-1]), lambda_, kappa, TABLE_STRIDE[isa], kernel=kernel, isa=isa)
+        found = sweep.measure_pair(program(SETS[-1]), lambda_, kappa, TABLE_STRIDE[isa], kernel=kernel, isa=isa)
         assert not list(sweep.broken(found, fused=True)), (lambda_, kappa)
         assert found["kernel"] == (kernel if kappa else "exact")
 
@@ -118,7 +116,7 @@ def test_table_kernels_keep_the_same_bound(program, kernel, isa):
 def test_every_half_is_within_one_ulp(program, kernel, isa):
     half = program(SETS[-1]).with_name("half")
     if not half.exists():
-        sweep.linked("ort_half_sweep.cc", half)
+        sweep.link_library("ort_half_sweep.cc", half)
     _passes(half, kernel, isa)
 
 

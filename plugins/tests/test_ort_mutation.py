@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import shutil
-import sys
 
 import ort_building as building
 import pytest
 
-sys.path.insert(0, str(building.ROOT / "benchmarks"))
-import float32_exhaustive as sweep
+from benchmarks import float32_exhaustive as sweep
 
 SET = building.instruction_sets()[-1]
 pytestmark = [
@@ -61,7 +59,7 @@ def _relinked(folder):
 
 def _is_red(program, isa):
     for kernel, lambda_, kappa in CASES:
-        found = sweep.measured(program, lambda_, kappa, STRIDE, kernel=kernel, isa=isa)
+        found = sweep.measure_pair(program, lambda_, kappa, STRIDE, kernel=kernel, isa=isa)
         if found["kernel"] != kernel or list(sweep.broken(found, fused=True)):
             return True
     return False

@@ -9,26 +9,26 @@ from pathlib import Path
 
 import pytest
 
-pytestmark = pytest.mark.xdist_group("import path")  # what one verb writes the next ones read
+pytestmark = pytest.mark.xdist_group("import-path")  # the folder is planted and exported to once
 CHECKPOINT = Path(__file__).resolve().parents[2] / "examples/digits/digits.pth"
 PLANTED = "import pathlib, sys\nwith open({log!r}, 'a') as log: log.write({name!r} + '\\n')\nraise ImportError\n"
 VERBS = [
     ["apa-inspect", CHECKPOINT, "--report", "report.html"],
-    ["apa-export", CHECKPOINT, "-o", "model.onnx"],
     ["apa-verify", CHECKPOINT, "model.onnx"],
     ["apa-bench", "model.onnx", "--rounds", "1", "--duration", "0.1"],
     ["apa-doctor", "model.onnx"],
 ]
 
 
-def _run(folder: Path, verb: str, *arguments: object) -> subprocess.CompletedProcess[str]:
-    command = [str(Path(sys.executable).with_name(verb)), *map(str, arguments)]
+def _run(folder: Path, verb: object, *arguments: object) -> subprocess.CompletedProcess[str]:
+    command = [str(Path(sys.executable).with_name(str(verb))), *map(str, arguments)]
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300)
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """A folder with a module of the name of every installed package and of the whole standard library."""
+    """A folder with a module of the name of every installed package and of the whole standard library, in which
+    `apa-export` wrote the model that the other verbs read."""
     if not Path(sys.executable).with_name("apa-export").exists():
         pytest.skip("the console scripts are not installed beside this Python")
     folder = tmp_path_factory.mktemp("planted")
@@ -36,12 +36,15 @@ def folder(tmp_path_factory):
     for name in names:
         (folder / f"{name}.py").write_text(PLANTED.format(log=str(folder / "executed"), name=name))
     (folder / "own.py").write_text("import torch\n\ndef network():\n    return torch.nn.Conv2d(1, 2, 3)\n")
+    done = _run(folder, "apa-export", CHECKPOINT, "-o", "model.onnx")
+    assert done.returncode == 0, done.stderr
+    assert not (folder / "executed").exists()
     return folder
 
 
-@pytest.mark.parametrize(("verb", "arguments"), [(v[0], v[1:]) for v in VERBS], ids=[v[0] for v in VERBS])
-def test_no_verb_runs_what_lies_in_the_folder(folder, verb, arguments):
-    done = _run(folder, verb, *arguments)
+@pytest.mark.parametrize("command", VERBS, ids=[command[0] for command in VERBS])
+def test_no_verb_runs_what_lies_in_the_folder(folder, command):
+    done = _run(folder, *command)
     assert done.returncode == 0, done.stderr
     assert not (folder / "executed").exists()
 
