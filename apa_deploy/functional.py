@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .graph.node import GATE, UNIT
+from .maths import GATE, UNIT
 
 NAMESPACE = "apa"
 _HALVES = (torch.float16, torch.bfloat16)

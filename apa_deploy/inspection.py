@@ -15,12 +15,13 @@ from google.protobuf.message import DecodeError
 from torch import Tensor
 
 from .errors import InputError
-from .graph.node import UNIT, Parameters, all_activations, read_parameters
+from .graph.node import all_activations, read_parameters
 from .graph.recognise import recognise
 from .graph.sites import METADATA, ActivationSite, read_metadata
 from .loading.load import load
 from .loading.onnx_file import load_onnx
-from .modules import MODULES, REFERENCE, effective_parameters
+from .maths import REFERENCE, UNIT, Parameters, effective_parameters
+from .modules import MODULES
 from .runtimes.artifacts import ONNX, artifact_kind
 
 # The span in which the activations of trained networks work; beyond it they are flat or linear.

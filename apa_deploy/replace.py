@@ -17,10 +17,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from .curve import SAMPLES, fit_curve
-from .graph.node import GATE, UNIT
 from .graph.sites import ActivationSite, NoMatch
-from .modules import MODULES, REFERENCE, Float64, ParameterError, _Activation, effective_parameters, freeze
+from .maths import GATE, REFERENCE, SAMPLES, UNIT, Float64, ParameterError, effective_parameters, fit_curve
+from .modules import MODULES, _Activation, freeze
 
 # z of the probes. Inside +-6, so that the softplus threshold of common implementations is not met.
 _GRID = np.linspace(-6, 6, 25)

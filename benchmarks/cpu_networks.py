@@ -16,8 +16,9 @@ from apa_deploy.graph.functions import with_functions
 from apa_deploy.graph.layout.edit import replace_nodes
 from apa_deploy.graph.layout.pools import pools
 from apa_deploy.graph.layout.shapes import shapes
-from apa_deploy.graph.node import GATE, UNIT, activations, is_activation
+from apa_deploy.graph.node import activations, is_activation
 from apa_deploy.loading.torch_network import TorchNetwork
+from apa_deploy.maths import GATE, UNIT
 from apa_deploy.network import Metadata
 from apa_deploy.tensors.signature import image_signature
 from benchmarks.upstream_form import SE_RESNET50, resnet50

@@ -18,7 +18,8 @@ import onnx
 from onnx import TensorProto, helper
 
 import apa_deploy
-from apa_deploy.graph.node import Parameters, make_node
+from apa_deploy.graph.node import make_node
+from apa_deploy.maths import Parameters
 
 KERNELS = ("exact", "acc", "pw")
 LAMBDAS = np.concatenate([[0.0], np.logspace(-8, 4, 73)]).astype(np.float32)

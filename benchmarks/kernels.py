@@ -26,7 +26,8 @@ import onnxruntime as ort
 from onnx import TensorProto, helper
 
 import apa_deploy
-from apa_deploy.graph.node import Parameters, make_node
+from apa_deploy.graph.node import make_node
+from apa_deploy.maths import Parameters
 from plugins.tests import ort_building as building
 
 LAMBDA, KAPPA = 0.5, 1.1

@@ -23,7 +23,8 @@ from onnx import TensorProto, helper, numpy_helper
 from apa_deploy.bench.environment import load
 from apa_deploy.bench.subject import Feed, Subject
 from apa_deploy.graph.functions import with_functions
-from apa_deploy.graph.node import Parameters, make_node
+from apa_deploy.graph.node import make_node
+from apa_deploy.maths import Parameters
 from apa_deploy.measure.statistics import compare_turns
 from apa_deploy.measure.tournament import Pace, tournament
 

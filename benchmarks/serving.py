@@ -38,8 +38,9 @@ from onnx import TensorProto, helper
 from tritonclient.utils import InferenceServerException
 
 from apa_deploy.graph.functions import with_functions
-from apa_deploy.graph.node import Parameters, make_node
+from apa_deploy.graph.node import make_node
 from apa_deploy.loading.torch_network import TorchNetwork
+from apa_deploy.maths import Parameters
 from apa_deploy.network import Metadata
 from apa_deploy.records.passport import versions
 from apa_deploy.tensors.signature import image_signature

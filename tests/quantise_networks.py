@@ -6,7 +6,8 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from apa_deploy.graph.node import DOMAIN, Parameters, attributes
+from apa_deploy.graph.node import DOMAIN, attributes
+from apa_deploy.maths import Parameters
 
 UNIT = {**attributes(Parameters((0.5,), (1.1,))), "domain": DOMAIN}
 CHANNELS = 8

@@ -1,4 +1,4 @@
-"""apa_deploy.modules: float64 reference, torch modules, special values."""
+"""apa_deploy.maths and .modules: float64 formulas, torch modules, special values."""
 
 import math
 
@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from apa_deploy.modules import AGLU, APA, MODULES, REFERENCE, ParameterError, effective_parameters, limit_below
+from apa_deploy.functional import limit_below
+from apa_deploy.maths import REFERENCE, ParameterError, effective_parameters
+from apa_deploy.modules import AGLU, APA, MODULES
 
 FLOORS = {
     "cls_unirect": ("AGLU", lambda raw: np.maximum(raw, 0) + 1e-8),

@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from apa_deploy.modules import AGLU, APA, ParameterError
+from apa_deploy.maths import ParameterError
+from apa_deploy.modules import AGLU, APA
 from apa_deploy.replace import replace_activations
 from tests.networks import RawActivation, tiny_net
 

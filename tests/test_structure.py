@@ -125,3 +125,65 @@ KNOWN = {
 
 def test_one_public_name_means_one_thing():
     assert set(public_names()) <= KNOWN
+
+
+# Whoever uses a module of ours: a rename that forgets one of them is seen here, before a GPU or a long test would.
+USERS = ("apa_deploy", "exporters", "tests", "plugins", "benchmarks", "tools", "examples")
+
+
+@cache
+def names_of(module):
+    """What a module binds at its top, and its submodules; None where it makes up its names."""
+    _, tree = modules()[module]
+    bound = {name.removeprefix(f"{module}.").split(".")[0] for name in modules() if name.startswith(f"{module}.")}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            bound.add(node.name)
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            bound.add(node.id)
+        elif isinstance(node, ast.alias):
+            bound.add(node.asname or node.name.split(".")[0])
+    return None if "__getattr__" in bound else bound | {"__file__", "__name__", "__doc__", "__path__"}
+
+
+def uses_in(path):
+    """(line, module of ours, name that is taken from it) for a whole file: imports, `module.name`, patches."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    aliases = {}
+    inside = path.relative_to(ROOT).parts[0] in ("apa_deploy", "exporters")
+    own = next((name for name, (file, _) in modules().items() if file == path), "") if inside else ""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            aliases.update({alias.asname: alias.name for alias in node.names if alias.asname})
+        elif isinstance(node, ast.ImportFrom) and (own or not node.level):
+            base = own.split(".")[: len(own.split(".")) - node.level + (path.name == "__init__.py")]
+            start = ".".join([*(base if node.level else []), *([node.module] if node.module else [])])
+            for alias in node.names:
+                aliases[alias.asname or alias.name] = f"{start}.{alias.name}"
+                if start in modules():
+                    yield node.lineno, start, alias.name
+    rebound = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
+    rebound |= {node.arg for node in ast.walk(tree) if isinstance(node, ast.arg)}
+    ours = {alias: name for alias, name in aliases.items() if name in modules() and alias not in rebound}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and getattr(node.value, "id", None) in ours:
+            yield node.lineno, ours[node.value.id], node.attr
+        elif isinstance(node, ast.Call) and getattr(node.func, "attr", "") in ("setattr", "object", "delattr"):
+            module, name = ([*node.args, None, None])[:2]
+            if getattr(module, "id", None) in ours and isinstance(name, ast.Constant):
+                yield node.lineno, ours[module.id], name.value
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and node.value.count(".") > 1:
+            module, _, name = node.value.rpartition(".")
+            if module in modules() and name.isidentifier():
+                yield node.lineno, module, name
+
+
+def test_whatever_is_taken_from_a_module_of_ours_is_there():
+    missing = [
+        f"{path.relative_to(ROOT)}:{line}: {module} has no {name}"
+        for folder in USERS
+        for path in sorted((ROOT / folder).rglob("*.py"))
+        for line, module, name in uses_in(path)
+        if (names := names_of(module)) is not None and name not in names
+    ]
+    assert missing == []

@@ -7,7 +7,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from ..graph.node import GATE, UNIT
+from ..maths import GATE, UNIT
 from ..modules import MODULES
 from ..replace import FLOORS
 

@@ -22,13 +22,14 @@ from onnx import TensorProto, helper, numpy_helper
 
 from ..choices import DECOMPOSITIONS
 from ..errors import InputError
+from ..maths import UNIT, Parameters
 from .functions import LIMIT_LAMBDA
 from .log1p_fit import log1p_coefficients
-from .node import DOMAIN, UNIT, Parameters, is_activation, read_parameters, subgraphs
+from .node import DOMAIN, is_activation, read_parameters, subgraphs
 from .values import ranks_and_types
 
 if TYPE_CHECKING:  # torch, which a server has not
-    from ..modules import Float64
+    from ..maths import Float64
 
 HALF_TYPES = (TensorProto.FLOAT16, TensorProto.BFLOAT16)
 

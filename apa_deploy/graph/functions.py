@@ -13,8 +13,9 @@ from __future__ import annotations
 import onnx
 from onnx import helper, parser
 
+from ..maths import GATE, KINDS
 from .log1p_fit import log1p_coefficients
-from .node import DOMAIN, GATE, KINDS, VERSION, all_activations
+from .node import DOMAIN, VERSION, all_activations
 
 # Up to here the limit exp(-exp(-kappa*x)) is right to 0.271e-7 in float32, and 1/lambda costs accuracy.
 LIMIT_LAMBDA = 1e-7

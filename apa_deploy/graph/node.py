@@ -3,40 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import onnx
 from onnx import helper
 
 from ..errors import InputError
+from ..maths import KINDS, Parameters
 
 DOMAIN = "com.apa"
 VERSION = 1
-GATE, UNIT = "APA", "AGLU"
-KINDS = (GATE, UNIT)
 PLUGIN_VERSION, PLUGIN_NAMESPACE = "1", "apa"
-
-
-@dataclass(frozen=True)
-class Parameters:
-    """Effective parameters of one activation: `lambda_` and `kappa` of length 1 or C along `axis`."""
-
-    lambda_: tuple[float, ...]
-    kappa: tuple[float, ...]
-    axis: int = 1
-
-    @property
-    def channels(self) -> int:
-        """How many values it has along `axis`: 1 or C."""
-        return max(len(self.lambda_), len(self.kappa))
-
-    @property
-    def pairs(self) -> list[tuple[float, float]]:
-        """(lambda, kappa) of each channel."""
-        count = self.channels
-        lambdas, kappas = (v if len(v) == count else v * count for v in (self.lambda_, self.kappa))
-        return list(zip(lambdas, kappas, strict=True))
 
 
 def attributes(parameters: Parameters) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from onnx.reference.ops.op_max_pool import MaxPool as ReferenceMaxPool
 from onnx.reference.ops.op_resize import Resize as ReferenceResize
 from torch.nn import functional
 
-from ..modules import aglu_float64, apa_float64
+from ..maths import aglu_float64, apa_float64
 from ..runtimes.ort_session import open_session
 from .node import read_parameters
 from .precision import NUMPY_TYPE

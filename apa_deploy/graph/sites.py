@@ -15,7 +15,8 @@ from typing import Any
 
 import onnx
 
-from .node import Parameters, activations, read_parameters
+from ..maths import Parameters
+from .node import activations, read_parameters
 
 _LINK = re.compile(r"(?P<name>.+)/[A-Za-z0-9]+_\d+")
 _USE = re.compile(r"#(?P<use>[2-9]|[1-9]\d+)\Z")

@@ -13,8 +13,9 @@ import onnx
 from onnx import helper
 
 from ..errors import InputError
+from ..maths import UNIT
 from .isolate import between
-from .node import DOMAIN, UNIT
+from .node import DOMAIN
 from .sites import ActivationSite, find_sites
 from .values import producers
 

@@ -14,10 +14,11 @@ from ..errors import InputError
 from ..files import SourceError, check_regular, sha256
 from ..graph.external_weights import read_weights
 from ..graph.foreign import foreign_part, up_to
-from ..graph.node import DOMAIN, KINDS
+from ..graph.node import DOMAIN
 from ..graph.recognise import recognise
 from ..graph.repair import declare_shapes, open_dimensions, sort_nodes, spell_out_group_norms
 from ..graph.tables import table_rows
+from ..maths import KINDS
 from ..network import Metadata
 from ..tensors.inputs import fits_dims
 from ..tensors.signature import Shape, Signature, TensorSpec, parse_input, read_signature

@@ -19,14 +19,14 @@ from onnx import NodeProto
 from ..errors import InputError
 from ..graph.foreign import Foreign, up_to
 from ..graph.functions import lowest_ir_version, with_functions
-from ..graph.node import Parameters, activations, all_activations, read_parameters
+from ..graph.node import activations, all_activations, read_parameters
 from ..graph.randomness import random_nodes
 from ..graph.recognise import Recognition
 from ..graph.reference_operators import round_array
 from ..graph.sites import ActivationSite, site_of_node
 from ..graph.stored import store_values
 from ..graph.widen import widen
-from ..modules import REFERENCE
+from ..maths import REFERENCE, Parameters
 from ..network import FLOAT32, TRUTH, Curve, Exchange, Metadata, Network, Trace
 from ..progress import notice
 from ..runtimes.ort_session import open_session, save_model

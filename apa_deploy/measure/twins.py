@@ -60,7 +60,7 @@ def with_plain(module: Any, plain: str) -> Any:
     """`module` itself with ReLU or SiLU for each learned unit and a sigmoid for each gate."""
     from torch import nn
 
-    from ..graph.node import UNIT
+    from ..maths import UNIT
     from ..replace import replace_activations
 
     unit = {"relu": nn.ReLU, "silu": nn.SiLU}[plain]

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..graph.decompose import decomposition_of
-from ..graph.node import GATE, UNIT
 from ..graph.sites import ActivationSite
 from ..inspection import half_errors
+from ..maths import GATE, UNIT
 from ..records.passport import FileRecord, record_activation, versions
 from .drawing import save_picture
 from .plots import curves

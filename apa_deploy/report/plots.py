@@ -7,9 +7,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..escaping import printable
-from ..graph.node import GATE, UNIT
 from ..inspection import SPAN, Z
-from ..modules import REFERENCE
+from ..maths import GATE, REFERENCE, UNIT
 from ..records.benchmark import Comparison, Latency
 from ..records.passport import ActivationRecord
 from .drawing import Draw, Drawn, Palette, decades, log_tick, plain_log, svg_of

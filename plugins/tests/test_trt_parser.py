@@ -14,14 +14,15 @@ import trt_building as building
 from onnx import TensorProto, helper
 
 from apa_deploy.graph import node as canonical
+from apa_deploy.maths import KINDS, Parameters
 
 FLOAT, HALF = TensorProto.FLOAT, TensorProto.FLOAT16
 # Parameters, and how they lie in an engine: floats as float32, the axis only where it matters.
 NODES = {
-    "scalar": (canonical.Parameters((0.5,), (1.25,)), "lambda=0.5 kappa=1.25"),
-    "limit": (canonical.Parameters((0.0,), (-0.75,)), "lambda=0 kappa=-0.75"),
-    "channels": (canonical.Parameters((0.5, 0.0, 2.0), (1.0, 2.0, 3.0)), "lambda=0.5,0,2 kappa=1,2,3"),
-    "last": (canonical.Parameters((0.5,), (1.0, 2.0, 4.0, 8.0), -1), "lambda=0.5 kappa=1,2,4,8 axis=-1"),
+    "scalar": (Parameters((0.5,), (1.25,)), "lambda=0.5 kappa=1.25"),
+    "limit": (Parameters((0.0,), (-0.75,)), "lambda=0 kappa=-0.75"),
+    "channels": (Parameters((0.5, 0.0, 2.0), (1.0, 2.0, 3.0)), "lambda=0.5,0,2 kappa=1,2,3"),
+    "last": (Parameters((0.5,), (1.0, 2.0, 4.0, 8.0), -1), "lambda=0.5 kappa=1,2,4,8 axis=-1"),
 }
 FOUND = "Found registered plugin: {}. Importing this node as a plugin."
 CREATED = "Successfully created plugin: {}"
@@ -74,7 +75,7 @@ def _spied(spy, tmp_path, node, element=FLOAT):
 
 @pytest.mark.parametrize("element", [FLOAT, HALF])
 @pytest.mark.parametrize("name", NODES)
-@pytest.mark.parametrize("kind", canonical.KINDS)
+@pytest.mark.parametrize("kind", KINDS)
 def test_a_node_becomes_a_plugin_with_its_fields(tmp_path, spy, kind, name, element):
     parameters, kept = NODES[name]
     log, made = _spied(spy, tmp_path, _node(kind, parameters), element)
@@ -85,7 +86,7 @@ def test_a_node_becomes_a_plugin_with_its_fields(tmp_path, spy, kind, name, elem
 
 def test_parameters_are_float32(tmp_path, spy):
     """ONNX keeps float32 attributes: what it cannot hold exactly is rounded once, there."""
-    _, made = _spied(spy, tmp_path, _node("AGLU", canonical.Parameters((1e-8,), (0.1,))))
+    _, made = _spied(spy, tmp_path, _node("AGLU", Parameters((1e-8,), (0.1,))))
     values = dict(part.split("=") for part in made[0].split()[2:])
     assert np.float32(values["lambda"]) == np.float32(1e-8)
     assert np.float32(values["kappa"]) == np.float32(0.1)

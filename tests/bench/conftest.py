@@ -9,7 +9,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 from apa_deploy.graph.decompose import decomposed
 from apa_deploy.graph.functions import with_functions
-from apa_deploy.graph.node import Parameters, make_node
+from apa_deploy.graph.node import make_node
+from apa_deploy.maths import Parameters
 from apa_deploy.records.passport import Passport, dump, file_record, now, passport_path
 
 SIDE, CHANNELS = 16, 8

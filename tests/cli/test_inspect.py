@@ -8,8 +8,8 @@ from apa_exporters.onnx.export import OnnxOptions, export_onnx
 
 from apa_deploy import load
 from apa_deploy.cli.inspect import main
-from apa_deploy.graph.node import Parameters
 from apa_deploy.inspection import half_errors, inspect_file
+from apa_deploy.maths import Parameters
 from tests.graph.corpus.spellings import GENERAL, spelled
 
 

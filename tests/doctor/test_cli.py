@@ -16,8 +16,9 @@ from onnx import helper, numpy_helper
 from apa_deploy import native
 from apa_deploy.cli.doctor import main
 from apa_deploy.graph.functions import with_functions
-from apa_deploy.graph.node import DOMAIN, Parameters, make_node
+from apa_deploy.graph.node import DOMAIN, make_node
 from apa_deploy.loading.torch_network import TorchNetwork
+from apa_deploy.maths import Parameters
 from apa_deploy.network import Metadata
 from apa_deploy.records.passport import EngineBuild, Passport, dump, file_record, now, passport_path
 from apa_deploy.runtimes.cuda_driver import device_count

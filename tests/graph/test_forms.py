@@ -12,8 +12,8 @@ from apa_deploy.errors import InputError
 from apa_deploy.graph.decompose import decomposed, decomposition_of
 from apa_deploy.graph.functions import with_functions
 from apa_deploy.graph.log1p_fit import log1p_coefficients
-from apa_deploy.graph.node import KINDS, Parameters, make_node
-from apa_deploy.modules import REFERENCE
+from apa_deploy.graph.node import make_node
+from apa_deploy.maths import KINDS, REFERENCE, Parameters
 
 LAMBDAS = (0.0, 1e-8, 1e-7, 2e-7, 1e-6, 1e-4, 1e-3, 0.1, 0.5, 1.0, 2.0, 10.0, 100.0)
 KAPPAS = (1.0, -0.7, 0.0, 3.0)

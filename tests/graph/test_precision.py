@@ -11,9 +11,9 @@ from apa_deploy.errors import InputError
 from apa_deploy.graph.decompose import decomposed
 from apa_deploy.graph.emulate import emulated
 from apa_deploy.graph.functions import with_functions
-from apa_deploy.graph.node import KINDS, Parameters, make_node
+from apa_deploy.graph.node import make_node
 from apa_deploy.graph.precision import HALF_ELEMENT, NUMPY_TYPE, UNIT_ROUNDOFF, PrecisionError, in_precision
-from apa_deploy.modules import REFERENCE
+from apa_deploy.maths import KINDS, REFERENCE, Parameters
 from apa_deploy.parity.limits import operator_limit
 
 FLOAT, UINT8 = TensorProto.FLOAT, TensorProto.UINT8

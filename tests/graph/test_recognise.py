@@ -7,8 +7,9 @@ from onnx import TensorProto, helper
 
 from apa_deploy.graph.decompose import decomposed
 from apa_deploy.graph.functions import with_functions
-from apa_deploy.graph.node import KINDS, Parameters, activations, make_node, read_parameters
+from apa_deploy.graph.node import activations, make_node, read_parameters
 from apa_deploy.graph.recognise import recognise
+from apa_deploy.maths import KINDS, Parameters
 from tests.graph.corpus import spellings
 from tests.graph.corpus.spellings import CONSTANTS, DOUBTFUL_ALONE, GENERAL, LOOKALIKES, lookalike, spelled
 

@@ -8,10 +8,10 @@ from onnx import TensorProto, helper, numpy_helper
 
 from apa_deploy.graph.decompose import decomposed
 from apa_deploy.graph.functions import with_functions
-from apa_deploy.graph.node import KINDS, all_activations, read_parameters
+from apa_deploy.graph.node import all_activations, read_parameters
 from apa_deploy.graph.recognise import recognise
 from apa_deploy.loading.onnx_file import load_onnx
-from apa_deploy.modules import REFERENCE
+from apa_deploy.maths import KINDS, REFERENCE
 from tests.graph.corpus import spellings
 
 LAM, KAPPA = 0.4, 1.2

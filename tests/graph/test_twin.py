@@ -12,8 +12,9 @@ from apa_deploy.choices import PLAIN_UNITS
 from apa_deploy.errors import InputError
 from apa_deploy.graph.decompose import decomposed
 from apa_deploy.graph.functions import with_functions
-from apa_deploy.graph.node import Parameters, make_node
+from apa_deploy.graph.node import make_node
 from apa_deploy.graph.twin import twin
+from apa_deploy.maths import Parameters
 
 UNIT, GATE = Parameters((0.5, 1.5, 0.1), (1.0, 0.9, 1.1)), Parameters((0.8,), (-0.5,))
 FACTS = {

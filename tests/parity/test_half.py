@@ -12,10 +12,11 @@ from onnxconverter_common.float16 import convert_float_to_float16
 
 from apa_deploy.graph.decompose import decomposed
 from apa_deploy.graph.functions import with_functions
-from apa_deploy.graph.node import Parameters, activations, attributes, read_parameters
+from apa_deploy.graph.node import activations, attributes, read_parameters
 from apa_deploy.graph.precision import in_precision
 from apa_deploy.loading.torch_network import TorchNetwork
 from apa_deploy.loading.torch_storage import round_to, store_in
+from apa_deploy.maths import Parameters
 from apa_deploy.native import ort_library
 from apa_deploy.network import Metadata
 from apa_deploy.parity.report import ParityError

@@ -6,8 +6,9 @@ import pytest
 import torch
 
 from apa_deploy.graph.functions import with_functions
-from apa_deploy.graph.node import Parameters, activations, attributes, read_parameters
+from apa_deploy.graph.node import activations, attributes, read_parameters
 from apa_deploy.loading.torch_network import TorchNetwork
+from apa_deploy.maths import Parameters
 from apa_deploy.network import Metadata
 from apa_deploy.parity.report import ParityError
 from apa_deploy.parity.verify import verify

@@ -12,8 +12,9 @@ from apa_deploy.architectures.activations import Learned
 from apa_deploy.architectures.resnet import Block, ResNet
 from apa_deploy.architectures.spec import Head, Spec
 from apa_deploy.graph.functions import with_functions
-from apa_deploy.graph.node import GATE, UNIT, activations
+from apa_deploy.graph.node import activations
 from apa_deploy.loading.torch_network import TorchNetwork
+from apa_deploy.maths import GATE, UNIT
 from apa_deploy.network import Metadata
 from apa_deploy.tensors.signature import image_signature
 from tests.networks import RawActivation

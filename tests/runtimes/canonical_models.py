@@ -9,7 +9,8 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper
 
-from apa_deploy.graph.node import Parameters, make_node
+from apa_deploy.graph.node import make_node
+from apa_deploy.maths import Parameters
 
 Shape = Sequence[int | str]
 

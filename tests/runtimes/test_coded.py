@@ -18,7 +18,7 @@ from apa_deploy.calibration.gate import decibel
 from apa_deploy.graph.functions import with_functions
 from apa_deploy.graph.layout.edit import attribute, replace_nodes
 from apa_deploy.graph.quantise.codes import S8, U8, Scale
-from apa_deploy.modules import aglu_float64
+from apa_deploy.maths import aglu_float64
 from apa_deploy.runtimes import processor
 from apa_deploy.runtimes.blocking import optimised
 from tests import quantise_networks as networks

@@ -10,7 +10,7 @@ import pytest
 
 import apa_deploy
 from apa_deploy.errors import InputError
-from apa_deploy.graph.node import Parameters
+from apa_deploy.maths import Parameters
 
 pytestmark = [
     pytest.mark.usefixtures("library"),

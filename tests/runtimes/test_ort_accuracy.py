@@ -11,7 +11,8 @@ import pytest
 from onnx import TensorProto, helper
 
 import apa_deploy
-from apa_deploy.graph.node import Parameters, make_node
+from apa_deploy.graph.node import make_node
+from apa_deploy.maths import Parameters
 
 LAMBDAS = (0.0, 1e-8, 1e-4, 0.01, 0.2, 0.5, 1.0, 3.0, 100.0)
 KAPPAS = (1.0, -0.7, 0.0, 0.05, 12.0)

@@ -16,7 +16,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 import apa_deploy
 from apa_deploy.errors import InputError
-from apa_deploy.graph.node import Parameters
+from apa_deploy.maths import Parameters
 
 pytestmark = pytest.mark.usefixtures("library")
 

@@ -16,7 +16,7 @@ import ort_building as building
 import pytest
 
 import apa_deploy
-from apa_deploy.graph.node import Parameters
+from apa_deploy.maths import Parameters
 
 CHANNELS = Parameters((0.0, 0.5, 2.0), (1.0, 1.25, -0.5))
 SHAPE = ("N", 3, "M")

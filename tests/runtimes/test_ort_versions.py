@@ -19,7 +19,7 @@ import pytest
 from onnx import TensorProto
 from platformdirs import user_cache_path
 
-from apa_deploy.graph.node import Parameters
+from apa_deploy.maths import Parameters
 
 # The oldest with a wheel for the running Python (1.17 was built for numpy 1), one between, the pinned one.
 OLDEST = ("onnxruntime==1.17.3", "numpy<2") if sys.version_info < (3, 13) else ("onnxruntime==1.20.1", "numpy")

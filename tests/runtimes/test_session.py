@@ -9,7 +9,7 @@ from onnx import helper
 
 import apa_deploy
 from apa_deploy.errors import InputError
-from apa_deploy.graph.node import Parameters
+from apa_deploy.maths import Parameters
 from apa_deploy.native import LibraryError
 from apa_deploy.runtimes import onnxruntime as runner
 

@@ -9,7 +9,8 @@ import onnx
 from onnx import TensorProto, helper
 
 from apa_deploy.graph.functions import with_functions
-from apa_deploy.graph.node import Parameters, make_node
+from apa_deploy.graph.node import make_node
+from apa_deploy.maths import Parameters
 from apa_deploy.records.passport import Passport, dump, file_record, now, passport_path, versions
 
 FEATURES = 4

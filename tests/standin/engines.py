@@ -9,7 +9,8 @@ from pathlib import Path
 from onnx import TensorProto, helper
 
 from apa_deploy.graph.functions import with_functions
-from apa_deploy.graph.node import Parameters, make_node
+from apa_deploy.graph.node import make_node
+from apa_deploy.maths import Parameters
 
 
 def standing_in(kind: str = "decomposed", **facts: object) -> bytes:

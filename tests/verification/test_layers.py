@@ -10,9 +10,10 @@ import torch
 from torch import nn
 
 from apa_deploy.graph.functions import with_functions
-from apa_deploy.graph.node import DOMAIN, VERSION, Parameters, activations, attributes, make_node, read_parameters
+from apa_deploy.graph.node import DOMAIN, VERSION, activations, attributes, make_node, read_parameters
 from apa_deploy.graph.precision import in_precision
 from apa_deploy.loading.torch_network import TorchNetwork
+from apa_deploy.maths import Parameters
 from apa_deploy.network import Metadata
 from apa_deploy.runtimes.ort_session import open_session
 from apa_deploy.tensors.inputs import seeded_feeds

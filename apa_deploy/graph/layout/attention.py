@@ -13,7 +13,8 @@ from dataclasses import dataclass, replace
 
 import onnx
 
-from ..node import UNIT, Parameters, is_activation, read_parameters
+from ...maths import UNIT, Parameters
+from ..node import is_activation, read_parameters
 from .edit import Links, attribute, is_standard
 from .pools import reduced_axes
 from .shapes import Dim

@@ -15,7 +15,8 @@ from dataclasses import dataclass, field
 import onnx
 from onnx import TensorProto, helper
 
-from ..node import DOMAIN, Parameters, is_activation, read_parameters
+from ...maths import Parameters
+from ..node import DOMAIN, is_activation, read_parameters
 from .attention import Tail, tails
 from .edit import replace_nodes
 from .pools import pools

@@ -13,7 +13,8 @@ from typing import Any
 import onnx
 from onnx import helper
 
-from ..node import DOMAIN, VERSION, Parameters, attributes, make_node
+from ...maths import Parameters
+from ..node import DOMAIN, VERSION, attributes, make_node
 from .attention import Tail
 from .blocked import ENTER, LEAVE, NCHWC, blocked_values, is_blocked_operator
 from .edit import Links, attribute, replace_nodes

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto
 
 if TYPE_CHECKING:  # it comes with torch, which an image that only serves has not
-    from ...modules import Float64
+    from ...maths import Float64
 
 Array = NDArray[Any]
 # The range of a value that was 0 throughout: any scale stores it exactly.

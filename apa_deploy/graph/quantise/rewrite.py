@@ -16,7 +16,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from ...modules import Float64
+from ...maths import Float64
 from ..layout.edit import Links, attribute, is_standard
 from ..layout.pools import pools
 from ..layout.shapes import shapes

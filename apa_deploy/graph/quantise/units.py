@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 import numpy as np
 import onnx
 
-from ...modules import Float64, aglu_float64, apa_float64
-from ..node import UNIT, is_activation, read_parameters
+from ...maths import UNIT, Float64, aglu_float64, apa_float64
+from ..node import is_activation, read_parameters
 from ..recognise.cut import Cut, cuts
 from ..recognise.evaluate import FLOATS, is_elementwise
 from ..recognise.scope import Scope

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..node import GATE
+from ...maths import GATE
 from .cut import Cut
 from .fit import TINY_LAMBDA
 from .prove import Proof

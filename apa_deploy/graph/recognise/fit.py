@@ -12,9 +12,7 @@ from collections.abc import Iterable, Iterator
 
 import numpy as np
 
-from ...curve import fit_curve
-from ...modules import Float64
-from ..node import GATE
+from ...maths import GATE, Float64, fit_curve
 from .cut import Cut, sampled
 
 # Powers of two: kappa may be anything, and a sample is best taken where the curve bends.

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import onnx
 
-from ..node import Parameters
+from ...maths import Parameters
 from .cut import Cut
 
 

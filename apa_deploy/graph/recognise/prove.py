@@ -18,8 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ...errors import InputError
-from ...modules import Float64, apa_float64
-from ..node import UNIT
+from ...maths import UNIT, Float64, apa_float64
 from .cut import Cut, sampled
 from .fit import candidates, fit, gate_of
 from .found import NotApa

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 import onnx
 
 from ...errors import InputError
-from ..node import GATE, UNIT, Parameters
+from ...maths import GATE, UNIT, Parameters
 from .cut import Cut, channel_axis, cuts
 from .doubt import doubt
 from .evaluate import FLOATS, STANDARD, UnknownError
