@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from ..errors import InputError
+from ..runtimes.artifacts import ONNX, artifact_kind
 
 Arrays = dict[str, np.ndarray]
-Reference = Callable[[Arrays], dict[str, np.ndarray] | list[np.ndarray]]
+Reference = Callable[[Arrays], Arrays]
 
 
 @dataclass
@@ -34,7 +33,7 @@ def open_reference(path: str) -> tuple[None, Callable[[Arrays, Arrays, dict[str,
     Raises:
         InputError: the file is none, or does not load.
     """
-    run = _onnx(Path(path)) if path.endswith(".onnx") else _checkpoint(Path(path))
+    run = _onnx(Path(path)) if artifact_kind(Path(path)) is ONNX else _checkpoint(Path(path))
     known: dict[str, bool] = {}
 
     def compare(inputs: Arrays, outputs: Arrays, limits: dict[str, float]) -> Verdict:
@@ -81,45 +80,30 @@ def _judge_one(verdict: Verdict, name: str, reference: np.ndarray, value: np.nda
         verdict.agreement[name] = same[clear].tolist()
 
 
-def _by_name(found: dict[str, np.ndarray] | list[np.ndarray], served: Arrays) -> dict[str, np.ndarray] | str:
-    if isinstance(found, dict) and set(served) <= set(found):
+def _by_name(found: Arrays, served: Arrays) -> Arrays | str:
+    if set(served) <= set(found):
         return found
-    values = list(found.values()) if isinstance(found, dict) else found
-    if len(values) != len(served):
-        return f"the reference has {len(values)} outputs, the model {len(served)}"
-    return dict(zip(served, values, strict=True))
+    if len(found) != len(served):
+        return f"the reference has {len(found)} outputs, the model {len(served)}"
+    return dict(zip(served, found.values(), strict=True))
 
 
 def _onnx(path: Path) -> Reference:
     from ..runtimes.session import Session
 
     session = Session(path, threads=1, layout=False, kernel="exact")
-
-    def run(inputs: Arrays) -> dict[str, np.ndarray]:
-        names = session.input_names
-        given = inputs if set(inputs) == set(names) else dict(zip(names, inputs.values(), strict=False))
-        return session.run(given)
-
-    return run
+    return lambda inputs: session.run(_named(inputs, session.input_names))
 
 
 def _checkpoint(path: Path) -> Reference:
-    from ..require import require
+    import torch
 
-    torch = require("torch")
     from ..loading.load import load
 
     torch.set_num_threads(1)
-    module = load(path).module.double().eval()
+    network = load(path)
+    return lambda inputs: network.outputs(_named(inputs, [spec.name for spec in network.signature.inputs]))
 
-    def run(inputs: Arrays) -> list[np.ndarray]:
-        tensors = [torch.from_numpy(np.array(array)) for array in inputs.values()]
-        with torch.inference_mode():
-            values: Any = module(*(t.double() if t.is_floating_point() else t for t in tensors))
-        values = list(values.values()) if isinstance(values, dict) else values
-        found = [values] if isinstance(values, torch.Tensor) else list(values)
-        if not all(isinstance(value, torch.Tensor) for value in found):
-            raise InputError(f"{path.name}: outputs that are no tensors", "tensors", "Serve the exported names.")
-        return [value.numpy() for value in found]
 
-    return run
+def _named(inputs: Arrays, names: Sequence[str]) -> Arrays:
+    return inputs if set(inputs) == set(names) else dict(zip(names, inputs.values(), strict=False))

@@ -10,11 +10,14 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+import torch
 import yaml
+from apa_exporters.onnx.export import OnnxOptions, export_onnx
 from onnx import TensorProto, helper
 from serving_models import loop_model, small_model
 from serving_process import ServerProcess
 
+from apa_deploy import load
 from apa_deploy.errors import InputError
 from apa_deploy.serving.reference import judge, open_reference
 from apa_deploy.serving.shadow import references_by_model
@@ -170,6 +173,32 @@ def test_other_names_are_matched_by_their_order(tmp_path):
     assert verdict.reason == ""
     assert max(verdict.errors.values()) < 1e-6
     assert "outputs" in compare({"images": x}, {"a": served["y"]}, {}).reason
+
+
+DIGITS = Path(__file__).parents[2] / "examples" / "digits" / "digits.pth"
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory):
+    """The trained network, exported; and what it takes."""
+    network = load(DIGITS)
+    served = tmp_path_factory.mktemp("digits") / "digits.onnx"
+    export_onnx(network, served, OnnxOptions(format="onnx-custom", verify=False))
+    return served, np.random.default_rng(0).uniform(size=(12, 1, *network.input_shape)).astype(np.float32)
+
+
+@pytest.mark.parametrize(("factor", "alerts"), [(1.01, {"logits"}), (1.0, set())], ids=["1 % off", "right"])
+def test_a_checkpoint_is_a_reference_in_float64(tmp_path, digits, factor, alerts):
+    served, images = digits
+    checkpoint = torch.load(DIGITS, weights_only=False)
+    checkpoint["model"]["unirect.lambda_param"] *= factor
+    torch.save(checkpoint, reference := tmp_path / "reference.pth")
+    with ServerProcess(served, "--shadow", 1, "--shadow-reference", reference) as server:
+        for image in images:
+            tensor = {"name": "input", "datatype": "FP32", "shape": image.shape, "data": image.ravel().tolist()}
+            assert server.ask("/v2/models/digits/infer", {"inputs": [tensor]})[0] == 200
+        compared(server, 5)
+        assert {labels["output"] for labels in holds_for(server, SHADOW_ERROR)} == alerts
 
 
 MISUSE = [
