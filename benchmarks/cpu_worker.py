@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from apa_deploy.measure.turns import time_ms
+from apa_deploy.runtimes.ort_session import open_session, session_options
 
 WARM_UP = 3
 
@@ -45,11 +46,7 @@ def _ours(job: dict[str, Any]) -> Callable[[], Any]:
 
 
 def _onnxruntime(job: dict[str, Any]) -> Callable[[], Any]:
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = job["threads"]
-    session = onnxruntime.InferenceSession(job["path"], options, providers=["CPUExecutionProvider"])
+    session = open_session(Path(job["path"]), options=session_options(job["threads"]))
     feed = {session.get_inputs()[0].name: _images(job)}
     return lambda: session.run(None, feed)
 

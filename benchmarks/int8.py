@@ -33,6 +33,7 @@ from apa_deploy.graph.functions import with_functions
 from apa_deploy.graph.twin import twin
 from apa_deploy.loading.torch_network import TorchNetwork
 from apa_deploy.network import Metadata
+from apa_deploy.runtimes.ort_session import open_session, session_options
 from apa_deploy.tensors.signature import image_signature
 from benchmarks.cpu_networks import network as network_of
 from benchmarks.yolo_like import yolo_like
@@ -52,19 +53,15 @@ def coded(model: onnx.ModelProto, x: np.ndarray) -> onnx.ModelProto:
 
 def session(path: Path, x: np.ndarray, *, layout: bool = True) -> Run:
     """One run of our Session."""
-    made = apa_deploy.Session(path, threads=1, layout=layout)
-    feed = {made.input_names[0]: x}
-    return lambda: made.run(feed)
+    session = apa_deploy.Session(path, threads=1, layout=layout)
+    feed = {session.input_names[0]: x}
+    return lambda: session.run(feed)
 
 
 def stock(path: Path, x: np.ndarray) -> Run:
     """One run of ONNX Runtime without our library."""
-    import onnxruntime as ort
-
-    options = ort.SessionOptions()
-    options.intra_op_num_threads, options.log_severity_level = 1, 4
-    made = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    return lambda: made.run(None, {made.get_inputs()[0].name: x})
+    session = open_session(path, options=session_options(threads=1))
+    return lambda: session.run(None, {session.get_inputs()[0].name: x})
 
 
 def openvino(path: Path, x: np.ndarray) -> Run:

@@ -28,6 +28,7 @@ from onnx import TensorProto, helper
 import apa_deploy
 from apa_deploy.graph.node import make_node
 from apa_deploy.maths import Parameters
+from apa_deploy.runtimes.ort_session import open_session, session_options
 from plugins.tests import ort_building as building
 
 LAMBDA, KAPPA = 0.5, 1.1
@@ -51,12 +52,9 @@ def one_node(operator: str, path: Path, shape: tuple[int, ...]) -> None:
 
 def run_operator(operator: str, shape: tuple[int, ...], seconds: float) -> list[float]:
     """Milliseconds of each run, in this process."""
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = THREADS
-    options.register_custom_ops_library(str(apa_deploy.ort_library()))
     with tempfile.TemporaryDirectory() as folder:
         one_node(operator, path := Path(folder) / "model.onnx", shape)
-        session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        session = open_session(path, library=apa_deploy.ort_library(), options=session_options(THREADS))
     x = ort.OrtValue.ortvalue_from_numpy(np.random.default_rng(0).normal(size=shape).astype(np.float32))
     binding = session.io_binding()
     binding.bind_ortvalue_input("x", x)

@@ -18,7 +18,6 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-import onnxruntime
 import torch
 from apa_exporters.onnx.export import OnnxOptions, export_onnx
 
@@ -26,6 +25,7 @@ from apa_deploy.loading.torch_network import TorchNetwork
 from apa_deploy.measure.turns import ratio_deciles, take_turns, time_ms
 from apa_deploy.network import Metadata
 from apa_deploy.records.passport import versions
+from apa_deploy.runtimes.ort_session import open_session, session_options
 from apa_deploy.tensors.signature import image_signature
 from benchmarks.upstream_form import se_resnet50
 
@@ -68,10 +68,9 @@ def measure_export(folder: Path, rounds: int, threads: int) -> dict[str, object]
 
 
 def time_files(paths: list[Path], rounds: int, threads: int) -> list[list[float]]:
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
+    options = session_options(threads)
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # two pools share the cores
-    sessions = [onnxruntime.InferenceSession(p, options, providers=["CPUExecutionProvider"]) for p in paths]
+    sessions = [open_session(p, options=options) for p in paths]
     x = np.random.default_rng(0).standard_normal((1, *SHAPE)).astype(np.float32)
     timers = {
         i: partial(time_ms, partial(session.run, None, {session.get_inputs()[0].name: x}))

@@ -20,7 +20,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from apa_deploy.bench.environment import load
+from apa_deploy.bench.environment import read_load_average
 from apa_deploy.bench.subject import Feed, Subject
 from apa_deploy.graph.functions import with_functions
 from apa_deploy.graph.node import make_node
@@ -66,7 +66,7 @@ def runs(count: int, pace: Pace, seed: int) -> Iterator[Run]:
             series, failures = tournament(pair, 1, 1, pace, seed=seed * 1000 + run)
             assert not failures, failures
             ratio, p, verdict = compare_turns(series[1].rounds, series[0].rounds, pace.launches)
-            yield {"verdict": verdict, "p": p, "ratio": ratio.model_dump(), "load": load()}
+            yield {"verdict": verdict, "p": p, "ratio": ratio.model_dump(), "load": read_load_average()}
 
 
 def main() -> int:

@@ -19,7 +19,6 @@ import random
 import signal
 import socket
 import subprocess
-import sys
 import tempfile
 import threading
 import time
@@ -28,10 +27,9 @@ from pathlib import Path
 
 import numpy as np
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "serving"))
-from load import Load
-from serving_models import TOLERANCE, large_answer_model, loop_model, small_model, truth
-from serving_process import ServerProcess
+from tests.serving.load import Load
+from tests.serving.serving_models import TOLERANCE, large_answer_model, loop_model, small_model, truth
+from tests.serving.serving_process import ServerProcess
 
 KAPPAS = (1.0, 2.0)
 OPTIONS = (

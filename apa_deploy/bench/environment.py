@@ -35,13 +35,13 @@ def environment(load_before: float) -> Environment:
         governor=_governor(),
         memory_bytes=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
         gpu=f"{count} NVIDIA" if (count := device_count()) else "none",
-        load=(load_before, load()),
+        load=(load_before, read_load_average()),
         versions={name: version for name, version in known.items() if version != "absent"},
         variables={name: os.environ[name] for name in _VARIABLES if name in os.environ},
     )
 
 
-def load() -> float:
+def read_load_average() -> float:
     """How many processes wanted to run, averaged over the last minute."""
     return os.getloadavg()[0]
 

@@ -16,7 +16,7 @@ from ..measure.tournament import Pace, tournament
 from ..measure.twins import with_twins
 from ..progress import step
 from ..records.benchmark import BenchResult, Comparison, Failure, Latency
-from .environment import environment, load, warn_if_busy
+from .environment import environment, read_load_average, warn_if_busy
 from .inputs import Image, feeds_of
 from .subject import TORCH_RUNTIMES, Subject, runtimes_of
 from .traffic import measured_traffic
@@ -56,7 +56,7 @@ def bench(paths: Sequence[Path], options: BenchOptions) -> BenchResult:
         InputError: a file is absent, or nothing says how large its inputs are.
         BenchError: none of them could be measured.
     """
-    before = load()
+    before = read_load_average()
     warn_if_busy(before)
     subjects = subjects_of(paths, options)
     with tempfile.TemporaryDirectory(prefix="apa-") as folder:

@@ -22,7 +22,8 @@ from ..graph.isolate import isolate_sites
 from ..graph.node import DOMAIN
 from ..graph.sites import ActivationSite, find_sites
 from ..measure.turns import take_turns, time_ms
-from ..runtimes.onnxruntime import register_operators, session_options
+from ..runtimes.onnxruntime import register_operators
+from ..runtimes.ort_session import open_session, session_options
 from .opened import arrays
 from .subject import Feed
 
@@ -95,13 +96,10 @@ def _bound(session: Any, inputs: dict[str, np.ndarray], outputs: dict[str, np.nd
 
 
 def _session(model: onnx.ModelProto, threads: int | None) -> Any:
-    import onnxruntime
-
-    fused = any(node.domain == DOMAIN for node in model.graph.node)
-    options = session_options(onnxruntime, threads)
-    if fused:
+    options = session_options(threads)
+    if any(node.domain == DOMAIN for node in model.graph.node):
         register_operators(options)
-    return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    return open_session(model, options=options)
 
 
 if __name__ == "__main__":

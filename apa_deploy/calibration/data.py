@@ -198,7 +198,7 @@ def _evenly(count: int, wanted: int) -> np.ndarray:
     return np.unique(np.linspace(0, count - 1, min(count, wanted)).round().astype(int))
 
 
-def batches(feed: Feed, size: int) -> Iterator[Feed]:
+def split_rows(feed: Feed, size: int) -> Iterator[Feed]:
     """Rows of `feed`, `size` at a time; a last batch that is short is filled up from the first rows."""
     count = len(next(iter(feed.values())))
     for start in range(0, count, size):

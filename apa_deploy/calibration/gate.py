@@ -26,10 +26,10 @@ from onnx import TensorProto, helper
 from ..errors import GateError
 from ..graph.layout.edit import Links
 from ..graph.quantise.codes import Scale
-from ..graph.quantise.plan import Layer, Plan
+from ..graph.quantise.plan import Layer, QuantisationPlan
 from ..records.quantisation import LayerQuality, QuantisationQuality
 from .data import CalibrationData
-from .ranges import open_session, runs
+from .ranges import open_calibration_session, runs
 
 MIN_SQNR, MIN_AGREEMENT = 25.0, 0.98
 MIN_LAYER_SQNR = 25.0
@@ -55,10 +55,10 @@ class QuantisationError(GateError):
         self.quality = quality
 
 
-def judge(
+def judge_quantisation(
     quantised: onnx.ModelProto,
     model: onnx.ModelProto,
-    plan: Plan,
+    plan: QuantisationPlan,
     scales: dict[str, Scale],
     held_back: CalibrationData,
     *,
@@ -102,7 +102,7 @@ def _decibel(signal: float, noise: float) -> float:
 
 def _outputs(model: onnx.ModelProto, data: CalibrationData, libraries: Sequence[Path]) -> dict[str, np.ndarray]:
     names, parts = [value.name for value in model.graph.output], list[dict[str, np.ndarray]]()
-    for values in runs(open_session(model, libraries), data.feed):
+    for values in runs(open_calibration_session(model, libraries), data.feed):
         parts.append({name: values[name] for name in names})
     return {name: np.concatenate([np.atleast_1d(part[name]) for part in parts])[: len(data)] for name in names}
 
@@ -140,7 +140,7 @@ def _failures(quality: QuantisationQuality):  # type: ignore[no-untyped-def]
 def layer_quality(
     quantised: onnx.ModelProto,
     model: onnx.ModelProto,
-    plan: Plan,
+    plan: QuantisationPlan,
     data: CalibrationData,
     libraries: Sequence[Path] = (),
 ) -> list[LayerQuality]:
@@ -153,7 +153,7 @@ def layer_quality(
     for i, layer in enumerate(plan.layers):
         _beside(both.graph, layer, i, floats, eights, have)
     sums = np.zeros((len(plan.layers), 2))
-    for values in runs(open_session(both, libraries), data.feed):
+    for values in runs(open_calibration_session(both, libraries), data.feed):
         for i in range(len(plan.layers)):
             sums[i] += [values[f"layer{i}/signal"], values[f"layer{i}/noise"]]
     return [
@@ -189,7 +189,7 @@ def _beside(graph: onnx.GraphProto, layer: Layer, i: int, floats: Links, eights:
 
 
 def codes_off(
-    quantised: onnx.ModelProto, plan: Plan, scales: dict[str, Scale], libraries: Sequence[Path] = ()
+    quantised: onnx.ModelProto, plan: QuantisationPlan, scales: dict[str, Scale], libraries: Sequence[Path] = ()
 ) -> int:
     """The largest distance of an activation in the file from its formula, in codes, over all codes of its input."""
     coded = [unit for unit in plan.units if unit.source in scales]
@@ -204,7 +204,7 @@ def codes_off(
     reals = {
         name: scales[u.source].real_of(codes).astype(np.float32) for name, u in zip(inputs, coded, strict=True)
     }
-    got = open_session(part, libraries).run(outputs, reals)
+    got = open_calibration_session(part, libraries).run(outputs, reals)
     worst = 0
     for unit, value in zip(coded, got, strict=True):
         wanted = scales[unit.target].code_of(unit.curve(scales[unit.source].real_of(codes)))

@@ -8,14 +8,14 @@ from pathlib import Path
 import onnx
 
 from ..graph.functions import with_functions
-from ..graph.quantise import CPU, Placement, Plan, make_plan, prepare_for_plan, quantised, scales_of
+from ..graph.quantise import CPU, Placement, QuantisationPlan, make_plan, prepare_for_plan, quantised, scales_of
 from ..graph.quantise.codes import Scale
 from ..graph.quantise.plan import summary
 from ..progress import notice, step
 from ..records.quantisation import CodedValue, QuantisationRecord
 from ..runtimes.processor import saturates, vector_instructions
 from .data import ENOUGH, SAMPLES, CalibrationData
-from .gate import MIN_SQNR, QuantisationError, judge, layer_quality
+from .gate import MIN_SQNR, QuantisationError, judge_quantisation, layer_quality
 from .ranges import Ranges, collect_ranges
 
 # Of a held-back sample beyond the calibrated range: more than this share says that there were too few.
@@ -49,7 +49,7 @@ class Quantised:
 
     proto: onnx.ModelProto
     float32: onnx.ModelProto
-    plan: Plan
+    plan: QuantisationPlan
     scales: dict[str, Scale]
     record: QuantisationRecord
 
@@ -77,7 +77,7 @@ def quantise(model: onnx.ModelProto, data: CalibrationData, options: Quantisatio
     _warn(result, data, held_back, options)
     if options.judge:
         with step(f"Judging on {len(held_back)} held-back samples"):
-            quality = judge(
+            quality = judge_quantisation(
                 result.proto, plain, result.plan, result.scales, held_back,
                 min_sqnr=options.min_sqnr, libraries=options.libraries,
             )  # fmt: skip
@@ -104,7 +104,7 @@ def _quantised(plain: onnx.ModelProto, used: CalibrationData, options: Quantisat
 
 
 def _record(
-    plan: Plan, ranges: Ranges, scales: dict[str, Scale], options: Quantisation, reduced: bool
+    plan: QuantisationPlan, ranges: Ranges, scales: dict[str, Scale], options: Quantisation, reduced: bool
 ) -> QuantisationRecord:
     values = [
         CodedValue(name=n, low=ranges[n][0], high=ranges[n][1], scale=s.scale, zero=s.zero)

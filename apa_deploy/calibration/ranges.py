@@ -15,8 +15,9 @@ import onnx
 
 from ..errors import InputError
 from ..graph.quantise.codes import Codes, scale_of
+from ..runtimes.ort_session import open_session, session_options
 from ..tensors.signature import Feed
-from .data import batches
+from .data import split_rows
 
 _BINS = 4096
 # All maps of ResNet-50 at 224 x 224 are 90 MB a sample: a run holds about so much of what it gives out.
@@ -28,20 +29,17 @@ _SHARES = np.linspace(0.3, 1.0, 29)
 Ranges = dict[str, tuple[float, float]]
 
 
-def open_session(model: onnx.ModelProto, libraries: Sequence[Path]) -> Any:
+def open_calibration_session(model: onnx.ModelProto, libraries: Sequence[Path]) -> Any:
     """ONNX Runtime on the CPU, with the custom operators of `libraries`.
 
     Raises:
         InputError: the model does not load.
     """
-    import onnxruntime as ort
-
-    options = ort.SessionOptions()
-    options.log_severity_level = 4
+    options = session_options()
     for library in libraries:
         options.register_custom_ops_library(str(library))
     try:
-        return ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+        return open_session(model, options=options)
     except Exception as error:
         saw = f"ONNX Runtime says: {str(error).splitlines()[0]}"
         do = "Give the library of its operators with --ort-library."
@@ -63,7 +61,7 @@ def runs(session: Any, feed: Feed) -> Iterator[dict[str, np.ndarray]]:
     names = [value.name for value in session.get_outputs()]
     fixed = [d for value in session.get_inputs() for d in value.shape[:1] if isinstance(d, int)]
     size = fixed[0] if fixed else _batch_for(session, feed, names)
-    for rows in batches(feed, size):
+    for rows in split_rows(feed, size):
         yield rows | dict(zip(names, session.run(names, rows), strict=True))
 
 
@@ -87,7 +85,7 @@ def collect_ranges(
     Raises:
         InputError: the model does not run on the samples, or gives NaN or infinity.
     """
-    session = open_session(with_outputs(model, names), libraries)
+    session = open_calibration_session(with_outputs(model, names), libraries)
     seen: Ranges = {}
     for values in runs(session, feed):
         for name in names:

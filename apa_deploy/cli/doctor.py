@@ -12,8 +12,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..doctor.facts import Facts, gathered
-from ..doctor.finding import Finding, State
+from ..doctor.facts import MachineFacts, gathered
+from ..doctor.finding import Finding, FindingState
 from ..doctor.known_errors import Explained, explained
 from ..doctor.machine_findings import machine_findings
 from ..errors import InputError
@@ -23,7 +23,7 @@ from .common import print_json, run_verb, verb_parser, wide_console
 if TYPE_CHECKING:
     from ..doctor.examination import Examination
 
-_MARKS = {State.OK: "ok     ", State.NOTE: "note   ", State.MISSING: "MISSING"}
+_MARKS = {FindingState.OK: "ok     ", FindingState.NOTE: "note   ", FindingState.MISSING: "MISSING"}
 _MISSING = 3
 
 
@@ -64,7 +64,7 @@ def _doctor(options: argparse.Namespace) -> int:
     return 0 if examination.ready else _MISSING
 
 
-def _show(document: dict[str, Any], facts: Facts, examination: Examination | None, as_json: bool) -> None:
+def _show(document: dict[str, Any], facts: MachineFacts, examination: Examination | None, as_json: bool) -> None:
     if as_json:
         print_json(document)
         return
@@ -80,13 +80,13 @@ def _show(document: dict[str, Any], facts: Facts, examination: Examination | Non
 
 
 def _print_finding(console: Terminal, finding: Finding) -> None:
-    wanted = "" if finding.state is State.OK else f"; wanted {finding.wanted}"
+    wanted = "" if finding.state is FindingState.OK else f"; wanted {finding.wanted}"
     console.print(f"{_MARKS[finding.state]}  {finding.topic}: {finding.here}{wanted}")
     if finding.do:
         console.print(f"         {finding.do}")
 
 
-def _machine(facts: Facts) -> dict[str, Any]:
+def _machine(facts: MachineFacts) -> dict[str, Any]:
     return {
         "python": facts.python,
         "system": facts.system,

@@ -169,7 +169,7 @@ def _record(outcome: VerificationOutcome, candidates: Sequence[str]) -> None:
 
 
 def _save(outcome: VerificationOutcome, options: argparse.Namespace) -> None:
-    from ..verification.data import batches
+    from ..verification.data import read_batches
     from ..verification.work import as_results, save_feeds, save_results
 
     if options.save_outputs:
@@ -177,7 +177,7 @@ def _save(outcome: VerificationOutcome, options: argparse.Namespace) -> None:
             save_results(as_results(outcome.recorded), temporary)
     if options.save_inputs:
         with replaced(options.save_inputs, force=options.force) as temporary:
-            save_feeds([batch.feed for batch in batches(outcome.answer.data)], temporary)
+            save_feeds([batch.feed for batch in read_batches(outcome.answer.data)], temporary)
 
 
 def _verify_passport(options: argparse.Namespace) -> int:

@@ -24,7 +24,7 @@ _MOST_VALUES = 200_000
 _DO = "Write the flat text of the config (mmengine's cfg.pretty_text) into a file and give that with --config."
 
 
-class ConfigError(InputError):
+class DetectorConfigError(InputError):
     """A config cannot be read. `name`: of the file, or of the place in the checkpoint."""
 
     def __init__(self, name: str, saw: str, wanted: str, do: str = _DO) -> None:
@@ -40,7 +40,7 @@ class Unread:
     line: int
 
 
-def read_config(path: Path) -> Config:
+def read_detector_config(path: Path) -> Config:
     """The values of a config file, its bases merged as mmengine does.
 
     Bases lie in the file's folder or below; in a tree with a folder named `configs`, anywhere in that.
@@ -60,11 +60,13 @@ def parse_config(text: str, name: str) -> Config:
         ConfigError: it is no Python, or names a base.
     """
     if len(text) > _MOST_BYTES:
-        raise ConfigError(name, f"{len(text)} characters", f"a config of at most {_MOST_BYTES}")
+        raise DetectorConfigError(name, f"{len(text)} characters", f"a config of at most {_MOST_BYTES}")
     try:
         tree = ast.parse(text)
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-        raise ConfigError(name, f"not readable as a config ({error})"[:160], "Python assignments") from error
+        raise DetectorConfigError(
+            name, f"not readable as a config ({error})"[:160], "Python assignments"
+        ) from error
     return _Reader({}, name).read(tree)
 
 
@@ -83,25 +85,33 @@ def value_at(config: Mapping[str, Any], path: str, default: Any = None) -> Any:
         else:
             return default
         if isinstance(found, Unread):
-            raise ConfigError(f"config, line {found.line}", f"{path} = {found.text[:80]}", "a literal value")
+            raise DetectorConfigError(
+                f"config, line {found.line}", f"{path} = {found.text[:80]}", "a literal value"
+            )
     return default if found is None else found
 
 
 def _read(path: Path, folder: Path, above: tuple[Path, ...]) -> Config:
     if path in above or len(above) > _MOST_BASES:
-        raise ConfigError(path.name, "bases in a circle", "a chain of bases that ends")
+        raise DetectorConfigError(path.name, "bases in a circle", "a chain of bases that ends")
     if not path.is_relative_to(folder):
-        raise ConfigError(path.name, f"a base outside {folder.name or folder}", "bases within the config's folder")
+        raise DetectorConfigError(
+            path.name, f"a base outside {folder.name or folder}", "bases within the config's folder"
+        )
     try:
         if path.stat().st_size > _MOST_BYTES:
-            raise ConfigError(path.name, f"{path.stat().st_size} bytes", f"a config of at most {_MOST_BYTES}")
+            raise DetectorConfigError(
+                path.name, f"{path.stat().st_size} bytes", f"a config of at most {_MOST_BYTES}"
+            )
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(path.name, str(error)[:160], "a readable config", "Check the path.") from error
+        raise DetectorConfigError(path.name, str(error)[:160], "a readable config", "Check the path.") from error
     try:
         tree = ast.parse(text)
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-        raise ConfigError(path.name, f"not readable as a config ({error})"[:160], "Python assignments") from error
+        raise DetectorConfigError(
+            path.name, f"not readable as a config ({error})"[:160], "Python assignments"
+        ) from error
     base: Config = {}
     for name in _bases(tree, path.name):
         base = _merged(base, _read((path.parent / name).resolve(), folder, (*above, path)))
@@ -111,12 +121,12 @@ def _read(path: Path, folder: Path, above: tuple[Path, ...]) -> Config:
 def _bases(tree: ast.Module, name: str) -> list[str]:
     for statement in tree.body:
         if isinstance(statement, ast.With):
-            raise ConfigError(name, "a config of Python imports (read_base)", "_base_ with file names")
+            raise DetectorConfigError(name, "a config of Python imports (read_base)", "_base_ with file names")
         if isinstance(statement, ast.Assign) and _target(statement) == "_base_":
             found = _Reader({}, name).value(statement.value)
             found = [found] if isinstance(found, str) else found
             if not isinstance(found, (list, tuple)) or not all(isinstance(one, str) for one in found):
-                raise ConfigError(name, f"_base_ = {ast.unparse(statement.value)[:80]}", "names of files")
+                raise DetectorConfigError(name, f"_base_ = {ast.unparse(statement.value)[:80]}", "names of files")
             return list(found)
     return []
 
@@ -142,10 +152,10 @@ class _Reader:
                     self._own[name] = value if small else Unread(f"{name} of many values", statement.lineno)
             named_base = self._own.pop("_base_", None)
             if named_base and not self._base:
-                raise ConfigError(self._name, f"_base_ = {named_base!r}"[:80], "a config without bases")
+                raise DetectorConfigError(self._name, f"_base_ = {named_base!r}"[:80], "a config without bases")
             return _merged(self._base, self._own)
         except RecursionError as error:
-            raise ConfigError(self._name, "values nested too deep", "a flat config") from error
+            raise DetectorConfigError(self._name, "values nested too deep", "a flat config") from error
 
     def value(self, node: ast.expr) -> Any:
         """What an expression says; `Unread` where it would have to be run."""

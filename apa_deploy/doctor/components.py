@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from ..require import PACKAGES
 from ..runtimes.packages import conflict
-from .facts import Facts
-from .finding import Finding, State, met
+from .facts import MachineFacts
+from .finding import Finding, FindingState, met
 
 BUILD = "in a checkout of apa-deploy, run: pip install --no-deps ."
 BUILD_ORT = f"Install a C++17 compiler and, {BUILD}"
@@ -15,7 +15,7 @@ _RTX = ("tensorrt-rtx-cu13", "tensorrt-rtx-cu12")
 _OLDEST_TENSORRT = (10, 7)
 
 
-def gpu(facts: Facts) -> Finding:
+def gpu(facts: MachineFacts) -> Finding:
     """A GPU that the driver shows."""
     here = ", ".join(f"{g.name} (compute capability {g.capability})" for g in facts.gpus) or "none"
     if not facts.gpus and facts.driver is None:
@@ -24,7 +24,7 @@ def gpu(facts: Facts) -> Finding:
     return met("GPU", "an NVIDIA GPU", here, bool(facts.gpus), do)
 
 
-def driver(facts: Facts, cuda_major: int, because: str) -> Finding:
+def driver(facts: MachineFacts, cuda_major: int, because: str) -> Finding:
     """A driver that serves CUDA `cuda_major`; `because` says what wants it."""
     oldest = _OLDEST_DRIVER.get(cuda_major, "a newer one")
     wanted = f"{oldest} or later, for CUDA {cuda_major} ({because})"
@@ -34,22 +34,22 @@ def driver(facts: Facts, cuda_major: int, because: str) -> Finding:
     return met("driver", wanted, here, good, do)
 
 
-def tensorrt_version(facts: Facts) -> str | None:
+def tensorrt_version(facts: MachineFacts) -> str | None:
     """Of the installed TensorRT, e.g. "10.14.1.48"."""
     return facts.version_of(*_TENSORRT)
 
 
-def rtx_version(facts: Facts) -> str | None:
+def rtx_version(facts: MachineFacts) -> str | None:
     """Of the installed TensorRT for RTX."""
     return facts.version_of(*_RTX)
 
 
-def cuda_major_of_tensorrt(facts: Facts) -> int | None:
+def cuda_major_of_tensorrt(facts: MachineFacts) -> int | None:
     """The CUDA that the installed TensorRT was built with, where its package names it."""
     return next((int(name[-2:]) for name in ("tensorrt-cu13", "tensorrt-cu12") if name in facts.packages), None)
 
 
-def tensorrt(facts: Facts) -> Finding:
+def tensorrt(facts: MachineFacts) -> Finding:
     """A TensorRT that runs the plugin."""
     version = tensorrt_version(facts)
     good = version is not None and numbers(version) >= _OLDEST_TENSORRT
@@ -67,19 +67,19 @@ def numbers(version: str) -> tuple[int, ...]:
     return tuple(found)
 
 
-def plugin(facts: Facts) -> list[Finding]:
+def plugin(facts: MachineFacts) -> list[Finding]:
     """The TensorRT plugin: built, with code for every GPU here, and a driver for its CUDA."""
     wanted = "libapa_trt.so"
     if facts.trt_plugin is None:
         do = f"Install a C++17 compiler and nvcc and, {BUILD}"
-        return [Finding("plugin", wanted, "not built", State.MISSING, do)]
+        return [Finding("plugin", wanted, "not built", FindingState.MISSING, do)]
     found = [Finding("plugin", wanted, str(facts.trt_plugin)), *_code_for_gpus(facts)]
     if facts.gpus and facts.plugin_code and facts.plugin_code.cuda:
         found.append(driver(facts, facts.plugin_code.cuda[0], "the plugin"))
     return found
 
 
-def _code_for_gpus(facts: Facts) -> list[Finding]:
+def _code_for_gpus(facts: MachineFacts) -> list[Finding]:
     if facts.plugin_code is None:
         return []
     return [
@@ -94,23 +94,23 @@ def _code_for_gpus(facts: Facts) -> list[Finding]:
     ]
 
 
-def onnxruntime(facts: Facts) -> list[Finding]:
+def onnxruntime(facts: MachineFacts) -> list[Finding]:
     """ONNX Runtime: one of the two packages, not both; the one for GPUs where a GPU is."""
     names = [name for name in ("onnxruntime", "onnxruntime-gpu") if name in facts.packages]
     here = ", ".join(f"{name} {facts.packages[name]}" for name in names) or "not installed"
     found = [met("ONNX Runtime", "1.17 or later", here, bool(names), "Run: pip install 'onnxruntime>=1.17'")]
     clash = conflict(names)
     if clash:
-        found.append(Finding("ONNX Runtime", "one package", "two", State.NOTE, clash))
+        found.append(Finding("ONNX Runtime", "one package", "two", FindingState.NOTE, clash))
     elif facts.gpus and names == ["onnxruntime"]:
         do = "Run: pip uninstall -y onnxruntime && pip install onnxruntime-gpu"
-        found.append(Finding("ONNX Runtime", "onnxruntime-gpu, to use the GPU", "the CPU's", State.NOTE, do))
+        found.append(Finding("ONNX Runtime", "onnxruntime-gpu, to use the GPU", "the CPU's", FindingState.NOTE, do))
     return found
 
 
-def fused_operators(facts: Facts) -> Finding:
+def fused_operators(facts: MachineFacts) -> Finding:
     """Our ONNX Runtime library: speed, not correctness."""
     wanted = "libapa_ort.so, for speed on a CPU"
     if facts.ort_library:
         return Finding("fused operators", wanted, str(facts.ort_library))
-    return Finding("fused operators", wanted, "not built", State.NOTE, f"Functions run instead. {BUILD_ORT}")
+    return Finding("fused operators", wanted, "not built", FindingState.NOTE, f"Functions run instead. {BUILD_ORT}")

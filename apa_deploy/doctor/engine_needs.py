@@ -10,13 +10,13 @@ from ..records.passport import Passport
 from ..require import PACKAGES
 from ..runtimes.engine_header import AND_LATER, RTX, EngineHeader, metadata_before, read_header
 from . import components
-from .facts import Facts
-from .finding import Finding, State, met
+from .facts import MachineFacts
+from .finding import Finding, FindingState, met
 from .kind import UnknownFileError
 from .passport_needs import own_passport
 
 
-def engine_findings(path: Path, start: bytes, facts: Facts) -> list[Finding]:
+def engine_findings(path: Path, start: bytes, facts: MachineFacts) -> list[Finding]:
     """What the engine at `path`, which begins with `start`, needs.
 
     Raises:
@@ -33,7 +33,7 @@ def engine_findings(path: Path, start: bytes, facts: Facts) -> list[Finding]:
     return [*_runtime(header, passport, facts), *_gpu(header, passport, facts), *_plugin(passport, facts), vouched]
 
 
-def prefixed_findings(path: Path, start: bytes, facts: Facts) -> list[Finding]:
+def prefixed_findings(path: Path, start: bytes, facts: MachineFacts) -> list[Finding]:
     """What an engine behind metadata needs: first of all, to be freed of it."""
     found = metadata_before(start)
     assert found is not None  # it is what makes the file of this kind
@@ -45,7 +45,7 @@ def prefixed_findings(path: Path, start: bytes, facts: Facts) -> list[Finding]:
         "engine",
         "an engine from the first byte on, as TensorRT and trtexec read it",
         f"{skip} bytes of JSON before it, as Ultralytics writes ({who})",
-        State.MISSING,
+        FindingState.MISSING,
         f"Run: tail -c +{skip + 1} {path.name} > {bare}",
     )
     if header is None:
@@ -58,7 +58,7 @@ def _asked(passport: Passport | None, option: str) -> Any:
     return passport.options.get(option) if passport else None
 
 
-def _runtime(header: EngineHeader, passport: Passport | None, facts: Facts) -> list[Finding]:
+def _runtime(header: EngineHeader, passport: Passport | None, facts: MachineFacts) -> list[Finding]:
     rtx = header.product == RTX
     here = components.rtx_version(facts) if rtx else components.tensorrt_version(facts)
     add = PACKAGES["tensorrt_rtx" if rtx else "tensorrt"].add
@@ -77,13 +77,13 @@ def serves(runtime: tuple[int, ...], engine: tuple[int, ...] | None, compatible:
     return runtime[:3] == engine[:3] or (compatible and runtime[:3] > engine[:3])
 
 
-def _gpu(header: EngineHeader, passport: Passport | None, facts: Facts) -> list[Finding]:
+def _gpu(header: EngineHeader, passport: Passport | None, facts: MachineFacts) -> list[Finding]:
     topic, built_for = "compute capability", header.capabilities or _capabilities(passport)
     found = [components.gpu(facts), *_driver(header, facts)]
     if not built_for:
-        return [*found, Finding(topic, "of the GPU that it was built on", _UNTOLD, State.NOTE)]
+        return [*found, Finding(topic, "of the GPU that it was built on", _UNTOLD, FindingState.NOTE)]
     if not facts.gpus:
-        return [*found, Finding(topic, " or ".join(built_for), "no GPU to compare", State.NOTE)]
+        return [*found, Finding(topic, " or ".join(built_for), "no GPU to compare", FindingState.NOTE)]
     here = [gpu.capability for gpu in facts.gpus]
     good = any(fits(one, built_for) for one in here)
     do = "Build the engine again on this GPU, or choose a fitting one with CUDA_VISIBLE_DEVICES."
@@ -109,17 +109,17 @@ def fits(capability: str, built_for: Sequence[str]) -> bool:
     return capability in built_for or (AND_LATER in built_for and components.numbers(capability) >= (8, 0))
 
 
-def _driver(header: EngineHeader, facts: Facts) -> list[Finding]:
+def _driver(header: EngineHeader, facts: MachineFacts) -> list[Finding]:
     rtx = "tensorrt-rtx-cu13" in facts.packages
     major = (13 if rtx else None) if header.product == RTX else components.cuda_major_of_tensorrt(facts)
     return [components.driver(facts, major, header.product)] if major and facts.gpus else []
 
 
-def _plugin(passport: Passport | None, facts: Facts) -> list[Finding]:
+def _plugin(passport: Passport | None, facts: MachineFacts) -> list[Finding]:
     """Only a passport tells for certain; without one a plugin is possible, so its absence is a note."""
     if passport is None:
-        missing = [f for f in components.plugin(facts) if f.state is State.MISSING]
-        return [Finding("plugin", "perhaps (no passport tells)", f.here, State.NOTE, f.do) for f in missing]
+        missing = [f for f in components.plugin(facts) if f.state is FindingState.MISSING]
+        return [Finding("plugin", "perhaps (no passport tells)", f.here, FindingState.NOTE, f.do) for f in missing]
     kept = passport.build.activation if passport.build else None
     if (kept or _asked(passport, "activation")) != "plugin":
         return []

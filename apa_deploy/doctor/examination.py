@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ..records.passport import PassportError, read_passport
 from .engine_needs import engine_findings, prefixed_findings
-from .facts import Facts
+from .facts import MachineFacts
 from .finding import Finding, something_missing
 from .kind import Kind, UnknownFileError, kind_of
 from .onnx_needs import onnx_findings
@@ -29,7 +29,7 @@ class Examination:
         return not something_missing(self.findings)
 
 
-def examined(path: Path, facts: Facts) -> Examination:
+def examined(path: Path, facts: MachineFacts) -> Examination:
     """Examine `path`; a passport brings the artifact that it describes with it.
 
     Raises:
@@ -39,7 +39,7 @@ def examined(path: Path, facts: Facts) -> Examination:
     return Examination(path, kind, tuple(_findings(path, kind, start, facts)))
 
 
-def _findings(path: Path, kind: Kind, start: bytes, facts: Facts) -> list[Finding]:
+def _findings(path: Path, kind: Kind, start: bytes, facts: MachineFacts) -> list[Finding]:
     if kind is Kind.ENGINE:
         return engine_findings(path, start, facts)
     if kind is Kind.PREFIXED:
@@ -49,7 +49,7 @@ def _findings(path: Path, kind: Kind, start: bytes, facts: Facts) -> list[Findin
     return onnx_findings(path, facts) if kind is Kind.ONNX else _of_passport(path, facts)
 
 
-def _of_passport(path: Path, facts: Facts) -> list[Finding]:
+def _of_passport(path: Path, facts: MachineFacts) -> list[Finding]:
     try:
         passport = read_passport(path)
     except PassportError as error:

@@ -33,7 +33,7 @@ _PROGRAMS = ("c++", "nvcc", "trtexec")
 
 
 @dataclass(frozen=True)
-class Facts:
+class MachineFacts:
     """`packages`: distribution -> version, installed ones only; `driver`: the newest CUDA that it serves.
 
     `plugin_code`: what GPUs the TensorRT plugin is compiled for, None where it is not built.
@@ -54,10 +54,10 @@ class Facts:
         return next((self.packages[name] for name in distributions if name in self.packages), None)
 
 
-def gathered() -> Facts:
+def gathered() -> MachineFacts:
     """The facts of this machine, now."""
     plugin = _built(trt_plugin_library)
-    return Facts(
+    return MachineFacts(
         python=platform.python_version(),
         system=f"{platform.system()} {platform.machine()}",
         packages={name: version for name in _PACKAGES if (version := _version(name))},

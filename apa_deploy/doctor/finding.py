@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 
-class State(StrEnum):
+class FindingState(StrEnum):
     """OK: as wanted. NOTE: it works, but know this. MISSING: it does not work without."""
 
     OK = "ok"
@@ -22,15 +22,15 @@ class Finding:
     topic: str
     wanted: str
     here: str
-    state: State = State.OK
+    state: FindingState = FindingState.OK
     do: str = ""
 
 
 def met(topic: str, wanted: str, here: str, good: bool, do: str) -> Finding:
     """OK where `good`, else MISSING with what to do."""
-    return Finding(topic, wanted, here, State.OK if good else State.MISSING, "" if good else do)
+    return Finding(topic, wanted, here, FindingState.OK if good else FindingState.MISSING, "" if good else do)
 
 
 def something_missing(findings: Iterable[Finding]) -> bool:
     """Whether one of them stands in the way."""
-    return any(finding.state is State.MISSING for finding in findings)
+    return any(finding.state is FindingState.MISSING for finding in findings)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from ..require import PACKAGES
 from . import components
-from .facts import Facts
-from .finding import Finding, State
+from .facts import MachineFacts
+from .finding import Finding, FindingState
 
 
-def machine_findings(facts: Facts) -> list[Finding]:
+def machine_findings(facts: MachineFacts) -> list[Finding]:
     """Everything that any artifact could need. What is missing here is wanted by some of them only."""
     return [
         *components.onnxruntime(facts),
@@ -22,17 +22,17 @@ def machine_findings(facts: Facts) -> list[Finding]:
     ]
 
 
-def _driver(facts: Facts) -> list[Finding]:
+def _driver(facts: MachineFacts) -> list[Finding]:
     major = components.cuda_major_of_tensorrt(facts)
     return [components.driver(facts, major, "TensorRT")] if major else []
 
 
-def _rtx(facts: Facts) -> Finding:
+def _rtx(facts: MachineFacts) -> Finding:
     version = components.rtx_version(facts)
     topic, wanted = "TensorRT for RTX", "1.4 or later, for --format trt-rtx"
     if version:
         return Finding(topic, wanted, version)
-    return Finding(topic, wanted, "not installed", State.NOTE, f"Run: {PACKAGES['tensorrt_rtx'].add}")
+    return Finding(topic, wanted, "not installed", FindingState.NOTE, f"Run: {PACKAGES['tensorrt_rtx'].add}")
 
 
 _PROGRAMS = (
@@ -42,6 +42,6 @@ _PROGRAMS = (
 )
 
 
-def _program(facts: Facts, name: str, what: str, do: str) -> Finding:
+def _program(facts: MachineFacts, name: str, what: str, do: str) -> Finding:
     found = facts.programs.get(name)
-    return Finding(name, what, found) if found else Finding(name, what, "not in PATH", State.NOTE, do)
+    return Finding(name, what, found) if found else Finding(name, what, "not in PATH", FindingState.NOTE, do)

@@ -13,12 +13,11 @@ from onnx.external_data_helper import ExternalDataInfo, uses_external_data
 from ..errors import ApaError
 from ..graph.node import DOMAIN, is_activation
 from ..records.passport import passport_path
-from ..runtimes.onnxruntime import session_options
-from ..runtimes.providers import CPU
+from ..runtimes.ort_session import open_session, session_options
 from ..runtimes.session import Session
 from . import components
-from .facts import Facts
-from .finding import Finding, State, met
+from .facts import MachineFacts
+from .finding import Finding, FindingState, met
 from .kind import UnknownFileError
 from .known_errors import explained
 from .passport_needs import own_passport
@@ -28,7 +27,7 @@ _BUILT_IN = {"com.microsoft"}  # ONNX Runtime's own
 _PLUGIN_FIELDS = {"plugin_version", "plugin_namespace"}
 
 
-def onnx_findings(path: Path, facts: Facts) -> list[Finding]:
+def onnx_findings(path: Path, facts: MachineFacts) -> list[Finding]:
     """What the model at `path` needs.
 
     Raises:
@@ -37,7 +36,7 @@ def onnx_findings(path: Path, facts: Facts) -> list[Finding]:
     model = _read(path)
     data = list(_external_data(model, path.parent))
     found = [*components.onnxruntime(facts), *_activations(model, facts), *_domains(model), *data]
-    if facts.version_of("onnxruntime", "onnxruntime-gpu") and all(f.state is State.OK for f in data):
+    if facts.version_of("onnxruntime", "onnxruntime-gpu") and all(f.state is FindingState.OK for f in data):
         found += [_loads(path), *_bodies(path, model)]
     return [*found, own_passport(path)[1]] if passport_path(path).is_file() else found
 
@@ -63,7 +62,7 @@ def _nodes(model: onnx.ModelProto) -> Iterator[onnx.NodeProto]:
             waiting += [inner for graph in attribute.graphs for inner in graph.node]
 
 
-def _activations(model: onnx.ModelProto, facts: Facts) -> list[Finding]:
+def _activations(model: onnx.ModelProto, facts: MachineFacts) -> list[Finding]:
     nodes = [node for node in _nodes(model) if is_activation(node)]
     if not nodes:
         return []
@@ -72,8 +71,8 @@ def _activations(model: onnx.ModelProto, facts: Facts) -> list[Finding]:
     bodied = {node.op_type for node in nodes} <= bodies
     library = components.fused_operators(facts)
     here = f"{library.here}; {'function bodies in the model' if bodied else 'no function bodies in the model'}"
-    stuck = library.state is not State.OK and not bodied
-    state, do = (State.MISSING, components.BUILD_ORT) if stuck else (library.state, library.do)
+    stuck = library.state is not FindingState.OK and not bodied
+    state, do = (FindingState.MISSING, components.BUILD_ORT) if stuck else (library.state, library.do)
     return [Finding(f"{DOMAIN} nodes ({counts})", library.wanted, here, state, do), *_plugin_fields(nodes)]
 
 
@@ -83,7 +82,9 @@ def _plugin_fields(nodes: list[onnx.NodeProto]) -> list[Finding]:
         return []
     wanted = "plugin_version and plugin_namespace, or TensorRT's parser ignores the plugin"
     here = f"{len(without)} nodes without, {without[0]!r} first"
-    return [Finding("nodes for TensorRT", wanted, here, State.NOTE, "Export again with --format onnx-custom.")]
+    return [
+        Finding("nodes for TensorRT", wanted, here, FindingState.NOTE, "Export again with --format onnx-custom.")
+    ]
 
 
 def _domains(model: onnx.ModelProto) -> list[Finding]:
@@ -92,7 +93,7 @@ def _domains(model: onnx.ModelProto) -> list[Finding]:
     foreign = sorted({node.domain for node in _nodes(model)} - known)
     found = [Finding("opset", "any", f"{opset}, IR version {model.ir_version}")]
     do = "Register the library that provides it, or export again without such operators."
-    return found + [Finding("domain", d, "neither standard nor ours", State.MISSING, do) for d in foreign]
+    return found + [Finding("domain", d, "neither standard nor ours", FindingState.MISSING, do) for d in foreign]
 
 
 def _external_data(model: onnx.ModelProto, folder: Path) -> Iterator[Finding]:
@@ -111,7 +112,7 @@ def _data_file(folder: Path, location: str, end: int) -> Finding:
     topic, wanted = "external data", f"{location}, {end} bytes or more, beside the model"
     if PurePath(location).is_absolute() or ".." in PurePath(location).parts:
         return Finding(
-            topic, "a file below the model's folder", location, State.MISSING, "Do not trust this model."
+            topic, "a file below the model's folder", location, FindingState.MISSING, "Do not trust this model."
         )
     path = folder / location
     size = path.stat().st_size if path.is_file() else None
@@ -123,13 +124,11 @@ def _bodies(path: Path, model: onnx.ModelProto) -> list[Finding]:
     """Whether the function bodies alone are taken too: a GPU's provider runs them, and some tools break them."""
     if not any(function.domain == DOMAIN for function in model.functions):
         return []
-    import onnxruntime
-
     topic, wanted = "function bodies", "ONNX Runtime takes the model without our library"
     try:
-        onnxruntime.InferenceSession(str(path), session_options(onnxruntime, 1), providers=[CPU])
+        open_session(path, options=session_options(threads=1))
     except Exception as error:  # noqa: BLE001 - ONNX Runtime's errors have no other base in common
-        return [Finding(topic, wanted, str(error).splitlines()[0], State.NOTE, _PUT_BACK)]
+        return [Finding(topic, wanted, str(error).splitlines()[0], FindingState.NOTE, _PUT_BACK)]
     return [Finding(topic, wanted, wanted)]
 
 
@@ -144,5 +143,5 @@ def _loads(path: Path) -> Finding:
     except ApaError as error:
         known = explained(str(error), vague=False)
         do = f"{known[0].cause} {known[0].do}" if known else error.do
-        return Finding(topic, wanted, error.saw, State.MISSING, do)
+        return Finding(topic, wanted, error.saw, FindingState.MISSING, do)
     return Finding(topic, wanted, wanted)

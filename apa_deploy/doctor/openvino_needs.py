@@ -9,12 +9,12 @@ from ..records.passport import passport_path
 from ..require import PACKAGES
 from ..runtimes.openvino import weights_path
 from ..runtimes.session import Session
-from .facts import Facts
-from .finding import Finding, State, met
+from .facts import MachineFacts
+from .finding import Finding, FindingState, met
 from .passport_needs import own_passport, passport_findings
 
 
-def openvino_findings(path: Path, facts: Facts) -> list[Finding]:
+def openvino_findings(path: Path, facts: MachineFacts) -> list[Finding]:
     """What the model at `path` needs."""
     weights = weights_path(path)
     here = f"{weights.stat().st_size} bytes" if weights.is_file() else "not there"
@@ -28,11 +28,11 @@ def openvino_findings(path: Path, facts: Facts) -> list[Finding]:
         found.append(vouched)
         if passport:
             found += [f for f in passport_findings(path.parent, passport) if path.name not in f.wanted]
-    if any(finding.state is State.MISSING for finding in found):
+    if any(finding.state is FindingState.MISSING for finding in found):
         return found
     topic, wanted = "loading", "OpenVINO takes the model"
     try:
         Session(path, threads=1).close()
     except ApaError as error:
-        return [*found, Finding(topic, wanted, error.saw, State.MISSING, error.do)]
+        return [*found, Finding(topic, wanted, error.saw, FindingState.MISSING, error.do)]
     return [*found, Finding(topic, wanted, wanted)]

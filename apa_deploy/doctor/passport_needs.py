@@ -6,7 +6,7 @@ from pathlib import Path
 
 from ..files import sha256
 from ..records.passport import FileRecord, Passport, PassportError, passport_path, read_passport
-from .finding import Finding, State, met
+from .finding import Finding, FindingState, met
 
 _AGAIN = "Copy the file and its passport together, or export again."
 
@@ -19,10 +19,12 @@ def passport_findings(folder: Path, passport: Passport) -> list[Finding]:
 def _output(path: Path, record: FileRecord) -> Finding:
     wanted = f"{record.name}, {record.bytes} bytes, sha256 {record.sha256[:12]}..."
     if not path.is_file():
-        return Finding("file of the passport", wanted, "not there", State.MISSING, _AGAIN)
+        return Finding("file of the passport", wanted, "not there", FindingState.MISSING, _AGAIN)
     size = path.stat().st_size
     if size != record.bytes:
-        return Finding("file of the passport", wanted, f"{size} bytes: another or a cut one", State.MISSING, _AGAIN)
+        return Finding(
+            "file of the passport", wanted, f"{size} bytes: another or a cut one", FindingState.MISSING, _AGAIN
+        )
     return met("file of the passport", wanted, *_same(path, record), _AGAIN)
 
 
@@ -36,11 +38,11 @@ def own_passport(artifact: Path) -> tuple[Passport | None, Finding]:
     path = passport_path(artifact)
     if not path.is_file():
         do = "Other tools run it all the same; apa_deploy.Session wants trust_engine=True, or its sha256."
-        return None, Finding("passport", path.name, "not there", State.NOTE, do)
+        return None, Finding("passport", path.name, "not there", FindingState.NOTE, do)
     try:
         passport = read_passport(path)
     except PassportError as error:
-        return None, Finding("passport", "one that can be read", str(error), State.MISSING, _AGAIN)
+        return None, Finding("passport", "one that can be read", str(error), FindingState.MISSING, _AGAIN)
     record = next((one for one in passport.outputs if one.name == artifact.name), None)
     here, good = _same(artifact, record) if record else ("it does not name this file", False)
     wanted = f"that vouches for {artifact.name} (unsigned: it proves that the file is whole, not who made it)"

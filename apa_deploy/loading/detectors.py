@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..choices import DETECTORS
-from ..detection.config import Config, parse_config, read_config
+from ..detection.config import Config, parse_config, read_detector_config
 from ..detection.load import detector_from_state
 from ..detection.read import has_heads
 from ..detection.spec import RAW_OUTPUTS
@@ -92,7 +92,7 @@ def network_from_detector(
         InputError: its config cannot be read, or says too little.
     """
     if options.config is not None:
-        config: Config | None = read_config(Path(options.config))
+        config: Config | None = read_detector_config(Path(options.config))
     else:
         config = parse_config(checkpoint.config, "the checkpoint's config") if checkpoint.config else None
     overrides: dict[str, Any] = {n: getattr(options, n) for n in ("score_thr", "nms_iou", "max_detections")}

@@ -20,6 +20,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from ..records.benchmark import Interval
+from .turns import pair_ratios
 
 LEVEL = 0.01
 SMALLEST = 0.01  # a ratio nearer to 1 is not called a difference, however sure it is
@@ -59,7 +60,8 @@ def compare_turns(turns: Turns, baseline: Turns, launches: int) -> tuple[Interva
         turns: of the artifact, in order, as many in each launch; `baseline`: those that they alternated with.
         launches: how many there were, at least 2.
     """
-    pairs = [math.log(np.median(a) / np.median(b)) for a, b in zip(turns, baseline, strict=True)]
+    medians = [[float(np.median(turn)) for turn in each] for each in (turns, baseline)]
+    pairs = [math.log(ratio) for ratio in pair_ratios(*medians)]
     logs = np.median(np.reshape(pairs, (launches, -1)), axis=1)
     mean, error, freedom = float(logs.mean()), float(logs.std(ddof=1)) / math.sqrt(launches), launches - 1
     p = two_sided(mean / error, freedom) if error > 0 else float(mean == 0)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .record import Accuracy, ActivationError, Compared, KeyFigure, Limit, Report, Table, Verdict
+from .record import Accuracy, ActivationError, Compared, KeyFigure, Limit, Report, ReportVerdict, Table
 from .write import FORMATS, check_report_path, read_report, write_report
 
 __all__ = [
@@ -13,8 +13,8 @@ __all__ = [
     "KeyFigure",
     "Limit",
     "Report",
+    "ReportVerdict",
     "Table",
-    "Verdict",
     "check_report_path",
     "read_report",
     "write_report",

@@ -9,7 +9,7 @@ from typing import Any
 from ..bench.environment import busy_note
 from ..records.benchmark import BenchResult, Comparison
 from ..records.passport import FileRecord, file_record
-from .record import Compared, KeyFigure, Report, Verdict
+from .record import Compared, KeyFigure, Report, ReportVerdict
 from .wording import interval, times
 
 _MOST_FIGURES = 4
@@ -26,7 +26,7 @@ def bench_report(result: BenchResult, paths: Sequence[Path], options: dict[str, 
     files = [file_record(path) for path in paths]
     return Report(
         title="Latency of " + ", ".join(path.name for path in paths),
-        verdict=Verdict(status="information", summary=_summary(result), reasons=_reasons(result)),
+        verdict=ReportVerdict(status="information", summary=_summary(result), reasons=_reasons(result)),
         figures=[
             KeyFigure(label=one.name, value=f"{one.p50.value:.3g} ms", note=f"median, batch {one.batch}")
             for one in result.series[:_MOST_FIGURES]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from ..parity.report import ActivationCheck, ParityReport
 from ..records.passport import EngineBuild, Passport, versions
 from ..records.quantisation import QuantisationRecord
-from .record import ActivationError, Compared, KeyFigure, Limit, Report, Table, Verdict
+from .record import ActivationError, Compared, KeyFigure, Limit, Report, ReportVerdict, Table
 from .wording import amount, exact
 
 _OUTPUT = (
@@ -27,7 +27,7 @@ def export_report(passport: Passport, command: str) -> Report:
         else Report(title=names)
     )
     report.title = f"{names}, exported from {', '.join(one.name for one in passport.inputs)}"
-    report.verdict = report.verdict or Verdict(
+    report.verdict = report.verdict or ReportVerdict(
         status="information", summary="Exported and not verified (--no-verify)."
     )
     size = sum(one.bytes for one in passport.outputs)
@@ -113,18 +113,20 @@ def _alone(check: ActivationCheck, runtime: str) -> ActivationError:
     )
 
 
-def _verdict(parity: ParityReport, name: str) -> Verdict:
+def _verdict(parity: ParityReport, name: str) -> ReportVerdict:
     if parity.reason:
-        return Verdict(status="failed", summary=f"{name} cannot be judged: {parity.reason}.", reasons=[])
+        return ReportVerdict(status="failed", summary=f"{name} cannot be judged: {parity.reason}.", reasons=[])
     failed = sum(not c.passed for c in parity.outputs) + sum(not c.passed for c in parity.activations)
     if failed:
         reasons = [f"{parity.blame.path} is the first activation at fault."] if parity.blame else []
-        return Verdict(status="failed", summary=f"{name} is not right: it breaks {failed} limits.", reasons=reasons)
+        return ReportVerdict(
+            status="failed", summary=f"{name} is not right: it breaks {failed} limits.", reasons=reasons
+        )
     reasons = [f"{len(parity.outputs)} comparisons of outputs are within their limits, on {parity.inputs} inputs."]
     if parity.activations:
         largest = max(c.max_error for c in parity.activations)
         reasons.append(f"{len(parity.activations)} activations alone are at most {exact(largest)} off.")
-    return Verdict(status="passed", summary=f"{name} answers as the float64 module does.", reasons=reasons)
+    return ReportVerdict(status="passed", summary=f"{name} answers as the float64 module does.", reasons=reasons)
 
 
 def _build(build: EngineBuild) -> Table:

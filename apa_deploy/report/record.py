@@ -16,7 +16,7 @@ from ..records.passport import ActivationRecord, FileRecord, now
 SCHEMA = 1
 
 
-class Verdict(BaseModel):
+class ReportVerdict(BaseModel):
     """The answer. `summary`: one sentence; `reasons`: what it rests on, a sentence each."""
 
     status: Literal["passed", "failed", "information"]
@@ -96,7 +96,7 @@ class Report(BaseModel):
     tool: str = f"apa-deploy {__version__}"
     created: str = Field(default_factory=now)
     title: str
-    verdict: Verdict | None = None
+    verdict: ReportVerdict | None = None
     figures: list[KeyFigure] = []
     compared: list[Compared] = []
     outputs: list[OutputCheck] = []

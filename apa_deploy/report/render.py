@@ -13,7 +13,7 @@ from .wording import DASH, description
 _TEMPLATES = Path(__file__).with_name("templates")
 
 
-def check_packages(*, drawing: bool) -> None:
+def check_report_packages(*, drawing: bool) -> None:
     """Raise `MissingError` where a package that rendering needs is absent; `drawing`: matplotlib as well."""
     require("jinja2")
     if drawing:

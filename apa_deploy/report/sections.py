@@ -41,7 +41,7 @@ class Figures:
 
 
 @dataclass(frozen=True)
-class Facts:
+class FactTable:
     """Names and values."""
 
     rows: Sequence[tuple[str, str]]
@@ -61,7 +61,7 @@ class Text:
     paragraphs: Sequence[str]
 
 
-Block = Grid | Figures | Facts | Code | Text
+Block = Grid | Figures | FactTable | Code | Text
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ def sections(report: Report, *, drawn: bool) -> list[Section]:
         "Latency": _latency,
         "Activations and memory traffic": _traffic,
         **{table.title: _table(i) for i, table in enumerate(report.tables)},
-        "Environment": lambda report: [Facts(rows)] if (rows := facts(report)) else [],
+        "Environment": lambda report: [FactTable(rows)] if (rows := facts(report)) else [],
         "Provenance": _provenance,
         "Reproduce": lambda report: [Code(report.commands)] if report.commands else [],
         "Notes": lambda report: [Text(report.notes)] if report.notes else [],
@@ -235,5 +235,5 @@ def _table(index: int) -> Callable[[Report], list[Block]]:
 def _provenance(report: Report) -> list[Block]:
     rows = [[f.name, amount(f.bytes), f.sha256] for f in report.sources]
     options = [(name, str(value)) for name, value in report.options.items()]
-    chosen: list[Block] = [Facts(options)] if options else []
+    chosen: list[Block] = [FactTable(options)] if options else []
     return _grid("Files that went in", ["file", "size", "SHA-256"], rows) + chosen

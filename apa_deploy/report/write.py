@@ -37,9 +37,9 @@ def check_report_path(path: Path | None, *, force: bool = False) -> None:
         raise InputError(f"--report {path.name}", f"a name that ends in {', '.join(FORMATS)}", "Rename it.")
     refuse_existing(path, force=force)
     if path.suffix != ".json":
-        from .render import check_packages
+        from .render import check_report_packages
 
-        check_packages(drawing=path.suffix == ".html")
+        check_report_packages(drawing=path.suffix == ".html")
 
 
 def write_report(report: Report, path: Path, *, force: bool = False) -> None:

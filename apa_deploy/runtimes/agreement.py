@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime as ort
 
 from ..graph.layout.swap import BlockedLayoutError
+from .ort_session import open_session
 
 # Sizes tried, in this order, for dimensions that a model leaves open: the first that the original takes.
 _SIZES = (64, 224, 32, 640)
@@ -31,9 +31,9 @@ def check_agreement(original: Path, rewritten: Path, library: Path, *, coded: bo
 
     `coded`: both have values in 8-bit codes, where a sum may round to the next code.
     """
-    feed, wanted = _answer(_session(original, library, optimise=True))
-    got = _session(rewritten, library, optimise=False).run(None, feed)
-    plain = _session(original, library, optimise=False).run(None, feed) if coded else wanted
+    feed, wanted = _answer(open_session(original, library=library))
+    got = open_session(rewritten, library=library, optimise=False).run(None, feed)
+    plain = open_session(original, library=library, optimise=False).run(None, feed) if coded else wanted
     for a, b, c in zip(got, wanted, plain, strict=True):
         if a.shape != b.shape or not (_is_close_in_codes(a, b, c) if coded else _is_close(a, b)):
             raise BlockedLayoutError("the prepared model's outputs differ from the original's")
@@ -50,15 +50,6 @@ def _is_close_in_codes(a: np.ndarray, b: np.ndarray, c: np.ndarray) -> bool:
     size = float(np.sqrt(np.square(b).sum()))
     own = min(float(np.sqrt(np.square(c - b).sum())), _MOST_CODED * size)
     return float(np.sqrt(np.square(a - b).sum())) <= max(own, _CODED_TOLERANCE * size)
-
-
-def _session(path: Path, library: Path, *, optimise: bool) -> Any:
-    options = ort.SessionOptions()
-    options.log_severity_level = 4
-    options.register_custom_ops_library(str(library))
-    if not optimise:
-        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
-    return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
 
 def _answer(session: Any) -> tuple[dict[str, np.ndarray], list[np.ndarray]]:

@@ -18,6 +18,7 @@ from onnx import helper, numpy_helper
 
 from ..graph.layout.blocked import is_blocked_operator, reorders
 from ..graph.layout.placeholders import FIRST_ALPHA, MICROSOFT, PLACEHOLDER
+from .ort_session import open_session, session_options
 
 # Filters of so many input channels enter the layout in every version; 4 outputs are padded to one block.
 _CHANNELS, _OUTPUTS = 64, 4
@@ -46,14 +47,10 @@ def blocking() -> Blocking:
 
 def optimised(source: bytes | str, target: Path, library: Path | None = None) -> Path:
     """Have ONNX Runtime optimise a model for this machine and write it to `target`."""
-    options = ort.SessionOptions()
-    options.log_severity_level = 4
+    options = session_options(threads=1)
     options.optimized_model_filepath = str(target)
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
-    options.intra_op_num_threads = 1
-    if library:
-        options.register_custom_ops_library(str(library))
-    ort.InferenceSession(source, options, providers=["CPUExecutionProvider"])
+    open_session(source, library=library, options=options)
     return target
 
 

@@ -18,6 +18,7 @@ from ..native import LibraryError, ort_library, trt_plugin_library
 from ..require import require
 from .arguments import as_declared
 from .cancellation import Cancellation
+from .ort_session import open_session, session_options
 from .providers import Choice, Wanted, chosen
 
 KERNELS = ("exact", "acc", "pw")
@@ -39,7 +40,7 @@ class OnnxRunner:
     ) -> None:
         ort = require("onnxruntime")
         choice = chosen(providers, ort.get_available_providers(), _plugin())
-        options = session_options(ort, threads)
+        options = session_options(threads)
         fused = choice.cpu_library and register_operators(options, kernel)
         self.prepared = _prepared(path, layout) if fused else None
         if self.prepared:
@@ -74,15 +75,6 @@ def _numpy_type(declared: str) -> np.dtype[Any] | None:
     """The array type behind e.g. "tensor(float)"; None for those that numpy has not."""
     name = {"float": "float32", "double": "float64"}.get(inner := declared[7:-1], inner)
     return np.dtype(name) if re.fullmatch(r"bool|u?int(8|16|32|64)|float(16|32|64)", name) else None
-
-
-def session_options(ort: Any, threads: int | None) -> Any:
-    """`onnxruntime.SessionOptions` with the thread count."""
-    options = ort.SessionOptions()
-    options.log_severity_level = 4  # what fails is raised; ONNX Runtime would print it as well
-    if threads is not None:
-        options.intra_op_num_threads = threads
-    return options
 
 
 def register_operators(options: Any, kernel: str | None = None) -> bool:
@@ -120,9 +112,8 @@ def _fall_back(reason: str) -> None:
 
 
 def _session(ort: Any, path: Path, options: Any, choice: Choice) -> Any:
-    names, details = zip(*choice.providers, strict=True)
     try:
-        return ort.InferenceSession(str(path), options, providers=list(names), provider_options=list(details))
+        return open_session(path, options=options, providers=choice.providers)
     except Exception as error:
         raise _refusal(error, f"{path.name} to load in ONNX Runtime {ort.__version__}") from error
 

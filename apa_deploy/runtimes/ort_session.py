@@ -1,48 +1,75 @@
-"""ONNX Runtime on the CPU, quiet, as plain as it comes: the one place that opens such a session.
+"""The one place that opens a session of ONNX Runtime: quiet, of any size, on the CPU unless told otherwise.
 
-`runtimes.onnxruntime` opens the session of a user, with kernels, threads and providers.
+`runtimes.onnxruntime` chooses the kernels, threads and providers of a user's session, and opens it here.
 """
 
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import onnx
+from .providers import CPU
+
+if TYPE_CHECKING:
+    import onnx
 
 # What protobuf takes in one piece, with room to spare.
 _LARGEST = (1 << 31) - (64 << 20)
 
 
+_ON_CPU: Sequence[tuple[str, dict[str, str]]] = ((CPU, {}),)
+
+
+def session_options(threads: int | None = None) -> Any:
+    """`onnxruntime.SessionOptions` with the thread count; None: one thread a core."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4  # what fails is raised; ONNX Runtime would print it as well
+    if threads is not None:
+        options.intra_op_num_threads = threads
+    return options
+
+
 def open_session(
-    model: Path | bytes | onnx.ModelProto, *, library: Path | None = None, optimise: bool = True
+    model: Path | str | bytes | onnx.ModelProto,
+    *,
+    library: Path | None = None,
+    optimise: bool = True,
+    options: Any = None,
+    providers: Sequence[tuple[str, dict[str, str]]] = _ON_CPU,
 ) -> Any:
-    """An `onnxruntime.InferenceSession` on the CPU provider, of a model of any size.
+    """An `onnxruntime.InferenceSession`.
 
     Args:
         library: custom operators to register.
         optimise: whether ONNX Runtime may rewrite the graph.
+        options: `session_options` with more set; None: as they are.
+        providers: name and options of each.
     """
-    if isinstance(model, onnx.ModelProto):
+    if not isinstance(model, Path | bytes | str):
         if sum(len(tensor.raw_data) for tensor in model.graph.initializer) >= _LARGEST:
             with tempfile.TemporaryDirectory(prefix="apa-") as folder:
                 path = Path(folder) / "model.onnx"
                 save_model(model, path)
-                return open_session(path, library=library, optimise=optimise)
+                return open_session(path, library=library, optimise=optimise, options=options, providers=providers)
         model = model.SerializeToString()
     import onnxruntime
 
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4
+    options = options or session_options()
     if not optimise:
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     if library:
         options.register_custom_ops_library(str(library))
     source = str(model) if isinstance(model, Path) else model
-    return onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
+    names, details = zip(*providers, strict=True)
+    return onnxruntime.InferenceSession(source, options, providers=list(names), provider_options=list(details))
 
 
 def save_model(model: onnx.ModelProto, path: Path) -> None:
     """Write `model`, its weights beside it; its tensors then say that they lie there."""
+    import onnx
+
     onnx.save_model(model, path, save_as_external_data=True, location=path.name + ".data", size_threshold=1024)

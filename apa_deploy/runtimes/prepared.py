@@ -24,7 +24,7 @@ from ..escaping import printable
 from ..files import sha256
 from ..graph.external_weights import read_onnx
 from ..graph.layout.coded import is_coded, swap_coded, with_coded_placeholders
-from ..graph.layout.placeholders import Plan, with_placeholders
+from ..graph.layout.placeholders import PlaceholderPlan, with_placeholders
 from ..graph.layout.swap import BlockedLayoutError, swapped
 from ..graph.node import activations
 from ..graph.values import external_files
@@ -136,7 +136,7 @@ def _warn(text: str) -> None:
     print(f"apa-deploy: {text}", file=sys.stderr)
 
 
-def _write_placeholders(path: Path, target: Path) -> Plan:
+def _write_placeholders(path: Path, target: Path) -> PlaceholderPlan:
     model = read_onnx(path)
     plan = with_placeholders(model)
     if model.ByteSize() > _LARGEST:

@@ -3,8 +3,8 @@
 Three things run in one: executions that may hang (`--isolate`), the reading and writing of large JSON, during which
 Python would let no other thread run, and the reference of `--shadow`.
 
-    child = Child("apa_deploy.serving.isolation:open_session", path, {...})
-    child.call({"x": array})          # in there: the function that open_session returned, called with the arrays
+    child = Child("apa_deploy.serving.isolation:open_child_session", path, {...})
+    child.call({"x": array})    # in there: the function that open_child_session returned, called with the arrays
 
 Frames on a socket pair: sizes, then a pickle, then the arrays' own bytes. Both ends are this program.
 """
@@ -14,7 +14,6 @@ from __future__ import annotations
 import importlib
 import os
 import pickle
-import signal
 import socket
 import struct
 import subprocess
@@ -23,14 +22,12 @@ import threading
 import time
 from typing import Any
 
+from ..child_process import ChildError, cause_of_death
 from ..errors import ApaError, InputError
 
 _SIZE = struct.Struct("<Q")
+_WANTED = ("an answer of the process", "Send the request again; the server's log says more.")
 _PARENT_LOOK = 1.0  # seconds between two looks at whether the parent lives
-
-
-class ChildError(Exception):
-    """The process ended, or what it ran raised something that is no refusal. The message is one line."""
 
 
 class Child:
@@ -80,12 +77,12 @@ class Child:
                 _send(self._socket, arguments)
                 kind, value = _receive(self._socket)
             except (OSError, EOFError) as error:
-                raise ChildError(self._describe_end()) from error
+                raise ChildError(self._describe_end(), *_WANTED) from error
         if kind == "refused":
             refusal, parts = value
             raise refusal(*parts)
         if kind == "failed":
-            raise ChildError(value)
+            raise ChildError(value, *_WANTED)
         return value
 
     def kill(self) -> None:
@@ -103,9 +100,7 @@ class Child:
             code = self._process.wait(5)
         except subprocess.TimeoutExpired:
             return "its process does not answer"
-        if code >= 0:
-            return f"its process ended with code {code}"
-        return f"its process was ended by {signal.Signals(-code).name}"
+        return cause_of_death(code)
 
 
 def _send(connection: socket.socket, value: Any) -> None:

@@ -20,7 +20,7 @@ from .log import JsonLog
 from .offload import Codec
 from .parameters import count
 from .request import trace_id
-from .routes import Target, target
+from .routes import Route, target
 from .service import Service
 from .tensors import Buffer
 from .waiting import ClientGoneError
@@ -84,7 +84,7 @@ class HttpApp:
             self._log.error("fault", request_id=call.id, path=call.path[:200], trace=traceback.format_exc())
             return 500, _JSON, _document({"error": f"internal error; the log says more under {call.id}"})
 
-    async def _operate(self, call: Call, wanted: Target) -> Answer:
+    async def _operate(self, call: Call, wanted: Route) -> Answer:
         call.model = wanted.model
         if wanted.operation == "infer":
             return await self._infer(call, wanted)
@@ -92,7 +92,7 @@ class HttpApp:
             return await self._control(call, wanted)
         return self._read(wanted)
 
-    def _read(self, wanted: Target) -> Answer:
+    def _read(self, wanted: Route) -> Answer:
         service = self._service
         match wanted.operation:
             case "live":
@@ -108,7 +108,7 @@ class HttpApp:
         operation = getattr(service, wanted.operation)
         return 200, _JSON, _document(operation(wanted.model, wanted.version))
 
-    async def _control(self, call: Call, wanted: Target) -> Answer:
+    async def _control(self, call: Call, wanted: Route) -> Answer:
         body = await self._read_body(call)
         document = json_object(body) if body.strip() else {}
         if wanted.operation == "register":
@@ -121,14 +121,14 @@ class HttpApp:
         await getattr(self._service, wanted.operation)(wanted.model, object_at(document, "parameters"))
         return 200, _JSON, ()
 
-    def _register(self, wanted: Target, document: dict[str, Any]) -> Answer:
+    def _register(self, wanted: Route, document: dict[str, Any]) -> Answer:
         key, offset, size = document.get("key"), count(document, "offset") or 0, count(document, "byte_size") or 0
         if not isinstance(key, str):
             raise RequestError(f"key {str(key)[:40]!r}", "the name of a segment", "Mend the body.")
         self._service.regions.register(wanted.model, key, offset, size)
         return 200, _JSON, ()
 
-    async def _infer(self, call: Call, wanted: Target) -> Answer:
+    async def _infer(self, call: Call, wanted: Route) -> Answer:
         inputs = self._service.registry.get(wanted.model, wanted.version).signature.inputs
         only = inputs[0] if len(inputs) == 1 else None
         read = self._service.regions.read

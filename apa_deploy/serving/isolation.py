@@ -58,7 +58,7 @@ class IsolatedSession:
                 cancellation.on_force(child.kill)
             return child.call(dict(inputs))
         except ChildError as error:
-            raise ExecutionError(str(error), "a result", "See the server's log.") from error
+            raise ExecutionError(error.reason, "a result", "See the server's log.") from error
         finally:
             if cancellation:
                 cancellation.on_force(None)
@@ -87,7 +87,7 @@ class IsolatedSession:
         self.close()
 
     def _start(self) -> Child:
-        child = Child(f"{__name__}:open_session", str(self._path), self._options)
+        child = Child(f"{__name__}:open_child_session", str(self._path), self._options)
         self._children.append(child)
         return child
 
@@ -95,10 +95,10 @@ class IsolatedSession:
         try:
             self._check()
             new = self._start()
-        except (ApaError, ChildError) as error:
+        except ApaError as error:
             if quietly:
                 return child  # the next run tries again, and says why it fails
-            saw = f"a process that ended, and does not start again: {error}"
+            saw = f"a process that ended, and does not start again: {getattr(error, 'reason', error)}"
             raise UnavailableError(
                 saw, "the file that was served", "It is tried again with the next request."
             ) from error
@@ -107,7 +107,7 @@ class IsolatedSession:
         return new
 
 
-def open_session(path: str, options: dict[str, Any]) -> tuple[Any, Callable[[Arrays], dict[str, np.ndarray]]]:
+def open_child_session(path: str, options: dict[str, Any]) -> tuple[Any, Callable[[Arrays], dict[str, np.ndarray]]]:
     """In the process: an engine's tensors (None for ONNX), and what runs the model."""
     from ..runtimes.session import ENGINE_SUFFIXES, Session
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from ..errors import InputError
 from ..runtimes.session import ENGINE_SUFFIXES
-from .model_config import DEFAULT_ARTIFACT, FILE, ModelConfig, check_kind, read_config, versions_to_serve
+from .model_config import DEFAULT_ARTIFACT, FILE, ModelConfig, check_kind, read_model_config, versions_to_serve
 
 _NOT_MODELS = ("lost+found",)
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]{0,127}")
@@ -145,7 +145,7 @@ def _artifacts(path: Path, name: str, root: Path, defaults: ModelConfig) -> dict
         inside = _inside(path, root)
         return {1: Artifact(name, 1, inside, defaults, fingerprint(inside, None))}
     file = path / FILE if (path / FILE).is_file() else None
-    config = read_config(_inside(file, root) if file else None, defaults)
+    config = read_model_config(_inside(file, root) if file else None, defaults)
     if file:
         check_kind(config, file, name)
     versions = {_version(folder.name): folder for folder in _version_folders(path)}

@@ -56,7 +56,7 @@ class QuietServer(uvicorn.Server):
         yield
 
 
-class Running:
+class RunningServer:
     """The parts of a server that runs."""
 
     def __init__(self, options: ServeOptions, log: JsonLog) -> None:
@@ -242,7 +242,7 @@ async def run(options: ServeOptions) -> int:
         ApaError: the server cannot start.
     """
     log = JsonLog()
-    running = Running(options, log)
+    running = RunningServer(options, log)
     _forward_library_logs(log)
     _answer_signals(running)
     end_idle_where_none_is_left(running.connections, log)
@@ -253,7 +253,7 @@ async def run(options: ServeOptions) -> int:
         log.close()
 
 
-async def _until_stopped(running: Running) -> int:
+async def _until_stopped(running: RunningServer) -> int:
     starting = asyncio.create_task(running.start())
     stopping = asyncio.create_task(running.stop.wait())
     await asyncio.wait((starting, stopping), return_when=asyncio.FIRST_COMPLETED)
@@ -264,7 +264,7 @@ async def _until_stopped(running: Running) -> int:
     return 0 if await running.drain() else _LOST
 
 
-def _answer_signals(running: Running) -> None:
+def _answer_signals(running: RunningServer) -> None:
     loop, start = asyncio.get_running_loop(), time.perf_counter()
 
     def stop() -> None:

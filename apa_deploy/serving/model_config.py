@@ -47,7 +47,7 @@ class ModelConfig:
     combine: bool = True
 
 
-class ConfigError(InputError):
+class ModelConfigError(InputError):
     """A config.pbtxt cannot be used. `path`."""
 
     def __init__(self, path: Path, saw: str, wanted: str) -> None:
@@ -55,7 +55,7 @@ class ConfigError(InputError):
         self.path = path
 
 
-def read_config(path: Path | None, defaults: ModelConfig) -> ModelConfig:
+def read_model_config(path: Path | None, defaults: ModelConfig) -> ModelConfig:
     """`defaults`, overruled by the file at `path` (None: there is none).
 
     Raises:
@@ -66,7 +66,7 @@ def read_config(path: Path | None, defaults: ModelConfig) -> ModelConfig:
     try:
         message = text_format.Parse(path.read_text(encoding="utf-8"), _messages().ModelConfig())
     except (OSError, UnicodeDecodeError, text_format.ParseError) as error:
-        raise ConfigError(path, str(error).splitlines()[0], "a model configuration in text form") from error
+        raise ModelConfigError(path, str(error).splitlines()[0], "a model configuration in text form") from error
     return replace(defaults, message=message, **_batching(message), **_running(message, path))
 
 
@@ -77,12 +77,12 @@ def check_kind(config: ModelConfig, path: Path, name: str) -> None:
         ConfigError: it is for another model, or for scheduling that is more than to answer each request.
     """
     if config.message.name not in ("", name):
-        raise ConfigError(path, f"name {config.message.name!r}", f"{name!r}, as the folder, or none")
+        raise ModelConfigError(path, f"name {config.message.name!r}", f"{name!r}, as the folder, or none")
     unsupported = [field for field in _UNSUPPORTED if config.message.HasField(field)]
     if config.message.model_transaction_policy.decoupled:
         unsupported.append("a decoupled model")
     if unsupported:
-        raise ConfigError(path, unsupported[0], "a model that answers each request by itself")
+        raise ModelConfigError(path, unsupported[0], "a model that answers each request by itself")
 
 
 def ignored_fields(config: ModelConfig, artifact: Path) -> list[str]:
@@ -124,9 +124,9 @@ def apply_config(config: ModelConfig, signature: Signature, path: Path, artifact
         return signature
     _check_platform(config.message, path, artifact)
     if config.message.max_batch_size and not signature.max_batch:
-        raise ConfigError(path, f"max_batch_size {config.max_batch}", "0: the file's batch is fixed")
+        raise ModelConfigError(path, f"max_batch_size {config.max_batch}", "0: the file's batch is fixed")
     if config.message.max_batch_size < 0:
-        raise ConfigError(path, f"max_batch_size {config.message.max_batch_size}", "0 or more")
+        raise ModelConfigError(path, f"max_batch_size {config.message.max_batch_size}", "0 or more")
     inputs = _declared(config, signature.inputs, config.message.input, path)
     outputs = _declared(config, signature.outputs, config.message.output, path)
     return replace(signature, inputs=inputs, outputs=outputs)
@@ -135,10 +135,10 @@ def apply_config(config: ModelConfig, signature: Signature, path: Path, artifact
 def _check_platform(message: Any, path: Path, artifact: Path) -> None:
     platform, backend = _PLATFORMS[artifact.suffix in ENGINE_SUFFIXES]
     if message.platform not in ("", platform):
-        raise ConfigError(path, f"platform {message.platform!r}", f"{platform!r}: the file is {artifact.name}")
+        raise ModelConfigError(path, f"platform {message.platform!r}", f"{platform!r}: the file is {artifact.name}")
     # a repository of `apa-export --format triton --backend python` holds the network itself beside its model.py
     if message.backend not in ("", backend, *(["python"] if backend == "onnxruntime" else [])):
-        raise ConfigError(path, f"backend {message.backend!r}", f"{backend!r}: the file is {artifact.name}")
+        raise ModelConfigError(path, f"backend {message.backend!r}", f"{backend!r}: the file is {artifact.name}")
 
 
 def config_document(config: ModelConfig, signature: Signature, name: str, artifact: Path) -> dict[str, Any]:
@@ -176,7 +176,7 @@ def labels(config: ModelConfig, folder: Path) -> dict[str, list[str]]:
 def _label_lines(folder: Path, file: str) -> list[str]:
     path = folder / file
     if Path(file).name != file or not path.is_file():
-        raise ConfigError(folder / FILE, f"label_filename {file!r}", "a file in the model's folder")
+        raise ModelConfigError(folder / FILE, f"label_filename {file!r}", "a file in the model's folder")
     return path.read_text(encoding="utf-8").splitlines()
 
 
@@ -202,7 +202,7 @@ def _running(message: Any, path: Path) -> dict[str, Any]:
         settings["instances"] = count
     if name := message.default_model_filename:
         if Path(name).name != name:
-            raise ConfigError(path, f"default_model_filename {name!r}", "a name without a folder")
+            raise ModelConfigError(path, f"default_model_filename {name!r}", "a name without a folder")
         settings["artifact"] = name
     return settings
 
@@ -217,9 +217,9 @@ def _declared(
         spec = by_name.get(tensor.name)
         if spec is None or spec.datatype.config != kind:
             wanted = ", ".join(f"{one.name} {one.datatype.config}" for one in specs)
-            raise ConfigError(path, f"{tensor.name} {kind}", f"the file's {wanted}")
+            raise ModelConfigError(path, f"{tensor.name} {kind}", f"the file's {wanted}")
         if tensor.HasField("reshape"):
-            raise ConfigError(path, f"reshape of {tensor.name}", "the file's own shape")
+            raise ModelConfigError(path, f"reshape of {tensor.name}", "the file's own shape")
         # without max_batch_size the batch belongs to the dims; many files leave it out all the same
         leaves_out = spec.dims[:1] == (ANY,) and len(tensor.dims) == len(spec.dims) - 1
         by_name[tensor.name] = _narrow(spec, tensor.dims, path, behind=int(config.max_batch > 0 or leaves_out))
@@ -231,7 +231,7 @@ def _narrow(spec: TensorSpec, declared: Sequence[int], path: Path, *, behind: in
     dims = spec.dims[behind:]
     fits = len(dims) == len(declared) and all(ANY in (a, b) or a == b for a, b in zip(dims, declared, strict=True))
     if declared and not fits:
-        raise ConfigError(path, f"{spec.name} of dims {list(declared)}", f"{list(dims)}, as the file")
+        raise ModelConfigError(path, f"{spec.name} of dims {list(declared)}", f"{list(dims)}, as the file")
     sizes = tuple(a if a != ANY else b for a, b in zip(dims, declared, strict=True)) if declared else dims
     return replace(spec, dims=(*spec.dims[:behind], *sizes))
 

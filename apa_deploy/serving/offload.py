@@ -68,7 +68,7 @@ class Codec:
             return self._child.call(name, *arguments)
         except ChildError as error:
             do = "Send large tensors in binary."
-            raise ExecutionError(f"JSON: {error}", "a body of fewer values", do) from error
+            raise ExecutionError(f"JSON: {error.reason}", "a body of fewer values", do) from error
 
     def close(self) -> None:
         """End the process, where there is one."""

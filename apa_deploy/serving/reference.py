@@ -15,7 +15,7 @@ Reference = Callable[[Arrays], Arrays]
 
 
 @dataclass
-class Verdict:
+class ShadowVerdict:
     """What one comparison found.
 
     `errors`: by output, the largest error relative to the largest value of the reference. `agreement`: of rows of
@@ -27,7 +27,7 @@ class Verdict:
     reason: str = ""
 
 
-def open_reference(path: str) -> tuple[None, Callable[[Arrays, Arrays, dict[str, float]], Verdict]]:
+def open_reference(path: str) -> tuple[None, Callable[[Arrays, Arrays, dict[str, float]], ShadowVerdict]]:
     """The comparison with the reference in `path`.
 
     Raises:
@@ -36,25 +36,25 @@ def open_reference(path: str) -> tuple[None, Callable[[Arrays, Arrays, dict[str,
     run = _onnx(Path(path)) if artifact_kind(Path(path)) is ONNX else _checkpoint(Path(path))
     known: dict[str, bool] = {}
 
-    def compare(inputs: Arrays, outputs: Arrays, limits: dict[str, float]) -> Verdict:
+    def compare(inputs: Arrays, outputs: Arrays, limits: dict[str, float]) -> ShadowVerdict:
         truth = _by_name(run(inputs), outputs)
         if isinstance(truth, str):
-            return Verdict(reason=truth)
+            return ShadowVerdict(reason=truth)
         if "repeats" not in known:  # once: a reference that throws dice judges nothing
             again = _by_name(run(inputs), outputs)
             known["repeats"] = not isinstance(again, str) and all(
                 np.array_equal(truth[name], again[name], equal_nan=truth[name].dtype.kind == "f") for name in truth
             )
         if not known["repeats"]:
-            return Verdict(reason="the reference answers the same request in two ways")
-        return judge(truth, outputs, limits)
+            return ShadowVerdict(reason="the reference answers the same request in two ways")
+        return judge_answers(truth, outputs, limits)
 
     return None, compare
 
 
-def judge(truth: Arrays, served: Arrays, limits: dict[str, float]) -> Verdict:
+def judge_answers(truth: Arrays, served: Arrays, limits: dict[str, float]) -> ShadowVerdict:
     """Compare every output that was served."""
-    verdict = Verdict()
+    verdict = ShadowVerdict()
     for name, value in served.items():
         reference = truth[name]
         if reference.shape != value.shape:
@@ -68,7 +68,7 @@ def judge(truth: Arrays, served: Arrays, limits: dict[str, float]) -> Verdict:
     return verdict
 
 
-def _judge_one(verdict: Verdict, name: str, reference: np.ndarray, value: np.ndarray, limit: float) -> None:
+def _judge_one(verdict: ShadowVerdict, name: str, reference: np.ndarray, value: np.ndarray, limit: float) -> None:
     scale = max(float(np.abs(reference).max()), 1e-300)
     error = np.abs(value - reference).max() / scale
     verdict.errors[name] = float(error) if np.isfinite(error) else float("inf")

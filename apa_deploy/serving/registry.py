@@ -24,7 +24,7 @@ READY, LOADING, UNAVAILABLE = "READY", "LOADING", "UNAVAILABLE"
 
 
 @dataclass
-class State:
+class ModelState:
     """Where a version stands; `failed`: the files that did not load, so that they are not tried for ever."""
 
     state: str
@@ -38,7 +38,7 @@ class Registry:
     def __init__(self, options: ServeOptions, log: JsonLog) -> None:
         self._options, self._log = options, log
         self._models: dict[str, dict[int, Model]] = {}
-        self._states: dict[str, dict[int, State]] = defaultdict(dict)
+        self._states: dict[str, dict[int, ModelState]] = defaultdict(dict)
         self._statistics: dict[tuple[str, int], Statistics] = defaultdict(Statistics)
         self._unloaded: set[str] = set()
         self._retiring: set[asyncio.Task[None]] = set()
@@ -169,9 +169,9 @@ class Registry:
     async def _bring_up(self, entry: Entry) -> list[ApaError]:
         """Bring one model to what its files are; the failures, of which each is logged."""
         if entry.error is not None:
-            if self._states[entry.name].get(0, State("")).reason != str(entry.error):
+            if self._states[entry.name].get(0, ModelState("")).reason != str(entry.error):
                 self._log.error("load", model=entry.name, error=str(entry.error))
-            self._states[entry.name][0] = State(UNAVAILABLE, str(entry.error))
+            self._states[entry.name][0] = ModelState(UNAVAILABLE, str(entry.error))
             return [entry.error]
         self._states[entry.name].pop(0, None)
         errors = [error for artifact in entry.artifacts.values() if (error := await self._bring(artifact))]
@@ -183,7 +183,7 @@ class Registry:
 
     async def _bring(self, artifact: Artifact) -> ApaError | None:
         current = self._models.get(artifact.model, {}).get(artifact.version)
-        state = self._states[artifact.model].setdefault(artifact.version, State(LOADING))
+        state = self._states[artifact.model].setdefault(artifact.version, ModelState(LOADING))
         if (
             current and current.artifact.fingerprint == artifact.fingerprint
         ) or state.failed == artifact.fingerprint:
@@ -206,7 +206,7 @@ class Registry:
         self._put(loaded)
         return None
 
-    def _failed(self, artifact: Artifact, state: State, error: ApaError) -> None:
+    def _failed(self, artifact: Artifact, state: ModelState, error: ApaError) -> None:
         state.reason, state.failed = str(error), artifact.fingerprint
         if artifact.version not in self._models.get(artifact.model, {}):
             state.state = UNAVAILABLE
@@ -218,7 +218,7 @@ class Registry:
         versions = self._models.setdefault(name, {})
         old = versions.get(version)
         versions[version] = model
-        self._states[name][version] = State(READY)
+        self._states[name][version] = ModelState(READY)
         self._log.info(
             "loaded", model=name, version=version, file=loaded.artifact.path.name, reload=old is not None
         )
@@ -231,7 +231,7 @@ class Registry:
         model = self._models[name].pop(version)
         if not self._models[name]:
             del self._models[name]
-        self._states[name][version] = State(UNAVAILABLE, reason)
+        self._states[name][version] = ModelState(UNAVAILABLE, reason)
         self._log.info("unloaded", model=name, version=version, reason=reason)
         self._retire(model)
 
@@ -258,6 +258,6 @@ def _failure(error: Exception) -> ApaError:
     return InputError(f"{type(error).__name__}: {error}", "a model that loads", "Export the model again.")
 
 
-def _row(name: str, version: int, state: State) -> dict[str, Any]:
+def _row(name: str, version: int, state: ModelState) -> dict[str, Any]:
     row = {"name": name, "version": str(version) if version else "", "state": state.state}
     return row | ({"reason": state.reason} if state.reason else {})

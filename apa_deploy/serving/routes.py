@@ -31,7 +31,7 @@ _OF_THE_REPOSITORY = {"load": ("POST", "load"), "unload": ("POST", "unload")}
 
 
 @dataclass(frozen=True)
-class Target:
+class Route:
     """`operation`: a name of the tables above; `model`: or a region's name; `version` "": the latest."""
 
     operation: str
@@ -39,7 +39,7 @@ class Target:
     version: str = ""
 
 
-def target(method: str, path: str) -> Target:
+def target(method: str, path: str) -> Route:
     """The operation behind a method and a path.
 
     Raises:
@@ -52,7 +52,7 @@ def target(method: str, path: str) -> Target:
     (wanted, operation), model, version = found
     if method != wanted and (method, wanted) != ("HEAD", "GET"):
         raise MethodError(f"{method} {path[:80]}", wanted)
-    return Target(operation, model, version)
+    return Route(operation, model, version)
 
 
 _Found = tuple[tuple[str, str], str, str]

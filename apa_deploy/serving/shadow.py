@@ -17,10 +17,10 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import InputError
+from ..errors import ApaError, InputError
 from .child import Child, ChildError
 from .model import Model
-from .reference import Verdict
+from .reference import ShadowVerdict
 
 OUTCOMES = ("compared", "unjudged", "dropped", "failed")
 QUANTILES = (0.5, 0.9, 0.99, 1.0)
@@ -46,7 +46,7 @@ class Findings:
     agreement: dict[str, deque[bool]] = field(default_factory=lambda: defaultdict(lambda: deque(maxlen=_WINDOW)))
     limits: dict[str, float] = field(default_factory=dict)
 
-    def add(self, model: Model, verdict: Verdict) -> None:
+    def add(self, model: Model, verdict: ShadowVerdict) -> None:
         """Take in what a comparison found; a replaced file starts from nothing."""
         if self.artifact is not model.artifact:
             self.artifact, self.reason = model.artifact, ""
@@ -90,7 +90,9 @@ class Shadow:
             try:
                 self._children[name] = _start(path)
             except ChildError as error:
-                raise InputError(f"{path}: {error}", "a reference that loads", "Try: apa-inspect.") from error
+                raise InputError(
+                    f"{path}: {error.reason}", "a reference that loads", "Try: apa-inspect."
+                ) from error
         threading.Thread(target=self._work, name="apa-shadow", daemon=True).start()
 
     def offer(self, model: Model, inputs: Mapping[str, np.ndarray], outputs: Mapping[str, np.ndarray]) -> None:
@@ -130,9 +132,9 @@ class Shadow:
                 findings = self.findings[model.name, model.version]
                 try:
                     findings.add(model, self._child(model.name).call(inputs, outputs, findings.limits))
-                except (ChildError, InputError) as error:
+                except ApaError as error:
                     findings.outcomes["failed"] += 1
-                    findings.reason = str(error)
+                    findings.reason = getattr(error, "reason", str(error))
                 self._bytes -= size
 
     def _child(self, name: str) -> Child:

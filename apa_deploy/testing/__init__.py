@@ -117,10 +117,10 @@ def _as_arguments(text: str) -> str:
 def _source(given: Compared) -> Any:
     from torch import nn
 
-    from ..verification.source import Source, SourceKind, source_of
+    from ..verification.source import ModelSource, SourceKind, source_of
 
     if isinstance(given, nn.Module):
-        return Source(text=type(given).__name__, kind=SourceKind.MODULE, live=given)
+        return ModelSource(text=type(given).__name__, kind=SourceKind.MODULE, live=given)
     return source_of(str(given))
 
 

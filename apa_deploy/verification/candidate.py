@@ -13,10 +13,10 @@ from ..network import FLOAT32
 from ..parity.report import ActivationCheck
 from ..report.record import ActivationError
 from ..tensors.signature import TensorSpec
-from .data import Batch, Data, Digest, batches
+from .data import Batch, Data, Digest, read_batches
 from .runners import ArtifactRunner, EmulatedRunner, OpenVinoRunner
 from .signature import OnnxFacts, match_inputs, read_facts
-from .source import COMPILED, Loading, Source, SourceKind, load_network
+from .source import COMPILED, Loading, ModelSource, SourceKind, load_network
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -34,9 +34,9 @@ class CandidateJob(BaseModel):
     `per_layer`: measure what every piece adds. `half_io`, `trust_engine`: of an engine.
     """
 
-    source: Source
+    source: ModelSource
     label: str
-    reference: Source
+    reference: ModelSource
     loading: Loading
     data: Data
     output_names: list[str]
@@ -65,12 +65,12 @@ def run_candidate(job: CandidateJob) -> tuple[CandidateAnswer, dict[str, list[di
         GateError: its runtime refuses to run it.
     """
     digest = Digest()
-    first = next(iter(batches(job.data)))
+    first = next(iter(read_batches(job.data)))
     notices: list[str] = []
     runners, names = _opened(job, first, notices)
     recorded: dict[str, list[dict[str, Any]]] = {}
     for i, runner in enumerate(runners):
-        stream = batches(job.data) if i else digest.of(batches(job.data))
+        stream = read_batches(job.data) if i else digest.of(read_batches(job.data))
         recorded[runner.name] = _run(runner, stream, names, job.source.name)
     answer = CandidateAnswer(digest=digest.hex, notices=notices)
     _judge_activations(job, _few(first, job.data), _insides(recorded, job), answer)

@@ -59,7 +59,7 @@ class Data(BaseModel):
         return self.signature.seeds if self.text is None else Path(self.text).name
 
 
-def batches(data: Data) -> Iterator[Batch]:
+def read_batches(data: Data) -> Iterator[Batch]:
     """The batches of `data`, in an order that is always the same.
 
     Raises:

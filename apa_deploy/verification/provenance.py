@@ -7,7 +7,7 @@ from ..records.passport import PassportError, file_record, passport_path, read_p
 from .record import ComparedSource
 from .reference import ReferenceAnswer
 from .signature import read_facts
-from .source import COMPILED, Source, SourceKind
+from .source import COMPILED, ModelSource, SourceKind
 
 _SHOWN = 12
 
@@ -24,7 +24,7 @@ class OtherWeightsError(InputError):
         self.name, self.theirs, self.ours = name, theirs, ours
 
 
-def describe_source(source: Source, precision: str | None = None) -> ComparedSource:
+def describe_source(source: ModelSource, precision: str | None = None) -> ComparedSource:
     """A source with its hash, number type and origin.
 
     Args:
@@ -49,7 +49,7 @@ def describe_source(source: Source, precision: str | None = None) -> ComparedSou
     return compared
 
 
-def _read_passport(source: Source, compared: ComparedSource, precision: str | None) -> None:
+def _read_passport(source: ModelSource, compared: ComparedSource, precision: str | None) -> None:
     assert source.path is not None and compared.file is not None
     try:
         passport = read_passport(passport_path(source.path))

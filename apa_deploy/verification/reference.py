@@ -12,15 +12,15 @@ from ..errors import GateError, InputError
 from ..network import FLOAT32, TRUTH, Network
 from ..records.passport import ActivationRecord, record_activation
 from ..tensors.signature import Feed
-from .data import Data, Digest, batches
+from .data import Data, Digest, read_batches
 from .pictures import Pictures
-from .source import Loading, Source, load_network
+from .source import Loading, ModelSource, load_network
 
 
 class ReferenceJob(BaseModel):
     """`inputs`: as the user named them. `stored`: half types of the candidates. `normalise`, `resize`: images."""
 
-    source: Source
+    source: ModelSource
     loading: Loading
     inputs: str | None = None
     batch: int | None = None
@@ -67,7 +67,7 @@ def evaluate_reference(job: ReferenceJob) -> tuple[ReferenceAnswer, dict[str, li
     network = load_network(job.source, job.loading)
     data = resolve_data(network, job)
     digest, labels = Digest(), []
-    stream = digest.of(batches(data))
+    stream = digest.of(read_batches(data))
     first = next(stream, None)
     if first is None:
         raise InputError(f"--inputs {job.inputs}: no batch", "at least one sample", "Check the data, or --batch.")

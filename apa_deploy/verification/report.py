@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ..report.record import Compared, KeyFigure, Limit, Report, Table, Verdict
+from ..report.record import Compared, KeyFigure, Limit, Report, ReportVerdict, Table
 from ..report.wording import exact
 from .record import Candidate, Verification
 from .show import factory_hint, gates_of, verdict_sentence, wrong_activations
@@ -38,8 +38,8 @@ def verification_report(verification: Verification) -> Report:
     )  # fmt: skip
 
 
-def _verdict(verification: Verification) -> Verdict:
-    return Verdict(
+def _verdict(verification: Verification) -> ReportVerdict:
+    return ReportVerdict(
         status="passed" if verification.passed else "failed",
         summary=verdict_sentence(verification),
         reasons=[

@@ -25,7 +25,7 @@ from .provenance import check_weights, describe_source
 from .record import Candidate, ComparedSource, FailureRecord, Inputs, Verification
 from .reference import ReferenceAnswer, ReferenceJob
 from .signature import read_facts
-from .source import Loading, Source, SourceKind
+from .source import Loading, ModelSource, SourceKind
 from .work import Answer, Recorded, Work, do_work
 
 _PACKAGES = ("torch", "onnx", "onnxruntime", "openvino", "tensorrt", "polygraphy", "numpy")
@@ -66,7 +66,9 @@ class VerificationOutcome:
     answer: ReferenceAnswer
 
 
-def verify_candidates(reference: Source, candidates: Sequence[Source], options: Options) -> VerificationOutcome:
+def verify_candidates(
+    reference: ModelSource, candidates: Sequence[ModelSource], options: Options
+) -> VerificationOutcome:
     """Judge every candidate; one that cannot be judged does not stop the others.
 
     Raises:
@@ -99,7 +101,7 @@ def verify_candidates(reference: Source, candidates: Sequence[Source], options: 
     return outcome
 
 
-def _described(source: Source, options: Options) -> Candidate:
+def _described(source: ModelSource, options: Options) -> Candidate:
     try:
         compared = describe_source(source, options.precision)
         check_derivable(compared.precision, options.limits, compared.name)
@@ -109,7 +111,7 @@ def _described(source: Source, options: Options) -> Candidate:
 
 
 def _reference_job(
-    reference: Source, candidates: Sequence[Source], about: Sequence[ComparedSource], options: Options
+    reference: ModelSource, candidates: Sequence[ModelSource], about: Sequence[ComparedSource], options: Options
 ) -> ReferenceJob:
     fixed = [_batch_of(source) for source in candidates]
     batch = next((size for size in fixed if size), None)
@@ -125,21 +127,26 @@ def _reference_job(
     )
 
 
-def _batch_of(source: Source) -> int | None:
+def _batch_of(source: ModelSource) -> int | None:
     try:
         return read_facts(Path(source.text)).signature.first.fixed_batch if source.kind is SourceKind.ONNX else None
     except InputError:
         return None  # said by `describe_source`
 
 
-def _label(source: Source, candidates: Sequence[Source], i: int) -> str:
+def _label(source: ModelSource, candidates: Sequence[ModelSource], i: int) -> str:
     """The candidate's name, numbered where another has the same."""
     same = [other for other in candidates if other.name == source.name]
     return source.name if len(same) == 1 else f"{source.name} ({i + 1})"
 
 
 def _candidate_job(
-    source: Source, reference: Source, candidate: Candidate, found: ReferenceAnswer, options: Options, label: str
+    source: ModelSource,
+    reference: ModelSource,
+    candidate: Candidate,
+    found: ReferenceAnswer,
+    options: Options,
+    label: str,
 ) -> CandidateJob:
     return CandidateJob(
         source=source,
@@ -185,7 +192,7 @@ def _judge(
     candidate.seconds = time.perf_counter() - start
 
 
-def _done(work: Work, source: Source, options: Options) -> tuple[Answer, Recorded]:
+def _done(work: Work, source: ModelSource, options: Options) -> tuple[Answer, Recorded]:
     """In a child process, unless a live module is among what is compared."""
     if options.isolate:
         return run_isolated(work, source.name, options.timeout)

@@ -32,7 +32,7 @@ class SourceKind(StrEnum):
 COMPILED = (SourceKind.ENGINE, SourceKind.OPENVINO)
 
 
-class Source(BaseModel):
+class ModelSource(BaseModel):
     """`text`: as it was named, a path or "package.module:factory". `live`: a torch module of this process."""
 
     text: str
@@ -58,7 +58,7 @@ class Loading(BaseModel):
     deployment: dict[str, Any] = {}
 
 
-def source_of(text: str) -> Source:
+def source_of(text: str) -> ModelSource:
     """The source that `text` names.
 
     Raises:
@@ -66,9 +66,9 @@ def source_of(text: str) -> Source:
     """
     path = Path(text)
     if path.is_file():
-        return Source(text=text, kind=SourceKind(artifact_kind(path).name))
+        return ModelSource(text=text, kind=SourceKind(artifact_kind(path).name))
     if _MODULE.fullmatch(text):
-        return Source(text=text, kind=SourceKind.MODULE)
+        return ModelSource(text=text, kind=SourceKind.MODULE)
     saw = f"{text}: a folder" if path.is_dir() else f"{text}: no such file"
     raise InputError(
         saw,
@@ -77,7 +77,7 @@ def source_of(text: str) -> Source:
     )
 
 
-def load_network(source: Source, loading: Loading) -> Network:
+def load_network(source: ModelSource, loading: Loading) -> Network:
     """A network from anything but an engine, with the deployment options around it.
 
     Raises:
@@ -91,7 +91,7 @@ def load_network(source: Source, loading: Loading) -> Network:
     return deployed(_loaded(source, loading), Deployment(**_with_paths(loading.deployment)))
 
 
-def _loaded(source: Source, loading: Loading) -> Network:
+def _loaded(source: ModelSource, loading: Loading) -> Network:
     from ..loading.load import load, load_module
     from ..loading.torch_network import TorchNetwork
     from ..network import Metadata

@@ -17,7 +17,7 @@ from apa_deploy.terminal import Terminal
 
 from .options import read_options
 from .registry import TARGETS, add_target_options, refuse_for_exported, refuse_foreign_options
-from .target import Outcome, Source, Target
+from .target import ExportSource, Outcome, Target
 
 if TYPE_CHECKING:
     from apa_deploy.network import Network
@@ -62,7 +62,7 @@ def _export(options: argparse.Namespace) -> int:
     from apa_deploy.parity.report import ParityError
     from apa_deploy.report.export import export_report, judged_report
 
-    source = Source(options.checkpoint, lambda: _load(options))
+    source = ExportSource(options.checkpoint, lambda: _load(options))
     try:
         outcome = target.export(source, output, read_options(target.options, given))
     except ParityError as error:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Source:
+class ExportSource:
     """What is exported. `load`: reads it as the command line says, with what is baked into its graph."""
 
     path: Path
@@ -47,7 +47,7 @@ class Target:
     name: str
     suffix: str
     options: type
-    export: Callable[[Source, Path, Any], Outcome]
+    export: Callable[[ExportSource, Path, Any], Outcome]
     folder: bool = False
     repacks: tuple[str, ...] = ()
 

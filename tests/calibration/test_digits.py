@@ -13,7 +13,7 @@ from apa_deploy import ort_library
 from apa_deploy.calibration import Quantisation, QuantisationError, quantise, ranges
 from apa_deploy.calibration.data import CalibrationData
 from apa_deploy.calibration.gate import decibel
-from apa_deploy.calibration.ranges import open_session
+from apa_deploy.calibration.ranges import open_calibration_session
 from apa_deploy.graph.functions import with_functions
 from apa_deploy.graph.quantise import CPU, TENSORRT
 from apa_deploy.loading.load import load
@@ -36,7 +36,7 @@ def digits():
 
 
 def _run(model, x):
-    return open_session(model, [ort_library()]).run(None, {"input": x})[0]
+    return open_calibration_session(model, [ort_library()]).run(None, {"input": x})[0]
 
 
 def _options(**changes):
@@ -55,7 +55,7 @@ def test_within_28_db_and_a_point(digits, placement):
 
 def _percentile(model, names, feed, *, libraries, **_):
     found = {}
-    session = open_session(ranges.with_outputs(model, names), libraries)
+    session = open_calibration_session(ranges.with_outputs(model, names), libraries)
     values = {n: [] for n in names}
     for run in ranges.runs(session, feed):
         for n in names:

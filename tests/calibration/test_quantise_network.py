@@ -9,7 +9,7 @@ import pytest
 from apa_deploy.calibration import CalibrationError, Quantisation, QuantisationError, quantise, read_calibration
 from apa_deploy.calibration.data import CalibrationData
 from apa_deploy.calibration.gate import decibel
-from apa_deploy.calibration.ranges import collect_ranges, open_session
+from apa_deploy.calibration.ranges import collect_ranges, open_calibration_session
 from apa_deploy.errors import InputError
 from apa_deploy.graph.functions import with_functions
 from apa_deploy.graph.quantise import CPU, TENSORRT, TENSORRT_FP8
@@ -162,4 +162,7 @@ def test_decibel():
 def test_the_file_loads_without_our_library(tmp_path):
     result = _quantised(networks.squeeze)
     onnx.save(result.proto, tmp_path / "m.onnx")
-    assert open_session(onnx.load(tmp_path / "m.onnx"), []).run(None, {"x": samples(2)})[0].shape == (2, 5)
+    assert open_calibration_session(onnx.load(tmp_path / "m.onnx"), []).run(None, {"x": samples(2)})[0].shape == (
+        2,
+        5,
+    )

@@ -2,7 +2,7 @@
 
 import pytest
 
-from apa_deploy.detection.config import ConfigError, Unread, parse_config, read_config, value_at
+from apa_deploy.detection.config import DetectorConfigError, Unread, parse_config, read_detector_config, value_at
 
 SAID = [
     ("a = 1", {"a": 1}),
@@ -28,7 +28,7 @@ def test_runs_nothing(text, tmp_path, monkeypatch):
     found = parse_config(text, "config")
     assert isinstance(found["a"], Unread)
     assert not list(tmp_path.iterdir())
-    with pytest.raises(ConfigError, match="line 1"):
+    with pytest.raises(DetectorConfigError, match="line 1"):
         value_at(found, "a")
 
 
@@ -47,7 +47,7 @@ def test_bases_merge_as_in_mmengine(tmp_path):
         "model = dict(a=dict(x=9), b=dict(_delete_=True, w=1), c=[2, 3], d={{_base_.model.b.z}})\n"
     )
     wanted = {"a": {"x": 9, "y": 2}, "b": {"w": 1}, "c": [2, 3], "d": 3}
-    assert read_config(folder / "mine" / "one.py") == {"model": wanted}
+    assert read_detector_config(folder / "mine" / "one.py") == {"model": wanted}
 
 
 REFUSED = [
@@ -66,5 +66,5 @@ def test_refuses(text, saw, tmp_path):
     path.parent.mkdir()
     path.write_text(text)
     (tmp_path / "outside.py").write_text("a = 1")
-    with pytest.raises(ConfigError, match=saw):
-        read_config(path)
+    with pytest.raises(DetectorConfigError, match=saw):
+        read_detector_config(path)

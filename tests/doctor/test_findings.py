@@ -7,13 +7,13 @@ import pytest
 
 from apa_deploy.doctor import components
 from apa_deploy.doctor.engine_needs import fits, serves
-from apa_deploy.doctor.facts import Facts
+from apa_deploy.doctor.facts import MachineFacts
 from apa_deploy.doctor.fat_binary import GpuCode
-from apa_deploy.doctor.finding import State
+from apa_deploy.doctor.finding import FindingState
 from apa_deploy.doctor.machine_findings import machine_findings
 from apa_deploy.runtimes.cuda_driver import Gpu
 
-L4 = Facts(
+L4 = MachineFacts(
     python="3.12.1",
     system="Linux x86_64",
     packages={"onnxruntime-gpu": "1.22.0", "tensorrt": "10.14.1.48", "tensorrt-cu13": "10.14.1.48"},
@@ -23,48 +23,55 @@ L4 = Facts(
     trt_plugin=Path("libapa_trt.so"),
     plugin_code=GpuCode(frozenset({75, 89}), frozenset({90}), (13, 0)),
 )
-BARE = Facts(python="3.12.1", system="Linux x86_64")
+BARE = MachineFacts(python="3.12.1", system="Linux x86_64")
 
 
 def _states(facts):
     worst = {}
     for finding in machine_findings(facts):
-        worst[finding.topic] = max(worst.get(finding.topic, State.OK), finding.state, key=list(State).index)
+        worst[finding.topic] = max(
+            worst.get(finding.topic, FindingState.OK), finding.state, key=list(FindingState).index
+        )
     return worst
 
 
 def test_a_complete_machine_lacks_nothing():
-    assert State.MISSING not in _states(L4).values()
+    assert FindingState.MISSING not in _states(L4).values()
 
 
 # What is different from the complete machine, and what is found: topic, state, words of what to do.
 CHANGES = [
-    ({"driver": (12, 4)}, "driver", State.MISSING, "r580"),
-    ({"gpus": (), "driver": None}, "GPU", State.MISSING, "--gpus all"),
-    ({"gpus": (), "driver": None}, "driver", State.MISSING, "r580"),
-    ({"packages": {"onnxruntime": "1.22"}}, "TensorRT", State.MISSING, "apa-deploy[gpu]"),
-    ({"packages": {"tensorrt": "10.3.0"}}, "TensorRT", State.MISSING, "apa-deploy[gpu]"),
-    ({"packages": {"onnxruntime": "1.22"}}, "ONNX Runtime", State.NOTE, "onnxruntime-gpu"),
-    ({"packages": {"onnxruntime": "1.22", "onnxruntime-gpu": "1.22"}}, "ONNX Runtime", State.NOTE, "keep one"),
-    ({"packages": {}}, "ONNX Runtime", State.MISSING, "pip install"),
-    ({"trt_plugin": None, "plugin_code": None}, "plugin", State.MISSING, "pip install --no-deps ."),
-    ({"ort_library": None}, "fused operators", State.NOTE, "C++17 compiler"),
-    ({"gpus": (Gpu("NVIDIA A100", "8.0"),)}, "plugin's machine code", State.OK, ""),
-    ({"gpus": (Gpu("NVIDIA V100", "7.0"),)}, "plugin's machine code", State.MISSING, "ARCHITECTURES=70"),
+    ({"driver": (12, 4)}, "driver", FindingState.MISSING, "r580"),
+    ({"gpus": (), "driver": None}, "GPU", FindingState.MISSING, "--gpus all"),
+    ({"gpus": (), "driver": None}, "driver", FindingState.MISSING, "r580"),
+    ({"packages": {"onnxruntime": "1.22"}}, "TensorRT", FindingState.MISSING, "apa-deploy[gpu]"),
+    ({"packages": {"tensorrt": "10.3.0"}}, "TensorRT", FindingState.MISSING, "apa-deploy[gpu]"),
+    ({"packages": {"onnxruntime": "1.22"}}, "ONNX Runtime", FindingState.NOTE, "onnxruntime-gpu"),
+    (
+        {"packages": {"onnxruntime": "1.22", "onnxruntime-gpu": "1.22"}},
+        "ONNX Runtime",
+        FindingState.NOTE,
+        "keep one",
+    ),
+    ({"packages": {}}, "ONNX Runtime", FindingState.MISSING, "pip install"),
+    ({"trt_plugin": None, "plugin_code": None}, "plugin", FindingState.MISSING, "pip install --no-deps ."),
+    ({"ort_library": None}, "fused operators", FindingState.NOTE, "C++17 compiler"),
+    ({"gpus": (Gpu("NVIDIA A100", "8.0"),)}, "plugin's machine code", FindingState.OK, ""),
+    ({"gpus": (Gpu("NVIDIA V100", "7.0"),)}, "plugin's machine code", FindingState.MISSING, "ARCHITECTURES=70"),
 ]
 
 
 @pytest.mark.parametrize(("change", "topic", "state", "words"), CHANGES)
 def test_one_change(change, topic, state, words):
     facts = replace(L4, **change)
-    if topic == "plugin's machine code" and state is State.OK:
+    if topic == "plugin's machine code" and state is FindingState.OK:
         facts = replace(facts, plugin_code=GpuCode(frozenset({75, 80}), frozenset(), None))
     found = [f for f in machine_findings(facts) if f.topic == topic]
     assert any(f.state is state and words in f.do for f in found), found
 
 
 def test_a_bare_machine_is_told_every_command():
-    told = [f for f in machine_findings(BARE) if f.state is not State.OK]
+    told = [f for f in machine_findings(BARE) if f.state is not FindingState.OK]
     assert len(told) >= 8
     assert all(f.do for f in told)
 

@@ -118,15 +118,15 @@ def test_batch_norms_are_folded_first():
     values = [builder.constant(v) for v in (np.linspace(0.5, 2, 8, dtype="f"), *np.ones((3, 8), "f"))]
     x = builder.unit(builder.add("BatchNormalization", x, *values, epsilon=1e-3))
     model = builder.model(builder.head(builder.unit(builder.conv(x, name="b"))))
-    from apa_deploy.calibration.ranges import open_session
+    from apa_deploy.calibration.ranges import open_calibration_session
 
     sample = np.random.default_rng(1).standard_normal((2, 3, 16, 16)).astype(np.float32)
     from apa_deploy.graph.functions import with_functions
 
-    before = open_session(with_functions(model), []).run(None, {"x": sample})[0]
+    before = open_calibration_session(with_functions(model), []).run(None, {"x": sample})[0]
     prepare_for_plan(model)
     assert "BatchNormalization" not in {n.op_type for n in model.graph.node}
-    after = open_session(model, []).run(None, {"x": sample})[0]
+    after = open_calibration_session(model, []).run(None, {"x": sample})[0]
     assert np.allclose(before, after, rtol=1e-4, atol=1e-5)
 
 

@@ -7,7 +7,7 @@ import random
 from apa_deploy.parity.report import OutputCheck
 from apa_deploy.records.benchmark import Comparison, Environment, Failure, Interval, Latency, Traffic
 from apa_deploy.records.passport import ActivationRecord, FileRecord
-from apa_deploy.report import Accuracy, ActivationError, Compared, KeyFigure, Limit, Report, Table, Verdict
+from apa_deploy.report import Accuracy, ActivationError, Compared, KeyFigure, Limit, Report, ReportVerdict, Table
 
 _RANDOM = random.Random(0)
 CUSTOM, PLAIN = "model.custom.onnx", "model.onnx"
@@ -55,7 +55,7 @@ def report(status: str = "passed") -> Report:
     activations = [activation(i) for i in range(30)]
     return Report(
         title=f"{PLAIN} and {CUSTOM} against a_checkpoint_with_a_rather_long_name_that_cannot_be_broken.pth",
-        verdict=Verdict(status=status, summary="Both answer alike.", reasons=["All is within limits."]),
+        verdict=ReportVerdict(status=status, summary="Both answer alike.", reasons=["All is within limits."]),
         figures=[KeyFigure(label="largest error / limit", value="0.41", note="logits"),
                  KeyFigure(label="median latency", value="41.3 ms")],
         compared=[Compared(role="reference", name="model.pth", runtime="torch float64", file=file("model.pth")),

@@ -6,7 +6,7 @@ from apa_deploy.errors import InputError
 from apa_deploy.serving.access import check_token, is_loopback, read_token
 from apa_deploy.serving.errors import MethodError, NotFoundError, UnauthorizedError
 from apa_deploy.serving.options import ServeOptions
-from apa_deploy.serving.routes import Target, target
+from apa_deploy.serving.routes import Route, target
 
 TOKEN = "0123456789abcdef"
 HOSTS = [
@@ -100,20 +100,20 @@ def test_tls_files_must_be_there(tmp_path, pair):
 
 
 ROUTES = [
-    ("GET", "/v2", Target("server_metadata")),
-    ("GET", "/v2/", Target("server_metadata")),
-    ("GET", "/v2/health/live", Target("live")),
-    ("GET", "/v2/health/ready", Target("ready")),
-    ("GET", "/v2/models/m", Target("model_metadata", "m")),
-    ("GET", "/v2/models/m/versions/3", Target("model_metadata", "m", "3")),
-    ("GET", "/v2/models/m/config", Target("model_config", "m")),
-    ("GET", "/v2/models/m/versions/3/stats", Target("statistics", "m", "3")),
-    ("GET", "/v2/models/stats", Target("statistics")),
-    ("POST", "/v2/models/m/infer", Target("infer", "m")),
-    ("POST", "/v2/models/m/versions/3/infer", Target("infer", "m", "3")),
-    ("POST", "/v2/repository/index", Target("index")),
-    ("POST", "/v2/repository/models/m/load", Target("load", "m")),
-    ("POST", "/v2/repository/models/m/unload", Target("unload", "m")),
+    ("GET", "/v2", Route("server_metadata")),
+    ("GET", "/v2/", Route("server_metadata")),
+    ("GET", "/v2/health/live", Route("live")),
+    ("GET", "/v2/health/ready", Route("ready")),
+    ("GET", "/v2/models/m", Route("model_metadata", "m")),
+    ("GET", "/v2/models/m/versions/3", Route("model_metadata", "m", "3")),
+    ("GET", "/v2/models/m/config", Route("model_config", "m")),
+    ("GET", "/v2/models/m/versions/3/stats", Route("statistics", "m", "3")),
+    ("GET", "/v2/models/stats", Route("statistics")),
+    ("POST", "/v2/models/m/infer", Route("infer", "m")),
+    ("POST", "/v2/models/m/versions/3/infer", Route("infer", "m", "3")),
+    ("POST", "/v2/repository/index", Route("index")),
+    ("POST", "/v2/repository/models/m/load", Route("load", "m")),
+    ("POST", "/v2/repository/models/m/unload", Route("unload", "m")),
     ("GET", "/v2/models/m/infer", MethodError),
     ("POST", "/v2/models/m", MethodError),
     ("GET", "/v2/repository/models/m/load", MethodError),
@@ -131,7 +131,7 @@ ROUTES = [
 
 @pytest.mark.parametrize(("method", "path", "wanted"), ROUTES, ids=[f"{m} {p}" for m, p, _ in ROUTES])
 def test_routes(method, path, wanted):
-    if isinstance(wanted, Target):
+    if isinstance(wanted, Route):
         assert target(method, path) == wanted
     else:
         with pytest.raises(wanted):

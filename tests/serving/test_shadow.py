@@ -19,7 +19,7 @@ from serving_process import ServerProcess
 
 from apa_deploy import load
 from apa_deploy.errors import InputError
-from apa_deploy.serving.reference import judge, open_reference
+from apa_deploy.serving.reference import judge_answers, open_reference
 from apa_deploy.serving.shadow import references_by_model
 
 DOCKER = Path(__file__).parents[2] / "docker"
@@ -136,7 +136,7 @@ VERDICTS = [
     ("truth", "served", "error", "reason"), [c[1:] for c in VERDICTS], ids=[c[0] for c in VERDICTS]
 )
 def test_verdicts(truth, served, error, reason):
-    verdict = judge({"y": np.asarray(truth)}, {"y": np.asarray(served)}, LIMITS)
+    verdict = judge_answers({"y": np.asarray(truth)}, {"y": np.asarray(served)}, LIMITS)
     assert reason in verdict.reason
     assert bool(reason) == bool(verdict.reason)
     assert verdict.errors.get("y") == (None if error is None else pytest.approx(error, rel=1e-5))
@@ -145,7 +145,7 @@ def test_verdicts(truth, served, error, reason):
 def test_the_best_class_is_compared_where_it_is_clear():
     truth = np.array([[1.0, 0.0], [0.5, 0.5 - 1e-6], [0.0, 1.0]])
     served = np.array([[1.0, 0.0], [0.0, 1.0], [1.0, 0.0]])
-    assert judge({"y": truth}, {"y": served}, LIMITS).agreement == {"y": [True, False]}
+    assert judge_answers({"y": truth}, {"y": served}, LIMITS).agreement == {"y": [True, False]}
 
 
 def test_a_reference_that_throws_dice_judges_nothing(tmp_path):

@@ -7,7 +7,7 @@ from PIL import Image
 from apa_deploy.deployment.pixels import RECIPES
 from apa_deploy.errors import InputError
 from apa_deploy.tensors.signature import image_signature
-from apa_deploy.verification.data import Data, Digest, batches
+from apa_deploy.verification.data import Data, Digest, read_batches
 from apa_deploy.verification.pictures import PictureError, Pictures, labelled, pictures_in
 from tests.verification.conftest import SHAPE, verify
 
@@ -23,11 +23,11 @@ def data(text, **options):
 def test_npz_in_batches_with_labels(tmp_path):
     images = RNG.standard_normal((5, *SHAPE)).astype(np.float32)
     np.savez(tmp_path / "data.npz", input=images, labels=np.arange(5))
-    found = list(batches(data(tmp_path / "data.npz", batch=2)))
+    found = list(read_batches(data(tmp_path / "data.npz", batch=2)))
     assert [len(b.feed["input"]) for b in found] == [2, 2, 1]
     np.testing.assert_array_equal(np.concatenate([b.feed["input"] for b in found]), images)
     assert np.concatenate([b.labels for b in found]).tolist() == [0, 1, 2, 3, 4]
-    assert len(list(batches(data(tmp_path / "data.npz", batch=2, fixed=True)))) == 2
+    assert len(list(read_batches(data(tmp_path / "data.npz", batch=2, fixed=True)))) == 2
 
 
 BAD_ARRAYS = [
@@ -45,14 +45,14 @@ BAD_ARRAYS = [
 def test_bad_arrays(arrays, wanted, tmp_path):
     np.savez(tmp_path / "data.npz", **arrays)
     with pytest.raises(InputError, match="wanted") as caught:
-        list(batches(data(tmp_path / "data.npz")))
+        list(read_batches(data(tmp_path / "data.npz")))
     assert wanted in caught.value.wanted
 
 
 def test_a_file_that_is_no_npz(tmp_path):
     (tmp_path / "data.npz").write_bytes(b"PK\3\4 torn off")
     with pytest.raises(InputError):
-        list(batches(data(tmp_path / "data.npz")))
+        list(read_batches(data(tmp_path / "data.npz")))
 
 
 def from_python():
@@ -63,7 +63,7 @@ def from_python():
 
 
 def test_a_python_loader():
-    found = list(batches(data(f"{__name__}:from_python")))
+    found = list(read_batches(data(f"{__name__}:from_python")))
     assert [len(b.feed["input"]) for b in found] == [1, 2, 2]
     assert found[2].labels.tolist() == [1, 2]
 
@@ -71,7 +71,7 @@ def test_a_python_loader():
 @pytest.mark.parametrize("text", ["nowhere.npz", "no.such:loader", f"{__name__}:nothing", f"{__name__}:SHAPE.x"])
 def test_a_loader_that_is_none(text):
     with pytest.raises(InputError):
-        list(batches(data(text)))
+        list(read_batches(data(text)))
 
 
 def random_loader():

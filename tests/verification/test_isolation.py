@@ -11,7 +11,7 @@ from apa_deploy.cli.verify import main
 from apa_deploy.tensors.signature import image_signature
 from apa_deploy.verification.data import Data
 from apa_deploy.verification.isolation import run_isolated
-from apa_deploy.verification.source import Loading, Source, SourceKind
+from apa_deploy.verification.source import Loading, ModelSource, SourceKind
 from apa_deploy.verification.work import CandidateJob, Work
 from tests.verification.conftest import FACTORY
 
@@ -52,9 +52,9 @@ def test_a_crash_is_one_verdict_and_the_others_go_on(bad, exports, capsys):
 def test_what_hangs_is_ended_with_all_it_started(bad, exports):
     """The inputs are asked for first, so that this worker hangs before it loads anything heavy."""
     job = CandidateJob(
-        source=Source(text=str(exports / "plain.onnx"), kind=SourceKind.ONNX),
+        source=ModelSource(text=str(exports / "plain.onnx"), kind=SourceKind.ONNX),
         label="plain.onnx",
-        reference=Source(text=FACTORY, kind=SourceKind.MODULE),
+        reference=ModelSource(text=FACTORY, kind=SourceKind.MODULE),
         loading=Loading(),
         data=Data(text="bad:hang", signature=image_signature(None)),
         output_names=["logits"],

@@ -37,7 +37,7 @@ class Activation:
 
 
 @dataclass
-class Plan:
+class PlaceholderPlan:
     """What each placeholder stands for, by its number, and the values added to the graph's ends."""
 
     slots: list[Activation | Tail] = field(default_factory=list)
@@ -45,11 +45,11 @@ class Plan:
     inputs: list[str] = field(default_factory=list)
 
 
-def with_placeholders(model: onnx.ModelProto) -> Plan:
+def with_placeholders(model: onnx.ModelProto) -> PlaceholderPlan:
     """Rewrite `model` in place; float32 activations that the layout cannot hold stay as they are."""
     known = shapes(model)
     pools(model, known)
-    plan, gated = Plan(), {tail.target: tail for tail in tails(model, known)}
+    plan, gated = PlaceholderPlan(), {tail.target: tail for tail in tails(model, known)}
     absorbed = frozenset[str]().union(*(tail.absorbed for tail in gated.values()))
     nodes: list[onnx.NodeProto] = []
     for node in model.graph.node:
@@ -61,7 +61,11 @@ def with_placeholders(model: onnx.ModelProto) -> Plan:
 
 
 def _replaced(
-    node: onnx.NodeProto, plan: Plan, tail: Tail | None, absorbed: frozenset[str], known: dict[str, tuple[Dim, ...]]
+    node: onnx.NodeProto,
+    plan: PlaceholderPlan,
+    tail: Tail | None,
+    absorbed: frozenset[str],
+    known: dict[str, tuple[Dim, ...]],
 ) -> Iterable[onnx.NodeProto]:
     if tail:
         return [_placeholder(plan, tail, tail.source, tail.target)]
@@ -73,7 +77,7 @@ def _replaced(
     return [node]
 
 
-def _placeholder(plan: Plan, slot: Activation | Tail, source: str, target: str) -> onnx.NodeProto:
+def _placeholder(plan: PlaceholderPlan, slot: Activation | Tail, source: str, target: str) -> onnx.NodeProto:
     alpha = FIRST_ALPHA + len(plan.slots)
     plan.slots.append(slot)
     return helper.make_node(PLACEHOLDER, [source], [target], domain=MICROSOFT, alpha=alpha)
@@ -88,7 +92,7 @@ def _can_stay(node: onnx.NodeProto, known: dict[str, tuple[Dim, ...]]) -> bool:
     return scalar or (len(shape) == 4 and parameters.axis % 4 == 1)
 
 
-def _expose(graph: onnx.GraphProto, plan: Plan, known: dict[str, tuple[Dim, ...]]) -> None:
+def _expose(graph: onnx.GraphProto, plan: PlaceholderPlan, known: dict[str, tuple[Dim, ...]]) -> None:
     present = {value.name for value in graph.output}
     found = [slot for slot in plan.slots if isinstance(slot, Tail)]
     for name in dict.fromkeys(name for tail in found for name in tail.exposed):

@@ -18,14 +18,14 @@ from ..node import DOMAIN, VERSION, attributes, make_node
 from .attention import Tail
 from .blocked import ENTER, LEAVE, NCHWC, blocked_values, is_blocked_operator
 from .edit import Links, attribute, replace_nodes
-from .placeholders import FIRST_ALPHA, MICROSOFT, PLACEHOLDER, Activation, Plan
+from .placeholders import FIRST_ALPHA, MICROSOFT, PLACEHOLDER, Activation, PlaceholderPlan
 
 
 class BlockedLayoutError(Exception):
     """The optimised model is not as expected; says why."""
 
 
-def swapped(model: onnx.ModelProto, plan: Plan, block: int) -> int:
+def swapped(model: onnx.ModelProto, plan: PlaceholderPlan, block: int) -> int:
     """Rewrite the optimised `model` in place; `block`: channels in a block.
 
     Returns:
@@ -75,7 +75,7 @@ class _Swap:
         self.count = 0
         self._entered: set[str] = set()
 
-    def replaced(self, node: onnx.NodeProto, plan: Plan) -> Iterator[onnx.NodeProto]:
+    def replaced(self, node: onnx.NodeProto, plan: PlaceholderPlan) -> Iterator[onnx.NodeProto]:
         number = _number(node)
         if number is None:
             yield node
@@ -143,7 +143,7 @@ def _enter(name: str) -> onnx.NodeProto:
     return helper.make_node(ENTER, [name], [f"{name}/blocked"], name=f"{name}/enter", domain=NCHWC)
 
 
-def _drop_values(graph: onnx.GraphProto, plan: Plan) -> None:
+def _drop_values(graph: onnx.GraphProto, plan: PlaceholderPlan) -> None:
     for values, added in ((graph.output, plan.outputs), (graph.input, plan.inputs)):
         kept = [value for value in values if value.name not in added]
         del values[:]

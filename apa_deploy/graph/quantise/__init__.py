@@ -6,7 +6,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .plan import CPU, TENSORRT, TENSORRT_FP8, Placement, Plan, make_plan
+    from .plan import CPU, TENSORRT, TENSORRT_FP8, Placement, QuantisationPlan, make_plan
     from .rewrite import prepare_for_plan, quantised, scales_of
 
 # Imported on first use: they need torch, and what only runs a quantised model (`codes`) does without.
@@ -15,7 +15,7 @@ _LAZY = {
     "TENSORRT": "plan",
     "TENSORRT_FP8": "plan",
     "Placement": "plan",
-    "Plan": "plan",
+    "QuantisationPlan": "plan",
     "make_plan": "plan",
     "prepare_for_plan": "rewrite",
     "quantised": "rewrite",
@@ -27,7 +27,7 @@ __all__ = [
     "TENSORRT",
     "TENSORRT_FP8",
     "Placement",
-    "Plan",
+    "QuantisationPlan",
     "make_plan",
     "prepare_for_plan",
     "quantised",

@@ -55,7 +55,7 @@ class Layer:
 
 
 @dataclass(frozen=True)
-class Plan:
+class QuantisationPlan:
     """`groups`: each value in codes -> the first of those that share its scale. `kept`: name -> why it is float."""
 
     placement: Placement
@@ -65,7 +65,7 @@ class Plan:
     kept: dict[str, str] = field(default_factory=dict)
 
 
-def make_plan(model: onnx.ModelProto, placement: Placement, keep_float: Sequence[str] = ()) -> Plan:
+def make_plan(model: onnx.ModelProto, placement: Placement, keep_float: Sequence[str] = ()) -> QuantisationPlan:
     """What to store in 8 bits of a canonical float32 `model`.
 
     Args:
@@ -85,7 +85,7 @@ class _Planning:
         self.layers = list(self._layers())
         self.values: set[str] = set()
 
-    def plan(self) -> Plan:
+    def plan(self) -> QuantisationPlan:
         names = [unit.name for unit in self.s.units.values()]
         asked = {unit.target for unit in self.s.units.values() if self._asked_for(unit.name, unit.target)}
         if self.unmatched:
@@ -101,7 +101,7 @@ class _Planning:
             if unit not in units and unit.name not in self.kept:
                 self.kept[unit.name] = self._why_unit(unit, asked)
         self._name_other_float_nodes()
-        return Plan(self.placement, groups, tuple(self.layers), units, self.kept)
+        return QuantisationPlan(self.placement, groups, tuple(self.layers), units, self.kept)
 
     def _layers(self) -> Iterator[Layer]:
         for node in self.s.graph.node:
@@ -241,7 +241,7 @@ class _Planning:
         return {name: find(name) for name in sorted(self.values)}
 
 
-def summary(plan: Plan) -> str:
+def summary(plan: QuantisationPlan) -> str:
     """One line for people."""
     reasons = Counter(plan.kept.values())
     kept = "; ".join(f"{count} {reason}" for reason, count in reasons.most_common())

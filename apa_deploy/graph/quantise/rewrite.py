@@ -22,7 +22,7 @@ from ..layout.pools import pools
 from ..layout.shapes import shapes
 from ..node import read_by
 from .codes import Scale, scale_of, weight_codes, weight_scales
-from .plan import Layer, Plan
+from .plan import Layer, QuantisationPlan
 
 FLOAT, CODES, REAL = "/float", "/codes", "/real"
 _SCALE, _ZERO = "/codes_scale", "/codes_zero"  # not /scale and /zero: `decompose` has constants of such names
@@ -38,7 +38,7 @@ def prepare_for_plan(model: onnx.ModelProto) -> onnx.ModelProto:
     return model
 
 
-def scales_of(plan: Plan, ranges: Ranges) -> dict[str, Scale]:
+def scales_of(plan: QuantisationPlan, ranges: Ranges) -> dict[str, Scale]:
     """The scale of every value in codes: those that share one span all their ranges."""
     spans: dict[str, tuple[float, float]] = {}
     for name, group in plan.groups.items():
@@ -49,7 +49,7 @@ def scales_of(plan: Plan, ranges: Ranges) -> dict[str, Scale]:
 
 
 def quantised(
-    model: onnx.ModelProto, plan: Plan, scales: Mapping[str, Scale], *, reduced: bool = False
+    model: onnx.ModelProto, plan: QuantisationPlan, scales: Mapping[str, Scale], *, reduced: bool = False
 ) -> onnx.ModelProto:
     """A copy of `model` with `plan` carried out.
 
@@ -66,7 +66,7 @@ def quantised(
 @dataclass
 class _Writing:
     model: onnx.ModelProto
-    plan: Plan
+    plan: QuantisationPlan
     scales: Mapping[str, Scale]
     reduced: bool
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from apa_deploy.choices import CALIBRATIONS, DECOMPOSITIONS, INT8, PRECISIONS
 
 from ..options import batch_option, nest, option
-from ..target import Outcome, Source, Target
+from ..target import ExportSource, Outcome, Target
 
 if TYPE_CHECKING:
     from apa_deploy.network import Network
@@ -92,7 +92,7 @@ class OnnxOptions(GraphOptions):
     placement: str = "cpu"
 
 
-def _export(source: Source, output: Path, options: OnnxOptions, format: str) -> Outcome:
+def _export(source: ExportSource, output: Path, options: OnnxOptions, format: str) -> Outcome:
     from .export import export_onnx
 
     network, options = source.load(), replace(options, format=format)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ..onnx.options import CodingOptions, GraphOptions
 from ..options import batch_option, option
-from ..target import Outcome, Source, Target
+from ..target import ExportSource, Outcome, Target
 
 FORMAT = "openvino"
 
@@ -22,7 +22,7 @@ class OpenVinoOptions(GraphOptions):
     batch: int | None = batch_option(None, takes=int)
 
 
-def _export(source: Source, output: Path, options: OpenVinoOptions) -> Outcome:
+def _export(source: ExportSource, output: Path, options: OpenVinoOptions) -> Outcome:
     from .export import export_openvino
 
     return Outcome(output, export_openvino(source.load(), output, options))

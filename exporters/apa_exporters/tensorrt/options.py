@@ -14,7 +14,7 @@ from apa_deploy.errors import InputError
 
 from ..engine_options import EngineOptions
 from ..options import option
-from ..target import Outcome, Source, Target
+from ..target import ExportSource, Outcome, Target
 from .on_target.recipe import DECOMPOSED, PLUGIN
 
 FORMAT = "trt"
@@ -88,7 +88,7 @@ def _check_rising(option: str, given: Sequence[object], axes: Sequence[tuple[int
         raise InputError(f"{option} {said}", "1 <= MIN <= OPT <= MAX on every axis", "Give them in this order.")
 
 
-def _export(source: Source, output: Path, options: TrtOptions) -> Outcome:
+def _export(source: ExportSource, output: Path, options: TrtOptions) -> Outcome:
     from .bundle import trtexec_lines
     from .export import export_bundle, export_trt
     from .trtexec import load_line

@@ -10,7 +10,7 @@ from typing import ClassVar
 
 from ..engine_options import EngineOptions
 from ..options import option
-from ..target import Outcome, Source, Target
+from ..target import ExportSource, Outcome, Target
 
 FORMAT = "trt-rtx"
 
@@ -33,7 +33,7 @@ class RtxOptions(EngineOptions):
     )
 
 
-def _export(source: Source, output: Path, options: RtxOptions) -> Outcome:
+def _export(source: ExportSource, output: Path, options: RtxOptions) -> Outcome:
     from .export import export_rtx
 
     return Outcome(output, export_rtx(source.load(), output, options))

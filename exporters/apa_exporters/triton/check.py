@@ -11,7 +11,7 @@ from tritonclient.grpc import model_config_pb2 as pb
 
 from apa_deploy.errors import GateError
 from apa_deploy.files import OutputError, refuse_existing, sha256
-from apa_deploy.serving.model_config import ModelConfig, labels, read_config
+from apa_deploy.serving.model_config import ModelConfig, labels, read_model_config
 
 from .config import BACKENDS, FILE, WARM_UP
 
@@ -73,7 +73,7 @@ def files_of(root: Path) -> list[Path]:
 
 
 def _config(folder: Path) -> Any:
-    config = read_config(folder / FILE, ModelConfig())
+    config = read_model_config(folder / FILE, ModelConfig())
     labels(config, folder)  # raises where a label file is missing
     return config.message
 

@@ -36,7 +36,7 @@ BACKENDS = {
 
 
 @dataclass(frozen=True)
-class Running:
+class InstanceOptions:
     """How a network runs. `delay`: seconds; `library`: of operators for ONNX Runtime, or "".
 
     `threads` 0: as many as the runtime likes. `on_cpu` False: on the GPUs that the server finds.
@@ -49,7 +49,9 @@ class Running:
     library: str = ""
 
 
-def network_config(name: str, backend: Backend, found: Served, running: Running, labels: Sequence[str]) -> Any:
+def network_config(
+    name: str, backend: Backend, found: Served, running: InstanceOptions, labels: Sequence[str]
+) -> Any:
     """The configuration of the model that holds the artifact."""
     batched = bool(found.signature.max_batch)
     config = pb.ModelConfig(name=name, backend=backend.name, platform=backend.platform)
@@ -106,7 +108,7 @@ def _tensor(kind: Any, spec: TensorSpec, batched: bool) -> Any:
     )
 
 
-def _batching(config: Any, found: Served, running: Running) -> None:
+def _batching(config: Any, found: Served, running: InstanceOptions) -> None:
     batching = config.dynamic_batching
     batching.SetInParent()
     batching.preferred_batch_size.extend(sorted(set(found.batches[1:])))
@@ -135,7 +137,7 @@ def warm_up_file(at: int) -> str:
     return f"input{at}"
 
 
-def _runtime(config: Any, backend: Backend, running: Running) -> None:
+def _runtime(config: Any, backend: Backend, running: InstanceOptions) -> None:
     if backend.name == "tensorrt":
         return
     _parameters(config, {"intra_op_thread_count": str(running.threads)})

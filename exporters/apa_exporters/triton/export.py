@@ -35,7 +35,7 @@ class Repository:
         return asdict(self)
 
 
-def check_packages(ensemble: bool) -> None:
+def check_triton_packages(ensemble: bool) -> None:
     """Raise `MissingError` where a package that the repository's making needs is absent."""
     require("tritonclient.grpc")
     if ensemble:
@@ -51,7 +51,7 @@ def export_triton(artifact: Path, out: Path, options: TritonOptions) -> Reposito
         IntegrityError: the artifact is not the one its passport speaks of.
         RepositoryError: a file of the repository does not fit.
     """
-    check_packages(options.ensemble)
+    check_triton_packages(options.ensemble)
     from .artifact import served_from
     from .check import check_replaceable, check_repository, files_of, write_sums
     from .files import write_models

@@ -13,7 +13,7 @@ from apa_deploy.progress import notice
 from apa_deploy.records.passport import passport_path
 
 from .artifact import ENGINE, Served
-from .config import BACKENDS, LABELS, WARM_UP, Backend, Running, network_config, warm_up_file, write_config
+from .config import BACKENDS, LABELS, WARM_UP, Backend, InstanceOptions, network_config, warm_up_file, write_config
 from .ensemble import image_parameters, smoke_picture, write_ensemble
 from .options import TritonOptions
 from .smoke import raw, write_smoke_test
@@ -35,7 +35,7 @@ def write_models(root: Path, name: str, found: Served, options: TritonOptions) -
     folder = root / network
     (folder / "1").mkdir(parents=True)
     library = _library(folder, found, on_cpu)
-    running = Running(
+    running = InstanceOptions(
         delay=options.delay,
         instances=options.instances,
         threads=options.threads,

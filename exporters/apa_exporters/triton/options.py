@@ -13,7 +13,7 @@ from apa_deploy.errors import InputError
 
 from ..onnx.options import GraphOptions
 from ..options import Batches, batch_option, batches_from, nest, option
-from ..target import Outcome, Source, Target
+from ..target import ExportSource, Outcome, Target
 
 if TYPE_CHECKING:
     from .export import Repository
@@ -61,10 +61,10 @@ class TritonOptions:
     force: bool = option(False, foreign=True)
 
 
-def _export(source: Source, output: Path, options: TritonOptions) -> Outcome:
-    from .export import check_packages, export_triton
+def _export(source: ExportSource, output: Path, options: TritonOptions) -> Outcome:
+    from .export import check_triton_packages, export_triton
 
-    check_packages(options.ensemble)
+    check_triton_packages(options.ensemble)
     if source.path.suffix in TARGET.repacks:
         return _outcome(export_triton(source.path, output, options), None)
     if options.backend == "tensorrt":
