@@ -38,11 +38,15 @@ class Share:
         self._held += count
         self._budget.peak = max(self._budget.peak, self._budget.held)
 
+    def give_back(self) -> None:
+        """Give back all that was taken."""
+        self._budget.held -= self._held
+        self._held = 0
+
     def __enter__(self) -> Self:
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._budget.held -= self._held
-        self._held = 0
+        self.give_back()

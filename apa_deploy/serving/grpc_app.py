@@ -16,6 +16,7 @@ from google.protobuf.message_factory import GetMessageClass
 from tritonclient.grpc import service_pb2 as pb
 
 from .access import check_token
+from .budget import Share
 from .errors import RequestError, ServingError, UnavailableError, UnsupportedError
 from .grpc_codec import decode, encode, values
 from .grpc_health import health_handlers
@@ -143,7 +144,9 @@ class GrpcApp:
 
     @operation
     async def ModelInfer(self, request: Any, context: Any) -> Any:  # noqa: N802
-        return await self._inferred(request)
+        share = self.service.budget.share()
+        context.add_done_callback(lambda _: share.give_back())  # once the client has taken the answer, or is gone
+        return await self._inferred(request, share)
 
     async def ModelStreamInfer(self, requests: AsyncIterator[Any], context: Any) -> AsyncIterator[Any]:  # noqa: N802
         """Each request is answered in turn; a refusal is a message, so that the stream goes on."""
@@ -153,14 +156,15 @@ class GrpcApp:
         except ServingError as error:
             await refuse(context, error)
         async for request in _until(self.service.closing, requests):
-            yield await self._streamed(request)
+            with self.service.budget.share() as share:
+                yield await self._streamed(request, share)
 
-    async def _streamed(self, request: Any) -> Any:
+    async def _streamed(self, request: Any, share: Share) -> Any:
         start, code = time.perf_counter(), "OK"
         self.service.accepted += 1
         try:
             _check_decoded(request)
-            return pb.ModelStreamInferResponse(infer_response=await self._inferred(request))
+            return pb.ModelStreamInferResponse(infer_response=await self._inferred(request, share))
         except ServingError as error:
             code = error.grpc
             reply = pb.ModelStreamInferResponse(error_message=str(error))
@@ -169,14 +173,16 @@ class GrpcApp:
         finally:
             self.record("ModelStreamInfer", request, code, start)
 
-    async def _inferred(self, request: Any) -> Any:
-        with self.service.budget.share() as share:
-            share.take(size := request.ByteSize())
-            read, is_large = self.service.regions.read, size > LARGE_BYTES
-            decoded = await asyncio.to_thread(decode, request, read) if is_large else decode(request, read)
-            reply = await self.service.infer(request.model_name, request.model_version, decoded)
-            strings = sum(array.size for _, array in reply.outputs if array.dtype.kind == "O")
-            return await asyncio.to_thread(encode, reply) if strings > LARGE_COUNT else encode(reply)
+    async def _inferred(self, request: Any, share: Share) -> Any:
+        """The answer; it and the request count as memory until `share` is given back."""
+        share.take(size := request.ByteSize())
+        read, is_large = self.service.regions.read, size > LARGE_BYTES
+        decoded = await asyncio.to_thread(decode, request, read) if is_large else decode(request, read)
+        reply = await self.service.infer(request.model_name, request.model_version, decoded)
+        strings = sum(array.size for _, array in reply.outputs if array.dtype.kind == "O")
+        message = await asyncio.to_thread(encode, reply) if strings > LARGE_COUNT else encode(reply)
+        share.take(message.ByteSize())
+        return message
 
     @operation
     async def SystemSharedMemoryStatus(self, request: Any, context: Any) -> Any:  # noqa: N802

@@ -8,10 +8,12 @@ import struct
 import time
 from unittest.mock import Mock
 
+import grpc
 import numpy as np
 import pytest
 from serving_models import large_answer_model, loop_model, small_model
 from serving_process import ServerProcess
+from tritonclient.grpc import service_pb2, service_pb2_grpc
 
 from apa_deploy.serving.http_guard import Connections, GuardedProtocol
 
@@ -110,6 +112,26 @@ def test_a_slow_reader_gets_all_of_its_answer(large):
         assert len(body) == int(re.search(rb"\ncontent-length: (\d+)", head)[1])
         values = np.frombuffer(body[-4_800_000:], np.float32).reshape(4, -1)
         np.testing.assert_array_equal(values, np.repeat(np.array(ROW[0], np.float32)[:, None], 300_000, axis=1))
+
+
+def test_an_answer_that_is_not_read_counts_over_grpc_too(large):
+    any_size = [("grpc.max_receive_message_length", -1)]
+    with (
+        ServerProcess(large, "--max-pending-mib", 16) as server,
+        grpc.insecure_channel(server.grpc, any_size) as channel,
+    ):
+        stub = service_pb2_grpc.GRPCInferenceServiceStub(channel)
+        tensor = service_pb2.ModelInferRequest.InferInputTensor(name="x", datatype="FP32", shape=[1, 4])
+        request = service_pb2.ModelInferRequest(model_name="large", inputs=[tensor])
+        request.raw_input_contents.append(np.array(ROW, np.float32).tobytes())
+        streams = [stub.ModelStreamInfer(iter([request] * 5)) for _ in range(4)]  # nothing is read from them
+        wait_until(lambda: server.metric("apa_pending_bytes") > 9 * MIB)
+        assert server.metric("apa_pending_bytes") <= 16 * MIB
+        replies = [list(stream) for stream in streams]
+        assert [len(stream) for stream in replies] == [5] * 4
+        errors = [reply.error_message for stream in replies for reply in stream if reply.error_message]
+        assert errors and all("bytes of requests and answers" in error for error in errors)
+        wait_until(lambda: server.metric("apa_pending_bytes") == 0)
 
 
 def test_clients_that_do_not_read_do_not_hold_up_the_end(large):
