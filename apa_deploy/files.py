@@ -49,18 +49,18 @@ def refuse_existing(path: Path, *, force: bool) -> None:
 
 
 @contextmanager
-def replaced(path: Path, *, force: bool = False) -> Iterator[Path]:
+def replace_file(path: Path, *, force: bool = False) -> Iterator[Path]:
     """Yield a temporary file (or folder) name beside `path`; on success it becomes `path`, else it is removed.
 
     Raises:
         OutputError: `path` exists without `force`, or the file system refuses.
     """
-    with staged([path], force=force) as folder:
+    with stage_files([path], force=force) as folder:
         yield folder / path.name
 
 
 @contextmanager
-def staged(paths: Sequence[Path], *, force: bool = False) -> Iterator[Path]:
+def stage_files(paths: Sequence[Path], *, force: bool = False) -> Iterator[Path]:
     """Yield a temporary folder beside `paths`; what was made there under their names moves to them together.
 
     `paths` lie in one folder. On failure nothing of them is left, and what stood there before still stands. The
@@ -73,7 +73,7 @@ def staged(paths: Sequence[Path], *, force: bool = False) -> Iterator[Path]:
     try:
         for path in paths:
             refuse_existing(path, force=force)
-        with _locked_folder(paths[0], wait=force) as temporary:
+        with _staging_folder(paths[0], wait=force) as temporary:
             yield temporary
             for path in paths:
                 if (temporary / path.name).exists():
@@ -87,7 +87,7 @@ def staged(paths: Sequence[Path], *, force: bool = False) -> Iterator[Path]:
 
 
 @contextmanager
-def _locked_folder(path: Path, *, wait: bool) -> Iterator[Path]:
+def _staging_folder(path: Path, *, wait: bool) -> Iterator[Path]:
     """The staging folder of `path`, empty and locked; removed at the end."""
     digest = hashlib.sha256(os.fsencode(path.name)).hexdigest()[:8]
     folder = path.parent / f".{path.stem[:_LONGEST_STEM]}.{digest}.tmp"

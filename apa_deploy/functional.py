@@ -85,7 +85,7 @@ def _remember(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
     ctx.save_for_backward(x)
 
 
-def _registered(name: str, formula: Callable[..., Tensor], backward: Callable[..., Any]) -> Any:
+def _register(name: str, formula: Callable[..., Tensor], backward: Callable[..., Any]) -> Any:
     def implementation(x: Tensor, lambda_: Sequence[float], kappa: Sequence[float], axis: int) -> Tensor:
         return formula(x, lambda_, kappa, axis)
 
@@ -98,6 +98,6 @@ def _registered(name: str, formula: Callable[..., Tensor], backward: Callable[..
 
 FORMULAS: dict[str, Callable[..., Tensor]] = {GATE: apa, UNIT: aglu}
 OPERATORS = {
-    GATE: _registered("apa", apa, _apa_backward),
-    UNIT: _registered("aglu", aglu, _aglu_backward),
+    GATE: _register("apa", apa, _apa_backward),
+    UNIT: _register("aglu", aglu, _aglu_backward),
 }

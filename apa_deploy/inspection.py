@@ -57,14 +57,14 @@ def _of_onnx(path: Path) -> list[ActivationSite]:
         raise InputError(f"{path.name}: {error}", "an ONNX model", "Check the file.") from error
     if not model.graph.node:
         raise InputError(f"{path.name}: no graph", "an ONNX model", "Check the file.")
-    return _of_graph(model) or _of_metadata(model) or _of_graph(_folded(path))
+    return _of_graph(model) or _of_metadata(model) or _of_graph(_read_folded(path))
 
 
 def _of_graph(model: onnx.ModelProto) -> list[ActivationSite]:
     return [ActivationSite(n.name, n.op_type, read_parameters(n)) for n in all_activations(model.graph)]
 
 
-def _folded(path: Path) -> onnx.ModelProto:
+def _read_folded(path: Path) -> onnx.ModelProto:
     model = load_onnx(path)
     recognise(model)
     return model
@@ -109,7 +109,7 @@ def _worst(kind: str, parameters: Parameters, dtype: torch.dtype, evaluate: Eval
     return float(np.max(errors))
 
 
-def predicted_error(kind: str, parameters: Parameters, z: np.ndarray, precision: str) -> float:
+def predict_error(kind: str, parameters: Parameters, z: np.ndarray, precision: str) -> float:
     """Largest absolute error of our form on the numbers `z`, which the type can hold: float32 inside, rounded once.
 
     Args:

@@ -119,7 +119,7 @@ def fit_curve(gate_at_plus: Float64, gate_at_minus: Float64) -> tuple[Float64, F
     """
     with np.errstate(all="ignore"):
         plus, minus = -np.log(gate_at_plus), -np.log(gate_at_minus)
-        lambda_ = _bisected(plus, minus)
+        lambda_ = _bisect(plus, minus)
         kappa = (np.log(_ratio(lambda_, minus)) - np.log(_ratio(lambda_, plus))) / 2
     valid = (plus > 0) & (minus > 0) & (plus * minus <= 1 + 1e-9) & (lambda_ < _LARGEST / 2)
     return np.where(valid, lambda_, np.nan), np.where(valid, kappa, np.nan)
@@ -130,7 +130,7 @@ def _ratio(lambda_: Float64, h: Float64) -> Float64:
     return np.where(lambda_ > 0, np.expm1(positive * h) / positive, h)
 
 
-def _bisected(plus: Float64, minus: Float64) -> Float64:
+def _bisect(plus: Float64, minus: Float64) -> Float64:
     low, high = np.zeros_like(plus), np.full_like(plus, _LARGEST)
     for _ in range(_HALVINGS):
         middle = (low + high) / 2

@@ -84,8 +84,8 @@ def _table(headers: Sequence[str], rows: Sequence[Sequence[str]], kept: Sequence
 def print_error(message: str) -> None:
     """`error: message` on standard error; further lines are indented, so that none of them passes for ours."""
     lines = [printable(line) for line in f"error: {message}".split("\n")]
-    print("\n  ".join(_shortened(line) for line in lines), file=sys.stderr)
+    print("\n  ".join(_shorten(line) for line in lines), file=sys.stderr)
 
 
-def _shortened(line: str) -> str:
+def _shorten(line: str) -> str:
     return line if len(line) <= _LONGEST else f"{line[: _LONGEST - 400]} ... {line[-395:]}"

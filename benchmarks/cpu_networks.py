@@ -11,7 +11,7 @@ import torch
 from onnx import helper
 from torch import nn
 
-from apa_deploy.graph.decompose import decomposed
+from apa_deploy.graph.decompose import decompose
 from apa_deploy.graph.functions import with_functions
 from apa_deploy.graph.layout.edit import replace_nodes
 from apa_deploy.graph.layout.pools import pools
@@ -49,7 +49,7 @@ def write_all(folder: Path) -> None:
 
 def _forms(proto: onnx.ModelProto) -> Iterator[tuple[str, onnx.ModelProto]]:
     yield "aglu", with_functions(_copy(proto))
-    yield "decomposed", decomposed(_copy(proto))
+    yield "decomposed", decompose(_copy(proto))
     yield "relu", twin(_copy(proto))
 
 

@@ -65,19 +65,19 @@ def measure_pair(
     return found
 
 
-def bound(lambda_: float, fused: bool) -> float:
+def bound_of(lambda_: float, fused: bool) -> float:
     """`b` of the contract above `apa::gate`: the error is at most b * (2 + |log2 APA|) ulp."""
     if lambda_ < 0.25:
         return (2.0 if lambda_ < 2**-100 else 3.0) if fused else 5.0
     return 2.5 if fused else 3.0
 
 
-def broken(found: dict[str, Any], fused: bool) -> Iterator[str]:
+def find_broken(found: dict[str, Any], fused: bool) -> Iterator[str]:
     """What of the contract does not hold."""
     if found["gate"]["absolute"] > ABSOLUTE:
         yield f"gate: absolute error {found['gate']['absolute']}, bound {ABSOLUTE}"
     for kind in ("gate", "unit"):
-        if found[kind]["scaled"] > (b := bound(found["lambda"], fused)):
+        if found[kind]["scaled"] > (b := bound_of(found["lambda"], fused)):
             yield f"{kind}: b {found[kind]['scaled']} at {found[kind]['at']}, bound {b}"
         if found[kind]["wrong_specials"]:
             yield f"{kind}: {found[kind]['wrong_specials']} wrong results for infinity, NaN or overflow"
@@ -111,7 +111,7 @@ def main() -> int:
             if found["kernel"] != options.kernel:
                 faults.append(f"lambda {lambda_}, kappa {kappa}: {found['kernel']} ran")
             print("\n".join(rows(found)), flush=True)
-            faults += broken(found, fused=instructions != "x86-64")
+            faults += find_broken(found, fused=instructions != "x86-64")
     print(*faults, sep="\n", file=sys.stderr)
     return 1 if faults else 0
 

@@ -28,7 +28,7 @@ import apa_deploy
 from apa_deploy.architectures.activations import Learned
 from apa_deploy.calibration import Quantisation, quantise
 from apa_deploy.calibration.data import CalibrationData
-from apa_deploy.graph.decompose import decomposed
+from apa_deploy.graph.decompose import decompose
 from apa_deploy.graph.functions import with_functions
 from apa_deploy.graph.twin import twin
 from apa_deploy.loading.torch_network import TorchNetwork
@@ -45,7 +45,7 @@ NETWORKS = {"resnet50": (3, 224, 224), "se_resnet50": (3, 224, 224), SILU: (3, 3
 Run = Callable[[], Any]
 
 
-def coded(model: onnx.ModelProto, x: np.ndarray) -> onnx.ModelProto:
+def quantise_network(model: onnx.ModelProto, x: np.ndarray) -> onnx.ModelProto:
     """The canonical model in 8 bits, calibrated on `x`."""
     data = CalibrationData({model.graph.input[0].name: x}, None, "random")
     return quantise(model, data, Quantisation(judge=False)).proto
@@ -95,13 +95,13 @@ def subjects(canonical: onnx.ModelProto, sample: tuple[int, ...], batch: int, fo
     x = random.standard_normal((16, *sample)).astype(np.float32)
     relu = onnx.ModelProto.FromString(canonical.SerializeToString())
     plain = twin(relu, "relu") if any(n.domain == "com.apa" for n in canonical.graph.node) else None
-    eight, files = coded(canonical, x), {}
+    eight, files = quantise_network(canonical, x), {}
     for name, model in {
-        "int8 ReLU twin": coded(plain, x) if plain else None,
+        "int8 ReLU twin": quantise_network(plain, x) if plain else None,
         "int8": with_functions(eight),
-        "int8, decomposed": decomposed(onnx.ModelProto.FromString(eight.SerializeToString())),
+        "int8, decomposed": decompose(onnx.ModelProto.FromString(eight.SerializeToString())),
         "fp32": with_functions(onnx.ModelProto.FromString(canonical.SerializeToString())),
-        "fp32, decomposed": decomposed(onnx.ModelProto.FromString(canonical.SerializeToString())),
+        "fp32, decomposed": decompose(onnx.ModelProto.FromString(canonical.SerializeToString())),
     }.items():
         if model is not None:
             onnx.save(model, folder / f"{name}.onnx")

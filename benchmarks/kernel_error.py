@@ -44,7 +44,7 @@ def log_gate(lambda_: float) -> np.ndarray:
     return -np.logaddexp(0, np.log(lambda_) - z) / lambda_ if lambda_ > 0 else -np.exp(-z)
 
 
-def scaled_error(got: np.ndarray, lambda_: float) -> np.ndarray:
+def scale_error(got: np.ndarray, lambda_: float) -> np.ndarray:
     """The largest of each cell; NaN where the gate is below float32's smallest number."""
     logarithm = log_gate(lambda_)
     truth = np.exp(logarithm)
@@ -58,7 +58,7 @@ def errors(path: Path, kernel: str) -> np.ndarray:
     """[lambda, cell of z]."""
     with apa_deploy.Session(path, kernel=kernel) as session:
         outputs = session.run({"x": Z})
-    return np.stack([scaled_error(outputs[f"y{i}"], float(v)) for i, v in enumerate(LAMBDAS)])
+    return np.stack([scale_error(outputs[f"y{i}"], float(v)) for i, v in enumerate(LAMBDAS)])
 
 
 def draw(found: dict[str, np.ndarray], target: Path) -> None:

@@ -20,7 +20,7 @@ from apa_exporters.tensorrt_rtx.build_process import Built, Job, build_in_child
 from apa_exporters.tensorrt_rtx.limits import capability_names
 from torch import nn
 
-from apa_deploy.graph.decompose import decomposed
+from apa_deploy.graph.decompose import decompose
 from apa_deploy.graph.precision import HALF_ELEMENT, LOWEST_OPSET, in_precision
 from apa_deploy.graph.twin import twin
 from apa_deploy.loading.torch_network import TorchNetwork
@@ -38,8 +38,8 @@ OPSET = max(LOWEST_OPSET.values())
 
 FORMS: dict[str, Callable[[onnx.ModelProto], onnx.ModelProto]] = {
     "SiLU twin": lambda model: twin(model, "silu"),
-    "AGLU, anl": decomposed,
-    "AGLU, softplus": lambda model: decomposed(model, "softplus"),
+    "AGLU, anl": decompose,
+    "AGLU, softplus": lambda model: decompose(model, "softplus"),
 }
 
 

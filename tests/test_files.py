@@ -9,17 +9,17 @@ from pathlib import Path
 
 import pytest
 
-from apa_deploy.files import OutputError, SourceError, refuse_existing, replaced, sha256, staged
+from apa_deploy.files import OutputError, SourceError, refuse_existing, replace_file, sha256, stage_files
 
 
 def test_moves_together_or_not_at_all(tmp_path):
     names = [tmp_path / "a.bin", tmp_path / "b.bin"]
-    with staged(names) as folder:
+    with stage_files(names) as folder:
         for path in names:
             (folder / path.name).write_text("new")
         assert not any(path.exists() for path in names)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.bin", "b.bin"]
-    with pytest.raises(RuntimeError), staged(names, force=True) as folder:
+    with pytest.raises(RuntimeError), stage_files(names, force=True) as folder:
         (folder / "a.bin").write_text("half")
         raise RuntimeError
     assert [path.read_text() for path in names] == ["new", "new"]
@@ -27,7 +27,7 @@ def test_moves_together_or_not_at_all(tmp_path):
 
 
 def test_interrupt_leaves_nothing(tmp_path):
-    with pytest.raises(KeyboardInterrupt), replaced(tmp_path / "a") as temporary:
+    with pytest.raises(KeyboardInterrupt), replace_file(tmp_path / "a") as temporary:
         temporary.write_text("half")
         raise KeyboardInterrupt
     assert not list(tmp_path.iterdir())
@@ -36,7 +36,7 @@ def test_interrupt_leaves_nothing(tmp_path):
 def test_folder_replaces_folder(tmp_path):
     target = tmp_path / "repository"
     for content in ("one", "two"):
-        with replaced(target, force=True) as temporary:
+        with replace_file(target, force=True) as temporary:
             temporary.mkdir()
             (temporary / content).touch()
     assert [p.name for p in target.iterdir()] == ["two"]
@@ -52,7 +52,7 @@ REFUSALS = [
 
 @pytest.mark.parametrize(("code", "advice"), REFUSALS)
 def test_advice_by_the_systems_reason(code, advice, tmp_path):
-    with pytest.raises(OutputError, match=advice), replaced(tmp_path / "a"):
+    with pytest.raises(OutputError, match=advice), replace_file(tmp_path / "a"):
         raise OSError(code, os.strerror(code))
 
 
@@ -65,7 +65,7 @@ def test_read_only_file_is_kept(tmp_path):
 
 
 def test_missing_and_unwritable_folder(tmp_path):
-    with pytest.raises(OutputError, match="create the folder"), replaced(tmp_path / "none" / "a"):
+    with pytest.raises(OutputError, match="create the folder"), replace_file(tmp_path / "none" / "a"):
         pass
     closed = tmp_path / "closed"
     closed.mkdir(mode=0o555)
@@ -80,7 +80,7 @@ def test_missing_and_unwritable_folder(tmp_path):
 
 def _try(path: Path) -> str:
     try:
-        with replaced(path):
+        with replace_file(path):
             return "written"
     except OutputError as error:
         return str(error)
@@ -100,7 +100,7 @@ def test_full_disk(tmp_path):
     if mounted.returncode:
         pytest.skip("mounting is not allowed here; tests/cli/test_disk.py covers the file-size limit")
     try:
-        with pytest.raises(OutputError, match="free some space"), replaced(tmp_path / "a") as temporary:
+        with pytest.raises(OutputError, match="free some space"), replace_file(tmp_path / "a") as temporary:
             temporary.write_bytes(bytes(1 << 20))
         assert not list(tmp_path.iterdir())
     finally:
@@ -134,16 +134,16 @@ def holder(tmp_path):
 
 
 def test_two_writers_of_one_output(tmp_path, holder):
-    with pytest.raises(OutputError, match="another process is writing it"), replaced(tmp_path / "a.bin"):
+    with pytest.raises(OutputError, match="another process is writing it"), replace_file(tmp_path / "a.bin"):
         pass
-    with replaced(tmp_path / "a.txt") as temporary:  # the same stem, another output
+    with replace_file(tmp_path / "a.txt") as temporary:  # the same stem, another output
         temporary.touch()
     assert holder.poll() is None and (tmp_path / "a.txt").exists()
 
 
 def test_force_waits_for_the_other_writer(tmp_path, holder, capfd):
     threading.Timer(0.3, holder.kill).start()
-    with replaced(tmp_path / "a.bin", force=True) as temporary:
+    with replace_file(tmp_path / "a.bin", force=True) as temporary:
         temporary.write_text("mine")
     assert "waiting for another process" in capfd.readouterr().err
     assert [(p.name, p.read_text()) for p in tmp_path.iterdir()] == [("a.bin", "mine")]
@@ -153,14 +153,14 @@ def test_what_a_killed_writer_left_is_removed(tmp_path, holder):
     holder.kill()
     holder.wait()
     assert list(tmp_path.glob(".a.*.tmp"))
-    with replaced(tmp_path / "a.bin") as temporary:
+    with replace_file(tmp_path / "a.bin") as temporary:
         assert not list(temporary.parent.iterdir())
         temporary.write_text("mine")
     assert [p.name for p in tmp_path.iterdir()] == ["a.bin"]
 
 
 def test_an_output_that_appears_meanwhile_is_kept(tmp_path):
-    with pytest.raises(OutputError, match="exists already"), replaced(tmp_path / "a") as temporary:
+    with pytest.raises(OutputError, match="exists already"), replace_file(tmp_path / "a") as temporary:
         temporary.write_text("mine")
         (tmp_path / "a").write_text("theirs")
     assert (tmp_path / "a").read_text() == "theirs" and len(list(tmp_path.iterdir())) == 1
@@ -168,7 +168,7 @@ def test_an_output_that_appears_meanwhile_is_kept(tmp_path):
 
 def test_a_name_as_long_as_the_file_system_takes(tmp_path):
     path = tmp_path / ("n" * 251 + ".bin")
-    with replaced(path) as temporary:
+    with replace_file(path) as temporary:
         temporary.touch()
     assert path.exists()
 

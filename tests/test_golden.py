@@ -6,7 +6,7 @@ import onnxruntime
 import torch
 
 import apa_deploy
-from apa_deploy.graph.decompose import decomposed
+from apa_deploy.graph.decompose import decompose
 from apa_deploy.graph.functions import with_functions
 
 LAYOUTS = ("upstream", "ema", "ddp", "bare", "mmdet")
@@ -42,7 +42,7 @@ def test_exports(golden, tmp_path):
     learned = sum("lambda_param" in key for key in model.module.state_dict())
     assert sum(node.domain == "com.apa" for node in traced.proto.graph.node) == learned
     # the two forms of an activation are compared on the small networks, and by themselves in graph/test_forms.py
-    for form in (with_functions, decomposed) if x.shape[-1] == 32 else (decomposed,):
+    for form in (with_functions, decompose) if x.shape[-1] == 32 else (decompose,):
         proto = form(onnx.ModelProto.FromString(traced.proto.SerializeToString()))
         onnx.checker.check_model(proto, full_check=True)
         # float32 over 50 layers: torch float32 itself is 7e-7 off on these networks; a wrong path is 1e-3

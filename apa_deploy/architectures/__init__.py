@@ -11,13 +11,13 @@ from torch import Tensor, nn
 
 from ..errors import InputError
 from ..modules import freeze
-from .infer import Inferred, State, inferred
+from .infer import Inferred, State, infer_spec
 from .resnet import ResNet
 from .spec import Spec
 
 M = TypeVar("M", bound=nn.Module)
 
-__all__ = ["KeysError", "Spec", "filled", "network_of"]
+__all__ = ["KeysError", "Spec", "fill_module", "network_of"]
 
 
 class KeysError(InputError):
@@ -26,9 +26,11 @@ class KeysError(InputError):
     def __init__(self, name: str, missing: list[str], unexpected: list[str], misshaped: list[str]) -> None:
         nearest = {key: _nearest(key, missing) for key in unexpected[:8]}
         parts = [
-            f"missing: {_listed(missing)}" if missing else "",
-            f"unexpected: {_listed(_with_match(k, nearest.get(k, '')) for k in unexpected)}" if unexpected else "",
-            f"of another shape: {_listed(misshaped)}" if misshaped else "",
+            f"missing: {_list_keys(missing)}" if missing else "",
+            f"unexpected: {_list_keys(_with_match(k, nearest.get(k, '')) for k in unexpected)}"
+            if unexpected
+            else "",
+            f"of another shape: {_list_keys(misshaped)}" if misshaped else "",
         ]
         do = "Give the network's own constructor with --model package.module:factory, or check the file."
         super().__init__("; ".join(part for part in parts if part), f"the keys of {name}", do)
@@ -44,13 +46,13 @@ def network_of(
         ArchitectureError: the keys fit no known network.
         KeysError: keys are missing, unexpected or of another shape.
     """
-    found = inferred(state, classif_norm, floor, given_norm)
+    found = infer_spec(state, classif_norm, floor, given_norm)
     with torch.device("meta"):  # shapes come from a stranger's file: allocate nothing by them
         network = ResNet(found.spec)
-    return filled(network, state, found.spec.name, assign=True), found
+    return fill_module(network, state, found.spec.name, assign=True), found
 
 
-def filled(module: M, state: State, name: str, assign: bool = False) -> M:
+def fill_module(module: M, state: State, name: str, assign: bool = False) -> M:
     """`module` in eval mode with the values of `state`, every key used and none missing.
 
     Args:
@@ -65,7 +67,7 @@ def filled(module: M, state: State, name: str, assign: bool = False) -> M:
     missing = [key for key in own if key not in state]
     unexpected = [key for key in state if key not in own]
     unfit = [
-        f"{key} {_described(state[key])}, wanted {_described(own[key])}"
+        f"{key} {_describe_tensor(state[key])}, wanted {_describe_tensor(own[key])}"
         for key in own
         if key in state and not _fits(state[key], own[key])
     ]
@@ -80,7 +82,7 @@ def _fits(value: Tensor, wanted: Tensor) -> bool:
     return value.shape == wanted.shape and value.is_floating_point() == wanted.is_floating_point()
 
 
-def _described(tensor: Tensor) -> str:
+def _describe_tensor(tensor: Tensor) -> str:
     return f"{str(tensor.dtype).removeprefix('torch.')}{list(tensor.shape)}"
 
 
@@ -92,6 +94,6 @@ def _with_match(key: str, match: str) -> str:
     return f"{key} (nearest: {match})" if match else key
 
 
-def _listed(keys: Iterable[str], most: int = 8) -> str:
+def _list_keys(keys: Iterable[str], most: int = 8) -> str:
     every = [key[:120] for key in keys]
     return ", ".join(every[:most]) + (f" and {len(every) - most} more" if len(every) > most else "")

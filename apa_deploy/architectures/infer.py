@@ -38,7 +38,7 @@ class Inferred:
     notices: tuple[str, ...]
 
 
-def inferred(state: State, classif_norm: str | None, floor: str | None, given_norm: bool = False) -> Inferred:
+def infer_spec(state: State, classif_norm: str | None, floor: str | None, given_norm: bool = False) -> Inferred:
     """The `Spec` of `state` (prefixes already stripped).
 
     Args:

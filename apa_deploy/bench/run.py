@@ -19,7 +19,7 @@ from ..records.benchmark import BenchResult, Comparison, Failure, Latency
 from .environment import environment, read_load_average, warn_if_busy
 from .inputs import Image, feeds_of
 from .subject import TORCH_RUNTIMES, Subject, runtimes_of
-from .traffic import measured_traffic
+from .traffic import measure_traffic
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ def bench(paths: Sequence[Path], options: BenchOptions) -> BenchResult:
             series, failures = series + found, failures + failed
     if not series:
         raise BenchError(failures)
-    traffic, copy = measured_traffic(subjects, options.batches[0]) if options.activations else ([], None)
+    traffic, copy = measure_traffic(subjects, options.batches[0]) if options.activations else ([], None)
     return BenchResult(
         series=series,
         comparisons=_comparisons(series, beside, options.pace.launches),

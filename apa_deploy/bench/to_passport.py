@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from ..errors import InputError
-from ..files import replaced, sha256
+from ..files import replace_file, sha256
 from ..records.benchmark import BenchResult, LatencyRecord
 from ..records.passport import Passport, dump, now, passport_path, read_passport
 
@@ -34,5 +34,5 @@ def add_latency(artifact: Path, result: BenchResult) -> None:
         comparisons=[one for one in result.comparisons if one.name in names],
         environment=result.environment,
     )
-    with replaced(passport_path(artifact), force=True) as temporary:
+    with replace_file(passport_path(artifact), force=True) as temporary:
         temporary.write_text(dump(passport), encoding="utf-8")

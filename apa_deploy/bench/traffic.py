@@ -18,7 +18,7 @@ from .subject import Subject, batch_shape
 _LIMIT_S = 600
 
 
-def measured_traffic(subjects: Sequence[Subject], batch: int) -> tuple[list[Traffic], float | None]:
+def measure_traffic(subjects: Sequence[Subject], batch: int) -> tuple[list[Traffic], float | None]:
     """Of every ONNX file that tells where its activations are; and the speed of the copies, in bytes a second."""
     found: list[Traffic] = []
     speeds: list[float] = []

@@ -71,7 +71,7 @@ def _time_site(model: onnx.ModelProto, site: ActivationSite, shape: Shape) -> tu
     dtype = helper.tensor_dtype_to_np_dtype(small.graph.input[0].type.tensor_type.elem_type)
     z = np.random.default_rng(0).standard_normal(shape, dtype=np.float32).astype(dtype)
     y = np.zeros_like(z)
-    run = _bound(_session(small, 1), {source: z}, {target: np.zeros_like(z)})
+    run = _bind_run(_session(small, 1), {source: z}, {target: np.zeros_like(z)})
     own, copy = _alternating(own=run, copy=lambda: np.copyto(y, z))
     return 2 * z.nbytes, own, copy
 
@@ -82,7 +82,7 @@ def _alternating(**actions: Callable[[], object]) -> list[float]:
     return [median(samples) / 1e3 for samples in take_turns(timers, _TURNS, warm_up=_WARMUP).values()]
 
 
-def _bound(session: Any, inputs: dict[str, np.ndarray], outputs: dict[str, np.ndarray]) -> Callable[[], object]:
+def _bind_run(session: Any, inputs: dict[str, np.ndarray], outputs: dict[str, np.ndarray]) -> Callable[[], object]:
     """A run that reads and writes arrays made before: no allocation, no copy beside it."""
     from onnxruntime import OrtValue
 

@@ -96,8 +96,8 @@ def read_calibration(
     labels = next((arrays.pop(name) for name in _LABELS if name in arrays and name not in names), None)
     if len(names) == len(arrays) == 1 and names[0] not in arrays and path.suffix != ".npz":
         arrays = {names[0]: next(iter(arrays.values()))}
-    feed = {value.name: _checked(value, arrays, text) for value in inputs}
-    return _spread(CalibrationData(feed, _checked_labels(labels, text), text), samples)
+    feed = {value.name: _check_array(value, arrays, text) for value in inputs}
+    return _spread(CalibrationData(feed, _check_labels(labels, text), text), samples)
 
 
 def _only(names: Sequence[str], text: str) -> str:
@@ -147,7 +147,7 @@ def _of_function(text: str, names: Sequence[str], samples: int) -> Feed:
         raise CalibrationError(text, str(error), "batches of one shape", "Check the function.") from error
 
 
-def _checked(value: onnx.ValueInfoProto, arrays: Feed, text: str) -> np.ndarray:
+def _check_array(value: onnx.ValueInfoProto, arrays: Feed, text: str) -> np.ndarray:
     dims = [d.dim_value or None for d in value.type.tensor_type.shape.dim]
     dtype = helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type)
     shape = f"(N, {', '.join(str(d or '?') for d in dims[1:])})"
@@ -174,7 +174,7 @@ def _checked(value: onnx.ValueInfoProto, arrays: Feed, text: str) -> np.ndarray:
     return np.ascontiguousarray(array, dtype=dtype)
 
 
-def _checked_labels(labels: np.ndarray | None, text: str) -> np.ndarray | None:
+def _check_labels(labels: np.ndarray | None, text: str) -> np.ndarray | None:
     if labels is None:
         return None
     if labels.ndim != 1 or labels.dtype.kind not in "iu":

@@ -8,7 +8,15 @@ from pathlib import Path
 import onnx
 
 from ..graph.functions import with_functions
-from ..graph.quantise import CPU, Placement, QuantisationPlan, make_plan, prepare_for_plan, quantised, scales_of
+from ..graph.quantise import (
+    CPU,
+    Placement,
+    QuantisationPlan,
+    make_plan,
+    prepare_for_plan,
+    quantise_graph,
+    scales_of,
+)
 from ..graph.quantise.codes import Scale
 from ..graph.quantise.plan import summary
 from ..progress import notice, step
@@ -67,12 +75,12 @@ def quantise(model: onnx.ModelProto, data: CalibrationData, options: Quantisatio
     used, held_back = data.split()
     reduced = options.placement.around and saturates() if options.reduced is None else options.reduced
     with step(f"Calibrating on {len(used)} samples"):
-        result = _quantised(plain, used, options, reduced)
+        result = _quantise_plain(plain, used, options, reduced)
     if options.auto_keep_float:
         weakest = _weakest(result, used, options)
         notice(f"--auto-keep-float: {', '.join(weakest)} stay float")
         options = replace(options, keep_float=(*options.keep_float, *weakest))
-        result = _quantised(plain, used, options, reduced)
+        result = _quantise_plain(plain, used, options, reduced)
     notice(summary(result.plan))
     _warn(result, data, held_back, options)
     if options.judge:
@@ -92,14 +100,16 @@ def quantise(model: onnx.ModelProto, data: CalibrationData, options: Quantisatio
     return result
 
 
-def _quantised(plain: onnx.ModelProto, used: CalibrationData, options: Quantisation, reduced: bool) -> Quantised:
+def _quantise_plain(
+    plain: onnx.ModelProto, used: CalibrationData, options: Quantisation, reduced: bool
+) -> Quantised:
     plan = make_plan(plain, options.placement, options.keep_float)
     ranges = collect_ranges(
         plain, list(plan.groups), used.feed,
         method=options.method, codes=options.placement.codes, libraries=options.libraries,
     )  # fmt: skip
     scales = scales_of(plan, ranges)
-    proto = quantised(plain, plan, scales, reduced=reduced)
+    proto = quantise_graph(plain, plan, scales, reduced=reduced)
     return Quantised(proto, plain, plan, scales, _record(plan, ranges, scales, options, reduced))
 
 

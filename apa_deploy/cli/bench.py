@@ -77,7 +77,7 @@ def _bench(options: argparse.Namespace) -> int:
     for path in options.artifacts if options.passport else ():
         add_latency(path, result)
     if options.report:
-        report = bench_report(result, options.artifacts, _chosen(options), options.command)
+        report = bench_report(result, options.artifacts, _report_options(options), options.command)
         write_report(report, options.report, force=options.force)
     if options.json:
         print_json(result)
@@ -86,7 +86,7 @@ def _bench(options: argparse.Namespace) -> int:
     return 1 if result.failures else 0
 
 
-def _chosen(options: argparse.Namespace) -> dict[str, object]:
+def _report_options(options: argparse.Namespace) -> dict[str, object]:
     """The options that shape the figures, for the report."""
     pace = {name: getattr(options, name) for name in ("launches", "rounds", "duration", "warmup")}
     threads = ", ".join(str(count or "the runtime's own") for count in options.threads)

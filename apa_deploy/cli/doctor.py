@@ -12,9 +12,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..doctor.facts import MachineFacts, gathered
+from ..doctor.facts import MachineFacts, gather_facts
 from ..doctor.finding import Finding, FindingState
-from ..doctor.known_errors import Explained, explained
+from ..doctor.known_errors import Explained, explain_errors
 from ..doctor.machine_findings import machine_findings
 from ..errors import InputError
 from ..terminal import Terminal
@@ -44,15 +44,15 @@ def _parser() -> argparse.ArgumentParser:
 def _doctor(options: argparse.Namespace) -> int:
     if options.error is not None:
         return _explain(options)
-    facts = gathered()
+    facts = gather_facts()
     if options.file is None:
         _show(
             {"machine": _machine(facts), "findings": _as_json(machine_findings(facts))}, facts, None, options.json
         )
         return 0
-    from ..doctor.examination import examined
+    from ..doctor.examination import examine
 
-    examination = examined(options.file, facts)
+    examination = examine(options.file, facts)
     document = {
         "file": options.file.name,
         "kind": examination.kind,
@@ -103,7 +103,7 @@ def _as_json(findings: Sequence[Finding]) -> list[dict[str, Any]]:
 def _explain(options: argparse.Namespace) -> int:
     if options.file is not None:
         raise InputError("FILE and --error", "one of the two", "Ask twice.")
-    found = explained(sys.stdin.read() if options.error == "-" else options.error)
+    found = explain_errors(sys.stdin.read() if options.error == "-" else options.error)
     if not found:
         raise InputError(
             "an error message that is not known",

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError
-from ..files import refuse_existing, replaced
+from ..files import refuse_existing, replace_file
 from .common import (
     add_report,
     count_of,
@@ -173,10 +173,10 @@ def _save(outcome: VerificationOutcome, options: argparse.Namespace) -> None:
     from ..verification.work import as_results, save_feeds, save_results
 
     if options.save_outputs:
-        with replaced(options.save_outputs, force=options.force) as temporary:
+        with replace_file(options.save_outputs, force=options.force) as temporary:
             save_results(as_results(outcome.recorded), temporary)
     if options.save_inputs:
-        with replaced(options.save_inputs, force=options.force) as temporary:
+        with replace_file(options.save_inputs, force=options.force) as temporary:
             save_feeds([batch.feed for batch in read_batches(outcome.answer.data)], temporary)
 
 

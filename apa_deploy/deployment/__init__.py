@@ -18,7 +18,7 @@ from .counts import LONG_TAILED, class_counts, labels_of
 from .iif import constants
 from .pixels import Pixels, pixels_of
 
-__all__ = ["Deployment", "deployed"]
+__all__ = ["Deployment", "deploy"]
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Deployment:
     labels: Path | None = None
 
 
-def deployed(network: Network, options: Deployment) -> Network:
+def deploy(network: Network, options: Deployment) -> Network:
     """`network` with the options around it; the network itself stays as it is.
 
     Raises:
@@ -63,7 +63,7 @@ def deployed(network: Network, options: Deployment) -> Network:
         raise InputError(saw, "a network that answers with class scores", "Leave it out.")
     if options.softmax and metadata.output_names:
         names = ("probabilities" if name.startswith("logits") else name for name in metadata.output_names)
-        metadata.output_names = tuple(_numbered(list(names)))
+        metadata.output_names = tuple(_number_names(list(names)))
     signature = network.signature
     if pixels:
         spec = image_spec(network.input_shape, channels_last=options.layout == "nhwc", dtype="uint8")
@@ -139,6 +139,6 @@ def _label_order(dataset: object) -> tuple[str, ...]:
     )
 
 
-def _numbered(names: list[str]) -> list[str]:
+def _number_names(names: list[str]) -> list[str]:
     """Names made unique: two heads become probabilities1 and probabilities2."""
     return [f"{name}{i + 1}" if names.count(name) > 1 else name for i, name in enumerate(names)]

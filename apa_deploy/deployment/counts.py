@@ -28,7 +28,7 @@ def class_counts(path: Path, classes: int | None) -> list[int]:
         raise InputError(f"{path}: {error}", "whole numbers", "Write one count a line, or a JSON list.") from error
     if any(c < 0 or c != float(v) for c, v in zip(counts, values, strict=True)):
         raise InputError(f"{path}: a negative or fractional count", "counts of images", "Check the file.")
-    return _checked(path, counts, classes)
+    return _check_entries(path, counts, classes)
 
 
 def labels_of(path: Path, classes: int | None) -> list[str]:
@@ -39,7 +39,7 @@ def labels_of(path: Path, classes: int | None) -> list[str]:
     """
     labels = [str(v) for v in _entries(path)]
     check_names(labels, str(path))
-    return _checked(path, labels, classes)
+    return _check_entries(path, labels, classes)
 
 
 def check_names(labels: Sequence[str], origin: str) -> None:
@@ -76,7 +76,7 @@ def _entries(path: Path) -> list[Any]:
     return [e.strip() if isinstance(e, str) else e for e in entries]
 
 
-def _checked(path: Path, entries: list[T], classes: int | None) -> list[T]:
+def _check_entries(path: Path, entries: list[T], classes: int | None) -> list[T]:
     if not entries or (classes is not None and len(entries) != classes):
         raise InputError(
             f"{path} with {len(entries)} entries", f"one for each of {classes} classes", "Check the file."

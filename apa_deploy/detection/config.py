@@ -114,7 +114,7 @@ def _read(path: Path, folder: Path, above: tuple[Path, ...]) -> Config:
         ) from error
     base: Config = {}
     for name in _bases(tree, path.name):
-        base = _merged(base, _read((path.parent / name).resolve(), folder, (*above, path)))
+        base = _merge(base, _read((path.parent / name).resolve(), folder, (*above, path)))
     return _Reader(base, path.name).read(tree)
 
 
@@ -153,7 +153,7 @@ class _Reader:
             named_base = self._own.pop("_base_", None)
             if named_base and not self._base:
                 raise DetectorConfigError(self._name, f"_base_ = {named_base!r}"[:80], "a config without bases")
-            return _merged(self._base, self._own)
+            return _merge(self._base, self._own)
         except RecursionError as error:
             raise DetectorConfigError(self._name, "values nested too deep", "a flat config") from error
 
@@ -220,13 +220,13 @@ class _Reader:
         return Unread(ast.unparse(node)[:200], node.lineno)
 
 
-def _merged(base: Any, own: Any) -> Any:
+def _merge(base: Any, own: Any) -> Any:
     """`own` over `base` as mmengine merges: dicts by key, all else replaced, `_delete_` forgets the base."""
     if not isinstance(base, dict) or not isinstance(own, dict) or own.get("_delete_") is True:
         return _without_marks(own)
     merged = dict(base)
     for key, value in own.items():
-        merged[key] = _merged(base.get(key), value)
+        merged[key] = _merge(base.get(key), value)
     return merged
 
 

@@ -66,13 +66,13 @@ def run_reference(module: Detector, feed: Feed) -> Reference:
             "pictures in which it finds something",
             "Give such pictures with --inputs, or skip the gate with --no-verify.",
         )
-    fixed = _fixed(module, pyramid, proposals, found, valid)
+    fixed = _fix_inputs(module, pyramid, proposals, found, valid)
     raw = run_raw(module, feed, fixed)
-    rows = np.stack([_padded(p.numpy(), spec.rpn.proposals) for p in proposals])
+    rows = np.stack([_pad(p.numpy(), spec.rpn.proposals) for p in proposals])
     return Reference(raw, fixed, rows, found)
 
 
-def _fixed(
+def _fix_inputs(
     module: Detector, pyramid: list[Tensor], proposals: list[Tensor], found: list[Detections], valid: Tensor
 ) -> Feed:
     """RoIs of each stage, and boxes and labels for the masks, rounded to float32, which both sides can take."""
@@ -82,15 +82,15 @@ def _fixed(
         rois = own[:, :4].float().to(own.dtype)
         _, _, stages = module.heads([level[i] for level in pyramid], rois, valid[i])
         for k, (boxes, _, _) in enumerate(stages):
-            fixed.setdefault(f"rois{k}", []).append(_padded(boxes.float().numpy(), spec.rpn.proposals))
+            fixed.setdefault(f"rois{k}", []).append(_pad(boxes.float().numpy(), spec.rpn.proposals))
         if found and spec.masks:
             kept = slice(0, _MASKS)
             for name, values in (("boxes", found[i].boxes[kept].float()), ("labels", found[i].labels[kept])):
-                fixed.setdefault(name, []).append(_padded(values.numpy(), spec.max_detections))
+                fixed.setdefault(name, []).append(_pad(values.numpy(), spec.max_detections))
     return {name: np.stack(values) for name, values in fixed.items()}
 
 
-def _padded(values: np.ndarray, length: int) -> np.ndarray:
+def _pad(values: np.ndarray, length: int) -> np.ndarray:
     return np.concatenate([values, np.zeros((length - len(values), *values.shape[1:]), values.dtype)])
 
 

@@ -23,7 +23,7 @@ import onnx
 from onnx import TensorProto, helper
 
 from ..graph.islands import FLOAT32_PREFIX
-from .graph_boxes import base_anchors, decoded, suppressed
+from .graph_boxes import base_anchors, decode_boxes, suppress_boxes
 from .graph_heads import Heads
 from .nodes import PREFIX, Nodes
 from .spec import IMAGES, RAW_OUTPUTS, VALID, DetectorSpec
@@ -170,14 +170,14 @@ class _Writer:
         found = [self._best_of_level(one, delta) for one, delta in zip(logits, deltas, strict=True)]
         best, order, chosen = (n.add("Concat", *parts, axis=1) for parts in zip(*found, strict=True))
         anchors = self._anchors(order, pyramid)
-        boxes = decoded(
+        boxes = decode_boxes(
             n, anchors, n.reshape(chosen, 0, levels, rpn.before_nms, 4), rpn.coder, n.unsqueeze(self.clip_to, 1)
         )
         low, high = n.halves(boxes)
         side = n.add("ReduceMin", n.add("Sub", high, low), n.integers([3]), keepdims=0)
         large = n.add("Greater", side, n.floats(rpn.smallest))
         scores = n.add("Where", large, n.add("Sigmoid", best), n.floats(0))
-        kept = suppressed(
+        kept = suppress_boxes(
             n, n.reshape(boxes, -1, rpn.before_nms, 4), n.reshape(scores, -1, 1, rpn.before_nms),
             rpn.before_nms, rpn.nms_iou, 0.0, (rpn.before_nms, 0, 1),
         )  # fmt: skip
@@ -239,7 +239,7 @@ class _Writer:
         else:
             nms_scores, steps = n.reshape(pairs, -1, 1, count), (count, 0, 1)
             nms_boxes = n.reshape(by_class, -1, count, 4)
-        kept = suppressed(n, nms_boxes, nms_scores, most, spec.nms_iou, spec.score_thr, steps)
+        kept = suppress_boxes(n, nms_boxes, nms_scores, most, spec.nms_iou, spec.score_thr, steps)
         row = n.reshape(kept, -1, classes * count)
         top = n.several("TopK", 2, row, n.integers([most]), axis=1, names=("scores", FLOAT32_PREFIX + "chosen"))
         is_found = n.add("Greater", top[0], n.floats(0))

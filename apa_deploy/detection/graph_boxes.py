@@ -21,7 +21,7 @@ def base_anchors(ratios: tuple[float, ...], scales: tuple[float, ...], stride: i
     return np.stack([-half_w, -half_h, half_w, half_h], axis=1)
 
 
-def decoded(n: Nodes, boxes: str, deltas: str, coder: Coder, clip_to: str) -> str:
+def decode_boxes(n: Nodes, boxes: str, deltas: str, coder: Coder, clip_to: str) -> str:
     """DeltaXYWH of `deltas` (..., 4) on `boxes`, clipped to 0 and to `clip_to`."""
     if coder.stds != (1.0,) * 4:
         deltas = n.add("Mul", deltas, n.floats(coder.stds))
@@ -38,7 +38,7 @@ def decoded(n: Nodes, boxes: str, deltas: str, coder: Coder, clip_to: str) -> st
     return n.add("Min", n.add("Max", corners, n.floats(0)), clip_to)
 
 
-def suppressed(
+def suppress_boxes(
     n: Nodes, boxes: str, scores: str, most: int, iou: float, least: float, steps: tuple[int, int, int]
 ) -> str:
     """Scores as one row, with zeros where NMS drops a box: boxes (B, M, 4), scores (B, C, M).

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from onnx import TensorProto
 
-from .graph_boxes import decoded
+from .graph_boxes import decode_boxes
 from .nodes import Nodes
 from .spec import BoxHead, DetectorSpec, MaskHead, Predictor, RoiAlign
 
@@ -49,7 +49,7 @@ class Heads:
                 break
             with n.in_float32():
                 per_class = n.reshape(deltas, 0, count, -1, 4)
-                boxes = decoded(n, n.unsqueeze(rois, 2), per_class, head.coder, self._clip_to)
+                boxes = decode_boxes(n, n.unsqueeze(rois, 2), per_class, head.coder, self._clip_to)
                 rois = rois if last else self._next(boxes, logits, head, f"rois{k + 1}")
         if len(every) == 1:
             return every[0], boxes

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from .. import architectures
-from ..architectures import filled
+from ..architectures import fill_module
 from .config import Config
 from .module import Detector
 from .read import State, read_detector
@@ -45,6 +45,6 @@ def detector_from_state(
     rest = {key: value for key, value in state.items() if not key.startswith("backbone.")}
     with torch.device("meta"):
         module = Detector(spec, torch.nn.Identity(), {key: tuple(value.shape) for key, value in rest.items()})
-    module = filled(module, rest, spec.name, assign=True).float()
+    module = fill_module(module, rest, spec.name, assign=True).float()
     module.backbone = backbone.float()
     return LoadedDetector(module, inferred.spec.name, (*found.notices, *inferred.notices))

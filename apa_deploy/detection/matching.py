@@ -76,7 +76,7 @@ def match(wanted: Found, found: Found, nms_iou: float, score_thr: float, most: i
         wanted=len(wanted.scores),
         found=len(found.scores),
         matched=len(pairs),
-        excused=sum(_excused(alone, wanted, found, nms_iou, score_thr, most)),
+        excused=sum(_excuse(alone, wanted, found, nms_iou, score_thr, most)),
         box_error=float(box.max()) if len(pairs) else 0.0,
         score_error=float(score.max()) if len(pairs) else 0.0,
         left=left,
@@ -90,7 +90,7 @@ def _in(index: NDArray[np.int_], found: Found) -> NDArray[np.bool_]:
     return here
 
 
-def _excused(alone: list[Found], wanted: Found, found: Found, iou: float, thr: float, most: int) -> list[bool]:
+def _excuse(alone: list[Found], wanted: Found, found: Found, iou: float, thr: float, most: int) -> list[bool]:
     """For each detection without a counterpart whether rounding can have decided about it.
 
     Its score lies at the threshold or at the last place's; or a box of its label lies at NMS's threshold, as far as

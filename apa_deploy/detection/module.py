@@ -219,7 +219,7 @@ class Detector(nn.Module):
         found = self.detect(images, valid_wh)
         most = self.detector.max_detections
         names = ("boxes", "scores", "labels", "masks") if self.detector.masks else ("boxes", "scores", "labels")
-        outputs = [torch.stack([_filled(getattr(one, name), most) for one in found]) for name in names]
+        outputs = [torch.stack([_pad(getattr(one, name), most) for one in found]) for name in names]
         return (*outputs, torch.tensor([len(one.scores) for one in found]))
 
     def detect(self, images: Tensor, valid_wh: Tensor) -> list[Detections]:
@@ -240,7 +240,7 @@ class Detector(nn.Module):
         found = []
         for i, valid in enumerate(valid_wh.to(images.dtype)):
             proposals = self.proposals([o[i] for o in objectness], [d[i] for d in deltas], valid)
-            proposals = _filled(proposals, self.detector.rpn.proposals)
+            proposals = _pad(proposals, self.detector.rpn.proposals)
             logits, _, stages = self.heads([level[i] for level in pyramid], proposals[:, :4], valid)
             found.append((proposals, logits, stages[-1][2]))
         proposals, logits, boxes = (torch.stack(parts) for parts in zip(*found, strict=True))
@@ -329,7 +329,7 @@ def _best_boxes(boxes: Tensor, logits: Tensor, head: BoxHead) -> Tensor:
     return boxes[torch.arange(len(boxes)), best]
 
 
-def _filled(values: Tensor, length: int) -> Tensor:
+def _pad(values: Tensor, length: int) -> Tensor:
     return torch.cat([values, values.new_zeros(length - len(values), *values.shape[1:])])
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from ..require import PACKAGES
 from ..runtimes.packages import conflict
 from .facts import MachineFacts
-from .finding import Finding, FindingState, met
+from .finding import Finding, FindingState, check_need
 
 BUILD = "in a checkout of apa-deploy, run: pip install --no-deps ."
 BUILD_ORT = f"Install a C++17 compiler and, {BUILD}"
@@ -21,7 +21,7 @@ def gpu(facts: MachineFacts) -> Finding:
     if not facts.gpus and facts.driver is None:
         here = "none: no NVIDIA driver (libcuda.so.1) is here"
     do = "Run it on a machine with a GPU; in a container, start that with --gpus all."
-    return met("GPU", "an NVIDIA GPU", here, bool(facts.gpus), do)
+    return check_need("GPU", "an NVIDIA GPU", here, bool(facts.gpus), do)
 
 
 def driver(facts: MachineFacts, cuda_major: int, because: str) -> Finding:
@@ -31,7 +31,7 @@ def driver(facts: MachineFacts, cuda_major: int, because: str) -> Finding:
     here = f"serves CUDA {facts.driver[0]}.{facts.driver[1]} and older" if facts.driver else "no driver"
     good = facts.driver is not None and facts.driver[0] >= cuda_major
     do = f"Install the NVIDIA driver {oldest} or later, or what is built for the CUDA that the driver serves."
-    return met("driver", wanted, here, good, do)
+    return check_need("driver", wanted, here, good, do)
 
 
 def tensorrt_version(facts: MachineFacts) -> str | None:
@@ -54,7 +54,7 @@ def tensorrt(facts: MachineFacts) -> Finding:
     version = tensorrt_version(facts)
     good = version is not None and numbers(version) >= _OLDEST_TENSORRT
     here = version or "not installed"
-    return met("TensorRT", "10.7 or later", here, good, f"Run: {PACKAGES['tensorrt'].add}")
+    return check_need("TensorRT", "10.7 or later", here, good, f"Run: {PACKAGES['tensorrt'].add}")
 
 
 def numbers(version: str) -> tuple[int, ...]:
@@ -83,7 +83,7 @@ def _code_for_gpus(facts: MachineFacts) -> list[Finding]:
     if facts.plugin_code is None:
         return []
     return [
-        met(
+        check_need(
             "plugin's machine code",
             f"for compute capability {gpu.capability} ({gpu.name})",
             f"for {', '.join(map(str, sorted(facts.plugin_code.machine))) or 'none'}",
@@ -98,7 +98,7 @@ def onnxruntime(facts: MachineFacts) -> list[Finding]:
     """ONNX Runtime: one of the two packages, not both; the one for GPUs where a GPU is."""
     names = [name for name in ("onnxruntime", "onnxruntime-gpu") if name in facts.packages]
     here = ", ".join(f"{name} {facts.packages[name]}" for name in names) or "not installed"
-    found = [met("ONNX Runtime", "1.17 or later", here, bool(names), "Run: pip install 'onnxruntime>=1.17'")]
+    found = [check_need("ONNX Runtime", "1.17 or later", here, bool(names), "Run: pip install 'onnxruntime>=1.17'")]
     clash = conflict(names)
     if clash:
         found.append(Finding("ONNX Runtime", "one package", "two", FindingState.NOTE, clash))
@@ -108,7 +108,7 @@ def onnxruntime(facts: MachineFacts) -> list[Finding]:
     return found
 
 
-def fused_operators(facts: MachineFacts) -> Finding:
+def check_fused_operators(facts: MachineFacts) -> Finding:
     """Our ONNX Runtime library: speed, not correctness."""
     wanted = "libapa_ort.so, for speed on a CPU"
     if facts.ort_library:

@@ -11,7 +11,7 @@ from ..require import PACKAGES
 from ..runtimes.engine_header import AND_LATER, RTX, EngineHeader, metadata_before, read_header
 from . import components
 from .facts import MachineFacts
-from .finding import Finding, FindingState, met
+from .finding import Finding, FindingState, check_need
 from .kind import UnknownFileError
 from .passport_needs import own_passport
 
@@ -33,7 +33,7 @@ def engine_findings(path: Path, start: bytes, facts: MachineFacts) -> list[Findi
     return [*_runtime(header, passport, facts), *_gpu(header, passport, facts), *_plugin(passport, facts), vouched]
 
 
-def prefixed_findings(path: Path, start: bytes, facts: MachineFacts) -> list[Finding]:
+def check_prefixed_engine(path: Path, start: bytes, facts: MachineFacts) -> list[Finding]:
     """What an engine behind metadata needs: first of all, to be freed of it."""
     found = metadata_before(start)
     assert found is not None  # it is what makes the file of this kind
@@ -53,7 +53,7 @@ def prefixed_findings(path: Path, start: bytes, facts: MachineFacts) -> list[Fin
     return [tag, *_runtime(header, None, facts), *_gpu(header, None, facts), *_plugin(None, facts)]
 
 
-def _asked(passport: Passport | None, option: str) -> Any:
+def _option_of(passport: Passport | None, option: str) -> Any:
     """What the export was told."""
     return passport.options.get(option) if passport else None
 
@@ -62,11 +62,11 @@ def _runtime(header: EngineHeader, passport: Passport | None, facts: MachineFact
     rtx = header.product == RTX
     here = components.rtx_version(facts) if rtx else components.tensorrt_version(facts)
     add = PACKAGES["tensorrt_rtx" if rtx else "tensorrt"].add
-    compatible = bool(_asked(passport, "version_compatible"))
+    compatible = bool(_option_of(passport, "version_compatible"))
     wanted = f"{header.product} {header.version_text}" + (" or later" if compatible else "")
     good = here is not None and serves(components.numbers(here), header.version, compatible)
     do = f"Run: {add}, with that version; or build the engine again with the version that is here."
-    return [met("runtime", wanted, here or "not installed", good, do if here else f"Run: {add}")]
+    return [check_need("runtime", wanted, here or "not installed", good, do if here else f"Run: {add}")]
 
 
 def serves(runtime: tuple[int, ...], engine: tuple[int, ...] | None, compatible: bool) -> bool:
@@ -87,7 +87,7 @@ def _gpu(header: EngineHeader, passport: Passport | None, facts: MachineFacts) -
     here = [gpu.capability for gpu in facts.gpus]
     good = any(fits(one, built_for) for one in here)
     do = "Build the engine again on this GPU, or choose a fitting one with CUDA_VISIBLE_DEVICES."
-    return [*found, met(topic, " or ".join(built_for), ", ".join(here), good, do)]
+    return [*found, check_need(topic, " or ".join(built_for), ", ".join(here), good, do)]
 
 
 def _capabilities(passport: Passport | None) -> tuple[str, ...]:
@@ -121,8 +121,8 @@ def _plugin(passport: Passport | None, facts: MachineFacts) -> list[Finding]:
         missing = [f for f in components.plugin(facts) if f.state is FindingState.MISSING]
         return [Finding("plugin", "perhaps (no passport tells)", f.here, FindingState.NOTE, f.do) for f in missing]
     kept = passport.build.activation if passport.build else None
-    if (kept or _asked(passport, "activation")) != "plugin":
+    if (kept or _option_of(passport, "activation")) != "plugin":
         return []
-    if _asked(passport, "embed_plugin"):
+    if _option_of(passport, "embed_plugin"):
         return [Finding("plugin", "libapa_trt.so", "inside the engine")]
     return components.plugin(facts)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..records.passport import PassportError, read_passport
-from .engine_needs import engine_findings, prefixed_findings
+from .engine_needs import check_prefixed_engine, engine_findings
 from .facts import MachineFacts
 from .finding import Finding, something_missing
 from .kind import Kind, UnknownFileError, kind_of
@@ -29,7 +29,7 @@ class Examination:
         return not something_missing(self.findings)
 
 
-def examined(path: Path, facts: MachineFacts) -> Examination:
+def examine(path: Path, facts: MachineFacts) -> Examination:
     """Examine `path`; a passport brings the artifact that it describes with it.
 
     Raises:
@@ -43,7 +43,7 @@ def _findings(path: Path, kind: Kind, start: bytes, facts: MachineFacts) -> list
     if kind is Kind.ENGINE:
         return engine_findings(path, start, facts)
     if kind is Kind.PREFIXED:
-        return prefixed_findings(path, start, facts)
+        return check_prefixed_engine(path, start, facts)
     if kind is Kind.OPENVINO:
         return openvino_findings(path, facts)
     return onnx_findings(path, facts) if kind is Kind.ONNX else _of_passport(path, facts)
@@ -58,4 +58,4 @@ def _of_passport(path: Path, facts: MachineFacts) -> list[Finding]:
     artifact = path.parent / passport.outputs[0].name if passport.outputs else path
     if something_missing(found) or artifact == path:
         return found
-    return [*found, *(f for f in examined(artifact, facts).findings if f.topic != "passport")]
+    return [*found, *(f for f in examine(artifact, facts).findings if f.topic != "passport")]

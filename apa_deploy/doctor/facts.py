@@ -54,9 +54,9 @@ class MachineFacts:
         return next((self.packages[name] for name in distributions if name in self.packages), None)
 
 
-def gathered() -> MachineFacts:
+def gather_facts() -> MachineFacts:
     """The facts of this machine, now."""
-    plugin = _built(trt_plugin_library)
+    plugin = _find_library(trt_plugin_library)
     return MachineFacts(
         python=platform.python_version(),
         system=f"{platform.system()} {platform.machine()}",
@@ -64,7 +64,7 @@ def gathered() -> MachineFacts:
         programs={name: found for name in _PROGRAMS if (found := shutil.which(name))},
         driver=cuda_version(),
         gpus=gpus(),
-        ort_library=_built(ort_library),
+        ort_library=_find_library(ort_library),
         trt_plugin=plugin,
         plugin_code=gpu_code(plugin) if plugin else None,
     )
@@ -77,7 +77,7 @@ def _version(distribution: str) -> str | None:
         return None
 
 
-def _built(library: Callable[[], Path]) -> Path | None:
+def _find_library(library: Callable[[], Path]) -> Path | None:
     try:
         return library()
     except LibraryError:

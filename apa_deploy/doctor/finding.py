@@ -26,7 +26,7 @@ class Finding:
     do: str = ""
 
 
-def met(topic: str, wanted: str, here: str, good: bool, do: str) -> Finding:
+def check_need(topic: str, wanted: str, here: str, good: bool, do: str) -> Finding:
     """OK where `good`, else MISSING with what to do."""
     return Finding(topic, wanted, here, FindingState.OK if good else FindingState.MISSING, "" if good else do)
 

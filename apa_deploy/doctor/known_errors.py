@@ -38,7 +38,7 @@ class Explained:
 
 
 @cache
-def known_errors() -> tuple[KnownError, ...]:
+def read_known_errors() -> tuple[KnownError, ...]:
     """The table, in its order."""
     rows = tomllib.loads(_TABLE.read_text(encoding="utf-8"))["error"]
     return tuple(_row(**row) for row in rows)
@@ -48,22 +48,22 @@ def _row(
     name: str, cause: str, do: str, patterns: Sequence[str] = (), words: Sequence[Sequence[str]] = (),
     threads: Sequence[str] = (), vague: bool = False,
 ) -> KnownError:  # fmt: skip
-    groups = tuple(tuple(map(_compiled, group)) for group in words)
+    groups = tuple(tuple(map(_compile, group)) for group in words)
     return KnownError(
-        name, tuple(map(_compiled, patterns)), groups, cause.strip(), do.strip(), tuple(threads), vague
+        name, tuple(map(_compile, patterns)), groups, cause.strip(), do.strip(), tuple(threads), vague
     )
 
 
-def _compiled(pattern: str) -> re.Pattern[str]:
+def _compile(pattern: str) -> re.Pattern[str]:
     return re.compile(pattern, re.IGNORECASE)
 
 
-def explained(text: str, *, vague: bool = True) -> list[Explained]:
+def explain_errors(text: str, *, vague: bool = True) -> list[Explained]:
     """The known errors in `text`, each once, in the table's order; `vague` ones at most where no other is met."""
     flat = " ".join(text.split())
-    met = [(known, match) for known in known_errors() if (match := _first(known, flat))]
+    met = [(known, match) for known in read_known_errors() if (match := _first(known, flat))]
     sharp = [pair for pair in met if not pair[0].vague]
-    return [_explained(known, match) for known, match in sharp or (met if vague else [])]
+    return [_explain(known, match) for known, match in sharp or (met if vague else [])]
 
 
 def _first(known: KnownError, text: str) -> re.Match[str] | None:
@@ -73,7 +73,7 @@ def _first(known: KnownError, text: str) -> re.Match[str] | None:
     return next((matches[0] for matches in met if all(matches)), None)
 
 
-def _explained(known: KnownError, match: re.Match[str]) -> Explained:
+def _explain(known: KnownError, match: re.Match[str]) -> Explained:
     groups = _Groups(match.groupdict(), plugin_path=_PLUGIN_PATH)
     cause, do = (" ".join(text.format_map(groups).split()) for text in (known.cause, known.do))
     return Explained(known.name, match[0], cause, do, known.threads)

@@ -12,7 +12,7 @@ def machine_findings(facts: MachineFacts) -> list[Finding]:
     """Everything that any artifact could need. What is missing here is wanted by some of them only."""
     return [
         *components.onnxruntime(facts),
-        components.fused_operators(facts),
+        components.check_fused_operators(facts),
         components.gpu(facts),
         *_driver(facts),
         components.tensorrt(facts),

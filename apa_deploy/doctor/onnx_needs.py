@@ -17,9 +17,9 @@ from ..runtimes.ort_session import open_session, session_options
 from ..runtimes.session import Session
 from . import components
 from .facts import MachineFacts
-from .finding import Finding, FindingState, met
+from .finding import Finding, FindingState, check_need
 from .kind import UnknownFileError
-from .known_errors import explained
+from .known_errors import explain_errors
 from .passport_needs import own_passport
 
 _STANDARD = {"", "ai.onnx", "ai.onnx.ml"}
@@ -69,7 +69,7 @@ def _activations(model: onnx.ModelProto, facts: MachineFacts) -> list[Finding]:
     counts = ", ".join(f"{n} {kind}" for kind, n in sorted(Counter(node.op_type for node in nodes).items()))
     bodies = {function.name for function in model.functions if function.domain == DOMAIN}
     bodied = {node.op_type for node in nodes} <= bodies
-    library = components.fused_operators(facts)
+    library = components.check_fused_operators(facts)
     here = f"{library.here}; {'function bodies in the model' if bodied else 'no function bodies in the model'}"
     stuck = library.state is not FindingState.OK and not bodied
     state, do = (FindingState.MISSING, components.BUILD_ORT) if stuck else (library.state, library.do)
@@ -117,7 +117,7 @@ def _data_file(folder: Path, location: str, end: int) -> Finding:
     path = folder / location
     size = path.stat().st_size if path.is_file() else None
     here = "not there" if size is None else f"{size} bytes"
-    return met(topic, wanted, here, size is not None and size >= end, "Copy it beside the model, whole.")
+    return check_need(topic, wanted, here, size is not None and size >= end, "Copy it beside the model, whole.")
 
 
 def _bodies(path: Path, model: onnx.ModelProto) -> list[Finding]:
@@ -141,7 +141,7 @@ def _loads(path: Path) -> Finding:
     try:
         Session(path, threads=1).close()
     except ApaError as error:
-        known = explained(str(error), vague=False)
+        known = explain_errors(str(error), vague=False)
         do = f"{known[0].cause} {known[0].do}" if known else error.do
         return Finding(topic, wanted, error.saw, FindingState.MISSING, do)
     return Finding(topic, wanted, wanted)

@@ -10,7 +10,7 @@ from ..require import PACKAGES
 from ..runtimes.openvino import weights_path
 from ..runtimes.session import Session
 from .facts import MachineFacts
-from .finding import Finding, FindingState, met
+from .finding import Finding, FindingState, check_need
 from .passport_needs import own_passport, passport_findings
 
 
@@ -20,8 +20,12 @@ def openvino_findings(path: Path, facts: MachineFacts) -> list[Finding]:
     here = f"{weights.stat().st_size} bytes" if weights.is_file() else "not there"
     version, package = facts.version_of("openvino"), PACKAGES["openvino"]
     found = [
-        met("OpenVINO", package.versions, version or "not installed", version is not None, f"Run: {package.add}"),
-        met("weights", f"{weights.name} beside the model", here, weights.is_file(), "Copy both files together."),
+        check_need(
+            "OpenVINO", package.versions, version or "not installed", version is not None, f"Run: {package.add}"
+        ),
+        check_need(
+            "weights", f"{weights.name} beside the model", here, weights.is_file(), "Copy both files together."
+        ),
     ]
     if passport_path(path).is_file():
         passport, vouched = own_passport(path)

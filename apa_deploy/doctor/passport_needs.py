@@ -6,7 +6,7 @@ from pathlib import Path
 
 from ..files import sha256
 from ..records.passport import FileRecord, Passport, PassportError, passport_path, read_passport
-from .finding import Finding, FindingState, met
+from .finding import Finding, FindingState, check_need
 
 _AGAIN = "Copy the file and its passport together, or export again."
 
@@ -25,7 +25,7 @@ def _output(path: Path, record: FileRecord) -> Finding:
         return Finding(
             "file of the passport", wanted, f"{size} bytes: another or a cut one", FindingState.MISSING, _AGAIN
         )
-    return met("file of the passport", wanted, *_same(path, record), _AGAIN)
+    return check_need("file of the passport", wanted, *_same(path, record), _AGAIN)
 
 
 def _same(path: Path, record: FileRecord) -> tuple[str, bool]:
@@ -46,4 +46,4 @@ def own_passport(artifact: Path) -> tuple[Passport | None, Finding]:
     record = next((one for one in passport.outputs if one.name == artifact.name), None)
     here, good = _same(artifact, record) if record else ("it does not name this file", False)
     wanted = f"that vouches for {artifact.name} (unsigned: it proves that the file is whole, not who made it)"
-    return passport, met("passport", wanted, here, good, _AGAIN)
+    return passport, check_need("passport", wanted, here, good, _AGAIN)

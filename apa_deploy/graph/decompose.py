@@ -34,7 +34,7 @@ if TYPE_CHECKING:  # torch, which a server has not
 HALF_TYPES = (TensorProto.FLOAT16, TensorProto.BFLOAT16)
 
 
-def decomposed(model: onnx.ModelProto, form: str = "anl") -> onnx.ModelProto:
+def decompose(model: onnx.ModelProto, form: str = "anl") -> onnx.ModelProto:
     """`model` itself with standard operators only; values keep their names at each activation's ends.
 
     Raises:
@@ -155,7 +155,7 @@ _FORMS: dict[str, Callable[[_Chain, str, Float64, Float64], str]] = {
 
 
 def decomposition_of(parameters: Parameters) -> str:
-    """Which form `decomposed` picks by default: "sigmoid", "limit" or "anl". For tables and passports."""
+    """Which form `decompose` picks by default: "sigmoid", "limit" or "anl". For tables and passports."""
     lambda_ = np.asarray(parameters.lambda_)
     if (np.abs(lambda_ - 1) <= np.finfo(np.float32).eps).all():
         return "sigmoid"

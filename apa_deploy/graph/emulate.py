@@ -18,7 +18,7 @@ from .values import ranks_and_types
 FLOAT = TensorProto.FLOAT
 
 
-def emulated(model: onnx.ModelProto) -> onnx.ModelProto:
+def emulate_halves(model: onnx.ModelProto) -> onnx.ModelProto:
     """A copy of `model`, float32 everywhere; values keep their names."""
     halves = {name: element for name, (_, element) in ranks_and_types(model).items() if element in HALF_TYPES}
     copy = onnx.ModelProto()

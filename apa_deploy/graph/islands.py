@@ -65,11 +65,11 @@ def islands(model: onnx.ModelProto, element: int) -> set[int]:
 
 def _has_type(node: onnx.NodeProto, opset: int, element: int) -> bool:
     """Whether the operator makes values of type `element`."""
-    _, outputs = allowed(node, opset, element)
+    _, outputs = types_allowed(node, opset, element)
     return any(outputs(i) for i in range(len(node.output)))
 
 
-def allowed(node: onnx.NodeProto, opset: int, element: int) -> tuple[Allows, Allows]:
+def types_allowed(node: onnx.NodeProto, opset: int, element: int) -> tuple[Allows, Allows]:
     """What the operator's schema says: which inputs and which outputs may be of type `element`."""
     if is_activation(node):
         return (lambda _: True), (lambda _: True)

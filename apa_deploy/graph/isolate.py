@@ -36,7 +36,7 @@ def isolate_sites(
             name: f"site{i}/{name}" for node in cut for name in (*node.input, *node.output) if name not in constants
         }
         rename = {name: new for name, new in rename.items() if name not in initializers}
-        nodes += [_renamed(node, rename) for node in cut]
+        nodes += [_rename_values(node, rename) for node in cut]
         used = {name for node in cut for name in node.input if name in initializers}
         constants |= {name: initializers[name] for name in used}
         element = known.get(source, (None, onnx.TensorProto.FLOAT))[1]
@@ -72,7 +72,7 @@ def between(
     return ordered
 
 
-def _renamed(node: onnx.NodeProto, rename: dict[str, str]) -> onnx.NodeProto:
+def _rename_values(node: onnx.NodeProto, rename: dict[str, str]) -> onnx.NodeProto:
     copy = onnx.NodeProto()
     copy.CopyFrom(node)
     copy.input[:] = [rename.get(name, name) for name in node.input]

@@ -18,7 +18,7 @@ from onnx import TensorProto, helper, numpy_helper
 from ..choices import PRECISIONS
 from ..errors import InputError
 from .functions import standard_opset
-from .islands import allowed, islands
+from .islands import islands, types_allowed
 from .node import read_by, subgraphs
 from .values import ranks_and_types
 
@@ -96,7 +96,7 @@ class _Conversion:
                 self._type[value.name] = value.type.tensor_type.elem_type = self._io
 
     def _convert(self, node: onnx.NodeProto, element: int) -> None:
-        takes, makes = allowed(node, self._opset, self._half)
+        takes, makes = types_allowed(node, self._opset, self._half)
         for i, name in enumerate(node.input):
             if self._is_float(name):
                 node.input[i] = self._as(name, element if takes(i) else FLOAT)

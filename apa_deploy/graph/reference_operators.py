@@ -47,7 +47,7 @@ def _padding(
     return [*small, *large] if auto == "SAME_UPPER" else [*large, *small]
 
 
-def _padded(x: Array, pads: Sequence[int], value: float) -> torch.Tensor:
+def _pad(x: Array, pads: Sequence[int], value: float) -> torch.Tensor:
     rank = len(pads) // 2
     torch_order = [p for i in reversed(range(rank)) for p in (pads[i], pads[rank + i])]
     return functional.pad(torch.from_numpy(np.ascontiguousarray(x)), torch_order, value=value)
@@ -67,7 +67,7 @@ class Conv(OpRun):
         sides = _padding(x, w.shape[2:], strides, dilations, pads, auto_pad)
         weight, bias = torch.from_numpy(w.copy()), None if b is None else torch.from_numpy(b.copy())
         convolve = _CONVOLUTIONS[len(ones)]
-        y = convolve(_padded(x, sides, 0.0), weight, bias, tuple(strides), 0, tuple(dilations), group or 1)
+        y = convolve(_pad(x, sides, 0.0), weight, bias, tuple(strides), 0, tuple(dilations), group or 1)
         return (y.numpy(),)
 
 
@@ -84,7 +84,7 @@ class MaxPool(ReferenceMaxPool):
         strides, dilations = given.get("strides") or ones, given.get("dilations") or ones
         sides = _padding(x, kernel, strides, dilations, given.get("pads"), given.get("auto_pad"))
         pool = _MAX_POOLS[len(kernel)]
-        y = pool(_padded(x, sides, -np.inf), tuple(kernel), tuple(strides), 0, tuple(dilations))
+        y = pool(_pad(x, sides, -np.inf), tuple(kernel), tuple(strides), 0, tuple(dilations))
         return (y.numpy(),)
 
 
@@ -277,7 +277,7 @@ class NonMaxSuppression(OpRun):
             (batch, label, box)
             for batch, corners in enumerate(_corners(boxes, bool(center_point_box)))
             for label, row in enumerate(scores[batch])
-            for box in _kept_boxes(corners, row, count, limit, floor)
+            for box in _keep_boxes(corners, row, count, limit, floor)
         ]
         return (np.array(kept, dtype=np.int64).reshape(-1, 3),)
 
@@ -295,7 +295,7 @@ def _corners(boxes: Array, centred: bool) -> Array:
     return np.concatenate([first, second], -1)
 
 
-def _kept_boxes(corners: Array, scores: Array, count: int, limit: float, floor: float) -> list[int]:
+def _keep_boxes(corners: Array, scores: Array, count: int, limit: float, floor: float) -> list[int]:
     """Numbers of the boxes of one class, the best first."""
     order = np.argsort(-scores, kind="stable")  # of equal scores the earlier box comes first
     order = order[scores[order] > floor]

@@ -85,7 +85,7 @@ def spell_out_group_norms(model: onnx.ModelProto, opset: int) -> None:
     nodes: list[onnx.NodeProto] = []
     for i, node in enumerate(model.graph.node):
         if node.op_type == "GroupNormalization" and not node.domain:
-            nodes += _spelled_out(node, f"{node.name or node.output[0]}/{i}", model.graph)
+            nodes += _spell_out(node, f"{node.name or node.output[0]}/{i}", model.graph)
         else:
             nodes.append(node)
     nodes = [onnx.NodeProto.FromString(node.SerializeToString()) for node in nodes]
@@ -93,7 +93,7 @@ def spell_out_group_norms(model: onnx.ModelProto, opset: int) -> None:
     model.graph.node.extend(nodes)
 
 
-def _spelled_out(node: onnx.NodeProto, name: str, graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
+def _spell_out(node: onnx.NodeProto, name: str, graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
     given = {a.name: helper.get_attribute_value(a) for a in node.attribute}
     shape = numpy_helper.from_array(np.array([0, given["num_groups"], -1], dtype=np.int64), f"{name}/groups")
     graph.initializer.append(shape)

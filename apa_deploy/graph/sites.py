@@ -72,7 +72,7 @@ def split_use(name: str) -> tuple[str, int]:
 
 def find_sites(model: onnx.ModelProto) -> list[ActivationSite]:
     """The activations of a file of ours, in the order of the graph; none in anybody else's."""
-    return [site_of_node(node) for node in activations(model.graph)] or _decomposed(model)
+    return [site_of_node(node) for node in activations(model.graph)] or _find_decomposed(model)
 
 
 def site_of_node(node: onnx.NodeProto) -> ActivationSite:
@@ -88,7 +88,7 @@ def read_metadata(model: onnx.ModelProto, key: str) -> str | None:
     return next((entry.value for entry in model.metadata_props if entry.key == key), None)
 
 
-def _decomposed(model: onnx.ModelProto) -> list[ActivationSite]:
+def _find_decomposed(model: onnx.ModelProto) -> list[ActivationSite]:
     known = json.loads(read_metadata(model, METADATA) or "{}")
     chains: dict[str, list[onnx.NodeProto]] = {}
     for node in model.graph.node:

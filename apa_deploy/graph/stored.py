@@ -23,8 +23,8 @@ def store_values(double: onnx.ModelProto, folded: onnx.ModelProto, precision: st
     """A copy of `double`, the original in float64, that rounds what `folded`, the canonical graph, stores."""
     copy = onnx.ModelProto()
     copy.CopyFrom(double)
-    names = _stored_names(folded, precision) | _weights(copy.graph)
-    nodes = [_stored(t.name, t.name + "/exact", precision) for t in copy.graph.initializer if t.name in names]
+    names = _find_half_values(folded, precision) | _weights(copy.graph)
+    nodes = [_round_node(t.name, t.name + "/exact", precision) for t in copy.graph.initializer if t.name in names]
     for tensor in copy.graph.initializer:
         tensor.name += "/exact" if tensor.name in names else ""
     for node in copy.graph.node:
@@ -32,7 +32,7 @@ def store_values(double: onnx.ModelProto, folded: onnx.ModelProto, precision: st
         for i, name in enumerate(node.output):
             if name in names:
                 node.output[i] = name + "/exact"
-                nodes.append(_stored(name, name + "/exact", precision))
+                nodes.append(_round_node(name, name + "/exact", precision))
     nodes = [onnx.NodeProto.FromString(node.SerializeToString()) for node in nodes]
     del copy.graph.node[:]
     copy.graph.node.extend(nodes)
@@ -40,11 +40,11 @@ def store_values(double: onnx.ModelProto, folded: onnx.ModelProto, precision: st
     return copy
 
 
-def _stored(name: str, exact: str, precision: str) -> onnx.NodeProto:
+def _round_node(name: str, exact: str, precision: str) -> onnx.NodeProto:
     return helper.make_node("Stored", [exact], [name], domain=REFERENCE_DOMAIN, precision=precision)
 
 
-def _stored_names(folded: onnx.ModelProto, precision: str) -> set[str]:
+def _find_half_values(folded: onnx.ModelProto, precision: str) -> set[str]:
     """What the nodes in the half type answer: neither values inside activations nor those of formulas."""
     light = onnx.ModelProto()
     light.graph.node.extend(folded.graph.node)

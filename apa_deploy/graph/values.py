@@ -17,7 +17,7 @@ _SHAPE_LIKE = 1024
 
 def ranks_and_types(model: onnx.ModelProto) -> dict[str, tuple[int | None, int]]:
     """Rank (None where unknown) and element type (`TensorProto.DataType`) of every value that is typed."""
-    known = _declared(infer_types(model))
+    known = _read_declared(infer_types(model))
     return known | {t.name: (len(t.dims), t.data_type) for t in model.graph.initializer}
 
 
@@ -49,11 +49,11 @@ def _light(tensor: TensorProto) -> TensorProto:
     return TensorProto(name=tensor.name, dims=tensor.dims, data_type=tensor.data_type)
 
 
-def _declared(graph: onnx.GraphProto) -> dict[str, tuple[int | None, int]]:
+def _read_declared(graph: onnx.GraphProto) -> dict[str, tuple[int | None, int]]:
     found: dict[str, tuple[int | None, int]] = {}
     for node in graph.node:
         for inner in subgraphs(node):
-            found |= _declared(inner)
+            found |= _read_declared(inner)
     found |= {t.name: (len(t.dims), t.data_type) for t in graph.initializer}
     for value in (*graph.value_info, *graph.input, *graph.output):
         tensor = value.type.tensor_type

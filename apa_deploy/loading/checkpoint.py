@@ -21,7 +21,7 @@ from torch import Tensor
 
 from ..errors import InputError
 from .archive import check_archive, check_storages, is_zip
-from .layouts import as_state, state_in, unwrapped
+from .layouts import as_state, state_in, unwrap_keys
 from .shards import INDEX, METADATA, ShardError, files_of_index, read_folder
 from .stand_ins import ALLOWED, STAND_INS
 
@@ -62,13 +62,13 @@ def read_checkpoint(path: Path, weights: str = "model") -> Checkpoint:
         CheckpointError: the file is no such file, is damaged, asks for code to be run, or lacks the weights.
     """
     if path.is_dir() or path.name.endswith(INDEX):
-        return _checked(path, _read_shards(path))
+        return _check_state(path, _read_shards(path))
     if not path.is_file():
         raise CheckpointError(path, "no such file", "a checkpoint", "Check the path.")
     if path.stat().st_size == 0:
         raise CheckpointError(path, "an empty file", "a checkpoint", "Copy the file again.")
     if path.suffix == ".safetensors":
-        return _checked(path, _read_safetensors(path))
+        return _check_state(path, _read_safetensors(path))
     content = read_pickle(path)
     return organise(path, content, weights)
 
@@ -86,7 +86,7 @@ def read_pickle(path: Path) -> Any:
     except (pickle.UnpicklingError, AttributeError, TypeError) as error:
         raise _refusal(path, error) from error
     except (RuntimeError, EOFError, KeyError, ValueError, IndexError, OSError, MemoryError) as error:
-        raise _damaged(path, error) from error
+        raise _damage_error(path, error) from error
     check_storages(path, content, sizes)
     return content
 
@@ -94,7 +94,7 @@ def read_pickle(path: Path) -> Any:
 def _refusal(path: Path, error: Exception) -> CheckpointError:
     names = unsafe_globals(path)
     if not names:
-        return _damaged(path, error)
+        return _damage_error(path, error)
     return CheckpointError(
         path,
         f"its pickle asks for {', '.join(names)}, which loading would import and may call",
@@ -148,7 +148,7 @@ def _global_names(operations: list[tuple[str, Any]]) -> list[str]:
     return [name for name in names if not name.startswith(("torch.", "torch._utils.", "collections."))]
 
 
-def _damaged(path: Path, error: Exception) -> CheckpointError:
+def _damage_error(path: Path, error: Exception) -> CheckpointError:
     first = (str(error).splitlines() or [type(error).__name__])[0][:160]
     if "TorchScript" in str(error):
         return CheckpointError(
@@ -170,21 +170,21 @@ def _read_safetensors(path: Path) -> Checkpoint:
         raise CheckpointError(
             path, f"not readable as safetensors ({error})", "a .safetensors file", "Copy the file again."
         ) from error
-    return Checkpoint(unwrapped(state), arguments)
+    return Checkpoint(unwrap_keys(state), arguments)
 
 
 def _read_shards(path: Path) -> Checkpoint:
     """A folder of torch.distributed.checkpoint or of safetensors, or the index of shards."""
     try:
         if (path / METADATA).is_file():
-            return Checkpoint(unwrapped(read_folder(path, read_pickle)))
+            return Checkpoint(unwrap_keys(read_folder(path, read_pickle)))
         index = path if path.is_file() else next(iter(sorted(path.glob(f"*{INDEX}"))), None)
         if index is None:
             raise ShardError(f"no {METADATA}, and no *{INDEX} in it")
         state: dict[str, Tensor] = {}
         for file in files_of_index(index):
             state |= read_checkpoint(file).state
-        return Checkpoint(unwrapped(state))
+        return Checkpoint(unwrap_keys(state))
     except ShardError as error:
         wanted = "weights of torch.distributed.checkpoint, or shards with an index"
         raise CheckpointError(path, str(error), wanted, "Copy the folder again, whole.") from error
@@ -196,10 +196,10 @@ def organise(path: Path, content: Any, weights: str) -> Checkpoint:
     Raises:
         CheckpointError: there are none, or they are not finite.
     """
-    return _checked(path, _found(path, content, weights))
+    return _check_state(path, _find_state(path, content, weights))
 
 
-def _found(path: Path, content: Any, weights: str) -> Checkpoint:
+def _find_state(path: Path, content: Any, weights: str) -> Checkpoint:
     if not isinstance(content, Mapping | list | tuple):
         raise CheckpointError(
             path, f"a {type(content).__name__}", "a dict of tensors", "Save model.state_dict() with torch.save."
@@ -221,7 +221,7 @@ def _found(path: Path, content: Any, weights: str) -> Checkpoint:
             "Run zero_to_fp32.py, which DeepSpeed wrote into the folder, and give what it writes.",
         )  # fmt: skip
     notices = _ema_notice(outer) if weights == "model" else ()
-    return Checkpoint(unwrapped(state), _arguments(outer), weights, notices, *_mmengine_meta(outer.get("meta")))
+    return Checkpoint(unwrap_keys(state), _arguments(outer), weights, notices, *_mmengine_meta(outer.get("meta")))
 
 
 _AVERAGE = re.compile(r"(\w*_)?ema(_\w*)?\.")
@@ -250,7 +250,7 @@ def _mmengine_meta(meta: Any) -> tuple[str, tuple[str, ...]]:
     return config if isinstance(config, str) else "", tuple(names) if legal else ()
 
 
-def _checked(path: Path, checkpoint: Checkpoint) -> Checkpoint:
+def _check_state(path: Path, checkpoint: Checkpoint) -> Checkpoint:
     for key, value in checkpoint.state.items():
         if value.is_floating_point() and not bool(torch.isfinite(value).all()):
             raise CheckpointError(

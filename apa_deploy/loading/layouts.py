@@ -83,7 +83,7 @@ def _average(value: Any) -> State | None:
     return next((state for state in inner if state), None)
 
 
-def unwrapped(state: Mapping[str, Tensor]) -> State:
+def unwrap_keys(state: Mapping[str, Tensor]) -> State:
     """Without the names of wrappers, wherever they stand in a key, and without EMA's counter."""
     kept = {_without_wrappers(key): value for key, value in state.items() if key != _COUNTER}
     while kept and all(key.startswith(_LEADING) for key in kept):
@@ -103,7 +103,7 @@ def fit_to(own: Iterable[str], state: State, weights: str = "model") -> tuple[St
     names = {_without_wrappers(key): key for key in own if key.rpartition(".")[2] != _EXTRA}
     while names and all(key.startswith(_LEADING) for key in names):
         names = {key.removeprefix(_LEADING): real for key, real in names.items()}
-    state = whole_weights(unwrapped(state), names)
+    state = whole_weights(unwrap_keys(state), names)
     deeper = prefix_of(list(state), names)  # what a network puts before the keys of the file
     if deeper and all(key.startswith(deeper) for key in names):
         names = {key.removeprefix(deeper): real for key, real in names.items()}

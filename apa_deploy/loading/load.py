@@ -25,7 +25,7 @@ from .factory import call_factory, name_source
 from .layouts import fit_to, network_part
 from .module_inputs import rows_reached, signature_of_module
 from .torch_network import TorchNetwork
-from .trusted import NOTICE, read_trusted, ready, uncompiled
+from .trusted import NOTICE, read_trusted, ready, remove_compile
 
 _CIFAR_SIDE, _IMAGENET_SIDE, _LARGEST_SIDE = 32, 224, 2048
 # A module, the usual size of its input, and what is known about it.
@@ -79,7 +79,7 @@ def load(
         return network_from_onnx(path, input_shape, input)
     if path.suffix == ".pt2" and trust_pickle and path.is_file():
         return _program(path, input_shape, input)
-    loaded = _trusted(path, weights) if trust_pickle else None
+    loaded = _load_trusted(path, weights) if trust_pickle else None
     if loaded is None:
         checkpoint = _checkpoint(path, weights, trust_pickle)
         if not model and is_detector(checkpoint, options):
@@ -117,7 +117,7 @@ def load_module(
     Raises:
         InputError: it cannot be imported or called, or makes no torch module.
     """
-    module = uncompiled(call_factory(factory)).float()
+    module = remove_compile(call_factory(factory)).float()
     module.train(False)
     metadata = Metadata(factory, notices=(name_source(factory),))
     return _with_inputs(module, metadata, input, example, input_shape)
@@ -131,7 +131,7 @@ def _program(path: Path, input_shape: Shape | None, inputs: Sequence[str]) -> Ne
     return loaded
 
 
-def _trusted(path: Path, weights: str) -> _Loaded | None:
+def _load_trusted(path: Path, weights: str) -> _Loaded | None:
     """The pickled module in a file, or None where it holds none."""
     if not path.is_file():
         return None
@@ -157,19 +157,19 @@ def _record_source(metadata: Metadata, path: Path) -> None:
 
 
 def _own(checkpoint: Checkpoint, factory: str) -> _Loaded:
-    module = uncompiled(call_factory(factory))
+    module = remove_compile(call_factory(factory))
     state, beside = fit_to(module.state_dict(), checkpoint.state, checkpoint.weights)
-    module = architectures.filled(module, state, factory).float()
+    module = architectures.fill_module(module, state, factory).float()
     metadata = Metadata(
         architecture=factory,
         weights=checkpoint.weights,
         arguments=checkpoint.arguments,
-        notices=(*checkpoint.notices, name_source(factory), *_left_beside(beside)),
+        notices=(*checkpoint.notices, name_source(factory), *_describe_left(beside)),
     )
     return module, None, metadata
 
 
-def _left_beside(keys: Sequence[str]) -> tuple[str, ...]:
+def _describe_left(keys: Sequence[str]) -> tuple[str, ...]:
     if not keys:
         return ()
     named = ", ".join(key[:60] for key in keys[:3]) + (", ..." if len(keys) > 3 else "")

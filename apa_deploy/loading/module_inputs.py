@@ -44,12 +44,12 @@ def signature_of_module(
         specs = [parse_input(text) for text in inputs]
     elif example:
         specs = _specs_of(call_function(example), list(parameters), f"--example {example}")
-    elif shape is None and (known := _known_example(module)) is not None:
+    elif shape is None and (known := _find_example(module)) is not None:
         specs = [known] if isinstance(known, TensorSpec) else _specs_of(known, list(parameters), "its own example")
     else:
         _refuse_several(module, shape)
         return with_integers(module, image_signature(shape)), frozenset()
-    return _ordered(module, specs)
+    return _order_inputs(module, specs)
 
 
 def _tensor_parameters(module: nn.Module) -> dict[str, inspect.Parameter]:
@@ -59,20 +59,20 @@ def _tensor_parameters(module: nn.Module) -> dict[str, inspect.Parameter]:
         return {}
 
 
-def _required(module: nn.Module) -> list[str]:
+def _required_arguments(module: nn.Module) -> list[str]:
     kinds = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
     parameters = _tensor_parameters(module).values()
     return [p.name for p in parameters if p.default is inspect.Parameter.empty and p.kind not in kinds]
 
 
 def _refuse_several(module: nn.Module, shape: Shape | None) -> None:
-    needed = _required(module)
+    needed = _required_arguments(module)
     if len(needed) > 1:
         saw = f"a network that takes {', '.join(needed)}" + (", and --input-shape for one input" if shape else "")
         raise InputError(saw, "the shape of each", " ".join(f"--input {name}=SHAPE[:dtype]" for name in needed))
 
 
-def _ordered(module: nn.Module, specs: Sequence[TensorSpec]) -> tuple[Signature, frozenset[str]]:
+def _order_inputs(module: nn.Module, specs: Sequence[TensorSpec]) -> tuple[Signature, frozenset[str]]:
     names = [spec.name for spec in specs]
     if len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)
@@ -85,7 +85,7 @@ def _ordered(module: nn.Module, specs: Sequence[TensorSpec]) -> tuple[Signature,
     if unknown and inspect.Parameter.VAR_KEYWORD not in kinds:
         saw, takes = f"--input {unknown[0]}", ", ".join(parameters) or "nothing"
         raise InputError(saw, f"arguments of its forward: {takes}", "Name the input as the forward does.")
-    missing = [name for name in _required(module) if name not in names]
+    missing = [name for name in _required_arguments(module) if name not in names]
     if missing:
         do = f"Add --input {missing[0]}=SHAPE[:dtype]."
         raise InputError(f"no --input for {', '.join(missing)}", "a shape for each input that it needs", do)
@@ -99,7 +99,7 @@ def _ordered(module: nn.Module, specs: Sequence[TensorSpec]) -> tuple[Signature,
     return Signature(tuple(by_name[name] for name in order)), keywords
 
 
-def _known_example(module: nn.Module) -> Any:
+def _find_example(module: nn.Module) -> Any:
     """What frameworks keep at a module for this purpose, or None."""
     lightning = getattr(module, "example_input_array", None)
     if isinstance(lightning, Tensor | tuple | list | dict):

@@ -54,7 +54,7 @@ def read_repaired(path: Path) -> tuple[onnx.ModelProto, list[str]]:
     """`load_onnx`, and the inputs of size 0, whose sizes are open now: no runtime takes a sample otherwise."""
     model = _read(path)
     _check(model, path)
-    model = _inlined(model)
+    model = _inline_functions(model)
     _load_weights(model, path)
     _without_default_inputs(model)
     return model, _repair(model, path)
@@ -200,7 +200,7 @@ def _check(model: onnx.ModelProto, path: Path) -> None:
             raise OnnxFileError(path, saw, "Export the model for an older one, or run: pip install --upgrade onnx.")
 
 
-def _inlined(model: onnx.ModelProto) -> onnx.ModelProto:
+def _inline_functions(model: onnx.ModelProto) -> onnx.ModelProto:
     others = [f for f in model.functions if f.domain != DOMAIN]
     if others:
         model = inline_selected_functions(model, [(DOMAIN, kind) for kind in KINDS], exclude=True)

@@ -200,9 +200,9 @@ class OnnxNetwork(Network):
 
     def explain(self) -> list[str]:
         found = self.recognition.found
-        lines = [f"{f.name}: {f.kind}, {_shown(f.parameters)}, from {f.spelling}" for f in found]
+        lines = [f"{f.name}: {f.kind}, {_show(f.parameters)}, from {f.spelling}" for f in found]
         kept = (site for site in self.activations if site.path not in self._folds)
-        lines += [f"{s.path}: {s.kind}, {_shown(s.parameters)}, a com.apa node already" for s in kept]
+        lines += [f"{s.path}: {s.kind}, {_show(s.parameters)}, a com.apa node already" for s in kept]
         return lines + [f"{r.node} was left as it is ({r.spelling}): {r.reason}" for r in self.recognition.refused]
 
     def judged_part(
@@ -268,7 +268,7 @@ def _fix_batch(proto: onnx.ModelProto, batch: int) -> None:
                 dim.Clear()
 
 
-def _shown(parameters: Parameters) -> str:
+def _show(parameters: Parameters) -> str:
     return f"lambda {_range(parameters.lambda_)}, kappa {_range(parameters.kappa)}"
 
 

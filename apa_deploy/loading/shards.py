@@ -100,7 +100,7 @@ def read_folder(folder: Path, read_tensor: Callable[[Path], Any]) -> dict[str, T
     state = {}
     for name, entry in wanted.items():
         if hasattr(entry, "chunks") and not str(name).startswith(_OPTIMIZER):
-            state[str(name)] = _assembled(str(name), entry, places, folder, room, read_tensor)
+            state[str(name)] = _assemble(str(name), entry, places, folder, room, read_tensor)
     return state
 
 
@@ -116,7 +116,7 @@ def _metadata_of(folder: Path) -> Any:
         raise ShardError(f"its {METADATA} is damaged ({type(error).__name__})") from error
 
 
-def _assembled(
+def _assemble(
     name: str, entry: Any, places: dict[Any, Any], folder: Path, room: int, read_tensor: Callable[[Path], Any]
 ) -> Tensor:
     size, properties = getattr(entry, "size", ()), getattr(entry, "properties", None)

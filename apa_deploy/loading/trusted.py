@@ -56,7 +56,7 @@ def _module_in(content: Any, keys: tuple[str, ...]) -> nn.Module | None:
     return next((value for value in values if isinstance(value, nn.Module)), None)
 
 
-def uncompiled(module: nn.Module) -> nn.Module:
+def remove_compile(module: nn.Module) -> nn.Module:
     """`module` without torch.compile around it or its parts, in place: what it compiles is what is exported."""
     for parent in list(module.modules()):
         if isinstance(parent, torch.jit.ScriptModule):
@@ -75,4 +75,4 @@ def _inner(module: nn.Module) -> nn.Module:
 
 def ready(module: nn.Module) -> nn.Module:
     """`module` in float32 and eval mode."""
-    return freeze(uncompiled(module).float())
+    return freeze(remove_compile(module).float())

@@ -34,7 +34,7 @@ def find_culprit(
     noticeable = noticeable_error(precision)
     for feed in feeds:
         reference = network.intermediate(feed, {site.path for site in sites})
-        exported = _exported_values(path, sites, feed, library)
+        exported = _run_exported(path, sites, feed, library)
         for site in sites:
             if site.name not in reference:
                 continue
@@ -45,7 +45,7 @@ def find_culprit(
     return None
 
 
-def _exported_values(path: Path, sites: Sequence[ActivationSite], feed: Feed, library: Path | None) -> Feed:
+def _run_exported(path: Path, sites: Sequence[ActivationSite], feed: Feed, library: Path | None) -> Feed:
     model = onnx.load(path, load_external_data=False)
     wanted = list(dict.fromkeys(name for site in sites for name in (site.source, site.target)))
     known = {value.name for value in model.graph.output}

@@ -14,7 +14,7 @@ import onnx
 from onnx import TensorProto, helper
 
 from ..graph.decompose import HALF_TYPES
-from ..graph.emulate import emulated
+from ..graph.emulate import emulate_halves
 from ..graph.isolate import isolate_sites
 from ..graph.precision import HALF_ELEMENT, NUMPY_TYPE
 from ..graph.sites import ActivationSite
@@ -49,7 +49,7 @@ def check_activations(
         return []
     small, inputs, outputs = isolate_sites(model, [(site.source, site.target) for site in sites])
     if any(value.type.tensor_type.elem_type in HALF_TYPES for value in small.graph.input):
-        small = with_float32_ends(small) if library else emulated(small)
+        small = with_float32_ends(small) if library else emulate_halves(small)
     session = open_session(small, library=library)
     ranks = [known.get(site.source, (None, 0))[0] or _RANK for site in sites]
     # a session wants every input: those of the other sites are one number

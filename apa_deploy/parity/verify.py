@@ -13,7 +13,7 @@ from pathlib import Path
 import onnx
 from polygraphy.backend.base import BaseRunner
 
-from ..graph.emulate import emulated
+from ..graph.emulate import emulate_halves
 from ..graph.sites import ActivationSite
 from ..network import Network
 from ..tensors.signature import Feed
@@ -57,7 +57,7 @@ def verify(
         candidates: list[BaseRunner] = []
         if precision != "fp32":
             plain = Path(folder) / "emulated.onnx"
-            rounded = emulated(onnx.load(path))
+            rounded = emulate_halves(onnx.load(path))
             onnx.save_model(rounded, plain, save_as_external_data=True, location="weights", size_threshold=1024)
             name = f"ONNX Runtime, every value rounded to {precision}"
             candidates.append(SessionRunner(plain, name, optimise=False, inputs=precision))

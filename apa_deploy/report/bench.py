@@ -31,7 +31,7 @@ def bench_report(result: BenchResult, paths: Sequence[Path], options: dict[str, 
             KeyFigure(label=one.name, value=f"{one.p50.value:.3g} ms", note=f"median, batch {one.batch}")
             for one in result.series[:_MOST_FIGURES]
         ],
-        compared=_compared(result, files),
+        compared=_list_compared(result, files),
         latency=result.series,
         comparisons=result.comparisons,
         traffic=result.traffic,
@@ -44,7 +44,7 @@ def bench_report(result: BenchResult, paths: Sequence[Path], options: dict[str, 
     )
 
 
-def _compared(result: BenchResult, files: Sequence[FileRecord]) -> list[Compared]:
+def _list_compared(result: BenchResult, files: Sequence[FileRecord]) -> list[Compared]:
     baselines, known = {one.baseline for one in result.comparisons}, {file.sha256: file for file in files}
     series = {one.name: one for one in result.series}.values()
     return [

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from ..escaping import printable
-from ..files import replaced
+from ..files import replace_file
 from ..require import require
 
 
@@ -104,7 +104,7 @@ def svg_of(draw: Draw, name: str, alt: str, height: float = 3.4) -> str:
         draw(figure.subplots(), _PLACEHOLDERS)
         text = StringIO()
         figure.savefig(text, format="svg", metadata={"Date": None})
-    return _themed(text.getvalue(), alt)
+    return _apply_theme(text.getvalue(), alt)
 
 
 def save_picture(draws: Sequence[Draw], path: Path, *, force: bool = False) -> None:
@@ -117,7 +117,7 @@ def save_picture(draws: Sequence[Draw], path: Path, *, force: bool = False) -> N
     require("matplotlib")
     from matplotlib.figure import Figure
 
-    with replaced(path, force=force) as temporary, _quiet(_style(LIGHT)):
+    with replace_file(path, force=force) as temporary, _quiet(_style(LIGHT)):
         figure = Figure(figsize=(WIDTH * len(draws), 3.8), layout="constrained", facecolor="white")
         for draw, axes in zip(draws, figure.subplots(1, len(draws), squeeze=False)[0], strict=True):
             draw(axes, LIGHT)
@@ -160,7 +160,7 @@ def decades(values: Iterable[float], least: float = 30.0) -> bool:
     return bool(kept) and max(kept) / min(kept) > least
 
 
-def _themed(svg: str, alt: str) -> str:
+def _apply_theme(svg: str, alt: str) -> str:
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg[svg.index("<svg") :], flags=re.DOTALL)
     for field in fields(Palette):
         colors = getattr(_PLACEHOLDERS, field.name)

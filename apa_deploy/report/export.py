@@ -22,7 +22,7 @@ def export_report(passport: Passport, command: str) -> Report:
     """What a passport tells, as a page."""
     names = ", ".join(one.name for one in passport.outputs)
     report = (
-        judged_report(passport.parity, names, command)
+        report_of_gate(passport.parity, names, command)
         if passport.parity and passport.is_judged
         else Report(title=names)
     )
@@ -42,12 +42,12 @@ def export_report(passport: Passport, command: str) -> Report:
     report.curves, report.sources, report.notes = passport.activations, passport.inputs, passport.notices
     report.options, report.versions = passport.options, passport.versions
     report.tables = [_build(passport.build)] if passport.build else []
-    report.tables += _coded(passport.quantisation) if passport.quantisation else []
+    report.tables += _tables_of_codes(passport.quantisation) if passport.quantisation else []
     report.commands = [command]
     return report
 
 
-def _coded(record: QuantisationRecord) -> list[Table]:
+def _tables_of_codes(record: QuantisationRecord) -> list[Table]:
     """What was calibrated, what 8 bits cost layer by layer, the weakest first, and what stayed float."""
     facts = [
         ["precision", f"{record.precision}, placed for {record.target}"],
@@ -77,7 +77,7 @@ def _coded(record: QuantisationRecord) -> list[Table]:
     return [*tables, Table(title="Ranges and scales", headers=headers, rows=values)]
 
 
-def judged_report(parity: ParityReport, name: str, command: str) -> Report:
+def report_of_gate(parity: ParityReport, name: str, command: str) -> Report:
     """What a gate found, whether it opened or not."""
     worst = max(parity.outputs, key=lambda check: check.max_rel / check.limit, default=None)
     label, value = "largest error / limit", f"{worst.max_rel / worst.limit:.2f}" if worst else ""

@@ -22,15 +22,15 @@ def check_report_packages(*, drawing: bool) -> None:
 
 def as_html(report: Report) -> str:
     """One page that loads nothing else: styles and figures are inside."""
-    return _rendered("page.html.j2", report, drawn=True)
+    return _render("page.html.j2", report, drawn=True)
 
 
 def as_markdown(report: Report) -> str:
     """The same without figures, in GitHub's Markdown."""
-    return _rendered("report.md.j2", report, drawn=False)
+    return _render("report.md.j2", report, drawn=False)
 
 
-def _rendered(template: str, report: Report, *, drawn: bool) -> str:
+def _render(template: str, report: Report, *, drawn: bool) -> str:
     jinja2 = require("jinja2")
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(_TEMPLATES),

@@ -75,7 +75,7 @@ class Section:
 def sections(report: Report, *, drawn: bool) -> list[Section]:
     """The parts of `report` that hold anything; `drawn`: with figures."""
     titles: dict[str, Callable[[Report], list[Block]]] = {
-        "What was compared": _compared,
+        "What was compared": _show_compared,
         "Parity": _parity,
         "Accuracy": _accuracy,
         "Error of each activation": _activation_errors,
@@ -114,7 +114,7 @@ def _grid(
     return [Grid(name, [headers[i] for i in kept], cells, numbers - shift, folded)] if rows else []
 
 
-def _compared(report: Report) -> list[Block]:
+def _show_compared(report: Report) -> list[Block]:
     rows = [
         [
             one.name,

@@ -80,7 +80,7 @@ def times(ratio: float) -> str:
     return f"{ratio:.2g} times" if ratio < 10 else f"{ratio:.0f} times" if ratio < 1e5 else f"{ratio:.1e} times"
 
 
-def listed(names: Sequence[str], most: int = 3) -> str:
+def list_names(names: Sequence[str], most: int = 3) -> str:
     """`a, b, c and 6 more`."""
     more = len(names) - most
     return ", ".join(names[:most]) + (f" and {more} more" if more > 0 else "")

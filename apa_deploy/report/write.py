@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from ..errors import InputError
-from ..files import refuse_existing, replaced
+from ..files import refuse_existing, replace_file
 from .record import SCHEMA, Report
 
 FORMATS = (".html", ".md", ".json")
@@ -51,7 +51,7 @@ def write_report(report: Report, path: Path, *, force: bool = False) -> None:
     """
     check_report_path(path, force=force)
     text = _text(report, path.suffix)
-    with replaced(path, force=force) as temporary:
+    with replace_file(path, force=force) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 

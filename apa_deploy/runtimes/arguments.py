@@ -29,7 +29,7 @@ def as_declared(name: str, given: Any, dtype: np.dtype[Any] | None, shape: Seque
     except ValueError as error:
         raise InputError(f"{name}: {error}", "an array", "Make one with numpy first.") from error
     saw = f"{name} of type {array.dtype} and shape {array.shape}"
-    wanted = f"{dtype or 'its own type'} and {_shown(shape)}"
+    wanted = f"{dtype or 'its own type'} and {_show(shape)}"
     if dtype is not None and dtype != array.dtype:
         if array.dtype.newbyteorder("=") == dtype:
             saw = f"{name} of type {array.dtype.str} ({dtype} in the other byte order)"
@@ -43,5 +43,5 @@ def as_declared(name: str, given: Any, dtype: np.dtype[Any] | None, shape: Seque
     return np.require(array, requirements=["C_CONTIGUOUS", "ALIGNED"])
 
 
-def _shown(shape: Sequence[Size]) -> str:
+def _show(shape: Sequence[Size]) -> str:
     return f"shape ({', '.join('any' if size is None else str(size) for size in shape)})" if shape else "any shape"

@@ -36,7 +36,7 @@ class Blocking:
 def blocking() -> Blocking:
     """The answer for the installed ONNX Runtime."""
     with tempfile.TemporaryDirectory() as folder:
-        model = onnx.load(optimised(_probe().SerializeToString(), Path(folder) / "probe.onnx"))
+        model = onnx.load(optimise_to(_probe().SerializeToString(), Path(folder) / "probe.onnx"))
     convolutions = [node for node in model.graph.node if is_blocked_operator(node, "Conv")]
     if not convolutions:
         return Blocking(1, False)
@@ -45,7 +45,7 @@ def blocking() -> Blocking:
     return Blocking(size, len(convolutions) == 2 and reorders(model) == 2)
 
 
-def optimised(source: bytes | str, target: Path, library: Path | None = None) -> Path:
+def optimise_to(source: bytes | str, target: Path, library: Path | None = None) -> Path:
     """Have ONNX Runtime optimise a model for this machine and write it to `target`."""
     options = session_options(threads=1)
     options.optimized_model_filepath = str(target)

@@ -85,7 +85,7 @@ def workplace() -> Iterator[Path]:
         with suppress(OSError):  # BlockingIOError: somebody works there
             os.close(_lock(rest))
             remove(rest)
-    path, lock = _locked_workplace()
+    path, lock = _lock_workplace()
     try:
         yield path
     finally:
@@ -93,7 +93,7 @@ def workplace() -> Iterator[Path]:
         os.close(lock)
 
 
-def _locked_workplace() -> tuple[Path, int]:
+def _lock_workplace() -> tuple[Path, int]:
     while True:
         path = Path(tempfile.mkdtemp(dir=folder(), prefix=_WORK))
         with suppress(FileNotFoundError, BlockingIOError):  # taken for a rest before it was locked

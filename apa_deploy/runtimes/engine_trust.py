@@ -58,7 +58,7 @@ class EngineFile:
         return bool(build.get("plugin")) and not (isinstance(options, dict) and options.get("embed_plugin"))
 
 
-def trusted_engine(path: Path, trust: Trust) -> EngineFile:
+def read_trusted_engine(path: Path, trust: Trust) -> EngineFile:
     """Read and check an engine.
 
     Raises:

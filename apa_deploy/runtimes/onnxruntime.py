@@ -19,7 +19,7 @@ from ..require import require
 from .arguments import as_declared
 from .cancellation import Cancellation
 from .ort_session import open_session, session_options
-from .providers import Choice, Wanted, chosen
+from .providers import Choice, Wanted, choose_providers
 
 KERNELS = ("exact", "acc", "pw")
 _VECTORS, _VECTORS_VARIABLE = ("avx512", "avx2", "none"), "APA_MAX_ISA"
@@ -39,10 +39,10 @@ class OnnxRunner:
         kernel: str | None = None,
     ) -> None:
         ort = require("onnxruntime")
-        choice = chosen(providers, ort.get_available_providers(), _plugin())
+        choice = choose_providers(providers, ort.get_available_providers(), _plugin())
         options = session_options(threads)
         fused = choice.cpu_library and register_operators(options, kernel)
-        self.prepared = _prepared(path, layout) if fused else None
+        self.prepared = _prepare(path, layout) if fused else None
         if self.prepared:
             options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
         self._session = _session(ort, self.prepared or path, options, choice)
@@ -128,11 +128,11 @@ def _text(error: Exception) -> str:
     return str(error).removeprefix("[ONNXRuntimeError] : ").strip()
 
 
-def _prepared(path: Path, layout: bool | None) -> Path | None:
+def _prepare(path: Path, layout: bool | None) -> Path | None:
     """The model in the blocked layout, where our operators can be registered at all."""
-    from .prepared import prepared
+    from .prepared import prepare_model
 
-    return prepared(path, layout)
+    return prepare_model(path, layout)
 
 
 def _plugin() -> Path | None:

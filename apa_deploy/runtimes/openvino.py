@@ -88,9 +88,9 @@ class OpenVinoSession:
     """A `Runner` over an IR. The files are held against the passport beside them, where there is one."""
 
     def __init__(self, path: Path, threads: int | None = None) -> None:
-        from ..serving.integrity import checked_passport
+        from ..serving.integrity import verify_passport
 
-        checked_passport(path, [weights_path(path).name])
+        verify_passport(path, [weights_path(path).name])
         self.prepared: Path | None = None
         self._model = compile_model(path, threads)
         self.input_names = tuple(value.get_any_name() for value in self._model.inputs)

@@ -8,7 +8,7 @@ from importlib import metadata
 _PACKAGES = ("onnxruntime", "onnxruntime-gpu")
 
 
-def installed_packages() -> tuple[str, ...]:
+def find_packages() -> tuple[str, ...]:
     """The installed distributions that provide the module `onnxruntime`."""
     return tuple(name for name in _PACKAGES if _is_installed(name))
 

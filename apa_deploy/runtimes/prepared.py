@@ -25,14 +25,14 @@ from ..files import sha256
 from ..graph.external_weights import read_onnx
 from ..graph.layout.coded import is_coded, swap_coded, with_coded_placeholders
 from ..graph.layout.placeholders import PlaceholderPlan, with_placeholders
-from ..graph.layout.swap import BlockedLayoutError, swapped
+from ..graph.layout.swap import BlockedLayoutError, swap_placeholders
 from ..graph.node import activations
 from ..graph.values import external_files
 from ..native import ort_library
 from ..progress import step
 from . import cache as store
 from .agreement import check_agreement
-from .blocking import blocking, optimised
+from .blocking import blocking, optimise_to
 from .processor import REDUCED_KEY, saturates
 
 _VARIABLE = "APA_LAYOUT"
@@ -40,7 +40,7 @@ _FORM = 3  # counts up with every change of what a prepared model looks like
 _LARGEST = (1 << 31) - (1 << 24)  # bytes; a protobuf ends at 2 GiB
 
 
-def prepared(path: Path, wanted: bool | None) -> Path | None:
+def prepare_model(path: Path, wanted: bool | None) -> Path | None:
     """The prepared model of `path`, to be loaded with our operators registered and optimisation off.
 
     Args:
@@ -55,7 +55,7 @@ def prepared(path: Path, wanted: bool | None) -> Path | None:
         if not _worthwhile(model):
             return None
         warn_of_saturation(path.name, model)
-        return _found_or_made(path, _key(path, model), coded=is_coded(model))
+        return _find_or_make(path, _key(path, model), coded=is_coded(model))
     except Exception as error:  # noqa: BLE001 - a session must come up whatever an optimiser or a disk does
         _notice(f"{path.name}: {error}")
         return None
@@ -73,27 +73,27 @@ def _key(path: Path, model: onnx.ModelProto) -> str:
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:32]
 
 
-def _found_or_made(path: Path, key: str, *, coded: bool) -> Path | None:
+def _find_or_make(path: Path, key: str, *, coded: bool) -> Path | None:
     if found := store.find(key):
         return found
     if coded:
         with step(f"Preparing {path.name} for this machine, once") if sys.stderr.isatty() else nullcontext():
-            return _made_coded(path, key)
+            return _make_coded(path, key)
     block = blocking()
     if block.size == 1:
         return None
     if not block.kept:
         raise BlockedLayoutError(f"ONNX Runtime {ort.__version__} leaves its blocked layout at activations")
     with step(f"Preparing {path.name} for this machine, once") if sys.stderr.isatty() else nullcontext():
-        return _made(path, key, block.size)
+        return _make(path, key, block.size)
 
 
-def _made(path: Path, key: str, block: int) -> Path | None:
+def _make(path: Path, key: str, block: int) -> Path | None:
     with store.workplace() as folder:
         plan = _write_placeholders(path, folder / "placeholders.onnx")
-        optimised(str(folder / "placeholders.onnx"), folder / "optimised.onnx", ort_library())
+        optimise_to(str(folder / "placeholders.onnx"), folder / "optimised.onnx", ort_library())
         model = onnx.load(folder / "optimised.onnx")
-        if not swapped(model, plan, block):
+        if not swap_placeholders(model, plan, block):
             return None
         onnx.save(model, folder / "prepared.onnx")
         del model
@@ -101,22 +101,22 @@ def _made(path: Path, key: str, block: int) -> Path | None:
         return store.keep(key, folder / "prepared.onnx")
 
 
-def _made_coded(path: Path, key: str) -> Path | None:
+def _make_coded(path: Path, key: str) -> Path | None:
     """With gated sums taken in; where ONNX Runtime lays one out in another way, without."""
     try:
-        return _coded(path, key, gated=True)
+        return _prepare_coded(path, key, gated=True)
     except BlockedLayoutError:
-        return _coded(path, key, gated=False)
+        return _prepare_coded(path, key, gated=False)
 
 
-def _coded(path: Path, key: str, *, gated: bool) -> Path | None:
+def _prepare_coded(path: Path, key: str, *, gated: bool) -> Path | None:
     with store.workplace() as folder:
         model = read_onnx(path)
         plan = with_coded_placeholders(model, gated=gated)
         if not plan.slots:
             return None
         onnx.save(model, folder / "placeholders.onnx")
-        optimised(str(folder / "placeholders.onnx"), folder / "optimised.onnx", ort_library())
+        optimise_to(str(folder / "placeholders.onnx"), folder / "optimised.onnx", ort_library())
         model = onnx.load(folder / "optimised.onnx")
         swap_coded(model, plan)
         onnx.save(model, folder / "prepared.onnx")

@@ -36,7 +36,7 @@ class Choice:
     cpu_library: bool
 
 
-def chosen(wanted: Sequence[Wanted] | None, available: Sequence[str], trt_plugin: Path | None) -> Choice:
+def choose_providers(wanted: Sequence[Wanted] | None, available: Sequence[str], trt_plugin: Path | None) -> Choice:
     """The providers of a session.
 
     Args:

@@ -17,7 +17,7 @@ from ..require import require
 from .cuda_driver import missing_gpu
 from .device import Device
 from .engine_lane import Lane, Tensor
-from .engine_trust import EngineFile, Trust, trusted_engine
+from .engine_trust import EngineFile, Trust, read_trusted_engine
 
 _TYPES: dict[str, Any] = {
     "FLOAT": np.float32,
@@ -57,12 +57,12 @@ class TensorRTRunner:
     def __init__(self, path: Path, trust: Trust, *, contexts: int = 1, cuda_graph: bool = True) -> None:
         if contexts < 1:
             raise InputError(f"contexts={contexts}", "1 or more", "Leave it out for one.")
-        file = trusted_engine(path, trust)
+        file = read_trusted_engine(path, trust)
         trt = _package(file)
         _check_gpu()
         self._device = Device()
         self._logger = _logger(trt)
-        self._runtime, self._engine = _deserialized(trt, path, file, self._logger)
+        self._runtime, self._engine = _deserialize(trt, path, file, self._logger)
         self.tensors = tensors = [_tensor(trt, self._engine, i) for i in range(self._engine.num_io_tensors)]
         self._lanes: queue.LifoQueue[Lane] = queue.LifoQueue()
         for _ in range(contexts):
@@ -129,7 +129,7 @@ def _logger(trt: Any) -> Any:
     return Logger()
 
 
-def _deserialized(trt: Any, path: Path, file: EngineFile, logger: Any) -> tuple[Any, Any]:
+def _deserialize(trt: Any, path: Path, file: EngineFile, logger: Any) -> tuple[Any, Any]:
     """Runtime and engine; the plugin is loaded where the passport wants it, or where it does not go without."""
     runtime = trt.Runtime(logger)
     if hasattr(runtime, "engine_host_code_allowed"):

@@ -19,7 +19,7 @@ _AT_ONCE = 64  # idle connections that go when none is left
 _OUT = (errno.EMFILE, errno.ENFILE)
 
 
-def allowed_connections(wanted: int, log: JsonLog) -> int:
+def count_connections(wanted: int, log: JsonLog) -> int:
     """`wanted`, or what the descriptors allow for HTTP with as many for gRPC; raises the soft limit first."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     needed = 2 * wanted + _OTHERS

@@ -45,7 +45,7 @@ def decode(message: pb.ModelInferRequest, read: Read | None = None) -> InferRequ
     params.refuse_unsupported(parameters, "shared_memory_region")  # it is a tensor's
     return InferRequest(
         inputs=_inputs(message, read),
-        outputs=[_wanted(output) for output in message.outputs] or None,
+        outputs=[_read_wanted(output) for output in message.outputs] or None,
         id=message.id,
         timeout=params.seconds(parameters),
         binary=True,
@@ -92,13 +92,13 @@ def _array(tensor: Any, raw: bytes | None) -> np.ndarray:
         params.refuse_unsupported(tensor.parameters)
     datatype, shape = by_name(tensor.datatype), check_shape(tuple(tensor.shape), tensor.name)
     if raw is None:
-        return _typed(tensor, datatype, shape)
+        return _read_typed(tensor, datatype, shape)
     if tensor.HasField("contents"):
         raise RequestError(f"input {tensor.name!r} with typed and raw contents", "one of them", "Leave one out.")
     return array_from_bytes(raw, datatype, shape, tensor.name)
 
 
-def _typed(tensor: Any, datatype: Datatype, shape: tuple[int, ...]) -> np.ndarray:
+def _read_typed(tensor: Any, datatype: Datatype, shape: tuple[int, ...]) -> np.ndarray:
     field = _CONTENTS.get(datatype.name)
     contents = getattr(tensor.contents, field) if field else ()
     others = [one.name for one, _ in tensor.contents.ListFields() if one.name != field]
@@ -117,7 +117,7 @@ def _typed(tensor: Any, datatype: Datatype, shape: tuple[int, ...]) -> np.ndarra
         raise RequestError(f"input {tensor.name!r}: {error}", datatype.name, "Mend the data.") from error
 
 
-def _wanted(output: Any) -> WantedOutput:
+def _read_wanted(output: Any) -> WantedOutput:
     parameters = values(output.parameters)
     params.refuse_unsupported(parameters)
     classes = params.count(parameters, "classification") or 0

@@ -20,7 +20,7 @@ from .log import JsonLog
 from .offload import Codec
 from .parameters import count
 from .request import trace_id
-from .routes import Route, target
+from .routes import Route, match_route
 from .service import Service
 from .tensors import Buffer
 from .waiting import ClientGoneError
@@ -72,7 +72,7 @@ class HttpApp:
     async def _answer(self, call: Call) -> Answer:
         """The answer, whatever happens."""
         try:
-            wanted = target(call.method, call.path)
+            wanted = match_route(call.method, call.path)
             if wanted.operation not in _OPEN:
                 check_token(call.headers.get("authorization"), self._options.token)
             return await self._operate(call, wanted)

@@ -163,10 +163,10 @@ def _array(entry: Json, name: str, blob: memoryview | None) -> np.ndarray:
 def _outputs(document: Json, binary: bool) -> list[WantedOutput] | None:
     if not document.get("outputs"):
         return None
-    return [_wanted(entry, binary) for entry in _entries(document["outputs"], "outputs")]
+    return [_read_wanted(entry, binary) for entry in _entries(document["outputs"], "outputs")]
 
 
-def _wanted(entry: Json, binary: bool) -> WantedOutput:
+def _read_wanted(entry: Json, binary: bool) -> WantedOutput:
     parameters = object_at(entry, "parameters")
     params.refuse_unsupported(parameters)
     name = _text(entry.get("name"), "the name of an output")

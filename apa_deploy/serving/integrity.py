@@ -18,7 +18,7 @@ class IntegrityError(GateError):
         self.path = path
 
 
-def checked_passport(artifact: Path, weights: Sequence[str]) -> Passport | None:
+def verify_passport(artifact: Path, weights: Sequence[str]) -> Passport | None:
     """The passport of `artifact` once every hash in it is right; None where there is no passport.
 
     Args:

@@ -20,7 +20,7 @@ import uvicorn
 
 from ..errors import ApaError, InputError
 from .access import is_loopback
-from .descriptors import allowed_connections, end_idle_where_none_is_left
+from .descriptors import count_connections, end_idle_where_none_is_left
 from .grpc_app import GrpcApp, grpc_server
 from .http_app import HttpApp
 from .http_guard import Connections, GuardedProtocol, answer_probes
@@ -154,7 +154,7 @@ class RunningServer:
     async def _listen(self) -> dict[str, int]:
         options = self.options
         metrics = MetricsApp(metrics_registry(self.service, self.connections), options.token)
-        limit = allowed_connections(options.max_connections, self.log)
+        limit = count_connections(options.max_connections, self.log)
         ports = {
             "http_port": await self._serve_http(self.app, options.http_port, limit),
             "metrics_port": await self._serve_http(metrics, options.metrics_port, _OF_OWN),
@@ -173,7 +173,7 @@ class RunningServer:
         return ports
 
     async def _serve_http(self, app: Any, port: int, limit: int) -> int:
-        bound = _bound_socket(self.options.host, port)
+        bound = _bind_socket(self.options.host, port)
         self.connections.append(Connections(limit))
         protocol = partial(
             GuardedProtocol,
@@ -293,7 +293,7 @@ def _forward_library_logs(log: JsonLog) -> None:
         logger.handlers, logger.propagate = [handler], False
 
 
-def _bound_socket(host: str, port: int) -> socket.socket:
+def _bind_socket(host: str, port: int) -> socket.socket:
     try:
         family = socket.getaddrinfo(host.strip("[]"), port, type=socket.SOCK_STREAM)[0][0]
         bound = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)  # asyncio sets NODELAY by the proto

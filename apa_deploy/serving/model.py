@@ -16,10 +16,10 @@ from ..runtimes.providers import Wanted
 from ..runtimes.session import ENGINE_SUFFIXES, Session
 from .batcher import Batcher
 from .cost import is_bounded, is_quick
-from .integrity import checked_passport, warnings
+from .integrity import verify_passport, warnings
 from .isolation import IsolatedSession
 from .layout import Artifact, LayoutError, fingerprint
-from .model_config import FILE, apply_config, ignored_fields, labels
+from .model_config import FILE, apply_config, find_ignored_fields, labels
 from .signature import Signature, signature_from_engine, signature_from_onnx
 from .statistics import Statistics
 from .warmup import rows_are_independent, warm_up
@@ -62,10 +62,10 @@ def load_model(
     is_engine, proto = artifact.path.suffix in ENGINE_SUFFIXES, None
     passport = signature = None
     if is_engine:
-        passport = None if trust_engine else checked_passport(artifact.path, [])
+        passport = None if trust_engine else verify_passport(artifact.path, [])
     else:
         proto = _proto(artifact)
-        passport = checked_passport(artifact.path, external_files(proto))
+        passport = verify_passport(artifact.path, external_files(proto))
         signature = signature_from_onnx(proto, artifact.config.max_batch)
         signature = apply_config(artifact.config, signature, artifact.path.parent.parent / FILE, artifact.path)
     options: dict[str, Any] = (
@@ -82,7 +82,7 @@ def load_model(
     except BaseException:
         session.close()
         raise
-    notices = [*warnings(passport), *ignored_fields(artifact.config, artifact.path), *notices]
+    notices = [*warnings(passport), *find_ignored_fields(artifact.config, artifact.path), *notices]
     parity = passport.parity if passport else None
     limits = {check.name: check.limit for check in parity.outputs} if parity else {}
     return Loaded(artifact, session, signature, names, on_loop, limits, notices)

@@ -85,7 +85,7 @@ def check_kind(config: ModelConfig, path: Path, name: str) -> None:
         raise ModelConfigError(path, unsupported[0], "a model that answers each request by itself")
 
 
-def ignored_fields(config: ModelConfig, artifact: Path) -> list[str]:
+def find_ignored_fields(config: ModelConfig, artifact: Path) -> list[str]:
     """What an operator may think is in force and is not, as notices."""
     if config.message is None:
         return []
@@ -127,8 +127,8 @@ def apply_config(config: ModelConfig, signature: Signature, path: Path, artifact
         raise ModelConfigError(path, f"max_batch_size {config.max_batch}", "0: the file's batch is fixed")
     if config.message.max_batch_size < 0:
         raise ModelConfigError(path, f"max_batch_size {config.message.max_batch_size}", "0 or more")
-    inputs = _declared(config, signature.inputs, config.message.input, path)
-    outputs = _declared(config, signature.outputs, config.message.output, path)
+    inputs = _declare_sizes(config, signature.inputs, config.message.input, path)
+    outputs = _declare_sizes(config, signature.outputs, config.message.output, path)
     return replace(signature, inputs=inputs, outputs=outputs)
 
 
@@ -207,7 +207,7 @@ def _running(message: Any, path: Path) -> dict[str, Any]:
     return settings
 
 
-def _declared(
+def _declare_sizes(
     config: ModelConfig, specs: Sequence[TensorSpec], declared: Sequence[Any], path: Path
 ) -> tuple[TensorSpec, ...]:
     """The file's tensors with the sizes that are declared for them."""

@@ -39,14 +39,14 @@ class Route:
     version: str = ""
 
 
-def target(method: str, path: str) -> Route:
+def match_route(method: str, path: str) -> Route:
     """The operation behind a method and a path.
 
     Raises:
         NotFoundError: there is none.
         MethodError: there is one, with another method.
     """
-    found = _fixed(path) or _of_a_model(path)
+    found = _match_fixed(path) or _of_a_model(path)
     if found is None:
         raise NotFoundError(f"address {path[:80]!r}", "one of the protocol's", "See docs/serving.md.")
     (wanted, operation), model, version = found
@@ -58,7 +58,7 @@ def target(method: str, path: str) -> Route:
 _Found = tuple[tuple[str, str], str, str]
 
 
-def _fixed(path: str) -> _Found | None:
+def _match_fixed(path: str) -> _Found | None:
     row = _FIXED.get(path.strip("/"))
     return (row, "", "") if row else None
 

@@ -58,7 +58,7 @@ def bytes_from_array(array: np.ndarray) -> bytes:
     """Raw contents; each string as a 4-byte length and its UTF-8 bytes."""
     if array.dtype != np.object_:
         return array.tobytes()
-    encoded = [_encoded(value) for value in array.ravel()]
+    encoded = [_encode(value) for value in array.ravel()]
     return b"".join(_LENGTH.pack(len(value)) + value for value in encoded)
 
 
@@ -89,7 +89,7 @@ def list_from_array(array: np.ndarray, name: str) -> list[Any]:
         RequestError: JSON has no word for a value (NaN, infinity).
     """
     if array.dtype == np.object_:
-        return [_encoded(value).decode("utf-8", "replace") for value in array.ravel()]
+        return [_encode(value).decode("utf-8", "replace") for value in array.ravel()]
     if array.dtype.kind == "f" and not np.isfinite(array).all():
         raise RequestError(f"output {name!r} holds NaN or infinity", "numbers", "Ask for binary output.")
     return array.ravel().tolist()
@@ -136,7 +136,7 @@ def _split(data: memoryview, name: str) -> Iterator[str]:
         at = end + length
 
 
-def _encoded(value: object) -> bytes:
+def _encode(value: object) -> bytes:
     return value if isinstance(value, bytes) else str(value).encode()
 
 

@@ -71,7 +71,7 @@ def assert_parity(
     with tempfile.TemporaryDirectory(prefix="apa-") as folder:
         options = Options(
             loading=Loading(arguments=loading, input_shape=input_shape),
-            inputs=_saved(inputs, Path(folder)),
+            inputs=_save(inputs, Path(folder)),
             batch=batch,
             limits=Given(max_abs, max_rel, min_agreement),
             per_layer=per_layer,
@@ -124,7 +124,7 @@ def _source(given: Compared) -> Any:
     return source_of(str(given))
 
 
-def _saved(inputs: Inputs | None, folder: Path) -> str | None:
+def _save(inputs: Inputs | None, folder: Path) -> str | None:
     if inputs is None or isinstance(inputs, str | Path):
         return None if inputs is None else str(inputs)
     import numpy as np

@@ -67,7 +67,7 @@ def run_candidate(job: CandidateJob) -> tuple[CandidateAnswer, dict[str, list[di
     digest = Digest()
     first = next(iter(read_batches(job.data)))
     notices: list[str] = []
-    runners, names = _opened(job, first, notices)
+    runners, names = _open_runners(job, first, notices)
     recorded: dict[str, list[dict[str, Any]]] = {}
     for i, runner in enumerate(runners):
         stream = read_batches(job.data) if i else digest.of(read_batches(job.data))
@@ -93,14 +93,14 @@ def _insides(recorded: dict[str, list[dict[str, Any]]], job: CandidateJob) -> Se
     return seen
 
 
-def _opened(job: CandidateJob, first: Batch, notices: list[str]) -> tuple[list[Any], dict[str, str]]:
+def _open_runners(job: CandidateJob, first: Batch, notices: list[str]) -> tuple[list[Any], dict[str, str]]:
     """Its runners, and the name of the feed for each of its inputs."""
     path = job.source.path
     if path is None or job.source.kind is SourceKind.CHECKPOINT:
         return [_torch_runner(job, first)], {name: name for name in first.feed}
     if job.source.kind in COMPILED:
         names = _names_of(job.source.kind, path, list(first.feed))
-        return [_compiled_runner(job, path, first, names)], names
+        return [_open_compiled(job, path, first, names)], names
     facts = read_facts(path)
     names = match_inputs(facts.signature, first.feed, job.source.name)
     notices += [f"input {mine} takes the reference's {theirs}" for mine, theirs in names.items() if mine != theirs]
@@ -119,7 +119,7 @@ def _names_of(kind: SourceKind, path: Path, given: list[str]) -> dict[str, str]:
     return {name: name for name in given}
 
 
-def _compiled_runner(job: CandidateJob, path: Path, first: Batch, names: dict[str, str]) -> Any:
+def _open_compiled(job: CandidateJob, path: Path, first: Batch, names: dict[str, str]) -> Any:
     """An engine or an IR takes its inputs in its own type, to the bit."""
     dtype = NUMPY_TYPE[job.precision].name if job.half_io else "float32"
     floats = [mine for mine, theirs in names.items() if first.feed[theirs].dtype.kind == "f"]
@@ -206,12 +206,12 @@ def _judge_onnx(job: CandidateJob, reference: Network, first: Batch, seen: Seen,
     answer.activations, answer.kernels = check_operators(job.source.path, sites, reference, job.precision)
     if not job.per_layer:
         return
-    from .layers_onnx import added_by_onnx
-    from .layers_replay import added_by_replay
+    from .layers_onnx import measure_onnx_layers
+    from .layers_replay import measure_replayed_layers
 
-    answer.layers = added_by_onnx(job.source.path, reference, sites, first.feed, job.precision, job.label)
+    answer.layers = measure_onnx_layers(job.source.path, reference, sites, first.feed, job.precision, job.label)
     for runner, values in seen.items():
-        answer.layers += added_by_replay(values, reference, sites, first.feed, job.precision, runner)
+        answer.layers += measure_replayed_layers(values, reference, sites, first.feed, job.precision, runner)
 
 
 def _judge_torch(job: CandidateJob, reference: Network, first: Batch, answer: CandidateAnswer) -> None:
@@ -221,7 +221,7 @@ def _judge_torch(job: CandidateJob, reference: Network, first: Batch, answer: Ca
     answer.activations, notices = check_modules(candidate, reference)
     answer.notices += notices
     if job.per_layer:
-        from .layers_torch import added_by_torch
+        from .layers_torch import measure_torch_layers
 
         names = job.output_names
-        answer.layers = added_by_torch(candidate, reference, first.feed, names, job.label)
+        answer.layers = measure_torch_layers(candidate, reference, first.feed, names, job.label)

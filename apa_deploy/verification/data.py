@@ -71,14 +71,14 @@ def read_batches(data: Data) -> Iterator[Batch]:
     elif Path(data.text).is_dir():
         assert data.pictures is not None
         samples = pictures_in(Path(data.text), data.pictures, data.classes)
-        yield from _stacked(samples, data.name, size, data.fixed)
+        yield from _stack_samples(samples, data.name, size, data.fixed)
     elif Path(data.text).is_file():
         yield from _of_npz(Path(data.text), data, size)
     else:
         yield from _of_loader(data.text, data)
 
 
-def _stacked(
+def _stack_samples(
     samples: Iterable[tuple[np.ndarray, int | None]], name: str, size: int, fixed: bool
 ) -> Iterator[Batch]:
     waiting: list[tuple[np.ndarray, int | None]] = []
@@ -112,8 +112,8 @@ def _of_npz(path: Path, data: Data, size: int) -> Iterator[Batch]:
     length = _common_length(path, feed, labels)
     for start in range(0, length - size + 1 if data.fixed else length, size):
         part = slice(start, start + size)
-        truth = None if labels is None else _checked_labels(labels[part], path.name)
-        yield _checked(Batch({k: v[part] for k, v in feed.items()}, truth), data, path.name)
+        truth = None if labels is None else _check_labels(labels[part], path.name)
+        yield _check_batch(Batch({k: v[part] for k, v in feed.items()}, truth), data, path.name)
 
 
 def _common_length(path: Path, feed: Feed, labels: np.ndarray | None) -> int:
@@ -131,8 +131,8 @@ def _of_loader(text: str, data: Data) -> Iterator[Batch]:
         inputs, labels = given if isinstance(given, tuple) and len(given) == 2 else (given, None)
         named = inputs if isinstance(inputs, dict) else {data.name: inputs}
         feed = {name: _array(value) for name, value in named.items()}
-        truth = None if labels is None else _checked_labels(_array(labels), text)
-        yield _checked(Batch(feed, truth), data, text)
+        truth = None if labels is None else _check_labels(_array(labels), text)
+        yield _check_batch(Batch(feed, truth), data, text)
 
 
 def call_loader(text: str, option: str) -> Iterable[Any]:
@@ -154,7 +154,7 @@ def _array(value: Any) -> np.ndarray:
     return np.ascontiguousarray(value.detach().cpu().numpy() if hasattr(value, "detach") else value)
 
 
-def _checked(batch: Batch, data: Data, origin: str) -> Batch:
+def _check_batch(batch: Batch, data: Data, origin: str) -> Batch:
     specs = {spec.name: spec for spec in data.signature.inputs}
     if set(specs) != set(batch.feed):
         saw, wanted = f"{origin} with inputs {', '.join(batch.feed)}", ", ".join(specs)
@@ -162,7 +162,7 @@ def _checked(batch: Batch, data: Data, origin: str) -> Batch:
     return Batch({k: as_wanted(v, specs[k], origin) for k, v in batch.feed.items()}, batch.labels)
 
 
-def _checked_labels(labels: np.ndarray, origin: str) -> np.ndarray:
+def _check_labels(labels: np.ndarray, origin: str) -> np.ndarray:
     if labels.ndim != 1 or not np.issubdtype(labels.dtype, np.integer):
         saw = f"{origin}: labels of shape {labels.shape} and type {labels.dtype}"
         raise InputError(saw, "one whole number a sample", "Give the index of the true class.")

@@ -34,7 +34,7 @@ def are_detections(names: Sequence[str]) -> bool:
     return {"boxes", "scores", "labels", "num"} <= set(names) or {"proposals", "cls_score"} <= set(names)
 
 
-def found_in(outputs: Feed, image: int) -> Found:
+def read_detections(outputs: Feed, image: int) -> Found:
     """The detections of one image of a batch."""
     count = int(outputs["num"][image])
     boxes, scores = (outputs[name][image, :count].astype(np.float64) for name in ("boxes", "scores"))
@@ -58,12 +58,12 @@ def align_detections(
             "Give such pictures with --inputs.",
         )
     return {
-        runner: [_aligned(one, right, numbers, fail) for one, right in zip(runs, truth, strict=True)]
+        runner: [_align(one, right, numbers, fail) for one, right in zip(runs, truth, strict=True)]
         for runner, runs in recorded.items()
     }
 
 
-def _aligned(one: Feed, truth: Feed, numbers: dict[str, Any], fail: bool) -> Feed:
+def _align(one: Feed, truth: Feed, numbers: dict[str, Any], fail: bool) -> Feed:
     aligned = {name: value.copy() for name, value in truth.items()}
     first = "proposals" if "proposals" in truth else "boxes"
     for i in range(len(truth[first])):
@@ -77,9 +77,9 @@ def _aligned(one: Feed, truth: Feed, numbers: dict[str, Any], fail: bool) -> Fee
 
 
 def _pairs(one: Feed, truth: Feed, image: int, numbers: dict[str, Any]) -> tuple[np.ndarray, np.ndarray, bool]:
-    wanted = found_in(truth, image)
+    wanted = read_detections(truth, image)
     most = truth["scores"].shape[1]
-    result = match(wanted, found_in(one, image), numbers["nms_iou"], numbers["score_thr"], most)
+    result = match(wanted, read_detections(one, image), numbers["nms_iou"], numbers["score_thr"], most)
     return result.left, result.right, not result.complete
 
 
@@ -131,7 +131,7 @@ def precision_verdicts(
 
 def _mean_precision(runs: Sequence[Feed], truth: Sequence[Feed]) -> float:
     values = [
-        average_precision(found_in(right, i), found_in(one, i))
+        average_precision(read_detections(right, i), read_detections(one, i))
         for one, right in zip(runs, truth, strict=True)
         for i in range(len(right["num"]))
     ]

@@ -55,14 +55,12 @@ def align(made: Recorded, reference: Recorded, candidate: Candidate) -> Recorded
     """
     truth = reference[TRUTH]
     return {
-        runner: [_aligned(one, right, candidate) for one, right in zip(iterations, truth, strict=True)]
+        runner: [_align(one, right, candidate) for one, right in zip(iterations, truth, strict=True)]
         for runner, iterations in made.items()
     }
 
 
-def _aligned(
-    one: dict[str, np.ndarray], right: dict[str, np.ndarray], candidate: Candidate
-) -> dict[str, np.ndarray]:
+def _align(one: dict[str, np.ndarray], right: dict[str, np.ndarray], candidate: Candidate) -> dict[str, np.ndarray]:
     if not set(right) <= set(one):
         if len(one) != 1 or len(right) != 1:
             saw = f"{candidate.name} with outputs {', '.join(one)}"

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..graph.sites import ActivationSite
-from ..inspection import predicted_error
+from ..inspection import predict_error
 from ..network import Network
 from ..parity.limits import model_limit
 from ..report.record import ActivationError
@@ -32,7 +32,7 @@ class Wanted:
     leaving: np.ndarray
 
 
-def wanted_values(reference: Network, sites: Sequence[ActivationSite], feed: Feed) -> dict[str, Wanted]:
+def compute_wanted(reference: Network, sites: Sequence[ActivationSite], feed: Feed) -> dict[str, Wanted]:
     """Name of each use of an activation -> its values in float64."""
     found = reference.intermediate(feed, {site.path for site in sites})
     return {name: Wanted(*values) for name, values in found.items()}
@@ -45,7 +45,7 @@ def activation_error(
     curve = reference.curve(site.path)
     assert curve is not None  # sites are made of the reference's own paths
     known = site.path in {one.path for one in reference.activations}
-    expected = predicted_error(site.kind, site.parameters, z, precision) if known else None
+    expected = predict_error(site.kind, site.parameters, z, precision) if known else None
     return _error(runner, site.name, site.kind, curve(z), measured, expected, precision)
 
 

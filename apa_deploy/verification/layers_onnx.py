@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 
-from ..graph.emulate import emulated
+from ..graph.emulate import emulate_halves
 from ..graph.external_weights import read_onnx
 from ..graph.pieces import MEASURED, cut_pieces
 from ..graph.precision import NUMPY_TYPE
@@ -19,18 +19,18 @@ from ..network import TRUTH, Network
 from ..report.record import ActivationError
 from ..runtimes.ort_session import open_session
 from ..tensors.signature import Feed
-from .layers import AFTER, activation_error, piece_error, rank_errors, round_feed, wanted_values
+from .layers import AFTER, activation_error, compute_wanted, piece_error, rank_errors, round_feed
 from .layers_torch import run_pieces
 
 
-def added_by_onnx(
+def measure_onnx_layers(
     path: Path, reference: Network, sites: Sequence[ActivationSite], feed: Feed, precision: str, label: str
 ) -> list[ActivationError]:
     """What each piece of the file adds, ranked. Half graphs run with every stored value rounded to the type."""
     if not sites:
         return []
     dtype = NUMPY_TYPE[precision]
-    wanted = wanted_values(reference, sites, feed)
+    wanted = compute_wanted(reference, sites, feed)
     sites = [site for site in sites if site.name in wanted]
     entering = round_feed({s.source: wanted[s.name].entering for s in sites}, dtype)
     leaving = round_feed({s.target: wanted[s.name].leaving for s in sites}, dtype)
@@ -56,7 +56,7 @@ def _run(path: Path, feed: Feed, given: Feed, precision: str) -> dict[str, np.nd
     model = read_onnx(path)
     inputs = {value.name: value for value in model.graph.input}
     given = {name: value for name, value in given.items() if name not in inputs}
-    model = cut_pieces(model if precision == "fp32" else emulated(model), list(given))
+    model = cut_pieces(model if precision == "fp32" else emulate_halves(model), list(given))
     try:
         library = ort_library()
     except LibraryError:
@@ -67,11 +67,11 @@ def _run(path: Path, feed: Feed, given: Feed, precision: str) -> dict[str, np.nd
         session = open_session(cut, library=library)
     wanted = [value.name for value in session.get_outputs()]
     mine = dict(zip(inputs, feed.values(), strict=True)) if len(inputs) == len(feed) == 1 else feed
-    own = {name: _rounded(array, precision) for name, array in mine.items()}
+    own = {name: _round(array, precision) for name, array in mine.items()}
     return dict(zip(wanted, session.run(wanted, own | given), strict=True))
 
 
-def _rounded(array: np.ndarray, precision: str) -> np.ndarray:
+def _round(array: np.ndarray, precision: str) -> np.ndarray:
     if precision == "fp32" or not np.issubdtype(array.dtype, np.floating):
         return array
     return array.astype(NUMPY_TYPE[precision]).astype(np.float32)

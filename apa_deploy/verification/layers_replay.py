@@ -18,7 +18,7 @@ from ..tensors.signature import Feed
 from .layers import BEFORE, piece_error, rank_errors
 
 
-def added_by_replay(
+def measure_replayed_layers(
     seen: Mapping[str, np.ndarray],
     reference: Network,
     sites: Sequence[ActivationSite],

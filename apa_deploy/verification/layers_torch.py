@@ -10,7 +10,7 @@ from ..graph.sites import ActivationSite
 from ..network import FLOAT32, TRUTH, Exchange, Network
 from ..report.record import ActivationError
 from ..tensors.signature import Feed
-from .layers import AFTER, Wanted, activation_error, piece_error, rank_errors, wanted_values
+from .layers import AFTER, Wanted, activation_error, compute_wanted, piece_error, rank_errors
 
 
 class Pieces(Exchange):
@@ -49,13 +49,13 @@ def run_pieces(
     return pieces
 
 
-def added_by_torch(
+def measure_torch_layers(
     candidate: Network, reference: Network, feed: Feed, names: Sequence[str], label: str
 ) -> list[ActivationError]:
     """What each piece of `candidate` adds in float32, ranked; pieces are those of `reference`."""
     modules = dict(candidate.module.named_modules())
     sites = [site for site in reference.activations if site.path in modules]
-    wanted = wanted_values(reference, sites, feed)
+    wanted = compute_wanted(reference, sites, feed)
     mine = run_pieces(candidate, sites, wanted, feed, "fp32")
     usual = run_pieces(reference, sites, wanted, feed, "fp32")
     errors = []

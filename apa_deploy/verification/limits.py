@@ -52,7 +52,7 @@ def verdict(check: OutputCheck, references: Sequence[np.ndarray], precision: str
         limits.append(Limit(name="max_abs", value=given.max_abs, derivation="given by --max-abs"))
     if check.top1_agreement is not None:
         limits.append(_agreement(references, rel.value, given))
-    failures = [reason for limit in limits if (reason := _broken(check, limit))]
+    failures = [reason for limit in limits if (reason := _explain_broken(check, limit))]
     updated = check.model_copy(update={"limit": rel.value, "passed": not failures})
     return OutputVerdict(check=updated, limits=limits, failures=failures)
 
@@ -91,7 +91,7 @@ def _margins(y: np.ndarray) -> np.ndarray:
     return margins
 
 
-def _broken(check: OutputCheck, limit: Limit) -> str:
+def _explain_broken(check: OutputCheck, limit: Limit) -> str:
     """Why the check breaks the limit, or "". NaN breaks every limit."""
     if limit.name == "min_agreement":
         share = check.top1_agreement or 0.0

@@ -58,12 +58,12 @@ def pictures_in(
         PictureError: some cannot be read.
         InputError: there is none, or a subfolder is no class.
     """
-    found = labelled(folder, classes)
+    found = label_pictures(folder, classes)
     if most is not None and most < len(found):
         found = [found[i * len(found) // most] for i in range(most)]
     for i, (path, label) in enumerate(found):
         try:
-            yield _prepared(path, pictures), label
+            yield _prepare(path, pictures), label
         except PictureError as error:
             later = [path for path, _ in found[i + 1 :] if not _readable(path)]
             raise PictureError([path, *later], str(error.__cause__).splitlines()[0]) from error
@@ -77,7 +77,7 @@ def _readable(path: Path) -> bool:
     return True
 
 
-def labelled(folder: Path, classes: Sequence[str] | None = None) -> list[tuple[Path, int | None]]:
+def label_pictures(folder: Path, classes: Sequence[str] | None = None) -> list[tuple[Path, int | None]]:
     """The images and their classes."""
     subfolders = sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
     if not subfolders:
@@ -107,7 +107,7 @@ def _indices(names: Sequence[str], classes: Sequence[str] | None) -> dict[str, i
     return {name: list(classes).index(name) for name in names}
 
 
-def _prepared(path: Path, pictures: Pictures) -> np.ndarray:
+def _prepare(path: Path, pictures: Pictures) -> np.ndarray:
     pixels = _pixels(path, pictures)
     pixels = pixels[..., ::-1] if pictures.bgr else pixels
     recipe = pictures.recipe
@@ -123,12 +123,12 @@ def _pixels(path: Path, pictures: Pictures) -> np.ndarray:
     bad = (OSError, ValueError, SyntaxError, image_module.DecompressionBombError)
     try:
         with image_module.open(path) as image:
-            return np.asarray(_cropped(image.convert("RGB"), pictures, image_module.Resampling.BILINEAR))
+            return np.asarray(_crop(image.convert("RGB"), pictures, image_module.Resampling.BILINEAR))
     except bad as error:
         raise PictureError([path], str(error).splitlines()[0]) from error
 
 
-def _cropped(image: Any, pictures: Pictures, bilinear: Any) -> Any:
+def _crop(image: Any, pictures: Pictures, bilinear: Any) -> Any:
     """torchvision's Resize and CenterCrop, to the pixel: the shorter side, then the middle."""
     if pictures.resize is None:
         same = image.size == (pictures.width, pictures.height)

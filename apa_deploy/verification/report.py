@@ -20,7 +20,7 @@ def verification_report(verification: Verification) -> Report:
         figures=list(_figures(verification)),
         compared=[
             Compared(role="reference", name=reference.name, runtime="float64", file=reference.file),
-            *(_compared(candidate) for candidate in candidates),
+            *(_list_compared(candidate) for candidate in candidates),
         ],
         outputs=[verdict.check for candidate in candidates for verdict in candidate.outputs],
         limits=[_limit(candidate, limit, v.check.name) for candidate in candidates for v in candidate.outputs[:1]
@@ -68,7 +68,7 @@ def _figures(verification: Verification) -> Iterator[KeyFigure]:
             yield KeyFigure(label="largest error / limit", value=f"{share:.2f}", note=worst.runner)
 
 
-def _compared(candidate: Candidate) -> Compared:
+def _list_compared(candidate: Candidate) -> Compared:
     runtime = ", ".join(v.check.runner.removeprefix(f"{candidate.name}: ") for v in candidate.outputs)
     return Compared(
         role="candidate", name=candidate.name, runtime=runtime, file=candidate.file, note=candidate.precision

@@ -75,10 +75,10 @@ def verify_candidates(
         InputError: the reference, the inputs or the options cannot be used.
         MissingError: the reference needs what this machine lacks.
     """
-    about = [_described(source, options) for source in candidates]
+    about = [_describe(source, options) for source in candidates]
     work = Work(reference=_reference_job(reference, candidates, about, options), answer="", results="")
     with step(f"Running {reference.name} in float64"):
-        answer, recorded = _done(work, reference, options)
+        answer, recorded = _do_work(work, reference, options)
     if answer.failure or answer.reference is None:
         raise _error_of(answer.failure)
     found = answer.reference
@@ -101,7 +101,7 @@ def verify_candidates(
     return outcome
 
 
-def _described(source: ModelSource, options: Options) -> Candidate:
+def _describe(source: ModelSource, options: Options) -> Candidate:
     try:
         compared = describe_source(source, options.precision)
         check_derivable(compared.precision, options.limits, compared.name)
@@ -180,7 +180,7 @@ def _judge(
         if not options.other_weights:
             check_weights(candidate, outcome.verification.reference, outcome.answer)
         with step(f"Running {job.label}"):
-            answer, made = _done(Work(candidate=job, answer="", results=""), job.source, options)
+            answer, made = _do_work(Work(candidate=job, answer="", results=""), job.source, options)
         _take(answer, candidate, outcome.answer)
         if not candidate.failure:
             made = align(made, reference, candidate)
@@ -192,7 +192,7 @@ def _judge(
     candidate.seconds = time.perf_counter() - start
 
 
-def _done(work: Work, source: ModelSource, options: Options) -> tuple[Answer, Recorded]:
+def _do_work(work: Work, source: ModelSource, options: Options) -> tuple[Answer, Recorded]:
     """In a child process, unless a live module is among what is compared."""
     if options.isolate:
         return run_isolated(work, source.name, options.timeout)

@@ -14,7 +14,7 @@ import onnx
 from polygraphy.backend.base import BaseRunner
 from polygraphy.common import TensorMetadata
 
-from ..graph.emulate import emulated
+from ..graph.emulate import emulate_halves
 from ..graph.external_weights import read_onnx
 from ..parity.session_runner import SessionRunner
 from ..runtimes.openvino import compile_model
@@ -103,7 +103,7 @@ class EmulatedRunner(SessionRunner):
     def activate_impl(self) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="apa-")
         self._path = Path(self._folder.name) / "emulated.onnx"
-        plain = emulated(read_onnx(self._original))
+        plain = emulate_halves(read_onnx(self._original))
         onnx.save_model(plain, self._path, save_as_external_data=True, location="weights", size_threshold=1024)
         super().activate_impl()
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from ..parity.report import ActivationCheck
 from ..report.record import Accuracy, ActivationError
-from ..report.wording import listed, times
+from ..report.wording import list_names, times
 from ..terminal import Terminal
 from .layers import rank_errors
 from .record import Candidate, Verification
@@ -34,7 +34,7 @@ def verdict_sentence(verification: Verification) -> str:
     if wrong and count == 1:
         return f"{wrong[0].name} {'is not right' if wrong[0].outputs else 'was not judged'}"
     if wrong:
-        return f"{len(wrong)} of {count} failed: {listed([c.name for c in wrong])}"
+        return f"{len(wrong)} of {count} failed: {list_names([c.name for c in wrong])}"
     if count == 1:
         only = verification.candidates[0]
         return f"{only.name} is as right as {only.precision} allows"
@@ -48,7 +48,7 @@ def factory_hint(verification: Verification) -> str:
     if not made or verification.passed:
         return ""
     return (
-        f"note: {listed(made)} ran with the weights that its factory gives it. Where these are random, nothing "
+        f"note: {list_names(made)} ran with the weights that its factory gives it. Where these are random, nothing "
         f"answers alike: name the file of weights instead, with --model {made[0]}"
     )
 
@@ -60,7 +60,7 @@ def wrong_activations(gate: str, checks: Sequence[ActivationCheck]) -> str:
         return ""
     if len(wrong) == len(checks) > 1:
         return f"{gate} gate: all {len(checks)} activations are wrong"
-    return f"{gate} gate: {len(wrong)} of {len(checks)} activations wrong: {listed(wrong)}"
+    return f"{gate} gate: {len(wrong)} of {len(checks)} activations wrong: {list_names(wrong)}"
 
 
 def gates_of(candidate: Candidate) -> list[tuple[str, list[ActivationCheck]]]:

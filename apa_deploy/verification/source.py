@@ -83,15 +83,15 @@ def load_network(source: ModelSource, loading: Loading) -> Network:
     Raises:
         InputError: it cannot be loaded; an engine has no float64 to be judged by.
     """
-    from ..deployment import Deployment, deployed
+    from ..deployment import Deployment, deploy
 
     if source.kind in COMPILED:
         saw, wanted = f"{source.name} as the reference", "a checkpoint, a module or an .onnx file"
         raise InputError(saw, wanted, "Name the model that it was built from: that can run in float64.")
-    return deployed(_loaded(source, loading), Deployment(**_with_paths(loading.deployment)))
+    return deploy(_load(source, loading), Deployment(**_with_paths(loading.deployment)))
 
 
-def _loaded(source: ModelSource, loading: Loading) -> Network:
+def _load(source: ModelSource, loading: Loading) -> Network:
     from ..loading.load import load, load_module
     from ..loading.torch_network import TorchNetwork
     from ..network import Metadata

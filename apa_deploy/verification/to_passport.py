@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from ..bench.to_passport import check_passport
-from ..files import replaced
+from ..files import replace_file
 from ..parity.report import ParityReport
 from ..records.passport import dump, passport_path
 from .record import Candidate, Verification
@@ -26,5 +26,5 @@ def add_parity(artifact: Path, candidate: Candidate, verification: Verification)
         outputs=[verdict.check for verdict in candidate.outputs],
         activations=[*candidate.activations, *candidate.kernels],
     )
-    with replaced(passport_path(artifact), force=True) as temporary:
+    with replace_file(passport_path(artifact), force=True) as temporary:
         temporary.write_text(dump(passport), encoding="utf-8")

@@ -53,14 +53,14 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _export(options: argparse.Namespace) -> int:
-    given = _given(options)
+    given = _given_options(options)
     options.format = options.format or ("onnx-custom" if given.get("precision") == INT8 else "onnx")
     target = TARGETS[options.format]
     _refuse_foreign_options(given, target, options.checkpoint)
     output = options.output or _default_output(options.checkpoint, target)
     _check_paths(output, target, options)
     from apa_deploy.parity.report import ParityError
-    from apa_deploy.report.export import export_report, judged_report
+    from apa_deploy.report.export import export_report, report_of_gate
 
     source = ExportSource(options.checkpoint, lambda: _load(options))
     try:
@@ -68,7 +68,7 @@ def _export(options: argparse.Namespace) -> int:
     except ParityError as error:
         if options.json:
             print_json(error.report)
-        _write_report(judged_report(error.report, output.name, options.command), options)
+        _write_report(report_of_gate(error.report, output.name, options.command), options)
         raise
     if outcome.passport:
         _write_report(export_report(outcome.passport, options.command), options)
@@ -90,7 +90,7 @@ def _show(outcome: Outcome, as_json: bool) -> None:
             wide_console().print(line)
 
 
-def _given(options: argparse.Namespace) -> dict[str, object]:
+def _given_options(options: argparse.Namespace) -> dict[str, object]:
     """What was written, by its name; an option of a target has no default in the parser."""
     parser = _parser()
     return {name: value for name, value in vars(options).items() if value != parser.get_default(name)}
@@ -128,7 +128,7 @@ def _default_output(source: Path, target: Target) -> Path:
 
 
 def _load(options: argparse.Namespace) -> Network:
-    from apa_deploy.deployment import deployed
+    from apa_deploy.deployment import deploy
     from apa_deploy.loading.load import load
     from apa_deploy.progress import notice
 
@@ -138,7 +138,7 @@ def _load(options: argparse.Namespace) -> Network:
             notice(line)
     if network.metadata.detector:
         _refuse_for_detector(options)
-    return deployed(network, deployment_of(options))
+    return deploy(network, deployment_of(options))
 
 
 def _refuse_for_detector(options: argparse.Namespace) -> None:

@@ -95,7 +95,7 @@ def program(tmp_path_factory):
 def test_float32_keeps_the_bound_of_its_lambda(program, instructions, lambda_):
     for kappa in KAPPAS:
         found = sweep.measure_pair(program(instructions), lambda_, kappa, STRIDE)
-        assert not list(sweep.broken(found, fused=instructions != "x86-64")), kappa
+        assert not list(sweep.find_broken(found, fused=instructions != "x86-64")), kappa
 
 
 # Emulation takes about a hundred times as long: every exponent is met at 100 mantissas still.
@@ -107,7 +107,7 @@ TABLE_STRIDE = {"avx2": STRIDE, "avx512": 80021 if building.emulated() else STRI
 def test_table_kernels_keep_the_same_bound(program, kernel, isa):
     for lambda_, kappa in itertools.product(LAMBDAS, KAPPAS):
         found = sweep.measure_pair(program(SETS[-1]), lambda_, kappa, TABLE_STRIDE[isa], kernel=kernel, isa=isa)
-        assert not list(sweep.broken(found, fused=True)), (lambda_, kappa)
+        assert not list(sweep.find_broken(found, fused=True)), (lambda_, kappa)
         assert found["kernel"] == (kernel if kappa else "exact")
 
 

@@ -60,7 +60,7 @@ def _relinked(folder):
 def _is_red(program, isa):
     for kernel, lambda_, kappa in CASES:
         found = sweep.measure_pair(program, lambda_, kappa, STRIDE, kernel=kernel, isa=isa)
-        if found["kernel"] != kernel or list(sweep.broken(found, fused=True)):
+        if found["kernel"] != kernel or list(sweep.find_broken(found, fused=True)):
             return True
     return False
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from apa_deploy.architectures import KeysError, network_of
-from apa_deploy.architectures.infer import ArchitectureError, inferred
+from apa_deploy.architectures.infer import ArchitectureError, infer_spec
 from apa_deploy.architectures.resnet import ResNet
 from apa_deploy.architectures.spec import Head, Spec
 from apa_deploy.errors import InputError
@@ -63,7 +63,7 @@ def test_inferred_from_its_own_keys(name, keys, base, changes):
     with torch.device("meta"):
         state = ResNet(spec).state_dict()
     assert (spec.name, len(state)) == (name, keys)
-    assert inferred(state, "linear", None).spec == spec
+    assert infer_spec(state, "linear", None).spec == spec
 
 
 @pytest.mark.parametrize("norm", ["linear", "cosine", "lr_cosine", "norm", "inv"])
@@ -71,27 +71,27 @@ def test_head_from_its_keys(norm):
     spec = dataclasses.replace(BASE, heads=(Head("fc", norm, 2048, 10),))
     with torch.device("meta"):
         state = ResNet(spec).state_dict()
-    assert inferred(state, norm, None).spec == spec
-    assumed = inferred(state, None, None)
+    assert infer_spec(state, norm, None).spec == spec
+    assumed = infer_spec(state, None, None)
     assert assumed.spec.heads[0].norm == ("linear" if norm == "inv" else norm)
     assert any("inv" in notice for notice in assumed.notices) == (norm in ("linear", "inv"))
 
 
 def test_arguments_do_not_overrule_keys_but_options_that_contradict_are_refused():
     state = ResNet(CIFAR).state_dict()
-    assert inferred(state, "cosine", None).spec.heads[0].norm == "linear"
+    assert infer_spec(state, "cosine", None).spec.heads[0].norm == "linear"
     with pytest.raises(InputError, match="cosine"):
-        inferred(state, "cosine", None, given_norm=True)
+        infer_spec(state, "cosine", None, given_norm=True)
 
 
 def test_no_head_is_mmdets_backbone_with_its_floor():
     spec = dataclasses.replace(BASE, gate="se", heads=(), unit_floor="clamp 1e-4", **LEARNED)
     with torch.device("meta"):
         state = ResNet(spec).state_dict()
-    found = inferred(state, None, None).spec
+    found = infer_spec(state, None, None).spec
     assert found == spec
     assert found.output_names == ("stage1", "stage2", "stage3", "stage4")
-    assert inferred(state, None, "relu+1e-8").spec.unit_floor == "relu+1e-8"
+    assert infer_spec(state, None, "relu+1e-8").spec.unit_floor == "relu+1e-8"
 
 
 def test_misspelt_key_is_named_with_its_nearest_match():
@@ -122,4 +122,4 @@ STRANGERS = [
 @pytest.mark.parametrize("state", [c[1] for c in STRANGERS], ids=[c[0] for c in STRANGERS])
 def test_strangers_are_told_about_the_factory(state):
     with pytest.raises(ArchitectureError, match="--model"):
-        inferred(state, None, None)
+        infer_spec(state, None, None)

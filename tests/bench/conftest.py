@@ -7,7 +7,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from apa_deploy.graph.decompose import decomposed
+from apa_deploy.graph.decompose import decompose
 from apa_deploy.graph.functions import with_functions
 from apa_deploy.graph.node import make_node
 from apa_deploy.maths import Parameters
@@ -64,7 +64,7 @@ def save(model, path):
 
 @pytest.fixture
 def plain(tmp_path):
-    return save(decomposed(canonical()), tmp_path / "plain.onnx")
+    return save(decompose(canonical()), tmp_path / "plain.onnx")
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from apa_deploy.cli.bench import main
-from apa_deploy.graph.decompose import decomposed
+from apa_deploy.graph.decompose import decompose
 from apa_deploy.measure.twins import with_plain
 from apa_deploy.records.passport import passport_path, read_passport
 from apa_deploy.report import read_report
@@ -103,7 +103,7 @@ def test_the_twin_of_a_module():
 
 
 def test_one_that_cannot_is_named_and_the_other_goes_on(plain, tmp_path, capsys):
-    fixed = save(decomposed(canonical(batch=1)), tmp_path / "fixed.onnx")
+    fixed = save(decompose(canonical(batch=1)), tmp_path / "fixed.onnx")
     engine = tmp_path / "model.engine"
     engine.write_bytes(b"plan")
     found = measured(capsys, fixed, plain, engine, "--batch", 2, *ALONE, code=1)
@@ -116,7 +116,7 @@ def test_one_that_cannot_is_named_and_the_other_goes_on(plain, tmp_path, capsys)
 
 
 def test_nothing_to_measure_exits_1(tmp_path, capsys):
-    fixed = save(decomposed(canonical(batch=1)), tmp_path / "fixed.onnx")
+    fixed = save(decompose(canonical(batch=1)), tmp_path / "fixed.onnx")
     assert main([str(fixed), "--batch", "2", *ALONE]) == 1
     assert "which the file has built in" in capsys.readouterr().err
 

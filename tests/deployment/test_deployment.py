@@ -10,7 +10,7 @@ import torch
 from apa_exporters.onnx.export import OnnxOptions, export_onnx
 
 import apa_deploy
-from apa_deploy.deployment import Deployment, counts, deployed
+from apa_deploy.deployment import Deployment, counts, deploy
 from apa_deploy.deployment.iif import VARIANTS, constants
 from apa_deploy.deployment.pixels import RECIPES
 from apa_deploy.errors import InputError
@@ -52,7 +52,7 @@ def test_iif_is_upstreams(variant, golden_arrays):
 ])  # fmt: skip
 def test_pixels(recipe, layout, channels, model, tmp_path):
     options = Deployment(preprocess=recipe, layout=layout, channels=channels)
-    passport = export_onnx(deployed(model, options), tmp_path / "m.onnx", OnnxOptions())
+    passport = export_onnx(deploy(model, options), tmp_path / "m.onnx", OnnxOptions())
     assert passport.parity.passed
     pixels = np.random.default_rng(0).integers(0, 256, (2, 16, 16, 3), dtype=np.uint8)
     # by hand, in float64: what a training pipeline does
@@ -72,7 +72,7 @@ def test_pixels(recipe, layout, channels, model, tmp_path):
 def test_own_recipe(model, tmp_path):
     file = tmp_path / "mine.json"
     file.write_text(json.dumps({"mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5]}))
-    export_onnx(deployed(model, Deployment(preprocess=str(file))), tmp_path / "m.onnx", OnnxOptions())
+    export_onnx(deploy(model, Deployment(preprocess=str(file))), tmp_path / "m.onnx", OnnxOptions())
     pixels = np.full((1, 16, 16, 3), 255, np.uint8)
     wanted = reference(model, np.ones((1, 3, 16, 16)))
     assert np.abs(run(tmp_path / "m.onnx", pixels) - wanted).max() <= 1e-5 * np.abs(wanted).max()
@@ -82,7 +82,7 @@ def test_iif_softmax_and_labels(model, tmp_path):
     (tmp_path / "counts.txt").write_text("500\n200\n90\n20\n5\n")
     (tmp_path / "names.json").write_text(json.dumps(["a", "b", "c", "d", "é"]))
     options = Deployment(iif="rel", counts=tmp_path / "counts.txt", softmax=True, labels=tmp_path / "names.json")
-    passport = export_onnx(deployed(model, options), tmp_path / "m.onnx", OnnxOptions())
+    passport = export_onnx(deploy(model, options), tmp_path / "m.onnx", OnnxOptions())
     assert passport.output_names == ["probabilities"]
     x = np.random.default_rng(0).standard_normal((3, *SHAPE)).astype(np.float32)
     n = np.array([500, 200, 90, 20, 5])
@@ -95,14 +95,14 @@ def test_iif_softmax_and_labels(model, tmp_path):
 
 
 def test_nothing_is_added_unless_asked(model):
-    same = deployed(model, Deployment())
+    same = deploy(model, Deployment())
     assert same.module is model.module
 
 
 def test_long_tail_label_order_is_explained(model, tmp_path):
     model.metadata.arguments = {"dset_name": "imagenet_lt"}
     (tmp_path / "names.txt").write_text("\n".join("abcde"))
-    notices = deployed(model, Deployment(labels=tmp_path / "names.txt")).metadata.notices
+    notices = deploy(model, Deployment(labels=tmp_path / "names.txt")).metadata.notices
     assert "descending frequency" in notices[-1]
 
 
@@ -112,7 +112,7 @@ def test_contrastive_features_keep_clear_of_iif():
             return x[:, :3], x[:, :4]
 
     two = TorchNetwork(Two(), image_signature(SHAPE), Metadata("two"))
-    wrapped = deployed(two, Deployment(softmax=True)).module
+    wrapped = deploy(two, Deployment(softmax=True)).module
     logits, features = wrapped(torch.ones(1, 5))
     assert logits.sum().item() == pytest.approx(1.0)
     assert features.tolist() == [[1.0] * 4]
@@ -144,13 +144,13 @@ def test_bad_options(given, saw, model, tmp_path):
         (tmp_path / "p.json").write_text(json.dumps(given["preprocess"]))
         given["preprocess"] = str(tmp_path / "p.json")
     with pytest.raises(InputError, match=saw):
-        deployed(model, Deployment(**given))
+        deploy(model, Deployment(**given))
 
 
 def test_counts_of_another_number_of_classes(cifar_checkpoint, tmp_path):
     (tmp_path / "counts.txt").write_text("1\n2\n")
     with pytest.raises(InputError, match="one for each of 100 classes"):
-        deployed(apa_deploy.load(cifar_checkpoint), Deployment(iif="raw", counts=tmp_path / "counts.txt"))
+        deploy(apa_deploy.load(cifar_checkpoint), Deployment(iif="raw", counts=tmp_path / "counts.txt"))
 
 
 NAMES = [

@@ -10,7 +10,7 @@ import torch
 
 from apa_deploy.detection.graph import DetectorGraphOptions, append_detector
 from apa_deploy.detection.load import detector_from_state
-from apa_deploy.graph.decompose import decomposed
+from apa_deploy.graph.decompose import decompose
 from apa_deploy.loading.torch_network import TorchNetwork
 from apa_deploy.network import Metadata
 from apa_deploy.tensors.signature import image_signature
@@ -48,7 +48,7 @@ def module(request):
 
 def test_graph_detects_what_the_rebuild_detects(module):
     images, valid = picture(BATCH)
-    found = run(decomposed(graph_of(module)), images, valid)
+    found = run(decompose(graph_of(module)), images, valid)
     double = module.double()
     with torch.inference_mode():
         wanted = double(torch.from_numpy(images).double(), torch.from_numpy(valid).double())
@@ -66,7 +66,7 @@ def test_graph_detects_what_the_rebuild_detects(module):
 def test_raw_outputs_stop_before_scores_and_decoding():
     module = detector_from_state(*make("v3det_cascade")).module
     images, valid = picture()
-    found = run(decomposed(graph_of(module, raw=True)), images, valid)
+    found = run(decompose(graph_of(module, raw=True)), images, valid)
     assert {name: value.shape for name, value in found.items()} == {
         "proposals": (1, 100, 5), "cls_score": (1, 100, 6), "bbox_pred": (1, 100, 4),
     }  # fmt: skip
@@ -76,6 +76,6 @@ def test_few_pairs_before_the_last_nms_change_nothing_while_enough_remain():
     module = detector_from_state(*make("lvis_r101")).module
     module.detector = dataclasses.replace(module.detector, max_detections=5)
     images, valid = picture()
-    every, few = (run(decomposed(graph_of(module, pairs=pairs)), images, valid) for pairs in (10_000, 100))
+    every, few = (run(decompose(graph_of(module, pairs=pairs)), images, valid) for pairs in (10_000, 100))
     for name, value in every.items():
         assert (value == few[name]).all(), name

@@ -7,37 +7,37 @@ from pathlib import Path
 import pytest
 
 from apa_deploy.cli.doctor import main
-from apa_deploy.doctor.known_errors import explained, known_errors
+from apa_deploy.doctor.known_errors import explain_errors, read_known_errors
 
 REPORTS = tomllib.loads(Path(__file__).with_name("reported_errors.toml").read_text(encoding="utf-8"))["report"]
 
 
 @pytest.mark.parametrize("report", REPORTS, ids=lambda report: report["thread"])
 def test_reported(report):
-    first = explained(report["message"])[0]
+    first = explain_errors(report["message"])[0]
     assert first.name == report["error"]
     answer = f"{first.cause} {first.do}"
     assert not [words for words in report["answer"] if words not in answer], answer
 
 
 def test_every_error_of_the_table_is_reported():
-    assert {row.name for row in known_errors()} == {report["error"] for report in REPORTS}
+    assert {row.name for row in read_known_errors()} == {report["error"] for report in REPORTS}
 
 
 def test_no_answer_leaves_a_gap():
     for report in REPORTS:
-        for one in explained(report["message"]):
+        for one in explain_errors(report["message"]):
             assert not re.search(r"[{}]|  ", one.cause + one.do)
 
 
 def test_there_are_sixty_causes():
-    assert len({row.name for row in known_errors()}) >= 60
+    assert len({row.name for row in read_known_errors()}) >= 60
 
 
 def test_words_are_met_in_any_order():
     words = ["no optimization profile was given", "the network has dynamic inputs"]
-    assert {explained(", ".join(w))[0].name for w in (words, words[::-1])} == {"no optimization profile"}
-    assert explained("the network has dynamic inputs") == []
+    assert {explain_errors(", ".join(w))[0].name for w in (words, words[::-1])} == {"no optimization profile"}
+    assert explain_errors("the network has dynamic inputs") == []
 
 
 def test_an_unknown_error_ends_with_what_to_collect(capsys):
@@ -49,7 +49,7 @@ def test_an_unknown_error_ends_with_what_to_collect(capsys):
 def test_a_log_with_two_errors_gets_both_answers():
     two = {"driver too old", "engine for another GPU"}
     log = "\n".join(report["message"] for report in REPORTS if report["error"] in two)
-    assert {one.name for one in explained(log)} == two
+    assert {one.name for one in explain_errors(log)} == two
 
 
 UNRELATED = """
@@ -107,4 +107,4 @@ def test_there_are_forty_unrelated_texts():
 
 @pytest.mark.parametrize("text", UNRELATED)
 def test_nothing_is_made_up(text):
-    assert explained(text) == []
+    assert explain_errors(text) == []

@@ -13,7 +13,7 @@ import apa_deploy
 from apa_deploy.calibration import Quantisation, quantise
 from apa_deploy.calibration.data import CalibrationData
 from apa_deploy.calibration.gate import decibel
-from apa_deploy.graph.decompose import decomposed
+from apa_deploy.graph.decompose import decompose
 from apa_deploy.graph.functions import with_functions
 from apa_deploy.graph.quantise import TENSORRT, TENSORRT_FP8
 from apa_deploy.graph.twin import twin
@@ -123,7 +123,7 @@ def test_as_many_rtx_launches_as_silu_and_relu(network, placement, tmp_path):
     x = np.random.default_rng(3).standard_normal((32, 3, 16, 16)).astype(np.float32)
     options = Quantisation(placement=placement, judge=False)
     model = quantise(with_functions(networks.build(network)), CalibrationData({"x": x}, None, "x"), options).proto
-    forms = {"silu": lambda m: twin(m, "silu"), "relu": lambda m: twin(m, "relu"), "learned": decomposed}
+    forms = {"silu": lambda m: twin(m, "silu"), "relu": lambda m: twin(m, "relu"), "learned": decompose}
     counts = {}
     for name, form in forms.items():
         onnx.save(form(onnx.ModelProto.FromString(model.SerializeToString())), tmp_path / f"{name}.onnx")

@@ -93,7 +93,7 @@ def test_weights_above_the_limit_lie_beside_the_model(tmp_path):
         torch.nn.Conv2d(3, 64, 3), RawActivation(), torch.nn.Flatten(1), torch.nn.Linear(64 * 36, 8)
     )
     model = TorchNetwork(net.eval(), image_signature((3, 8, 8)), Metadata("wide"))
-    proto = exporter.decomposed(model.trace().proto)
+    proto = exporter.decompose(model.trace().proto)
     x = np.ones((2, 3, 8, 8), np.float32)
     write_onnx(proto, tmp_path / "small.onnx")
     wanted = run(tmp_path / "small.onnx", x)

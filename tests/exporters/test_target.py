@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from apa_exporters.tensorrt.on_target import golden, machine
 from apa_exporters.tensorrt.on_target.checksums import check_sums, write_sums
-from apa_exporters.tensorrt.on_target.layers import computes_in, launches, written_types
+from apa_exporters.tensorrt.on_target.layers import computes_in, count_written_types, launches
 from apa_exporters.tensorrt.on_target.recipe import Limit
 from apa_exporters.tensorrt.on_target.refusal import MISSING, MISUSE, RefusalError
 
@@ -117,7 +117,7 @@ SPELLINGS = [
 
 @pytest.mark.parametrize(("fields", "kind"), [c[1:] for c in SPELLINGS], ids=[c[0] for c in SPELLINGS])
 def test_types_however_they_are_spelled(fields, kind):
-    assert written_types([{"Outputs": [{"Name": "float half", **fields}]}]) == {kind: 1}
+    assert count_written_types([{"Outputs": [{"Name": "float half", **fields}]}]) == {kind: 1}
 
 
 def layer(kind, reads, writes="Float"):

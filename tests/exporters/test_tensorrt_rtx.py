@@ -19,9 +19,9 @@ from apa_exporters.tensorrt_rtx.export import RtxOptions, export_rtx
 from apa_exporters.tensorrt_rtx.limits import TargetError, check_graph
 
 from apa_deploy.child_process import ChildError
-from apa_deploy.deployment import Deployment, deployed
+from apa_deploy.deployment import Deployment, deploy
 from apa_deploy.errors import MissingError
-from apa_deploy.graph.decompose import decomposed
+from apa_deploy.graph.decompose import decompose
 from apa_deploy.graph.precision import in_precision
 from apa_deploy.loading.torch_network import TorchNetwork
 from apa_deploy.network import Metadata
@@ -92,7 +92,7 @@ def test_targets_and_batches(batches, capabilities, tmp_path):
 
 
 def test_pixels_and_half_outputs(tmp_path):
-    model = deployed(digits(), Deployment(preprocess="imagenet", softmax=True))
+    model = deploy(digits(), Deployment(preprocess="imagenet", softmax=True))
     passport = export_rtx(model, tmp_path / "m.engine", RtxOptions(OnnxOptions(precision="fp16", half_io=True)))
     assert passport.parity.passed
     assert passport.options["half_io"]
@@ -119,7 +119,7 @@ def test_refused_before_the_build(options, saw, tmp_path, capsys):
 
 
 def test_float32_products_for_turing_are_refused(traced):
-    proto = decomposed(onnx.ModelProto.FromString(traced.proto.SerializeToString()))
+    proto = decompose(onnx.ModelProto.FromString(traced.proto.SerializeToString()))
     check_graph(proto, ("8.6",))
     with pytest.raises(TargetError, match="Turing multiplies matrices in fp16 only"):
         check_graph(proto, ("7.5",))
@@ -182,7 +182,7 @@ def test_misuse_exits_2(arguments, saw, cifar_checkpoint, tmp_path, monkeypatch,
 
 @pytest.fixture(scope="module")
 def layer():
-    return decomposed(one_layer().trace().proto).SerializeToString()
+    return decompose(one_layer().trace().proto).SerializeToString()
 
 
 @pytest.fixture
@@ -254,7 +254,7 @@ def test_layer_log_is_counted_without_waits_and_shapes():
 @pytest.mark.parametrize("fault", [0.0, 0.05])
 def test_recorded_outputs_are_judged(fault, traced):
     """What a GPU's process records passes the same gate; ONNX Runtime records here, once with a fault."""
-    proto = decomposed(onnx.ModelProto.FromString(traced.proto.SerializeToString()))
+    proto = decompose(onnx.ModelProto.FromString(traced.proto.SerializeToString()))
     session = onnxruntime.InferenceSession(proto.SerializeToString())
     feeds = seeded_feeds(image_signature(SHAPE))
     recorded = [{"logits": np.asarray(session.run(None, feed)[0]) + fault} for feed in feeds]

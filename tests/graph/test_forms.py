@@ -9,7 +9,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from apa_deploy.errors import InputError
-from apa_deploy.graph.decompose import decomposed, decomposition_of
+from apa_deploy.graph.decompose import decompose, decomposition_of
 from apa_deploy.graph.functions import with_functions
 from apa_deploy.graph.log1p_fit import log1p_coefficients
 from apa_deploy.graph.node import make_node
@@ -31,8 +31,8 @@ def model(kind, parameters, shape=("N",), element=TensorProto.FLOAT, opset=18):
 
 FORMS = {
     "body": with_functions,
-    "anl": decomposed,
-    "softplus": lambda m: decomposed(m, "softplus"),
+    "anl": decompose,
+    "softplus": lambda m: decompose(m, "softplus"),
 }
 
 
@@ -77,7 +77,7 @@ def test_onnxruntime(form, kind):
 def test_anl_in_openvino(kind):
     openvino = pytest.importorskip("openvino")
     core, pairs = openvino.Core(), [(lam, 1.1) for lam in LAMBDAS]
-    proto = decomposed(side_by_side(kind, pairs))
+    proto = decompose(side_by_side(kind, pairs))
     compiled = core.compile_model(
         core.read_model(proto.SerializeToString()), "CPU", {"INFERENCE_PRECISION_HINT": "f32"}
     )
@@ -151,7 +151,7 @@ def test_empty_and_scalar_inputs():
 def test_form_by_the_size_of_lambda(lam, wanted):
     assert decomposition_of(Parameters(lam, (1.0,))) == wanted
     operators = {
-        n.op_type for n in decomposed(model("APA", Parameters(lam, (2.0,)), (1, len(lam), 2, 2))).graph.node
+        n.op_type for n in decompose(model("APA", Parameters(lam, (2.0,)), (1, len(lam), 2, 2))).graph.node
     }
     marks = {"limit": {"Exp", "Neg", "Mul"}, "sigmoid": {"Sigmoid", "Mul"}}
     assert operators == marks.get(wanted, operators)
@@ -159,7 +159,7 @@ def test_form_by_the_size_of_lambda(lam, wanted):
 
 
 def test_only_standard_operators_are_left():
-    proto = decomposed(with_functions(model("AGLU", Parameters((0.5,), (1.0,)))))
+    proto = decompose(with_functions(model("AGLU", Parameters((0.5,), (1.0,)))))
     assert not proto.functions
     assert [entry.domain for entry in proto.opset_import] == [""]
 
@@ -169,7 +169,7 @@ def test_per_channel_without_a_rank_is_refused():
     for value in (*proto.graph.input, *proto.graph.output):
         value.type.tensor_type.ClearField("shape")
     with pytest.raises(InputError, match="known rank"):
-        decomposed(proto)
+        decompose(proto)
 
 
 def test_log1p_polynomial():

@@ -8,8 +8,8 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from apa_deploy.errors import InputError
-from apa_deploy.graph.decompose import decomposed
-from apa_deploy.graph.emulate import emulated
+from apa_deploy.graph.decompose import decompose
+from apa_deploy.graph.emulate import emulate_halves
 from apa_deploy.graph.functions import with_functions
 from apa_deploy.graph.node import make_node
 from apa_deploy.graph.precision import HALF_ELEMENT, NUMPY_TYPE, UNIT_ROUNDOFF, PrecisionError, in_precision
@@ -97,7 +97,7 @@ def test_islands(nodes, wanted, precision):
     # the operators are right as well: against the same graph in float32, a few roundings of the type
     x = RNG.standard_normal((2, 4, 6, 6)).astype("f")
     exact = run(graph([CONV, *nodes], {k: v for k, v in weights.items() if k in used}), x)[0]
-    y = run(emulated(proto), x, optimise=False)[0]
+    y = run(emulate_halves(proto), x, optimise=False)[0]
     assert np.abs(y - exact).max() <= 8 * UNIT_ROUNDOFF[precision] * np.abs(exact).max()
 
 
@@ -183,7 +183,7 @@ def test_bf16_holds_large_weights():
 Z = np.concatenate([np.linspace(-12, 12, 2001), np.linspace(-90, 90, 901)]).astype(np.float32)
 
 
-@pytest.mark.parametrize("form", [with_functions, decomposed])
+@pytest.mark.parametrize("form", [with_functions, decompose])
 @pytest.mark.parametrize("precision", HALVES)
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("lam", [0.0, 1e-8, 1e-7, 1e-5, 1e-3, 0.5, 1.0, 2.0, 10.0])
@@ -211,7 +211,7 @@ def test_emulation_rounds_every_value(precision, optimise):
     half = NUMPY_TYPE[precision]
     k, h = np.float32(1 / 3).astype(half).astype("f"), x.astype(half).astype("f")
     wanted = ((h * k).astype(half).astype("f") + h).astype(half).astype("f")
-    np.testing.assert_array_equal(run(emulated(proto), x, optimise)[0], wanted)
+    np.testing.assert_array_equal(run(emulate_halves(proto), x, optimise)[0], wanted)
 
 
 def test_numpy_type_of_bf16():

@@ -5,7 +5,7 @@ import onnx
 import pytest
 
 import apa_deploy
-from apa_deploy.graph.decompose import decomposed
+from apa_deploy.graph.decompose import decompose
 from apa_deploy.graph.functions import with_functions
 from apa_deploy.graph.node import activations, attributes, read_parameters
 from apa_deploy.graph.precision import LOWEST_OPSET, in_precision
@@ -14,7 +14,7 @@ from tests.conftest import GOLDEN
 
 # The larger the network, the longer the trace: one serves both types and both forms.
 OPSET = max(LOWEST_OPSET.values())
-FORMS = {"fp16": (decomposed, with_functions), "bf16": (decomposed,)}
+FORMS = {"fp16": (decompose, with_functions), "bf16": (decompose,)}
 
 
 def copied(proto):
@@ -62,7 +62,7 @@ def test_every_unit_at_the_floor(lam, precision, cifar_checkpoint, tmp_path):
             wanted = attributes(type(p)((lam,), p.kappa, p.axis))
             del one.attribute[:]
             one.attribute.extend(onnx.helper.make_attribute(k, v) for k, v in wanted.items())
-    onnx.save(decomposed(in_precision(traced.proto, precision)), tmp_path / "half.onnx")
+    onnx.save(decompose(in_precision(traced.proto, precision)), tmp_path / "half.onnx")
     x = np.random.default_rng(0).standard_normal((2, 3, 32, 32)).astype(np.float32)
     report = verify(tmp_path / "half.onnx", model, traced.sites, [{"input": x}], precision=precision)
     assert report.passed, report

@@ -9,8 +9,8 @@ import onnx
 import pytest
 
 from apa_deploy.errors import InputError
-from apa_deploy.graph.decompose import decomposed
-from apa_deploy.graph.quantise import CPU, TENSORRT, make_plan, prepare_for_plan, quantised, scales_of
+from apa_deploy.graph.decompose import decompose
+from apa_deploy.graph.quantise import CPU, TENSORRT, make_plan, prepare_for_plan, quantise_graph, scales_of
 from apa_deploy.graph.quantise.codes import S8, U8, scale_of, weight_codes, weight_scales
 from tests import quantise_networks as networks
 
@@ -71,12 +71,12 @@ def _coded(network, placement, reduced=False):
     model = networks.build(network)
     plan = make_plan(model, placement)
     scales = scales_of(plan, dict.fromkeys(plan.groups, (-1.0, 3.0)))
-    return plan, quantised(model, plan, scales, reduced=reduced)
+    return plan, quantise_graph(model, plan, scales, reduced=reduced)
 
 
 def test_no_name_is_given_twice_with_the_decompositions_constants():
     _, model = _coded(networks.squeeze, CPU)
-    decomposed(model)
+    decompose(model)
     names = [tensor.name for tensor in model.graph.initializer]
     names += [name for node in model.graph.node for name in node.output]
     assert not [name for name, count in collections.Counter(names).items() if count > 1]

@@ -5,7 +5,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from apa_deploy.graph.decompose import decomposed
+from apa_deploy.graph.decompose import decompose
 from apa_deploy.graph.functions import with_functions
 from apa_deploy.graph.node import activations, make_node, read_parameters
 from apa_deploy.graph.recognise import recognise
@@ -136,7 +136,7 @@ def test_our_own_decompositions(kind, lam):
     for form in ("anl", "softplus"):
         graph = helper.make_graph(nodes, "g", [x], [y])
         domains = [helper.make_opsetid("", 18), helper.make_opsetid("com.apa", 1)]
-        model = decomposed(helper.make_model(graph, opset_imports=domains, ir_version=8), form)
+        model = decompose(helper.make_model(graph, opset_imports=domains, ir_version=8), form)
         found = recognise(model).found
         assert [(f.name, f.kind) for f in found] == [("first", "AGLU"), ("second", kind)]
         assert_near(found[0], 0.7, 1.2)

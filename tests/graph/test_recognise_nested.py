@@ -6,7 +6,7 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from apa_deploy.graph.decompose import decomposed
+from apa_deploy.graph.decompose import decompose
 from apa_deploy.graph.functions import with_functions
 from apa_deploy.graph.node import all_activations, read_parameters
 from apa_deploy.graph.recognise import recognise
@@ -90,7 +90,7 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize("form", [decomposed, with_functions])
+@pytest.mark.parametrize("form", [decompose, with_functions])
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("case", CASES)
 def test_bodies_are_entered(case, kind, form):
@@ -113,7 +113,7 @@ def test_bodies_are_entered(case, kind, form):
 def test_half_in_a_branch_is_computed_in_float32():
     made = if_model("AGLU", TensorProto.FLOAT16)
     assert len(recognise(made).found) == 1
-    x, y = run(decomposed(made), c=np.array(True))
+    x, y = run(decompose(made), c=np.array(True))
     wanted = REFERENCE["AGLU"](x.astype(np.float64), LAM, KAPPA)
     # half an ulp of the result; lambda and kappa rounded to 2^-11, at most |z| <= 10 of them
     assert np.abs(y - wanted).max() <= 2.0**-11 * np.abs(wanted).max() + 10 * 2.0**-11

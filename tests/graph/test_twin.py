@@ -10,7 +10,7 @@ from onnx import TensorProto, helper
 
 from apa_deploy.choices import PLAIN_UNITS
 from apa_deploy.errors import InputError
-from apa_deploy.graph.decompose import decomposed
+from apa_deploy.graph.decompose import decompose
 from apa_deploy.graph.functions import with_functions
 from apa_deploy.graph.node import make_node
 from apa_deploy.graph.twin import twin
@@ -39,7 +39,7 @@ def network(element=TensorProto.FLOAT):
     return model
 
 
-FORMS = {"canonical": lambda model: model, "functions": with_functions, "decomposed": decomposed}
+FORMS = {"canonical": lambda model: model, "functions": with_functions, "decomposed": decompose}
 
 
 @pytest.mark.parametrize("plain", PLAIN_UNITS)

@@ -10,7 +10,7 @@ import pytest
 import torch
 from onnxconverter_common.float16 import convert_float_to_float16
 
-from apa_deploy.graph.decompose import decomposed
+from apa_deploy.graph.decompose import decompose
 from apa_deploy.graph.functions import with_functions
 from apa_deploy.graph.node import activations, attributes, read_parameters
 from apa_deploy.graph.precision import in_precision
@@ -37,7 +37,7 @@ def exported():
     return model, traced
 
 
-def judged(exported, tmp_path, precision, plant=lambda *_: None, form=decomposed, library=None):
+def judged(exported, tmp_path, precision, plant=lambda *_: None, form=decompose, library=None):
     network, traced = exported
     proto = onnx.ModelProto()
     proto.CopyFrom(traced.proto)
@@ -47,7 +47,7 @@ def judged(exported, tmp_path, precision, plant=lambda *_: None, form=decomposed
 
 
 @pytest.mark.parametrize("precision", HALVES)
-@pytest.mark.parametrize("form", [decomposed, with_functions])
+@pytest.mark.parametrize("form", [decompose, with_functions])
 def test_nothing_planted_passes(precision, form, exported, tmp_path):
     report = judged(exported, tmp_path, precision, form=form)
     assert report.passed, report
@@ -151,7 +151,7 @@ def test_an_activation_without_its_island_is_found(precision, exported, tmp_path
     network, traced = exported
     proto = onnx.ModelProto()
     proto.CopyFrom(traced.proto)
-    onnx.save(in_precision(decomposed(proto), precision), tmp_path / "late.onnx")
+    onnx.save(in_precision(decompose(proto), precision), tmp_path / "late.onnx")
     report = verify(tmp_path / "late.onnx", network, traced.sites, FEEDS, precision=precision)
     assert not report.passed
 

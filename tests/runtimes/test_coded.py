@@ -20,7 +20,7 @@ from apa_deploy.graph.layout.edit import attribute, replace_nodes
 from apa_deploy.graph.quantise.codes import S8, U8, Scale
 from apa_deploy.maths import aglu_float64
 from apa_deploy.runtimes import processor
-from apa_deploy.runtimes.blocking import optimised
+from apa_deploy.runtimes.blocking import optimise_to
 from tests import quantise_networks as networks
 
 pytestmark = pytest.mark.usefixtures("library")
@@ -155,7 +155,7 @@ def test_the_prepared_model_has_the_skeleton_of_its_relu_twin(case, tmp_path):
     name, result, path = case
     ours = onnx.load(apa_deploy.Session(path, threads=1).prepared)
     onnx.save(_relu_twin(result), tmp_path / "relu.onnx")
-    twin = onnx.load(optimised(str(tmp_path / "relu.onnx"), tmp_path / "twin.onnx", apa_deploy.ort_library()))
+    twin = onnx.load(optimise_to(str(tmp_path / "relu.onnx"), tmp_path / "twin.onnx", apa_deploy.ort_library()))
     got, theirs = _operators(ours), _operators(twin)
     tables = sum(count for kind, count in got.items() if kind.startswith("QLinear") and kind.endswith("AGLU"))
     assert tables == len(result.plan.units)

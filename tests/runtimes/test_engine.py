@@ -13,7 +13,7 @@ import apa_deploy
 from apa_deploy.errors import InputError, MissingError
 from apa_deploy.native import LibraryError, trt_plugin_library
 from apa_deploy.runtimes.cuda_driver import device_count
-from apa_deploy.runtimes.engine_trust import Trust, UntrustedEngineError, trusted_engine
+from apa_deploy.runtimes.engine_trust import Trust, UntrustedEngineError, read_trusted_engine
 from tests.standin.engines import passport_for, standing_in
 from tests.standin.machine import MAJORS
 
@@ -51,7 +51,7 @@ UNTRUSTED = [
 def test_trusted(recorded, trust, engine):
     if recorded:
         passport_for(engine, recorded)
-    assert trusted_engine(engine, trust).content == CONTENT
+    assert read_trusted_engine(engine, trust).content == CONTENT
 
 
 @pytest.mark.parametrize(("recorded", "trust", "saw"), [c[1:] for c in UNTRUSTED], ids=[c[0] for c in UNTRUSTED])
@@ -69,7 +69,7 @@ def test_untrusted(recorded, trust, saw, engine):
 def test_passport_that_says_nothing_trusts_nothing(text, engine):
     engine.with_name("m.engine.passport.json").write_text(text)
     with pytest.raises(UntrustedEngineError):
-        trusted_engine(engine, Trust())
+        read_trusted_engine(engine, Trust())
 
 
 @no_gpu

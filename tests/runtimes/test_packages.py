@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from apa_deploy.runtimes.packages import conflict, installed_packages
+from apa_deploy.runtimes.packages import conflict, find_packages
 
 
 @pytest.mark.parametrize("packages", [(), ("onnxruntime",), ("onnxruntime-gpu",)])
@@ -21,5 +21,5 @@ def test_both_are_noticed_and_explained(tmp_path, monkeypatch):
         (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name.replace('_', '-')}\nVersion: 1.32.0\n")
     monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
     importlib.invalidate_caches()
-    assert installed_packages() == ("onnxruntime", "onnxruntime-gpu")
-    assert "pip uninstall -y onnxruntime onnxruntime-gpu" in conflict(installed_packages())
+    assert find_packages() == ("onnxruntime", "onnxruntime-gpu")
+    assert "pip uninstall -y onnxruntime onnxruntime-gpu" in conflict(find_packages())

@@ -17,7 +17,7 @@ import apa_deploy
 from apa_deploy.graph.layout.blocked import reorders
 from apa_deploy.graph.layout.edit import attribute
 from apa_deploy.modules import AGLU
-from apa_deploy.runtimes.blocking import blocking, optimised
+from apa_deploy.runtimes.blocking import blocking, optimise_to
 
 NETWORKS = {"plain": resnet, "attention": attention, "per channel": PerChannel}
 
@@ -43,8 +43,8 @@ def case(request, tmp_path_factory):
 def test_as_many_reorders_as_the_relu_twin(case, tmp_path):
     _, _, session = case
     onnx.save(relu_twin(onnx.load(session.path)), tmp_path / "relu.onnx")
-    twin = optimised(str(tmp_path / "relu.onnx"), tmp_path / "twin.onnx")
-    plain = optimised(str(session.path), tmp_path / "plain.onnx", apa_deploy.ort_library())
+    twin = optimise_to(str(tmp_path / "relu.onnx"), tmp_path / "twin.onnx")
+    plain = optimise_to(str(session.path), tmp_path / "plain.onnx", apa_deploy.ort_library())
     ours, theirs, without = (_map_reorders(onnx.load(p)) for p in (session.prepared, twin, plain))
     assert ours <= theirs
     assert without > theirs  # so this test can fail

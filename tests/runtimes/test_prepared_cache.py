@@ -253,7 +253,7 @@ def _swap_without_the_unit(model, plan, block):
     return count
 
 
-swap = prepared.swapped
+swap = prepared.swap_placeholders
 BLOCKED = [
     # what stands in the way, what is replaced by what, what is said
     ("old runtime", "blocking", lambda: blocking.Blocking(8, False), "leaves its blocked layout at activations"),
@@ -295,5 +295,5 @@ def test_an_optimiser_that_fails_is_no_failure(path, store, monkeypatch, capsys)
     def fails(*_):
         raise RuntimeError("planted")
 
-    monkeypatch.setattr(prepared, "optimised", fails)
+    monkeypatch.setattr(prepared, "optimise_to", fails)
     assert _opened(path)[0] is None and "planted" in capsys.readouterr().err

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from apa_deploy.errors import InputError
-from apa_deploy.runtimes.providers import CPU, CUDA, TENSORRT, chosen
+from apa_deploy.runtimes.providers import CPU, CUDA, TENSORRT, choose_providers
 
 PLUGIN = Path("/lib/libapa_trt.so")
 EXTRA = {"trt_extra_plugin_lib_paths": str(PLUGIN)}
@@ -32,7 +32,7 @@ CASES = [
     ids=[c[0] for c in CASES],
 )
 def test_choice(wanted, available, plugin, providers, library):
-    choice = chosen(wanted, available, plugin)
+    choice = choose_providers(wanted, available, plugin)
     assert list(choice.providers) == providers
     assert choice.cpu_library is library
 
@@ -40,4 +40,4 @@ def test_choice(wanted, available, plugin, providers, library):
 @pytest.mark.parametrize("wanted", [[CUDA], [], [CPU, "NoSuchProvider"]])
 def test_refuses_what_is_not_available(wanted):
     with pytest.raises(InputError, match=CPU):
-        chosen(wanted, [CPU], None)
+        choose_providers(wanted, [CPU], None)

@@ -6,7 +6,7 @@ from apa_deploy.errors import InputError
 from apa_deploy.serving.access import check_token, is_loopback, read_token
 from apa_deploy.serving.errors import MethodError, NotFoundError, UnauthorizedError
 from apa_deploy.serving.options import ServeOptions
-from apa_deploy.serving.routes import Route, target
+from apa_deploy.serving.routes import Route, match_route
 
 TOKEN = "0123456789abcdef"
 HOSTS = [
@@ -132,7 +132,7 @@ ROUTES = [
 @pytest.mark.parametrize(("method", "path", "wanted"), ROUTES, ids=[f"{m} {p}" for m, p, _ in ROUTES])
 def test_routes(method, path, wanted):
     if isinstance(wanted, Route):
-        assert target(method, path) == wanted
+        assert match_route(method, path) == wanted
     else:
         with pytest.raises(wanted):
-            target(method, path)
+            match_route(method, path)

@@ -7,7 +7,7 @@ from serving_models import small_model, write_passport
 
 from apa_deploy.graph.values import external_files
 from apa_deploy.records.passport import FileRecord, PassportError, file_record, passport_path
-from apa_deploy.serving.integrity import IntegrityError, checked_passport, warnings
+from apa_deploy.serving.integrity import IntegrityError, verify_passport, warnings
 
 
 @pytest.fixture
@@ -16,13 +16,13 @@ def artifact(tmp_path):
 
 
 def test_without_a_passport(artifact):
-    assert checked_passport(artifact, []) is None
+    assert verify_passport(artifact, []) is None
     assert "no passport" in warnings(None)[0]
 
 
 def test_a_fitting_passport(artifact):
     write_passport(artifact)
-    passport = checked_passport(artifact, [])
+    passport = verify_passport(artifact, [])
     assert "no parity report" in warnings(passport)[0]
 
 
@@ -30,7 +30,7 @@ def test_a_renamed_artifact_is_known_by_its_hash(artifact):
     write_passport(artifact)
     target = artifact.with_name("model.onnx")
     passport_path(artifact).rename(passport_path(target))
-    assert checked_passport(artifact.rename(target), []) is not None
+    assert verify_passport(artifact.rename(target), []) is not None
 
 
 def _changed(artifact):
@@ -66,13 +66,13 @@ FAULTS = [
 def test_a_planted_fault_is_refused(artifact, plant, weights, saw):
     plant(artifact)
     with pytest.raises(IntegrityError, match=saw):
-        checked_passport(artifact, weights)
+        verify_passport(artifact, weights)
 
 
 def test_a_damaged_passport_is_refused(artifact):
     passport_path(artifact).write_text("{")
     with pytest.raises(PassportError):
-        checked_passport(artifact, [])
+        verify_passport(artifact, [])
 
 
 def test_external_files(tmp_path):

@@ -71,11 +71,11 @@ def test_bandwidth_verdict(kernel_ms, mib, good):
 
 def test_a_slow_kernel_fails_the_part_and_keeps_its_samples():
     rows = [_row(1.05), _row(1.6)]
-    outcome = kernels.judged_bandwidth({"device": {"l2_bytes": 48 << 20}, "rows": rows}, {"not read": "x"})
+    outcome = kernels.judge_bandwidth({"device": {"l2_bytes": 48 << 20}, "rows": rows}, {"not read": "x"})
     assert outcome.state is State.FAILED
     assert "scalar float16 256.0 MiB" in outcome.reason
     assert outcome.facts["samples"] == rows
-    good = kernels.judged_bandwidth({"device": {"l2_bytes": 48 << 20}, "rows": rows[:1]}, {})
+    good = kernels.judge_bandwidth({"device": {"l2_bytes": 48 << 20}, "rows": rows[:1]}, {})
     assert good.state is State.PASSED
 
 
@@ -93,7 +93,7 @@ def test_throttle_reasons(mask, names):
 
 
 def test_what_slowed_down_leaves_out_idleness():
-    assert analysis.slowed_down([0x1, 0x4, 0x4, 0x24, 0x2]) == ["power cap", "software thermal slowdown"]
+    assert analysis.find_slowdowns([0x1, 0x4, 0x4, 0x24, 0x2]) == ["power cap", "software thermal slowdown"]
 
 
 @pytest.mark.parametrize(
@@ -116,7 +116,7 @@ def _latencies():
 
 def test_latency_is_summed_up():
     samples = {"batch 1, CUDA graph on": _latencies()}
-    outcome = latency.summed_up(samples, {"slowed down by": []})
+    outcome = latency.sum_up(samples, {"slowed down by": []})
     assert outcome.state is State.PASSED
     rows = {row["engine"]: row for row in outcome.rows}
     assert rows["silu twin"]["over twin"] == 1

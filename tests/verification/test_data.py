@@ -8,7 +8,7 @@ from apa_deploy.deployment.pixels import RECIPES
 from apa_deploy.errors import InputError
 from apa_deploy.tensors.signature import image_signature
 from apa_deploy.verification.data import Data, Digest, read_batches
-from apa_deploy.verification.pictures import PictureError, Pictures, labelled, pictures_in
+from apa_deploy.verification.pictures import PictureError, Pictures, label_pictures, pictures_in
 from tests.verification.conftest import SHAPE, verify
 
 pytestmark = pytest.mark.xdist_group("verification")
@@ -125,12 +125,12 @@ def test_images_and_their_classes(folder):
 
 
 def test_classes_by_name_and_by_number(folder):
-    assert [label for _, label in labelled(folder, ["bird", "dog", "cat"])] == [2, 2, 1]
+    assert [label for _, label in label_pictures(folder, ["bird", "dog", "cat"])] == [2, 2, 1]
     (folder / "cat").rename(folder / "7")
     (folder / "dog").rename(folder / "3")
-    assert sorted(label for _, label in labelled(folder)) == [3, 7, 7]
+    assert sorted(label for _, label in label_pictures(folder)) == [3, 7, 7]
     with pytest.raises(InputError, match="among"):
-        labelled(folder.parent / "images", ["7"]) if (folder / "7").rename(folder / "cow") else None
+        label_pictures(folder.parent / "images", ["7"]) if (folder / "7").rename(folder / "cow") else None
 
 
 def test_pixels_are_those_of_the_file(folder):
@@ -163,7 +163,7 @@ def test_the_crop_is_the_middle(tmp_path):
 
 def test_an_empty_folder(tmp_path):
     with pytest.raises(InputError, match="no image"):
-        labelled(tmp_path)
+        label_pictures(tmp_path)
 
 
 def test_corrupt_images_are_all_named(folder):

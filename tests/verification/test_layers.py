@@ -19,9 +19,9 @@ from apa_deploy.runtimes.ort_session import open_session
 from apa_deploy.tensors.inputs import seeded_feeds
 from apa_deploy.tensors.signature import image_signature
 from apa_deploy.verification.activations import match_sites
-from apa_deploy.verification.layers_onnx import added_by_onnx
-from apa_deploy.verification.layers_replay import added_by_replay
-from apa_deploy.verification.layers_torch import added_by_torch
+from apa_deploy.verification.layers_onnx import measure_onnx_layers
+from apa_deploy.verification.layers_replay import measure_replayed_layers
+from apa_deploy.verification.layers_torch import measure_torch_layers
 from tests.networks import RawActivation
 
 pytestmark = pytest.mark.xdist_group("verification")
@@ -109,7 +109,7 @@ def test_a_bad_layer_among_fifty_is_named(place, kind, spoil, network, tmp_path)
     path = saved(network, tmp_path, spoil=spoil)
     sites, notices = match_sites(path, network)
     assert len(sites) == LAYERS and not notices
-    first, second, *_ = errors = added_by_onnx(path, network, sites, FEED, "fp32", "deep")
+    first, second, *_ = errors = measure_onnx_layers(path, network, sites, FEED, "fp32", "deep")
     assert len(errors) == 2 * LAYERS + 1
     assert (first.path, first.kind, first.passed) == (place, kind, False)
     assert all(error.passed for error in errors[1:])
@@ -124,13 +124,13 @@ def test_and_in_half_types_where_roundings_are_larger(precision, network, tmp_pa
         weight.CopyFrom(onnx.numpy_helper.from_array((array * 1.1).astype(array.dtype), weight.name))
 
     path = saved(network, tmp_path, precision, spoil)
-    errors = added_by_onnx(path, network, match_sites(path, network)[0], FEED, precision, "deep")
+    errors = measure_onnx_layers(path, network, match_sites(path, network)[0], FEED, precision, "deep")
     assert [(e.path, e.kind) for e in errors if not e.passed] == [("act17", "layers before")]
 
 
 def test_nothing_is_blamed_where_nothing_is_wrong(network, tmp_path):
     path = saved(network, tmp_path)
-    errors = added_by_onnx(path, network, match_sites(path, network)[0], FEED, "fp32", "deep")
+    errors = measure_onnx_layers(path, network, match_sites(path, network)[0], FEED, "fp32", "deep")
     assert all(error.passed for error in errors)
 
 
@@ -138,7 +138,7 @@ def test_in_a_torch_module(network):
     spoilt = deep()
     with torch.no_grad():
         spoilt.act31.lambda_param.mul_(1.01)
-    errors = added_by_torch(torch_network(spoilt), network, FEED, ["logits"], "deep")
+    errors = measure_torch_layers(torch_network(spoilt), network, FEED, ["logits"], "deep")
     assert len(errors) == 2 * LAYERS + 1
     assert [error.path for error in errors if not error.passed] == ["act31"]
 
@@ -161,7 +161,7 @@ def test_from_what_an_engine_shows(place, kind, spoil, fused, network, tmp_path)
     path = saved(network, tmp_path, spoil=spoil)
     sites, _ = match_sites(path, network)
     seen = shown_by_a_runtime(path, sites, lambda s: (s.target,) if fused else (s.source, s.target))
-    errors = added_by_replay(seen, network, sites, FEED, "fp32", "engine")
+    errors = measure_replayed_layers(seen, network, sites, FEED, "fp32", "engine")
     assert len(errors) == (LAYERS if fused else 2 * LAYERS)
     assert (errors[0].path, errors[0].kind) == (place, "AGLU, fused" if fused else kind)
     assert not errors[0].passed and all(error.passed for error in errors[1:])

@@ -20,7 +20,7 @@ from typing import Any
 from apa_deploy import __version__
 from apa_deploy.cli.common import run_verb, verb_parser
 from apa_deploy.errors import InputError, MissingError
-from apa_deploy.files import staged
+from apa_deploy.files import stage_files
 from apa_deploy.progress import step
 from apa_deploy.records.passport import now, versions
 from apa_deploy.runtimes.cuda_driver import cuda_version, gpus, missing_gpu
@@ -135,7 +135,7 @@ def _check(options: argparse.Namespace) -> int:
         raise InputError(f"-o {options.output}", "a name without a suffix", "NAME.json and NAME.html are written.")
     check_page()  # before long work, not after
     targets = [options.output.with_suffix(suffix) for suffix in (".json", ".html")]
-    with staged(targets, force=options.force) as folder, tempfile.TemporaryDirectory() as scratch:
+    with stage_files(targets, force=options.force) as folder, tempfile.TemporaryDirectory() as scratch:
         outcomes = _outcomes(Check(options, Path(scratch)), options.parts)
         report = _report(options, outcomes)
         (folder / targets[0].name).write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")

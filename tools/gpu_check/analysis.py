@@ -76,7 +76,7 @@ def throttle_reasons(mask: int) -> list[str]:
     return [name for bit, name in THROTTLE_REASONS.items() if mask & bit]
 
 
-def slowed_down(masks: Sequence[int]) -> list[str]:
+def find_slowdowns(masks: Sequence[int]) -> list[str]:
     """What slowed the clocks during a measurement, each reason once; being idle or set by hand is no slowdown."""
     found = (name for mask in masks for name in throttle_reasons(mask) if name not in _HARMLESS)
     return list(dict.fromkeys(found))

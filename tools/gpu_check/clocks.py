@@ -10,7 +10,7 @@ from typing import Self
 
 from apa_deploy.errors import MissingError
 
-from .analysis import slowed_down
+from .analysis import find_slowdowns
 from .outcome import Outcome, State
 
 # The name of the last column changed with driver r535.
@@ -104,7 +104,7 @@ class Watch:
         if self._why_not or not self.readings:
             return {"not read": self._why_not or "the measurement was too short"}
         names = [field.name for field in fields(Reading) if field.name != "reasons"]
-        reasons = slowed_down([reading.reasons for reading in self.readings])
+        reasons = find_slowdowns([reading.reasons for reading in self.readings])
         spans = {name: self._span(name) for name in names}
         return spans | {"slowed down by": reasons, "readings": len(self.readings)}
 

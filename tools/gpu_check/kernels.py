@@ -59,10 +59,10 @@ def bandwidth(program: Path) -> Outcome:
         done = _ran([str(program), str(SAMPLES), *sizes])
     if done.returncode:
         raise GateError(done.stderr.strip(), "the bandwidth program to run", "See nvidia-smi and dmesg.")
-    return judged_bandwidth(json.loads(done.stdout), watch.facts())
+    return judge_bandwidth(json.loads(done.stdout), watch.facts())
 
 
-def judged_bandwidth(document: dict[str, Any], clocks: dict[str, object]) -> Outcome:
+def judge_bandwidth(document: dict[str, Any], clocks: dict[str, object]) -> Outcome:
     """What the device program printed, judged; its raw samples are kept."""
     rows = [bandwidth_row(row, document["device"]["l2_bytes"]) for row in document["rows"]]
     slow = [f"{row['kernel']} {row['element']} {row['MiB']} MiB" for row in rows if row["good"] is False]

@@ -92,7 +92,7 @@ def measure_latency(engines: Mapping[str, Path], plugin: Path | None, sample: Se
             for graph in (False, True):
                 timers = {name: _timer(one, graph) for name, one in ready.items()}
                 samples[f"batch {batch}, CUDA graph {'on' if graph else 'off'}"] = in_turns(timers)
-    return summed_up(samples, watch.facts())
+    return sum_up(samples, watch.facts())
 
 
 def _timer(one: OnDevice, graph: bool) -> Callable[[], float]:
@@ -104,7 +104,7 @@ def in_turns(timers: Mapping[str, Callable[[], float]]) -> dict[str, list[float]
     return take_turns(timers, BLOCKS, warm_up=WARM_UP, block=A_BLOCK)
 
 
-def summed_up(samples: Mapping[str, Mapping[str, Sequence[float]]], clocks: dict[str, object]) -> Outcome:
+def sum_up(samples: Mapping[str, Mapping[str, Sequence[float]]], clocks: dict[str, object]) -> Outcome:
     """Percentiles, ratios to the SiLU twin and a verdict for each setting; raw samples are kept."""
     rows, verdicts = [], {}
     for setting, by_engine in samples.items():

@@ -16,7 +16,7 @@ import onnx
 from ...maths import UNIT, Parameters
 from ..node import is_activation, read_parameters
 from .edit import Links, attribute, is_standard
-from .pools import reduced_axes
+from .pools import read_axes
 from .shapes import Dim
 
 Shapes = dict[str, tuple[Dim, ...]]
@@ -45,21 +45,21 @@ class Tail:
 def tails(model: onnx.ModelProto, known: Shapes) -> list[Tail]:
     """The gated maps of `model`, none of which share a node."""
     links = Links(model.graph)
-    found = {node.output[0]: tail for node in model.graph.node if (tail := _gated(node, links, known))}
+    found = {node.output[0]: tail for node in model.graph.node if (tail := _match_gated(node, links, known))}
     for target, tail in list(found.items()):
         if tail.source in found and (both := _both_gates(found[tail.source], tail, links)):
             del found[tail.source]
             found[target] = both
-        elif tail.plane_gate and (pooled := _pooled(tail.source, links)):
+        elif tail.plane_gate and (pooled := _match_pooled(tail.source, links)):
             found[target] = replace(tail, pool=pooled[0], absorbed=tail.absorbed | pooled[1])
     return [_with_unit(tail, links, known) for tail in found.values()]
 
 
-def _gated(node: onnx.NodeProto, links: Links, known: Shapes) -> Tail | None:
+def _match_gated(node: onnx.NodeProto, links: Links, known: Shapes) -> Tail | None:
     if not is_standard(node, "Mul"):
         return None
     for x, gate in (node.input, reversed(node.input)):
-        channels = _gated_channels(known.get(x, ()), known.get(gate, ()))
+        channels = _count_gated_channels(known.get(x, ()), known.get(gate, ()))
         if channels and gate in links.maker and x in links.maker:
             tail = Tail(x, node.output[0], channels, absorbed=frozenset(node.output))
             plane = known[gate][1] == 1
@@ -67,7 +67,7 @@ def _gated(node: onnx.NodeProto, links: Links, known: Shapes) -> Tail | None:
     return None
 
 
-def _gated_channels(x: tuple[Dim, ...], gate: tuple[Dim, ...]) -> int:
+def _count_gated_channels(x: tuple[Dim, ...], gate: tuple[Dim, ...]) -> int:
     """The channels of x where `gate` is one number a channel or a position of it; else 0."""
     if len(x) != 4 or len(gate) != 4 or not isinstance(x[1], int) or x[1] == 1:
         return 0
@@ -83,7 +83,7 @@ def _both_gates(first: Tail, second: Tail, links: Links) -> Tail | None:
     """CBAM: a channel gate, then a plane gate, with nothing else than the pooling reading in between."""
     if first.plane_gate or not second.plane_gate:
         return None
-    pooled = _pooled(first.target, links)
+    pooled = _match_pooled(first.target, links)
     readers = {reader.output[0] for reader in links.readers[first.target]}
     absorbed = first.absorbed | second.absorbed | (pooled[1] if pooled else frozenset())
     if first.target in links.outputs or not readers <= absorbed:
@@ -97,7 +97,7 @@ def _both_gates(first: Tail, second: Tail, links: Links) -> Tail | None:
     )
 
 
-def _pooled(source: str, links: Links) -> tuple[str, frozenset[str]] | None:
+def _match_pooled(source: str, links: Links) -> tuple[str, frozenset[str]] | None:
     """The Concat of the largest and the mean over the channels of `source`, and what makes it."""
     largest, mean = (_over_channels(source, name, links) for name in ("ReduceMax", "ReduceMean"))
     if largest is None or mean is None:
@@ -114,7 +114,7 @@ def _pooled(source: str, links: Links) -> tuple[str, frozenset[str]] | None:
 
 def _over_channels(source: str, operation: str, links: Links) -> str | None:
     for node in links.readers[source]:
-        if is_standard(node, operation) and attribute(node, "keepdims", 1) and reduced_axes(node, links) == [1]:
+        if is_standard(node, operation) and attribute(node, "keepdims", 1) and read_axes(node, links) == [1]:
             return node.output[0]
     return None
 

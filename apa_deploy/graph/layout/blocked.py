@@ -13,7 +13,7 @@ def is_blocked_operator(node: onnx.NodeProto, operation: str) -> bool:
     return node.domain == NCHWC and node.op_type == operation
 
 
-def blocked_values(graph: onnx.GraphProto) -> set[str]:
+def find_blocked(graph: onnx.GraphProto) -> set[str]:
     """The values in NCHWc. ONNX Runtime gives one to a foreign operator only if that keeps the layout."""
     found: set[str] = set()
     for node in graph.node:

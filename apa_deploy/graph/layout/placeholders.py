@@ -53,14 +53,14 @@ def with_placeholders(model: onnx.ModelProto) -> PlaceholderPlan:
     absorbed = frozenset[str]().union(*(tail.absorbed for tail in gated.values()))
     nodes: list[onnx.NodeProto] = []
     for node in model.graph.node:
-        nodes += _replaced(node, plan, gated.get(node.output[0]), absorbed, known)
+        nodes += _replace_node(node, plan, gated.get(node.output[0]), absorbed, known)
     replace_nodes(model.graph, nodes)
     _expose(model.graph, plan, known)
     _declare(model)
     return plan
 
 
-def _replaced(
+def _replace_node(
     node: onnx.NodeProto,
     plan: PlaceholderPlan,
     tail: Tail | None,

@@ -24,7 +24,7 @@ def pools(model: onnx.ModelProto, known: dict[str, tuple[Dim, ...]]) -> None:
     replace_nodes(model.graph, nodes)
 
 
-def reduced_axes(node: onnx.NodeProto, links: Links) -> list[int] | None:
+def read_axes(node: onnx.NodeProto, links: Links) -> list[int] | None:
     """The axes of a reduction, an input since opset 18 and an attribute before."""
     if len(node.input) > 1 and node.input[1]:
         return links.integers(node.input[1])
@@ -35,7 +35,7 @@ def reduced_axes(node: onnx.NodeProto, links: Links) -> list[int] | None:
 def _is_global(node: onnx.NodeProto, links: Links, known: dict[str, tuple[Dim, ...]]) -> bool:
     if not any(is_standard(node, name) for name in _POOLS) or len(known.get(node.input[0], ())) != 4:
         return False
-    axes = reduced_axes(node, links)
+    axes = read_axes(node, links)
     return axes is not None and sorted(a % 4 for a in axes) == [2, 3]
 
 

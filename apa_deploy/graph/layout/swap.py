@@ -16,7 +16,7 @@ from onnx import helper
 from ...maths import Parameters
 from ..node import DOMAIN, VERSION, attributes, make_node
 from .attention import Tail
-from .blocked import ENTER, LEAVE, NCHWC, blocked_values, is_blocked_operator
+from .blocked import ENTER, LEAVE, NCHWC, find_blocked, is_blocked_operator
 from .edit import Links, attribute, replace_nodes
 from .placeholders import FIRST_ALPHA, MICROSOFT, PLACEHOLDER, Activation, PlaceholderPlan
 
@@ -25,7 +25,7 @@ class BlockedLayoutError(Exception):
     """The optimised model is not as expected; says why."""
 
 
-def swapped(model: onnx.ModelProto, plan: PlaceholderPlan, block: int) -> int:
+def swap_placeholders(model: onnx.ModelProto, plan: PlaceholderPlan, block: int) -> int:
     """Rewrite the optimised `model` in place; `block`: channels in a block.
 
     Returns:
@@ -71,7 +71,7 @@ def _number(node: onnx.NodeProto) -> int | None:
 
 class _Swap:
     def __init__(self, graph: onnx.GraphProto, block: int) -> None:
-        self.links, self.blocked, self.size = Links(graph), blocked_values(graph), block
+        self.links, self.blocked, self.size = Links(graph), find_blocked(graph), block
         self.count = 0
         self._entered: set[str] = set()
 
@@ -105,7 +105,7 @@ class _Swap:
                 self._entered.add(residual)
             residual = self._inside(residual)
         inputs = [source, tail.channel_gate or "", tail.plane_gate or "", residual]
-        unit = attributes(_padded(tail.unit, block)) if tail.unit else {}
+        unit = attributes(_pad_to_block(tail.unit, block)) if tail.unit else {}
         kind = "GatedAGLU" if tail.unit else "Gated"
         yield helper.make_node(kind, inputs, [target], name=f"{target}/{kind}", **common, **unit)
         if tail.pool:
@@ -121,14 +121,14 @@ class _Swap:
 
 
 def _activation(slot: Activation, source: str, target: str, block: int) -> onnx.NodeProto:
-    parameters = slot.parameters if block == 1 else _padded(slot.parameters, block)
+    parameters = slot.parameters if block == 1 else _pad_to_block(slot.parameters, block)
     node = make_node(slot.kind, source, target, parameters, slot.name)
     if block > 1:
         node.attribute.append(helper.make_attribute("block", block))
     return node
 
 
-def _padded(parameters: Parameters, block: int) -> Parameters:
+def _pad_to_block(parameters: Parameters, block: int) -> Parameters:
     """One value for every channel in memory, where the last block is padded; `axis` counted from the front."""
     count = parameters.channels
     missing = -count % block if count > 1 else 0

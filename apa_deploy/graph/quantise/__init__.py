@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .plan import CPU, TENSORRT, TENSORRT_FP8, Placement, QuantisationPlan, make_plan
-    from .rewrite import prepare_for_plan, quantised, scales_of
+    from .rewrite import prepare_for_plan, quantise_graph, scales_of
 
 # Imported on first use: they need torch, and what only runs a quantised model (`codes`) does without.
 _LAZY = {
@@ -18,7 +18,7 @@ _LAZY = {
     "QuantisationPlan": "plan",
     "make_plan": "plan",
     "prepare_for_plan": "rewrite",
-    "quantised": "rewrite",
+    "quantise_graph": "rewrite",
     "scales_of": "rewrite",
 }
 
@@ -30,7 +30,7 @@ __all__ = [
     "QuantisationPlan",
     "make_plan",
     "prepare_for_plan",
-    "quantised",
+    "quantise_graph",
     "scales_of",
 ]
 

@@ -74,12 +74,12 @@ def scale_of(low: float, high: float, codes: Codes) -> Scale:
     low, high = min(low, 0.0), max(high, 0.0)
     if codes.symmetric:
         top = max(-low, high) or _NO_RANGE
-        return Scale(_stored(top / codes.high), 0, codes)
-    scale = _stored((high - low or _NO_RANGE) / (codes.high - codes.low))
+        return Scale(_round_scale(top / codes.high), 0, codes)
+    scale = _round_scale((high - low or _NO_RANGE) / (codes.high - codes.low))
     return Scale(scale, int(np.clip(np.rint(-low / scale), codes.low, codes.high)), codes)
 
 
-def _stored(scale: float) -> float:
+def _round_scale(scale: float) -> float:
     """As float32, and never so small that its reciprocal is infinite there."""
     return float(np.float32(max(scale, 1e-30)))
 

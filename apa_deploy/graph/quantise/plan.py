@@ -19,7 +19,7 @@ import onnx
 from ...errors import InputError
 from ..layout.edit import attribute, is_standard
 from .codes import E4M3, S8, U8, Codes
-from .structure import AVERAGING, CUTTING, Structure, moved
+from .structure import AVERAGING, CUTTING, Structure, values_moved_by
 from .units import PointwiseUnit
 
 
@@ -170,7 +170,7 @@ class _Planning:
         return self.s.links.maker[layer.node].op_type == "Conv"
 
     def _spread_over(self, node: onnx.NodeProto, asked: set[str]) -> None:
-        shared = moved(node, self.s)
+        shared = values_moved_by(node, self.s)
         if shared and self.values & set(shared):
             self.values |= set(shared)
         if not self.placement.around:
@@ -219,7 +219,7 @@ class _Planning:
             layer
             or output in self.s.inside
             or node.op_type in AVERAGING
-            or bool(moved(node, self.s))
+            or bool(values_moved_by(node, self.s))
             or (is_standard(node, "Add") and all(map(self.s.is_map, node.input)))
         )
 
@@ -233,7 +233,7 @@ class _Planning:
             return name
 
         for node in self.s.graph.node:
-            shared = moved(node, self.s)
+            shared = values_moved_by(node, self.s)
             if shared and set(shared) <= self.values:
                 root = find(shared[0])
                 for other in shared[1:]:

@@ -48,7 +48,7 @@ def scales_of(plan: QuantisationPlan, ranges: Ranges) -> dict[str, Scale]:
     return {name: scale_of(*spans[group], plan.placement.codes) for name, group in plan.groups.items()}
 
 
-def quantised(
+def quantise_graph(
     model: onnx.ModelProto, plan: QuantisationPlan, scales: Mapping[str, Scale], *, reduced: bool = False
 ) -> onnx.ModelProto:
     """A copy of `model` with `plan` carried out.

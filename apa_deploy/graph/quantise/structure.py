@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import onnx
 
 from ..layout.edit import Links, attribute, is_standard
-from ..layout.pools import reduced_axes
+from ..layout.pools import read_axes
 from ..layout.shapes import Dim, shapes
 from .units import pointwise_units
 
@@ -105,7 +105,7 @@ class Structure:
             return True
         if not any(is_standard(node, operator) for operator in ("ReduceMean", "ReduceMax")):
             return False
-        axes, rank = reduced_axes(node, self.links), self.rank(node.input[0])
+        axes, rank = read_axes(node, self.links), self.rank(node.input[0])
         return axes is not None and rank >= 3 and {a % rank for a in axes} >= set(range(2, rank))
 
     def _find_in_gate(self) -> frozenset[str]:
@@ -146,7 +146,7 @@ class Structure:
         return maker is not None and maker.op_type == "Softmax"
 
 
-def moved(node: onnx.NodeProto, structure: Structure) -> tuple[str, ...]:
+def values_moved_by(node: onnx.NodeProto, structure: Structure) -> tuple[str, ...]:
     """The float values that share one scale because `node` only moves them; empty where it is none such."""
     output = node.output[0]
     if not any(is_standard(node, operator) for operator in MOVING):

@@ -49,7 +49,11 @@ def pointwise_units(model: onnx.ModelProto) -> list[PointwiseUnit]:
     found = [unit for node in model.graph.node if is_activation(node) and (unit := _canonical(node))]
     claimed = {name for unit in found for name in unit.inside}
     for node in reversed(model.graph.node):
-        if is_elementwise(node) and node.output[0] not in claimed and (unit := _spelled(scope, node, claimed)):
+        if (
+            is_elementwise(node)
+            and node.output[0] not in claimed
+            and (unit := _match_spelling(scope, node, claimed))
+        ):
             found.append(unit)
             claimed |= unit.inside
     return found
@@ -72,7 +76,7 @@ def _canonical(node: onnx.NodeProto) -> PointwiseUnit | None:
     )
 
 
-def _spelled(scope: Scope, node: onnx.NodeProto, claimed: set[str]) -> PointwiseUnit | None:
+def _match_spelling(scope: Scope, node: onnx.NodeProto, claimed: set[str]) -> PointwiseUnit | None:
     """The largest piece that ends at `node`."""
     for cut in reversed(list(_usable(scope, node.output[0], claimed))):
         kind = " ".join(sorted(cut.operators & _CURVED))

@@ -18,7 +18,7 @@ from onnx import helper
 from ..node import DOMAIN, VERSION, activations, subgraphs
 from ..values import infer_types
 from .found import Fold, Recognition, Refusal
-from .rewrite import drop_initializers, rewritten, used_values
+from .rewrite import drop_initializers, find_used_values, rewritten
 from .scope import Scope
 from .search import Search, name_of
 
@@ -32,12 +32,12 @@ def recognise(model: onnx.ModelProto) -> Recognition:
     """
     scopes = list(_scopes(model.graph, infer_types(model)))
     kept = sum(1 for scope in scopes for _ in activations(scope.graph))
-    searches = _searched(scopes, in_company=kept > 0)
+    searches = _search_scopes(scopes, in_company=kept > 0)
     if not kept and any(search.found for search in searches):
-        searches = _searched(scopes, in_company=True)
+        searches = _search_scopes(scopes, in_company=True)
     names = _name_kept([node for scope in scopes for node in activations(scope.graph)])
     found = [list(_uniquely_named(search.found, names)) for search in searches]
-    used = used_values(model.graph)
+    used = find_used_values(model.graph)
     for scope, folds in reversed(list(zip(scopes, found, strict=True))):  # inner graphs first
         rewritten(scope.graph, folds)
         _declare_types(scope, folds)
@@ -56,7 +56,7 @@ def _scopes(graph: onnx.GraphProto, types: onnx.GraphProto, outer: Scope | None 
             yield from _scopes(inner, inner_types, scope)
 
 
-def _searched(scopes: Sequence[Scope], *, in_company: bool) -> list[Search]:
+def _search_scopes(scopes: Sequence[Scope], *, in_company: bool) -> list[Search]:
     searches = [Search(scope, in_company=in_company) for scope in scopes]
     for search in searches:
         search.run()

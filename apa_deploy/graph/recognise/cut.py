@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import onnx
 
-from .evaluate import Array, UnknownError, evaluated, is_elementwise
+from .evaluate import Array, UnknownError, evaluate_node, is_elementwise
 from .scope import Constant, Scope
 
 # The longest spelling seen has 23 operators; beyond that nothing is worth the search.
@@ -39,7 +39,7 @@ class Cut:
         values: dict[str, Array] = {name: c.values for name, c in self.constants.items()}
         values[self.source] = z
         for node in self.nodes:
-            values[node.output[0]] = evaluated(node, [values[name] if name else None for name in node.input])
+            values[node.output[0]] = evaluate_node(node, [values[name] if name else None for name in node.input])
         return values[self.root]
 
     def curve(self, z: Array) -> Array:
@@ -106,7 +106,7 @@ def cuts(scope: Scope, root: str) -> Iterator[Cut]:
             yield Cut(root, next(iter(frontier)), nodes[::-1], dict(constants))
 
 
-def sampled(cut: Cut, z: Array, axis: int | None) -> Array | None:
+def sample_curve(cut: Cut, z: Array, axis: int | None) -> Array | None:
     """The root for each z, shape (len(z), C); None where the piece does not work so.
 
     `z`: shape (N,), or (N, C) with a column a channel along `axis` (counted from the end).

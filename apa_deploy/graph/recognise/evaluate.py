@@ -152,7 +152,7 @@ def is_elementwise(node: onnx.NodeProto) -> bool:
     return node.domain in STANDARD and node.op_type in ELEMENTWISE and len(node.output) == 1
 
 
-def evaluated(node: onnx.NodeProto, inputs: list[Array | None]) -> Array:
+def evaluate_node(node: onnx.NodeProto, inputs: list[Array | None]) -> Array:
     """The output of `node`; an absent optional input is None.
 
     Raises:

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 
 from ...maths import GATE, Float64, fit_curve
-from .cut import Cut, sampled
+from .cut import Cut, sample_curve
 
 # Powers of two: kappa may be anything, and a sample is best taken where the curve bends.
 _SCALES: Float64 = 2.0 ** np.arange(-14, 14, dtype=np.float64)
@@ -35,7 +35,7 @@ def gate_of(kind: str, y: Float64, z: Float64) -> Float64:
 
 def fit(cut: Cut, kind: str, axis: int | None) -> tuple[Float64, Float64] | None:
     """Lambda and kappa, each of shape (C,); None where some channel is no such curve."""
-    at_plus, at_minus = (sampled(cut, sign * _SCALES, axis) for sign in (1.0, -1.0))
+    at_plus, at_minus = (sample_curve(cut, sign * _SCALES, axis) for sign in (1.0, -1.0))
     if at_plus is None or at_minus is None or at_plus.shape != at_minus.shape:
         return None
     s = _SCALES[:, None]

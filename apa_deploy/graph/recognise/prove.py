@@ -19,7 +19,7 @@ import numpy as np
 
 from ...errors import InputError
 from ...maths import UNIT, Float64, apa_float64
-from .cut import Cut, sampled
+from .cut import Cut, sample_curve
 from .fit import candidates, fit, gate_of
 from .found import NotApa
 
@@ -43,7 +43,7 @@ class Proof:
     error: float
 
 
-def proved(cut: Cut, kind: str, axis: int | None) -> Proof | NotApa:
+def prove(cut: Cut, kind: str, axis: int | None) -> Proof | NotApa:
     """The parameters with which `cut` is a gate or unit, or the reason why it is none."""
     fit_found = fit(cut, kind, axis)
     if fit_found is None:
@@ -54,7 +54,7 @@ def proved(cut: Cut, kind: str, axis: int | None) -> Proof | NotApa:
     answer: Proof | NotApa = NotApa("its curve is flat")
     for pairs in candidates(cut, *fit_found):
         for lambda_, kappa in pairs:
-            proof = _checked(cut, kind, axis, lambda_, kappa)
+            proof = _check_curve(cut, kind, axis, lambda_, kappa)
             if not isinstance(answer, Proof) or (isinstance(proof, Proof) and _clearly_better(proof, answer)):
                 answer = proof
         if isinstance(answer, Proof):
@@ -65,7 +65,7 @@ def proved(cut: Cut, kind: str, axis: int | None) -> Proof | NotApa:
 def _golu_beta(cut: Cut, kind: str) -> float | None:
     """beta of exp(-beta * exp(-gamma * z)), the gate of GoLU; None where the curve is none, or beta is 1."""
     z = np.array([1.0, -1.0, 2.0, -0.5, 1e-6])
-    y = sampled(cut, z, None)
+    y = sample_curve(cut, z, None)
     if y is None or y.size != z.size:
         return None
     with np.errstate(all="ignore"):
@@ -82,11 +82,11 @@ def _clearly_better(proof: Proof, best: Proof) -> bool:
     return proof.error < 0.5 * best.error - 1e-12
 
 
-def _checked(cut: Cut, kind: str, axis: int | None, lambda_: Float64, kappa: Float64) -> Proof | NotApa:
+def _check_curve(cut: Cut, kind: str, axis: int | None, lambda_: Float64, kappa: Float64) -> Proof | NotApa:
     if (kappa == 0).any():
         return NotApa("its curve is flat")
     z = _grid(lambda_, kappa)
-    y = sampled(cut, z if lambda_.size > 1 else z[:, 0], axis)
+    y = sample_curve(cut, z if lambda_.size > 1 else z[:, 0], axis)
     if y is None or y.shape != z.shape:
         return NotApa("it does not work on a grid of values")
     gate, wanted = gate_of(kind, y, z), apa_float64(z, lambda_, kappa)
@@ -118,11 +118,11 @@ def _epsilon(cut: Cut, lambda_: Float64) -> Float64:
 
 
 def _zero_at_zero(cut: Cut, axis: int | None) -> bool:
-    y = sampled(cut, np.zeros(1), axis)
+    y = sample_curve(cut, np.zeros(1), axis)
     return y is not None and bool((y == 0).all())
 
 
-def checked_parameters(values: Float64) -> tuple[float, ...]:
+def merge_channels(values: Float64) -> tuple[float, ...]:
     """One value where all channels agree."""
     if not np.isfinite(values).all():
         raise InputError(f"parameters {values}", "finite numbers", "Check the training run that made them.")

@@ -46,14 +46,14 @@ def _without_unused(
     return [node for node in nodes if id(node) not in dropped]
 
 
-def used_values(graph: onnx.GraphProto) -> set[str]:
+def find_used_values(graph: onnx.GraphProto) -> set[str]:
     """Every value that a node of `graph`, or of a graph inside it, reads, and the outputs."""
     return {name for node in graph.node for name in read_by(node)} | {value.name for value in graph.output}
 
 
 def drop_initializers(graph: onnx.GraphProto, used_before: set[str]) -> None:
     """Drop the initializers that were in use before and are not any more."""
-    unused = used_before - used_values(graph)
+    unused = used_before - find_used_values(graph)
     for i in reversed(range(len(graph.initializer))):
         if graph.initializer[i].name in unused:
             del graph.initializer[i]

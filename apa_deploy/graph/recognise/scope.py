@@ -10,7 +10,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from ..node import read_by
-from .evaluate import FLOATS, Array, UnknownError, evaluated
+from .evaluate import FLOATS, Array, UnknownError, evaluate_node
 
 # Parameters have one value, or one a channel. Larger tensors are weights.
 _LARGEST_CONSTANT = 1 << 16
@@ -56,7 +56,7 @@ class Scope:
         self.outputs = {value.name for value in graph.output}
         self.uses = _uses(graph)
         self._initializers = {tensor.name: tensor for tensor in graph.initializer}
-        self._types = _declared(graph) | _declared(types)
+        self._types = _read_declared(graph) | _read_declared(types)
         self._constants: dict[str, Constant | None] = {}
 
     def constant(self, name: str) -> Constant | None:
@@ -97,7 +97,7 @@ class Scope:
         if not inputs or any(c is None and name for c, name in zip(inputs, node.input, strict=True)):
             return None
         try:
-            values = evaluated(node, [c.values if c else None for c in inputs])
+            values = evaluate_node(node, [c.values if c else None for c in inputs])
         except UnknownError:
             return None
         if values.size > _LARGEST_CONSTANT:
@@ -142,7 +142,7 @@ def _uses(graph: onnx.GraphProto) -> dict[str, list[onnx.NodeProto]]:
     return uses
 
 
-def _declared(graph: onnx.GraphProto) -> dict[str, Type]:
+def _read_declared(graph: onnx.GraphProto) -> dict[str, Type]:
     found = {}
     for value in (*graph.value_info, *graph.input, *graph.output):
         if value.type.HasField("tensor_type"):

@@ -13,7 +13,7 @@ from .cut import Cut, channel_axis, cuts
 from .doubt import doubt
 from .evaluate import FLOATS, STANDARD, UnknownError
 from .found import Fold, NotApa, Refusal
-from .prove import Proof, checked_parameters, proved
+from .prove import Proof, merge_channels, prove
 from .scope import Scope
 
 # The operators that a spelling can end with, and those of which it needs one.
@@ -60,7 +60,7 @@ class Search:
             axis = channel_axis(cut)
         except (UnknownError, ValueError) as reason:
             return str(reason)
-        proof = proved(cut, kind, axis)
+        proof = prove(cut, kind, axis)
         if isinstance(proof, str):
             return proof
         objection = (
@@ -91,7 +91,7 @@ class Search:
 
     def _fold(self, cut: Cut, kind: str, proof: Proof, axis: int | None) -> Fold | str:
         try:
-            lambda_, kappa = checked_parameters(proof.lambda_), checked_parameters(proof.kappa)
+            lambda_, kappa = merge_channels(proof.lambda_), merge_channels(proof.kappa)
         except InputError as error:
             return str(error)
         parameters = Parameters(lambda_, kappa, self._axis(cut, axis))

@@ -56,7 +56,7 @@ def refuse_coding(options: OnnxOptions) -> None:
             raise InputError(saw, "--precision int8", "Give it, or leave the option out.")
 
 
-def coded_form(network: Network, traced: Trace, options: OnnxOptions) -> Quantised:
+def quantise_traced(network: Network, traced: Trace, options: OnnxOptions) -> Quantised:
     """The traced graph in 8 bits.
 
     Raises:
@@ -94,7 +94,7 @@ def samples_of(network: Network, traced: Trace, coding: CodingOptions) -> Calibr
     return read_calibration(coding.data, inputs, samples=coding.samples, pictures=_pictures(network))
 
 
-def named_coding(options: OnnxOptions) -> dict[str, Any]:
+def record_coding(options: OnnxOptions) -> dict[str, Any]:
     """What the passport keeps of the options: names of files, never folders."""
     values = {one.name: getattr(options.coding, one.name) for one in fields(CodingOptions)}
     values["data"] = Path(options.coding.data or "").name

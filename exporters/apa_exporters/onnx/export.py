@@ -14,8 +14,8 @@ from apa_deploy.calibration.quantisation import Quantised
 from apa_deploy.deployment.counts import check_number
 from apa_deploy.detection.verify import verify_detector
 from apa_deploy.errors import InputError
-from apa_deploy.files import staged
-from apa_deploy.graph.decompose import decomposed
+from apa_deploy.files import stage_files
+from apa_deploy.graph.decompose import decompose
 from apa_deploy.graph.functions import with_functions
 from apa_deploy.graph.precision import LOWEST_OPSET, check_precision, in_precision
 from apa_deploy.loading.detector_network import DetectorNetwork
@@ -36,12 +36,12 @@ from apa_deploy.records.passport import (
     record_activation,
     versions,
 )
-from apa_deploy.runtimes.packages import conflict, installed_packages
+from apa_deploy.runtimes.packages import conflict, find_packages
 from apa_deploy.tensors import datatypes
 from apa_deploy.tensors.inputs import seeded_feeds, user_feeds
 from apa_deploy.tensors.signature import Feed, Shape
 
-from .coding import CODED, check_coding, coded_form, named_coding, refuse_coding
+from .coding import CODED, check_coding, quantise_traced, record_coding, refuse_coding
 from .onnx_file import data_path, write_onnx
 from .options import OnnxOptions
 
@@ -57,14 +57,14 @@ def export_onnx(network: Network, out: Path, options: OnnxOptions, traced: Trace
     """
     input_shape = network.input.image
     _check(options)
-    for text in (*network.metadata.notices, conflict(installed_packages())):
+    for text in (*network.metadata.notices, conflict(find_packages())):
         if text:
             notice(text)
-    with staged([out, data_path(out), passport_path(out)], force=options.force) as folder:
+    with stage_files([out, data_path(out), passport_path(out)], force=options.force) as folder:
         if traced is None:
             with step("Tracing the network"):
                 traced = trace_network(network, options)
-        coded = coded_form(network, traced, options) if options.precision in CODED else None
+        coded = quantise_traced(network, traced, options) if options.precision in CODED else None
         proto = _in_format(traced, options, coded)
         check_number(network.metadata.labels, {one.name: one.shape for one in _tensors(proto.graph.output)})
         _add_provenance(proto, _facts(network.metadata, traced))
@@ -115,7 +115,7 @@ def _in_format(traced: Trace, options: OnnxOptions, coded: Quantised | None) -> 
         in_precision(proto, options.precision, half_io=options.half_io)
     if options.format == "onnx-custom":
         return with_functions(proto)
-    return decomposed(proto, options.decomposition)
+    return decompose(proto, options.decomposition)
 
 
 def _facts(metadata: Metadata, traced: Trace) -> dict[str, object]:
@@ -150,7 +150,7 @@ def _float32_form(coded: Quantised, path: Path) -> Path:
     """What was quantised, as a file: it is held against the float64 module, and the 8-bit form against it."""
     proto = onnx.ModelProto()
     proto.CopyFrom(coded.float32)
-    write_onnx(decomposed(proto), path)
+    write_onnx(decompose(proto), path)
     return path
 
 
@@ -202,7 +202,7 @@ def _passport(
     metadata = network.metadata
     left_out = ("force", "coding", "placement")
     chosen = {k: v.name if isinstance(v, Path) else v for k, v in asdict(options).items() if k not in left_out}
-    chosen |= named_coding(options) if options.precision in CODED else {}
+    chosen |= record_coding(options) if options.precision in CODED else {}
     chosen |= {"pixels": metadata.pixels} if metadata.pixels else {}
     chosen |= {"detector": metadata.detector} if metadata.detector else {}
     return Passport(

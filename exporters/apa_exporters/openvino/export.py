@@ -9,7 +9,7 @@ from pathlib import Path
 
 import onnx
 
-from apa_deploy.files import staged
+from apa_deploy.files import stage_files
 from apa_deploy.network import Network
 from apa_deploy.parity.model_gate import check_recorded
 from apa_deploy.parity.report import OutputCheck, ParityError
@@ -34,7 +34,7 @@ def export_openvino(network: Network, out: Path, options: OpenVinoOptions) -> Pa
         ParityError: the ONNX file inside, or the IR in OpenVINO, is not right.
     """
     openvino = require("openvino")
-    with staged([out, weights_path(out), passport_path(out)], force=options.force) as folder:
+    with stage_files([out, weights_path(out), passport_path(out)], force=options.force) as folder:
         source, ir = folder / "model.onnx", folder / out.name
         graph = options.as_onnx("onnx", options.batch, precision="fp32")
         passport = export_onnx(network, source, graph)

@@ -174,7 +174,7 @@ def _write_golden(
     golden.save(folder / TRUTH, truth)
     golden.save(folder / FLOAT32, single)
     if passport.quantisation:
-        return _coded_limits(folder / "model.onnx", feeds, truth, single)
+        return _limits_of_codes(folder / "model.onnx", feeds, truth, single)
     checks = check_recorded(single, "torch float32", network, feeds, options.graph.precision)
     return {
         c.name: Limit(c.limit, c.torch_float32_max_rel, c.stored_max_rel, c.min_cosine or 0.0, c.evidence)
@@ -182,7 +182,7 @@ def _write_golden(
     }
 
 
-def _coded_limits(model: Path, feeds: list[Feed], truth: list[Feed], single: list[Feed]) -> dict[str, Limit]:
+def _limits_of_codes(model: Path, feeds: list[Feed], truth: list[Feed], single: list[Feed]) -> dict[str, Limit]:
     """Twice what the same codes cost in ONNX Runtime: an engine rounds its sums elsewhere."""
     from apa_deploy.runtimes.ort_session import open_session
 

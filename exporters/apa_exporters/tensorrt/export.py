@@ -11,7 +11,7 @@ from pathlib import Path
 
 from apa_deploy.child_process import last_lines
 from apa_deploy.errors import InputError, MissingError
-from apa_deploy.files import replaced, staged
+from apa_deploy.files import replace_file, stage_files
 from apa_deploy.network import Network
 from apa_deploy.parity.report import OutputCheck, ParityError, ParityReport
 from apa_deploy.progress import notice, step
@@ -38,7 +38,7 @@ def export_trt(network: Network, out: Path, options: TrtOptions) -> Passport:
     """
     check_trt_options(options)
     _check_machine()
-    with staged([out, passport_path(out)], force=options.graph.force) as folder:
+    with stage_files([out, passport_path(out)], force=options.graph.force) as folder:
         bundle = folder / "bundle"
         bundle.mkdir()
         _, passport = write_bundle(bundle, out.name, network, options)
@@ -58,7 +58,7 @@ def export_bundle(network: Network, folder: Path, engine: str, options: TrtOptio
     check_trt_options(options)
     _check_replaceable(folder)
     empty = folder.is_dir() and not any(folder.iterdir())
-    with replaced(folder, force=options.graph.force or empty) as temporary:
+    with replace_file(folder, force=options.graph.force or empty) as temporary:
         temporary.mkdir()
         return write_bundle(temporary, engine, network, options)
 

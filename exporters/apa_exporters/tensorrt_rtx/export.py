@@ -10,7 +10,7 @@ from pathlib import Path
 
 import onnx
 
-from apa_deploy.files import staged
+from apa_deploy.files import stage_files
 from apa_deploy.network import Network
 from apa_deploy.parity.report import ParityError
 from apa_deploy.progress import notice, step
@@ -46,7 +46,7 @@ def export_rtx(network: Network, out: Path, options: RtxOptions) -> Passport:
     check_options(options.batches, options.capabilities, options.strip_weights, options.graph.precision)
     spec = network.input
     graph = options.graph.as_onnx("onnx", options.fixed_batch)
-    with staged([out, passport_path(out)], force=options.graph.force) as folder:
+    with stage_files([out, passport_path(out)], force=options.graph.force) as folder:
         source, engine = folder / "model.onnx", folder / out.name
         passport = export_onnx(network, source, graph)
         check_graph(onnx.load(source, load_external_data=False), options.capabilities)

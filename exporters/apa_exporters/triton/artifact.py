@@ -15,7 +15,7 @@ from apa_deploy.graph.node import DOMAIN
 from apa_deploy.graph.values import external_files
 from apa_deploy.records.passport import Passport, TensorRecord, passport_path
 from apa_deploy.serving.errors import RequestError
-from apa_deploy.serving.integrity import checked_passport, warnings
+from apa_deploy.serving.integrity import verify_passport, warnings
 from apa_deploy.serving.layout import Artifact, fingerprint
 from apa_deploy.serving.model import load_model
 from apa_deploy.serving.model_config import ModelConfig
@@ -55,7 +55,7 @@ class Served:
     notices: tuple[str, ...] = ()
 
 
-def served_from(path: Path, batches: Batches | None, size: Shape | None) -> Served:
+def describe_artifact(path: Path, batches: Batches | None, size: Shape | None) -> Served:
     """Check and describe an .onnx or .engine file; an .onnx file is run as well.
 
     Args:
@@ -74,7 +74,7 @@ def served_from(path: Path, batches: Batches | None, size: Shape | None) -> Serv
 def _onnx(path: Path, batches: Batches, size: Shape | None) -> Served:
     proto = onnx.load(path, load_external_data=False)
     weights = external_files(proto)
-    passport = checked_passport(path, weights)
+    passport = verify_passport(path, weights)
     facts = {entry.key: entry.value for entry in proto.metadata_props}
     files = [path.with_name(name) for name in weights] + [passport_path(path)] * (passport is not None)
     found = Served(
@@ -107,7 +107,7 @@ def _ran(found: Served) -> Served:
 
 
 def _engine(path: Path, batches: Batches | None) -> Served:
-    passport = checked_passport(path, [])
+    passport = verify_passport(path, [])
     if passport is None:
         wanted = f"{passport_path(path).name} beside it, which says what the engine is"
         raise InputError(f"{path}: no passport", wanted, "Export it with apa-export --format trt.")

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from apa_deploy.files import replaced
+from apa_deploy.files import replace_file
 from apa_deploy.progress import notice, step
 from apa_deploy.require import require
 from apa_deploy.serving.layout import check_name
@@ -52,7 +52,7 @@ def export_triton(artifact: Path, out: Path, options: TritonOptions) -> Reposito
         RepositoryError: a file of the repository does not fit.
     """
     check_triton_packages(options.ensemble)
-    from .artifact import served_from
+    from .artifact import describe_artifact
     from .check import check_replaceable, check_repository, files_of, write_sums
     from .files import write_models
 
@@ -60,10 +60,10 @@ def export_triton(artifact: Path, out: Path, options: TritonOptions) -> Reposito
     check_name(artifact, name)
     check_replaceable(out, force=options.force)
     with step("Checking the artifact"):
-        found = served_from(artifact, options.batches, options.size)
+        found = describe_artifact(artifact, options.batches, options.size)
     for text in found.notices:
         notice(text)
-    with replaced(out, force=options.force) as root:
+    with replace_file(out, force=options.force) as root:
         root.mkdir()
         config, library = write_models(root, name, found, options)
         check_repository(root)

@@ -38,12 +38,12 @@ def write_smoke_test(
     """
     folder = root / model / "smoke"
     folder.mkdir(parents=True, exist_ok=True)
-    sent = [_written(root, folder / f"input{at}", *pair) for at, pair in enumerate(inputs.items())]
+    sent = [_write(root, folder / f"input{at}", *pair) for at, pair in enumerate(inputs.items())]
     wanted = []
     for at, spec in enumerate(specs):
         record = {"name": spec.name, "datatype": spec.datatype.name, "shape": list(spec.dims), "file": None}
         if outputs is not None:
-            record = _written(root, folder / f"output{at}", spec.name, outputs[spec.name])
+            record = _write(root, folder / f"output{at}", spec.name, outputs[spec.name])
         wanted.append(record | {"tolerance": _TOLERANCE[precision]})
     judged = "right" if outputs is not None else "shapes are right; values were not judged"
     document = {"model": model, "inputs": sent, "outputs": wanted, "judged": judged}
@@ -57,7 +57,7 @@ def raw(array: np.ndarray) -> bytes:
     return np.ascontiguousarray(array).astype(array.dtype.newbyteorder("<"), copy=False).tobytes()
 
 
-def _written(root: Path, path: Path, name: str, array: np.ndarray) -> dict[str, Any]:
+def _write(root: Path, path: Path, name: str, array: np.ndarray) -> dict[str, Any]:
     path.write_bytes(raw(array))
     datatype = of_array(array).name
     return {"name": name, "datatype": datatype, "shape": list(array.shape), "file": str(path.relative_to(root))}

@@ -11,7 +11,7 @@ from typing import Any
 from . import golden, trial
 from .choice import Candidate, Choice, choose_engine
 from .engine import Built, build_engine, deserialize
-from .layers import computes_in, launches, layers_of, written_types
+from .layers import computes_in, count_written_types, launches, layers_of
 from .machine import Gpu
 from .monitor import Report
 from .recipe import INPUTS, TRUTH, Recipe
@@ -103,7 +103,7 @@ def _runner(attempt: Attempt, folder: Path, recipe: Recipe, stack: ExitStack) ->
 def _judge(attempt: Attempt, runner: Any, folder: Path, recipe: Recipe, gpu: Gpu) -> None:
     found = trial.outputs(runner, golden.load(folder / INPUTS))
     layers = layers_of(runner.engine, runner.context)  # after a run: its shapes are set
-    attempt.launches, attempt.types = launches(layers), written_types(layers)
+    attempt.launches, attempt.types = launches(layers), count_written_types(layers)
     attempt.in_precision = computes_in(recipe.precision, layers)
     name = f"TensorRT on {gpu.name}, activation {attempt.activation}"
     attempt.checks = golden.check(name, golden.load(folder / TRUTH), found, recipe.limits)

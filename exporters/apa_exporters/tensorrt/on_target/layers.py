@@ -56,7 +56,7 @@ def launches(layers: Iterable[dict[str, Any]]) -> dict[str, int]:
     return dict(Counter(kind for kind in kinds if kind not in _NO_LAUNCH))
 
 
-def written_types(layers: Iterable[dict[str, Any]]) -> dict[str, int]:
+def count_written_types(layers: Iterable[dict[str, Any]]) -> dict[str, int]:
     """How many layers write each floating or int8 type."""
     return dict(Counter(kind for layer in layers for kind in _types(layer.get("Outputs", []))))
 
@@ -68,14 +68,14 @@ def computes_in(precision: str, layers: Sequence[dict[str, Any]]) -> bool | None
     float32 output. Of 8-bit engines any will do: gates and heads stay float.
     """
     heavy = [layer for layer in layers if _HEAVY.search(layer.get("LayerType", ""))]
-    found = [kinds for layer in heavy or layers if (kinds := _computed_types(layer))]
+    found = [kinds for layer in heavy or layers if (kinds := _types_of_layer(layer))]
     if not found:
         return None
     inside = sum(precision in kinds for kinds in found)
     return inside * 2 > len(found) if heavy and precision not in _IN_PART else inside > 0
 
 
-def _computed_types(layer: dict[str, Any]) -> set[str]:
+def _types_of_layer(layer: dict[str, Any]) -> set[str]:
     """The types that a layer reads; where the inspector withholds them, those of its weights or of its kernel."""
     weights = [{"DataType": str(value.get("Type"))} for value in layer.values() if _is_weights(value)]
     return _types(layer.get("Inputs", [])) or _types(weights) or _types_of_tactic(layer.get("TacticName", ""))

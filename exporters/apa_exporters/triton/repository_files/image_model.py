@@ -22,7 +22,7 @@ def pixels(encoded: bytes, resize: int, height: int, width: int, layout: str, ch
         with Image.open(io.BytesIO(encoded)) as opened:
             if opened.width * opened.height > LARGEST:
                 raise ValueError(f"a picture of {opened.width}x{opened.height}; wanted at most {LARGEST} pixels")
-            picture = _resized(opened.convert("RGB"), resize)
+            picture = _resize(opened.convert("RGB"), resize)
     except (OSError, SyntaxError, Image.DecompressionBombError) as error:
         raise ValueError(f"not a picture: {error}") from error
     left, top = round((picture.width - width) / 2), round((picture.height - height) / 2)
@@ -31,7 +31,7 @@ def pixels(encoded: bytes, resize: int, height: int, width: int, layout: str, ch
     return np.ascontiguousarray(array.transpose(2, 0, 1) if layout == "nchw" else array)
 
 
-def _resized(picture: Image.Image, shorter: int) -> Image.Image:
+def _resize(picture: Image.Image, shorter: int) -> Image.Image:
     """As torchvision's Resize(shorter) does it: the longer side is cut to whole pixels."""
     width, height = picture.size
     size = int(shorter * max(1, width / height)), int(shorter * max(1, height / width))
