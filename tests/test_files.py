@@ -114,8 +114,8 @@ def test_sha256(tmp_path):
 
 HOLDER = (
     "import sys, time, pathlib\n"
-    "from apa_deploy.files import replaced\n"
-    "with replaced(pathlib.Path(sys.argv[1])) as temporary:\n"
+    "from apa_deploy.files import replace_file\n"
+    "with replace_file(pathlib.Path(sys.argv[1])) as temporary:\n"
     "    temporary.write_text('half')\n"
     "    print('writing', flush=True)\n"
     "    time.sleep(60)\n"

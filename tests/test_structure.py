@@ -1,6 +1,7 @@
 """The shape of the code: what imports what, how kinds of networks are told apart, one public name for one thing."""
 
 import ast
+import re
 from collections import defaultdict
 from functools import cache
 from graphlib import CycleError, TopologicalSorter
@@ -182,6 +183,31 @@ def uses_in(path):
             module, _, name = node.value.rpartition(".")
             if module in modules() and name.isidentifier():
                 yield node.lineno, module, name
+
+
+_WRITTEN = re.compile(r"from (apa_(?:deploy|exporters)[\w.]*) import ([\w, ]+|\([\w,\s]+\))")
+
+
+def written_uses(path):
+    """(line, module of ours, name) of each import in any text: documents, code that a test writes or runs."""
+    text = path.read_text(encoding="utf-8")
+    for match in _WRITTEN.finditer(text):
+        line = text.count("\n", 0, match.start()) + 1
+        for name in match[2].strip("() \n").split(","):
+            if match[1] in modules() and name.strip():
+                yield line, match[1], name.split()[0]
+
+
+@pytest.mark.parametrize("kind", ["*.md", "*.py"])
+def test_whatever_a_text_imports_from_a_module_of_ours_is_there(kind):
+    texts = [path for folder in (*USERS, "docs", "docker") for path in (ROOT / folder).rglob(kind)]
+    missing = [
+        f"{path.relative_to(ROOT)}:{line}: {module} has no {name}"
+        for path in [*texts, *ROOT.glob(kind)]
+        for line, module, name in written_uses(path)
+        if name not in names_of(module)
+    ]
+    assert missing == []
 
 
 def test_whatever_is_taken_from_a_module_of_ours_is_there():

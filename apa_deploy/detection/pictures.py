@@ -30,7 +30,7 @@ def photograph() -> Pixels:
         return np.ascontiguousarray(arrays["image"])
 
 
-def size_within(height: int, width: int, limits: tuple[int, int], keep_ratio: bool = True) -> tuple[int, int]:
+def resized_size(height: int, width: int, limits: tuple[int, int], keep_ratio: bool = True) -> tuple[int, int]:
     """(height, width) of a picture within `limits`: the longer and the shorter side, as mmdet's Resize."""
     if not keep_ratio:
         return limits[1], limits[0]
