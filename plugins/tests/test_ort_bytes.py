@@ -7,6 +7,7 @@ import subprocess
 
 import ort_building as building
 import pytest
+from planting import Fault, plant_faults, run_planted
 
 pytestmark = [
     pytest.mark.skipif(building.compiler() is None, reason=building.NO_COMPILER),
@@ -46,24 +47,35 @@ def test_the_same_under_sanitizers(tmp_path):
 
 
 FAULTS = [
-    ("bytes.cc", "an entry off", "y[i] = table[x[i]]", "y[i] = table[x[i] ^ (x[i] == 200)]"),
-    ("bytes.cc", "signed codes", "(a[i] ^ s.flip)", "a[i]"),
-    ("bytes_avx2.cc", "a row off", "r < 8; r++) {\n    v =", "r < 7; r++) {\n    v ="),
-    ("bytes_avx2.cc", "halves swapped", "(half(rows.low, v), high, v)", "(high, half(rows.low, v), v)"),
-    ("bytes_avx2.cc", "the tail", "scalar_byte_kernels().lookup", "if (n > 300) scalar_byte_kernels().lookup"),
-    ("bytes_vbmi.cc", "registers swapped", "rows.at[0], v, rows.at[1]", "rows.at[1], v, rows.at[0]"),
-    ("bytes_vbmi.cc", "half the factors", "s.factors + 2 * c + 32 * j", "s.factors + 2 * c + 32 * (j & 1)"),
+    Fault("an entry off", "bytes.cc", "y[i] = @table[x[i]]@", "table[x[i] ^ (x[i] == 200)]"),
+    Fault("signed codes", "bytes.cc", "(@a[i] ^ s.flip@)", "a[i]"),
+    Fault("a row off", "bytes_avx2.cc", "@r < 8@; r++) {\n    v =", "r < 7"),
+    Fault("halves swapped", "bytes_avx2.cc", "@_mm256_blendv_epi8(half(rows.low, v), high, v)@",
+          "_mm256_blendv_epi8(high, half(rows.low, v), v)"),
+    Fault("the tail", "bytes_avx2.cc", "@scalar_byte_kernels().lookup(table, x + i, y + i, n - i);@",
+          "if (n > 300) scalar_byte_kernels().lookup(table, x + i, y + i, n - i);"),
+    Fault("registers swapped", "bytes_vbmi.cc", "@_mm512_permutex2var_epi8(rows.at[0], v, rows.at[1])@",
+          "_mm512_permutex2var_epi8(rows.at[1], v, rows.at[0])"),
+    Fault("half the factors", "bytes_vbmi.cc", "s.factors + 2 * c + 32 * @j@", "j & 1"),
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("file", "_fault", "line", "planted"), FAULTS, ids=[f[1] for f in FAULTS])
-def test_a_planted_fault_turns_it_red(tmp_path, file, _fault, line, planted):
-    if "avx2" not in building.table_sets() and file != "bytes.cc":
+@pytest.fixture(scope="module")
+def planted(tmp_path_factory):
+    """The check of the kernels with every fault in them, each behind its switch."""
+    folder = tmp_path_factory.mktemp("planted")
+    shutil.copytree(building.ORT, folder / "source")
+    header = plant_faults(folder / "source", FAULTS)
+    sources = [folder / "source" / one.name for one in building.BYTE_KERNELS]
+    return _program(folder, sources, *QUICK, "-include", str(header))
+
+
+def test_without_a_fault_it_is_green(planted):
+    assert run_planted(planted, 0).returncode == 0
+
+
+@pytest.mark.parametrize("number", range(1, len(FAULTS) + 1), ids=[fault.name for fault in FAULTS])
+def test_a_planted_fault_turns_it_red(planted, number):
+    if "avx2" not in building.table_sets() and FAULTS[number - 1].file != "bytes.cc":
         pytest.skip("another processor")
-    source = tmp_path / "source"
-    shutil.copytree(building.ORT, source)
-    text = (source / file).read_text()
-    assert line in text, f"{file} no longer has {line!r}"
-    (source / file).write_text(text.replace(line, planted))
-    sources = [source / one.name for one in building.BYTE_KERNELS]
-    assert _run(_program(tmp_path, sources, *QUICK)).returncode != 0
+    assert run_planted(planted, number).returncode != 0

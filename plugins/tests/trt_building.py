@@ -49,17 +49,17 @@ def fetched(script: str, *arguments: str) -> Path:
     return Path(done.stdout.strip().splitlines()[-1])
 
 
-def include_flags(product: Path = TENSORRT) -> list[str]:
+def include_flags(product: Path = TENSORRT, maths: Path = INCLUDE) -> list[str]:
     """Where the sources find the maths, the plugin's headers, CUDA's and TensorRT's."""
     cuda, tensorrt = fetched("nvcc.py", "headers"), fetched("tensorrt_headers.py")
     system = [cuda, cuda / "cccl", tensorrt]
-    own = [TESTS, product, INCLUDE]
+    own = [TESTS, product, maths]
     return [f"-I{folder}" for folder in own] + [part for s in system for part in ("-isystem", str(s))]
 
 
-def compiled(source: Path, target: Path, *flags: str, product: Path = TENSORRT) -> Path:
+def compiled(source: Path, target: Path, *flags: str, product: Path = TENSORRT, maths: Path = INCLUDE) -> Path:
     """Compile one source to an object."""
-    command = [compiler(), *FLAGS, *flags, *include_flags(product), "-c", str(source), "-o", str(target)]
+    command = [compiler(), *FLAGS, *flags, *include_flags(product, maths), "-c", str(source), "-o", str(target)]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, f"{' '.join(command)}\n{done.stderr}"
     return target
@@ -74,14 +74,17 @@ def linked(objects: Iterable[Path], target: Path, *flags: str) -> Path:
 
 
 class Programs:
-    """Test programs made of named sources; each source is compiled once, in one folder."""
+    """Test programs made of named sources; each source is compiled once, in one folder.
 
-    def __init__(self, folder: Path, *flags: str) -> None:
-        self.folder, self.flags = folder, flags
+    `product` and `maths`: where the sources of plugins/tensorrt and plugins/include lie.
+    """
+
+    def __init__(self, folder: Path, *flags: str, product: Path = TENSORRT, maths: Path = INCLUDE) -> None:
+        self.folder, self.flags, self.product, self.maths = folder, flags, product, maths
         self.objects: dict[str, Path] = {}
 
     def program(self, *names: str) -> Path:
-        """The program linked from these sources: of this folder, or of plugins/tensorrt."""
+        """The program linked from these sources: of this folder, or of the product's."""
         target = self.folder / names[0].removesuffix(".cc")
         if not target.exists():
             missing = [name for name in names if name not in self.objects]
@@ -91,8 +94,9 @@ class Programs:
         return target
 
     def _compiled(self, name: str) -> Path:
-        source = TESTS / name if (TESTS / name).exists() else TENSORRT / name
-        return compiled(source, self.folder / f"{name}.o", *self.flags)
+        source = TESTS / name if (TESTS / name).exists() else self.product / name
+        target = self.folder / f"{name}.o"
+        return compiled(source, target, *self.flags, product=self.product, maths=self.maths)
 
 
 def ran(program: Path, *arguments: str | Path) -> str:
