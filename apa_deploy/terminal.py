@@ -17,6 +17,7 @@ from rich.text import Text
 from .escaping import printable
 
 _UNLIMITED = 10**6
+_NO_BREAK = "\N{NO-BREAK SPACE}"  # textwrap breaks at none
 _LONGEST = 1200  # characters of a line of an error: a name in it may have thousands
 
 
@@ -39,6 +40,17 @@ class Terminal(Console):
         """As rich's, of the escaped text: whatever is printed comes through here."""
         return super().render_str(printable(text), **options)
 
+    def print(self, *objects: Any, **options: Any) -> None:
+        """As rich's; a line of text that is too long breaks between words and goes on indented, no name is cut."""
+        if self.limit is None or not all(isinstance(one, str) for one in objects):
+            super().print(*objects, **options)
+            return
+        text = printable(" ".join(objects))
+        if len(text) > self.limit:
+            indent = " " * (len(text) - len(text.lstrip()))
+            text = "\n".join(self._wrapped(text.strip(), indent, f"{indent}  "))
+        super().print(Text(text), **options)
+
     def table(self, headers: Sequence[str], rows: Sequence[Sequence[str]], title: str = "") -> None:
         """Print a table as it is where it fits; else what is the same in every row once, or a block a row."""
         kept = list(range(len(headers)))
@@ -47,14 +59,14 @@ class Terminal(Console):
         if title:
             self.print(title)
         if same := [f"{headers[i]} {rows[0][i]}" for i in range(len(headers)) if i not in kept]:
-            self._paragraph(f"in every row: {', '.join(same)}", "")
+            self._print_pairs("in every row:", same, "")
         table = _table(headers, rows, kept)
         if self._fits(table):
             self.print(table, width=self._natural(table))
             return
         for row in rows:
-            self._paragraph(row[0], "")
-            self._paragraph(", ".join(f"{headers[i]} {row[i]}" for i in kept[1:] if row[i]), "  ")
+            self.print(row[0])
+            self._print_pairs("", [f"{headers[i]} {row[i]}" for i in kept[1:] if row[i]], "  ")
 
     def _fits(self, table: Table) -> bool:
         return self.limit is None or self._natural(table) <= self.limit
@@ -62,14 +74,18 @@ class Terminal(Console):
     def _natural(self, table: Table) -> int:
         return Measurement.get(self, self.options.update(max_width=_UNLIMITED), table).maximum
 
-    def _paragraph(self, text: str, indent: str) -> None:
-        """Print `text` wrapped between words, which are never cut."""
-        lines = textwrap.wrap(
-            printable(text), self.limit or _UNLIMITED, initial_indent=indent, subsequent_indent=indent,
+    def _print_pairs(self, start: str, pairs: Sequence[str], indent: str) -> None:
+        """Names with their values, separated by commas: a line ends between two of them."""
+        kept = [printable(pair).replace(" ", _NO_BREAK) for pair in pairs]
+        for line in self._wrapped(f"{start} {', '.join(kept)}".strip(), indent, indent):
+            super().print(Text(line.replace(_NO_BREAK, " ")))
+
+    def _wrapped(self, text: str, first: str, others: str) -> list[str]:
+        """Lines of `text`; a word that is longer than a line has one of its own."""
+        return textwrap.wrap(
+            text, self.limit or _UNLIMITED, initial_indent=first, subsequent_indent=others,
             break_long_words=False, break_on_hyphens=False,
         )  # fmt: skip
-        for line in lines:
-            self.print(line)
 
 
 def _table(headers: Sequence[str], rows: Sequence[Sequence[str]], kept: Sequence[int]) -> Table:

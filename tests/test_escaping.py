@@ -123,6 +123,28 @@ def test_a_full_disk_behind_the_output_is_no_bug_of_ours():
     assert done.stderr.decode().startswith("error: standard output or a temporary file: No space left")
 
 
+@pytest.mark.parametrize("width", [20, 40, 80, None])
+def test_prose_breaks_between_words_alone(width):
+    words = ["a/long/path" * 9, *(["passed:", "every", "output", "is", "right"] * 5)]
+    text = io.StringIO()
+    Terminal(file=text, width=width).print("  " + " ".join(words))
+    first, *others = text.getvalue().splitlines()
+    assert " ".join([first, *others]).split() == words
+    assert all(
+        line.startswith("  ") and (" " not in line.strip() or len(line) <= (width or 10**6))
+        for line in (first, *others)
+    )
+    assert bool(others) == (width is not None)
+
+
+def test_a_value_stays_beside_its_name():
+    headers, values = ("activation", "fp16 throughout", "bf16 here"), ("2.6e-03", "7.8e-03")
+    for width in range(20, 90, 7):
+        text = io.StringIO()
+        Terminal(file=text, width=width).table(headers, [[f"backbone.layer{i}.unirect" * 4, *values] for i in "ab"])
+        assert all(f"{name} {value}" in text.getvalue() for name, value in zip(headers[1:], values, strict=True))
+
+
 def test_a_table_at_any_width_loses_nothing():
     rows = [[f"backbone.layer{i}.unact", "AGLU", f"{i / 7:.9f}", "relu+1e-8"] for i in range(5)]
     for width in (20, 40, 60, 80, 160, None):
