@@ -21,11 +21,11 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from apa_deploy.bench.environment import read_load_average
-from apa_deploy.bench.subject import Feed, Subject
 from apa_deploy.graph.functions import with_functions
 from apa_deploy.graph.node import make_node
 from apa_deploy.maths import Parameters
 from apa_deploy.measure.statistics import compare_turns
+from apa_deploy.measure.subject import Feed, Subject
 from apa_deploy.measure.tournament import Pace, tournament
 
 CHANNELS, SIDE = 32, 32

@@ -1,7 +1,10 @@
 """The shape of the code: what imports what, how kinds of networks are told apart, one public name for one thing."""
 
 import ast
+import os
 import re
+import subprocess
+import sys
 from collections import defaultdict
 from functools import cache
 from graphlib import CycleError, TopologicalSorter
@@ -84,6 +87,58 @@ def test_deploy_knows_nothing_of_the_exporters():
         for other in imports_of(name, everywhere=True)
         if other.startswith("apa_exporters")
     ]
+
+
+# From the ground up: a module imports what stands in its own row or before it, at its top and inside functions.
+# Of two names that fit a module the longer one counts.
+LAYERS = (
+    "errors files require choices progress escaping terminal child_process maths",
+    "modules functional graph.node",
+    "network tensors graph.sites detection.spec detection.pictures runtimes.ort_session runtimes.providers",
+    "replace graph",
+    "records",
+    "native runtimes detection architectures",
+    "loading",
+    "deployment parity inspection",
+    "detection.gate detection.verify",
+    "measure bench",
+    "report",
+    "serving",
+    "verification testing",
+    "doctor",
+    "calibration",
+    "cli",
+)
+
+
+def layer_of(module):
+    fits = [
+        (len(name), row)
+        for row, names in enumerate(LAYERS)
+        for name in names.split()
+        if f"{module}.".startswith(f"apa_deploy.{name}.")
+    ]
+    assert fits, f"{module} stands in no layer"
+    return max(fits)[1]
+
+
+def test_imports_point_down():
+    mine = [name for name in modules() if name.startswith("apa_deploy.")]
+    assert not [
+        f"{name} -> {other}"
+        for name in mine
+        for other in imports_of(name, everywhere=True)
+        if other != "apa_deploy" and layer_of(other) > layer_of(name)
+    ]
+
+
+@pytest.mark.parametrize("heavy", ["torch", "onnx", "onnxruntime"])
+def test_the_registry_and_the_options_import_nothing_heavy(heavy):
+    names = [name for name in modules() if name.endswith("options") or name == "apa_exporters.registry"]
+    names = [name for name in names if name.startswith("apa_exporters")] + ["apa_deploy.cli.model_options"]
+    code = f"import sys, {', '.join(names)}; sys.exit({heavy!r} in sys.modules)"
+    paths = os.pathsep.join(str(folder.parent) for folder in PACKAGES.values())
+    assert subprocess.run([sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": paths}).returncode == 0
 
 
 def test_nobody_asks_for_the_kind_of_a_network():

@@ -9,9 +9,9 @@ from google.protobuf.message import DecodeError
 from onnx import helper
 
 from ..errors import InputError
+from ..measure.subject import ONLY, Feed
 from ..records.passport import PassportError, passport_path, read_passport
 from ..runtimes.artifacts import ENGINE, ONNX, OPENVINO, artifact_kind
-from .subject import ONLY, Feed
 
 Image = tuple[int, ...]
 _IMAGE_RANK = 4

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from .subject import ONLY, Feed, Subject, batch_shape
+from ..measure.subject import ONLY, Feed, Subject, batch_shape
 
 Infer = Callable[[], Any]
 _PACKAGES = {"onnxruntime-cuda": "onnxruntime-gpu"}

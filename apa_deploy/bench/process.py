@@ -14,7 +14,7 @@ from dataclasses import asdict
 from typing import Any, Self
 
 from ..child_process import ChildError, cause_of_death, kill_session, last_line
-from .subject import Subject
+from ..measure.subject import Subject
 
 _GRACE_S = 5
 

@@ -12,13 +12,13 @@ from typing import Any
 from ..errors import GateError
 from ..files import sha256
 from ..measure.statistics import compare_turns
+from ..measure.subject import TORCH_RUNTIMES, Subject, runtimes_of
 from ..measure.tournament import Pace, tournament
 from ..measure.twins import with_twins
 from ..progress import step
 from ..records.benchmark import BenchResult, Comparison, Failure, Latency
 from .environment import environment, read_load_average, warn_if_busy
 from .inputs import Image, feeds_of
-from .subject import TORCH_RUNTIMES, Subject, runtimes_of
 from .traffic import measure_traffic
 
 

@@ -11,9 +11,9 @@ import subprocess
 import sys
 from collections.abc import Sequence
 
+from ..measure.subject import Subject, batch_shape
 from ..progress import notice, step
 from ..records.benchmark import Traffic
-from .subject import Subject, batch_shape
 
 _LIMIT_S = 600
 

@@ -21,11 +21,11 @@ from ..graph.external_weights import read_onnx
 from ..graph.isolate import isolate_sites
 from ..graph.node import DOMAIN
 from ..graph.sites import ActivationSite, find_sites
+from ..measure.subject import Feed
 from ..measure.turns import take_turns, time_ms
 from ..runtimes.onnxruntime import register_operators
 from ..runtimes.ort_session import open_session, session_options
 from .opened import arrays
-from .subject import Feed
 
 _WARMUP, _TURNS = 3, 15
 Shape = tuple[int, ...]

@@ -20,8 +20,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from ..measure.subject import Feed, Subject
 from .opened import Infer, open_subject
-from .subject import Feed, Subject
 
 _LONGEST = 300  # characters of an error: one line
 

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..bench.environment import busy_note
-from ..bench.subject import RUNTIMES
 from ..choices import PLAIN_UNITS
+from ..measure.subject import RUNTIMES
 from ..measure.tournament import Pace
 from ..records.benchmark import BenchResult
 from ..report import check_report_path, write_report

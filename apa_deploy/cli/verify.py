@@ -22,7 +22,7 @@ from .common import (
 )
 
 if TYPE_CHECKING:
-    from ..verification.passport_check import PassportCheck
+    from ..records.integrity import PassportCheck
     from ..verification.run import Options, VerificationOutcome
 
 _RUNNERS = ("onnxruntime", "onnxruntime-cuda", "onnxruntime-tensorrt", "openvino", "tensorrt", "tensorrt-rtx")
@@ -181,7 +181,7 @@ def _save(outcome: VerificationOutcome, options: argparse.Namespace) -> None:
 
 
 def _verify_passport(options: argparse.Namespace) -> int:
-    from ..verification.passport_check import verify_files
+    from ..records.integrity import verify_files
 
     sources = [Path(options.reference)] if options.reference else []
     check, passport = verify_files(options.passport, sources)

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from ..errors import GateError
 from ..parity.limits import model_limit
-from ..parity.report import DetectionCheck, OutputCheck
+from ..records.parity import DetectionCheck, OutputCheck
 from .matching import Found, average_precision, match, overlap
 from .module import Detections, Detector
 from .spec import IMAGES, VALID

@@ -13,8 +13,8 @@ from ..graph.emulate import emulate_halves
 from ..graph.sites import ActivationSite
 from ..network import FLOAT32, TRUTH
 from ..parity.operator_gate import check_activations
-from ..parity.report import DetectionCheck, OutputCheck, ParityReport
 from ..parity.session_runner import SessionRunner
+from ..records.parity import DetectionCheck, OutputCheck, ParityReport
 from ..tensors.signature import Feed
 from .gate import Reference, check_detections, check_raw, cut_at, run_raw, run_reference
 

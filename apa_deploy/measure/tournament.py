@@ -13,10 +13,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..bench.process import Worker
-from ..bench.subject import Subject
 from ..child_process import ChildError
 from ..records.benchmark import Failure, Interval, Latency
 from .statistics import percentiles
+from .subject import Subject
 
 
 @dataclass(frozen=True)

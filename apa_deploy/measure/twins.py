@@ -10,11 +10,11 @@ from typing import Any
 
 import onnx
 
-from ..bench.subject import Subject
 from ..errors import InputError
 from ..graph.external_weights import read_onnx
 from ..graph.twin import twin
 from ..runtimes.artifacts import CHECKPOINT, ONNX, artifact_kind
+from .subject import Subject
 
 _LARGE = 1 << 20  # bytes from which a weight lies beside the graph: a file of protobuf ends at 2 GB
 

@@ -11,10 +11,10 @@ import onnx
 
 from ..graph.sites import ActivationSite
 from ..network import Network
+from ..records.parity import Blame
 from ..runtimes.ort_session import open_session
 from ..tensors.signature import Feed
 from .limits import noticeable_error
-from .report import Blame
 
 # An activation is at fault when it makes the error at least this much larger, and larger than rounding over a deep
 # network explains.

@@ -9,9 +9,9 @@ from polygraphy.backend.base import BaseRunner
 from polygraphy.comparator import Comparator, RunResults
 
 from ..network import FLOAT32, TRUTH, Network
+from ..records.parity import OutputCheck
 from ..tensors.signature import Feed
 from .limits import CEILING, least_cosine, model_limit
-from .report import OutputCheck
 from .runners import NetworkRunner, RecordedRunner, quiet_polygraphy
 
 

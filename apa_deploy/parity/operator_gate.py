@@ -20,9 +20,9 @@ from ..graph.precision import HALF_ELEMENT, NUMPY_TYPE
 from ..graph.sites import ActivationSite
 from ..graph.values import ranks_and_types
 from ..network import Network
+from ..records.parity import ActivationCheck
 from ..runtimes.ort_session import open_session
 from .limits import operator_limit
-from .report import ActivationCheck
 
 # Dense where the curve bends, sparse far into both tails.
 GRID = np.concatenate([np.linspace(-12, 12, 1201), np.linspace(-90, 90, 181)]).astype(np.float32)

@@ -16,11 +16,11 @@ from polygraphy.backend.base import BaseRunner
 from ..graph.emulate import emulate_halves
 from ..graph.sites import ActivationSite
 from ..network import Network
+from ..records.parity import ParityReport, refuse_to_judge
 from ..tensors.signature import Feed
 from .blame import find_culprit
 from .model_gate import check_outputs, explain_doubt
 from .operator_gate import check_activations
-from .report import ParityReport, refuse_to_judge
 from .session_runner import SessionRunner
 
 

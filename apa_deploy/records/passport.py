@@ -20,8 +20,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from .. import __version__
 from ..errors import InputError
 from ..files import PASSPORT_SUFFIX, SourceError, open_regular, sha256
-from ..parity.report import ParityReport
 from .benchmark import LatencyRecord
+from .parity import ParityReport
 from .quantisation import QuantisationRecord
 
 if TYPE_CHECKING:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..parity.report import ActivationCheck, ParityReport
+from ..records.parity import ActivationCheck, ParityReport
 from ..records.passport import EngineBuild, Passport, versions
 from ..records.quantisation import QuantisationRecord
 from .record import ActivationError, Compared, KeyFigure, Limit, Report, ReportVerdict, Table

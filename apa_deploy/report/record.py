@@ -9,8 +9,8 @@ from typing import Any, Literal
 from pydantic import BaseModel, Field
 
 from .. import __version__
-from ..parity.report import OutputCheck
 from ..records.benchmark import Comparison, Environment, Failure, Latency, Traffic
+from ..records.parity import OutputCheck
 from ..records.passport import ActivationRecord, FileRecord, now
 
 SCHEMA = 1

@@ -88,7 +88,7 @@ class OpenVinoSession:
     """A `Runner` over an IR. The files are held against the passport beside them, where there is one."""
 
     def __init__(self, path: Path, threads: int | None = None) -> None:
-        from ..serving.integrity import verify_passport
+        from ..records.integrity import verify_passport
 
         verify_passport(path, [weights_path(path).name])
         self.prepared: Path | None = None

@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 from tritonclient.grpc import service_pb2 as pb
 
-from ..tensors.datatypes import BYTES, Datatype, by_name, of_array
+from ..tensors.datatypes import BYTES, Datatype, of_array
 from . import parameters as params
 from .errors import RequestError
 from .http_codec import Read, read_from
 from .request import InferReply, InferRequest, WantedOutput
-from .tensors import array_from_bytes, bytes_from_array, check_shape
+from .tensors import array_from_bytes, bytes_from_array, check_shape, read_datatype
 
 # Where the typed contents of a datatype lie; FP16 has none and travels raw.
 _CONTENTS = {
@@ -90,7 +90,7 @@ def _inputs(message: pb.ModelInferRequest, read: Read | None) -> dict[str, np.nd
 def _array(tensor: Any, raw: bytes | None) -> np.ndarray:
     if tensor.parameters:
         params.refuse_unsupported(tensor.parameters)
-    datatype, shape = by_name(tensor.datatype), check_shape(tuple(tensor.shape), tensor.name)
+    datatype, shape = read_datatype(tensor.datatype), check_shape(tuple(tensor.shape), tensor.name)
     if raw is None:
         return _read_typed(tensor, datatype, shape)
     if tensor.HasField("contents"):

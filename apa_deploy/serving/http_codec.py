@@ -12,12 +12,20 @@ from typing import Any
 
 import numpy as np
 
-from ..tensors.datatypes import BYTES, by_name, of_array
+from ..tensors.datatypes import BYTES, of_array
 from . import parameters as params
 from .errors import RequestError, UnsupportedError
 from .request import InferReply, InferRequest, Place, WantedOutput
 from .signature import ANY, TensorSpec
-from .tensors import Buffer, array_from_bytes, array_from_list, buffer_from_array, check_shape, list_from_array
+from .tensors import (
+    Buffer,
+    array_from_bytes,
+    array_from_list,
+    buffer_from_array,
+    check_shape,
+    list_from_array,
+    read_datatype,
+)
 
 HEADER_LENGTH = "inference-header-content-length"
 Json = dict[str, Any]
@@ -152,7 +160,7 @@ def _binary_size(entry: Json) -> int | None:
 
 
 def _array(entry: Json, name: str, blob: memoryview | None) -> np.ndarray:
-    datatype, shape = by_name(entry.get("datatype")), check_shape(entry.get("shape"), name)
+    datatype, shape = read_datatype(entry.get("datatype")), check_shape(entry.get("shape"), name)
     if blob is None:
         return array_from_list(entry.get("data"), datatype, shape, name)
     if "data" in entry:

@@ -11,12 +11,12 @@ import onnx
 
 from ..errors import InputError
 from ..graph.values import external_files
+from ..records.integrity import verify_passport, warnings
 from ..records.passport import Passport
 from ..runtimes.providers import Wanted
 from ..runtimes.session import ENGINE_SUFFIXES, Session
 from .batcher import Batcher
 from .cost import is_bounded, is_quick
-from .integrity import verify_passport, warnings
 from .isolation import IsolatedSession
 from .layout import Artifact, LayoutError, fingerprint
 from .model_config import FILE, apply_config, find_ignored_fields, labels

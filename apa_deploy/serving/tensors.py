@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ..tensors.datatypes import BYTES, Datatype
+from ..tensors.datatypes import BY_NAME, BYTES, Datatype
 from .errors import RequestError
 
 MAX_RANK = 16  # ONNX Runtime and numpy take more; no network does
@@ -144,3 +144,15 @@ def _wrong_size(name: str, shape: tuple[int, ...], saw: str, wanted: str) -> Req
     return RequestError(
         f"input {name!r} of shape {list(shape)} with {saw}", wanted, "Send as much as the shape says."
     )
+
+
+def read_datatype(name: object) -> Datatype:
+    """The datatype that a request names.
+
+    Raises:
+        RequestError: it is none of the protocol's.
+    """
+    datatype = BY_NAME.get(name) if isinstance(name, str) else None
+    if datatype is None:
+        raise RequestError(f"datatype {str(name)[:40]!r}", ", ".join(BY_NAME), "Use one of these.")
+    return datatype

@@ -9,8 +9,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..serving.errors import RequestError
-
 
 @dataclass(frozen=True)
 class Datatype:
@@ -42,21 +40,9 @@ _ALL = (
     _row("BYTES", np.object_, 8, "TYPE_STRING"),
 )
 BYTES = _ALL[-1]
-_BY_NAME = {row.name: row for row in _ALL}
+BY_NAME = {row.name: row for row in _ALL}
 _BY_DTYPE = {row.dtype: row for row in _ALL}
 _BY_ONNX = {row.onnx: row for row in _ALL}
-
-
-def by_name(name: object) -> Datatype:
-    """The datatype that a request names.
-
-    Raises:
-        RequestError: it is none of the protocol's.
-    """
-    found = _BY_NAME.get(name) if isinstance(name, str) else None
-    if found is None:
-        raise RequestError(f"datatype {str(name)[:40]!r}", ", ".join(_BY_NAME), "Use one of these.")
-    return found
 
 
 def of_array(array: np.ndarray) -> Datatype:

@@ -21,7 +21,7 @@ from ..graph.sites import ActivationSite, find_sites
 from ..native import LibraryError, ort_library
 from ..network import Network
 from ..parity.operator_gate import check_activations, check_site, grid_of
-from ..parity.report import ActivationCheck
+from ..records.parity import ActivationCheck
 
 _COUNT = 1 << 16
 # Values of one site at a time; a per-channel site sees the grid alone where it would need more.

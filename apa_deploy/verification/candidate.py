@@ -10,7 +10,7 @@ from pydantic import BaseModel
 from ..errors import GateError
 from ..graph.precision import NUMPY_TYPE
 from ..network import FLOAT32
-from ..parity.report import ActivationCheck
+from ..records.parity import ActivationCheck
 from ..report.record import ActivationError
 from ..tensors.signature import TensorSpec
 from .data import Batch, Data, Digest, read_batches

@@ -18,7 +18,7 @@ from ..detection.matching import BOX_LIMIT, SCORE_LIMIT, Found, average_precisio
 from ..errors import GateError
 from ..network import TRUTH
 from ..parity.limits import FACTOR
-from ..parity.report import OutputCheck
+from ..records.parity import OutputCheck
 from ..report.record import Limit
 from ..tensors.signature import Feed
 from .record import Candidate, OutputVerdict

@@ -16,7 +16,7 @@ import numpy as np
 from ..errors import InputError
 from ..graph.precision import UNIT_ROUNDOFF
 from ..parity.limits import CEILING, FACTOR, ONE_LAYER, ROUNDINGS, floor_of, model_limit
-from ..parity.report import OutputCheck
+from ..records.parity import OutputCheck
 from ..report.record import Limit
 from .record import OutputVerdict
 

@@ -8,10 +8,10 @@ from pydantic import BaseModel, Field, computed_field
 
 from .. import __version__
 from ..errors import ApaError
-from ..parity.report import ActivationCheck, OutputCheck
+from ..records.integrity import PassportCheck
+from ..records.parity import ActivationCheck, OutputCheck
 from ..records.passport import ActivationRecord, FileRecord, now
 from ..report.record import Accuracy, ActivationError, Limit
-from .passport_check import PassportCheck
 
 
 class OutputVerdict(BaseModel):

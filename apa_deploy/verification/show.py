@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..parity.report import ActivationCheck
+from ..records.parity import ActivationCheck
 from ..report.record import Accuracy, ActivationError
 from ..report.wording import list_names, times
 from ..terminal import Terminal

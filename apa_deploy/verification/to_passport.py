@@ -6,7 +6,7 @@ from pathlib import Path
 
 from ..bench.to_passport import check_passport
 from ..files import replace_file
-from ..parity.report import ParityReport
+from ..records.parity import ParityReport
 from ..records.passport import dump, passport_path
 from .record import Candidate, Verification
 

@@ -59,7 +59,7 @@ def _export(options: argparse.Namespace) -> int:
     _refuse_foreign_options(given, target, options.checkpoint)
     output = options.output or _default_output(options.checkpoint, target)
     _check_paths(output, target, options)
-    from apa_deploy.parity.report import ParityError
+    from apa_deploy.records.parity import ParityError
     from apa_deploy.report.export import export_report, report_of_gate
 
     source = ExportSource(options.checkpoint, lambda: _load(options))

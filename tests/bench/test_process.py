@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from apa_deploy.bench.process import Worker
-from apa_deploy.bench.subject import Feed, Subject
 from apa_deploy.child_process import ChildError
 from apa_deploy.measure import tournament as tournament_module
+from apa_deploy.measure.subject import Feed, Subject
 from apa_deploy.measure.tournament import Pace, tournament
 from tests.bench.conftest import SIDE
 

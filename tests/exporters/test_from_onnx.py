@@ -18,7 +18,7 @@ from onnx import TensorProto, helper, numpy_helper
 import apa_deploy
 from apa_deploy.errors import InputError
 from apa_deploy.graph.precision import HALF_ELEMENT, UNIT_ROUNDOFF
-from apa_deploy.parity.report import ParityError
+from apa_deploy.records.parity import ParityError
 from apa_deploy.runtimes import ort_session as session
 from tests.graph.corpus import spellings
 from tests.graph.corpus.make import TRUTH

@@ -18,10 +18,10 @@ from apa_deploy.cli.doctor import main as doctor
 from apa_deploy.cli.verify import main as verify
 from apa_deploy.errors import InputError
 from apa_deploy.files import sha256
+from apa_deploy.records.integrity import IntegrityError
 from apa_deploy.records.passport import read_passport
 from apa_deploy.runtimes.artifacts import OPENVINO, artifact_kind
 from apa_deploy.runtimes.openvino import OpenVinoSession
-from apa_deploy.serving.integrity import IntegrityError
 from tests.networks import tiny_net
 
 pytest.importorskip("openvino")

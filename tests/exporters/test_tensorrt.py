@@ -30,7 +30,7 @@ from apa_deploy.loading.load import load
 from apa_deploy.loading.torch_network import TorchNetwork
 from apa_deploy.native import LibraryError, trt_plugin_library
 from apa_deploy.network import Metadata
-from apa_deploy.parity.report import ParityError
+from apa_deploy.records.parity import ParityError
 from apa_deploy.records.passport import EngineBuild, file_record, read_passport
 from apa_deploy.runtimes.cuda_driver import device_count
 from apa_deploy.tensors.signature import image_signature

@@ -90,7 +90,7 @@ def test_found_exported_and_judged_alone(name, tmp_path):
 def test_a_wrong_fold_is_refused(tmp_path, monkeypatch):
     """The gate of one activation holds the file against the trace's own spelling, not against the fold."""
     from apa_deploy.graph import decompose
-    from apa_deploy.parity.report import ParityError
+    from apa_deploy.records.parity import ParityError
 
     true = decompose.read_parameters
     monkeypatch.setattr(decompose, "read_parameters", lambda n: type(true(n))((0.5,), (1.1,)))

@@ -11,7 +11,7 @@ import apa_deploy
 from apa_deploy.errors import MissingError
 from apa_deploy.loading.checkpoint import CheckpointError
 from apa_deploy.loading.trusted import NOTICE
-from apa_deploy.parity.report import ParityError
+from apa_deploy.records.parity import ParityError
 from tests.networks import TinyNet, tiny_net
 
 CONTENTS = [

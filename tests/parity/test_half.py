@@ -19,8 +19,8 @@ from apa_deploy.loading.torch_storage import round_to, store_in
 from apa_deploy.maths import Parameters
 from apa_deploy.native import ort_library
 from apa_deploy.network import Metadata
-from apa_deploy.parity.report import ParityError
 from apa_deploy.parity.verify import verify
+from apa_deploy.records.parity import ParityError
 from apa_deploy.tensors.inputs import seeded_feeds
 from apa_deploy.tensors.signature import image_signature
 from tests.networks import tiny_net

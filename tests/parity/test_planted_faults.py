@@ -10,8 +10,8 @@ from apa_deploy.graph.node import activations, attributes, read_parameters
 from apa_deploy.loading.torch_network import TorchNetwork
 from apa_deploy.maths import Parameters
 from apa_deploy.network import Metadata
-from apa_deploy.parity.report import ParityError
 from apa_deploy.parity.verify import verify
+from apa_deploy.records.parity import ParityError
 from apa_deploy.tensors.inputs import seeded_feeds
 from apa_deploy.tensors.signature import image_signature
 from tests.networks import RawActivation, tiny_net

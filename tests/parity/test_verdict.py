@@ -19,8 +19,8 @@ from apa_deploy.loading.torch_network import TorchNetwork
 from apa_deploy.network import Metadata
 from apa_deploy.parity.limits import CEILING, least_cosine, model_limit
 from apa_deploy.parity.model_gate import has_evidence
-from apa_deploy.parity.report import ParityError
 from apa_deploy.parity.verify import verify
+from apa_deploy.records.parity import ParityError
 from apa_deploy.tensors.inputs import seeded_feeds
 from apa_deploy.tensors.signature import image_signature
 from tests.networks import tiny_net

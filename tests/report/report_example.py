@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import random
 
-from apa_deploy.parity.report import OutputCheck
 from apa_deploy.records.benchmark import Comparison, Environment, Failure, Interval, Latency, Traffic
+from apa_deploy.records.parity import OutputCheck
 from apa_deploy.records.passport import ActivationRecord, FileRecord
 from apa_deploy.report import Accuracy, ActivationError, Compared, KeyFigure, Limit, Report, ReportVerdict, Table
 

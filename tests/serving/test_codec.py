@@ -12,8 +12,7 @@ from apa_deploy.serving import grpc_codec, http_codec
 from apa_deploy.serving.compression import choose_coding, compress, expand
 from apa_deploy.serving.errors import RequestError, TooLargeError, UnsupportedError
 from apa_deploy.serving.request import InferReply, WantedOutput, trace_id
-from apa_deploy.serving.tensors import array_from_bytes, bytes_from_array
-from apa_deploy.tensors.datatypes import by_name
+from apa_deploy.serving.tensors import array_from_bytes, bytes_from_array, read_datatype
 
 
 def tensor(**changes):
@@ -38,7 +37,7 @@ VALUES = [
 @pytest.mark.parametrize(("entry", "wanted"), [c[1:] for c in VALUES], ids=[c[0] for c in VALUES])
 def test_json_values(entry, wanted):
     array = http_codec.decode(body(entry), None).inputs["x"]
-    assert array.dtype == by_name(entry["datatype"]).dtype
+    assert array.dtype == read_datatype(entry["datatype"]).dtype
     np.testing.assert_array_equal(array, np.array(wanted, array.dtype))
 
 
@@ -121,7 +120,7 @@ DTYPES = ["BOOL", "UINT8", "UINT16", "UINT32", "UINT64", "INT8", "INT16", "INT32
 @pytest.mark.parametrize("name", [*DTYPES, "BYTES"])
 @pytest.mark.parametrize("offset", [0, 1, 3])
 def test_bytes_there_and_back(name, offset):
-    datatype = by_name(name)
+    datatype = read_datatype(name)
     values = ["", "né", "x" * 300, "\x00", "a", "b"] if name == "BYTES" else [0, 1, 1, 0, 1, 1]
     array = np.array(values, datatype.dtype).reshape(2, 3)
     buffer = b"\x07" * offset + bytes_from_array(array)
@@ -134,11 +133,11 @@ def test_bytes_there_and_back(name, offset):
 @pytest.mark.parametrize("data", [b"\x02", b"\x05\x00\x00\x00ab", b"\xff\xff\xff\xffab", b"\x01\x00\x00\x00a" * 3])
 def test_broken_strings_are_refused(data):
     with pytest.raises(RequestError):
-        array_from_bytes(data, by_name("BYTES"), (2,), "x")
+        array_from_bytes(data, read_datatype("BYTES"), (2,), "x")
 
 
 def test_any_byte_is_a_boolean():
-    array = array_from_bytes(b"\x00\x01\x02\xff", by_name("BOOL"), (4,), "x")
+    array = array_from_bytes(b"\x00\x01\x02\xff", read_datatype("BOOL"), (4,), "x")
     assert array.view(np.uint8).tolist() == [0, 1, 1, 1]
 
 
@@ -186,7 +185,7 @@ def test_typed_contents(name, field, values):
     entry = grpc_tensor(datatype=name, contents={field: values})
     array = grpc_codec.decode(message(inputs=[entry])).inputs["x"]
     texts = [value.decode() if isinstance(value, bytes) else value for value in values]
-    np.testing.assert_array_equal(array, np.array(texts, by_name(name).dtype))
+    np.testing.assert_array_equal(array, np.array(texts, read_datatype(name).dtype))
 
 
 GRPC_REFUSED = [

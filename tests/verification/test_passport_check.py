@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from apa_deploy.cli.verify import main
+from apa_deploy.records.integrity import verify_files
 from apa_deploy.records.passport import dump, is_intact, passport_path, read_passport
-from apa_deploy.verification.passport_check import verify_files
 
 pytestmark = pytest.mark.xdist_group("verification")
 

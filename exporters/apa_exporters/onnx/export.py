@@ -22,9 +22,9 @@ from apa_deploy.loading.detector_network import DetectorNetwork
 from apa_deploy.loading.torch_trace import OPSETS
 from apa_deploy.native import LibraryError, ort_library
 from apa_deploy.network import Metadata, Network, Trace
-from apa_deploy.parity.report import ParityError, ParityReport, refuse_to_judge
 from apa_deploy.parity.verify import verify
 from apa_deploy.progress import notice, step
+from apa_deploy.records.parity import ParityError, ParityReport, refuse_to_judge
 from apa_deploy.records.passport import (
     FileRecord,
     Passport,

@@ -12,8 +12,8 @@ import onnx
 from apa_deploy.files import stage_files
 from apa_deploy.network import Network
 from apa_deploy.parity.model_gate import check_recorded
-from apa_deploy.parity.report import OutputCheck, ParityError
 from apa_deploy.progress import notice, step
+from apa_deploy.records.parity import OutputCheck, ParityError
 from apa_deploy.records.passport import Passport, dump, file_record, passport_path, versions
 from apa_deploy.require import require
 from apa_deploy.runtimes.openvino import INFERENCE_PRECISION, OpenVinoSession, read_model, weights_path

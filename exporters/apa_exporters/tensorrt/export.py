@@ -13,8 +13,8 @@ from apa_deploy.child_process import last_lines
 from apa_deploy.errors import InputError, MissingError
 from apa_deploy.files import replace_file, stage_files
 from apa_deploy.network import Network
-from apa_deploy.parity.report import OutputCheck, ParityError, ParityReport
 from apa_deploy.progress import notice, step
+from apa_deploy.records.parity import OutputCheck, ParityError, ParityReport
 from apa_deploy.records.passport import Passport, dump, passport_path, read_passport
 from apa_deploy.require import PACKAGES, require
 

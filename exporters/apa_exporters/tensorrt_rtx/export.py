@@ -12,8 +12,8 @@ import onnx
 
 from apa_deploy.files import stage_files
 from apa_deploy.network import Network
-from apa_deploy.parity.report import ParityError
 from apa_deploy.progress import notice, step
+from apa_deploy.records.parity import ParityError
 from apa_deploy.records.passport import EngineBuild, Passport, dump, file_record, passport_path, versions
 from apa_deploy.runtimes.cuda_driver import device_count
 

@@ -13,8 +13,8 @@ import numpy as np
 from apa_deploy.child_process import last_line
 from apa_deploy.network import Network
 from apa_deploy.parity.model_gate import check_recorded
-from apa_deploy.parity.report import OutputCheck
 from apa_deploy.progress import notice
+from apa_deploy.records.parity import OutputCheck
 from apa_deploy.records.passport import Passport
 from apa_deploy.tensors.signature import Feed
 

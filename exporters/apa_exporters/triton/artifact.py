@@ -13,15 +13,15 @@ import onnx
 from apa_deploy.errors import InputError
 from apa_deploy.graph.node import DOMAIN
 from apa_deploy.graph.values import external_files
+from apa_deploy.records.integrity import verify_passport, warnings
 from apa_deploy.records.passport import Passport, TensorRecord, passport_path
 from apa_deploy.serving.errors import RequestError
-from apa_deploy.serving.integrity import verify_passport, warnings
 from apa_deploy.serving.layout import Artifact, fingerprint
 from apa_deploy.serving.model import load_model
 from apa_deploy.serving.model_config import ModelConfig
 from apa_deploy.serving.signature import ANY, Signature, TensorSpec, signature_from_onnx
+from apa_deploy.serving.tensors import read_datatype
 from apa_deploy.serving.warmup import sample
-from apa_deploy.tensors.datatypes import by_name
 from apa_deploy.tensors.signature import Shape, image_spec
 
 from ..options import BATCHES, Batches
@@ -147,7 +147,7 @@ def _signature(passport: Passport, max_batch: int) -> Signature:
 
 def _specs(records: Sequence[TensorRecord]) -> tuple[TensorSpec, ...]:
     try:
-        return tuple(TensorSpec(r.name, by_name(r.datatype), tuple(r.shape)) for r in records)
+        return tuple(TensorSpec(r.name, read_datatype(r.datatype), tuple(r.shape)) for r in records)
     except RequestError as error:
         raise InputError(error.saw, error.wanted, "Export the engine without --half-io.") from error
 

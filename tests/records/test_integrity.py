@@ -3,11 +3,11 @@
 import numpy as np
 import onnx
 import pytest
-from serving_models import small_model, write_passport
 
 from apa_deploy.graph.values import external_files
+from apa_deploy.records.integrity import IntegrityError, verify_passport, warnings
 from apa_deploy.records.passport import FileRecord, PassportError, file_record, passport_path
-from apa_deploy.serving.integrity import IntegrityError, verify_passport, warnings
+from tests.serving.serving_models import small_model, write_passport
 
 
 @pytest.fixture
