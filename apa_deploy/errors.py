@@ -71,6 +71,13 @@ def find_refusal(error: BaseException) -> LibraryRefusalError | None:
         return LibraryRefusalError(
             "nested too deeply", reason, "a file that was made by an exporter", "Check the file."
         )
+    if (isinstance(error, OSError) and error.errno) or "Symlink loop" in reason:
+        named = getattr(error, "filename", None)
+        what = f"{named}: {error.strerror}" if isinstance(error, OSError) and named is not None else reason
+        do = "Check the path, its links and who may read it."
+        return LibraryRefusalError(
+            "the file system refuses it", what[:_LONGEST_REASON], "a path that can be used", do
+        )
     frames = [frame.f_globals.get("__name__", "") for frame, _ in traceback.walk_tb(error.__traceback__)]
     for module in (type(error).__module__, frames[-1] if frames else ""):
         if library := _LIBRARIES.get(module.partition(".")[0]):

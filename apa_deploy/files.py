@@ -18,6 +18,7 @@ from .errors import InputError
 
 PASSPORT_SUFFIX = ".passport.json"
 _CHUNK = 1 << 20
+LARGEST_TEXT = 64 << 20  # bytes of a passport, a list of names, a configuration
 _ANY_WRITE = 0o222
 _LONGEST_STEM = 180  # characters of a file's name that its staging folder repeats: file systems take 255 bytes
 
@@ -176,11 +177,38 @@ def open_regular(path: Path, *, follow: bool = True) -> BinaryIO:
         descriptor = os.open(path, flags)
     except OSError as error:
         raise SourceError(path, error.strerror or "unreadable") from error
+    except ValueError as error:  # a NUL in its name
+        raise SourceError(path, str(error)) from error
     mode = os.fstat(descriptor).st_mode
     if not stat.S_ISREG(mode):
         os.close(descriptor)
         raise SourceError(path, "a folder" if stat.S_ISDIR(mode) else "a pipe or a device")
     return os.fdopen(descriptor, "rb")
+
+
+def read_bytes(path: Path, most: int = LARGEST_TEXT) -> bytes:
+    """What a regular file holds.
+
+    Raises:
+        SourceError: see `open_regular`; or it has more than `most` bytes.
+    """
+    with open_regular(path) as file:
+        content = file.read(most + 1)
+    if len(content) > most:
+        raise SourceError(path, f"more than {most:,} bytes", "Check what it holds.")
+    return content
+
+
+def read_text(path: Path, encoding: str = "utf-8") -> str:
+    """The text of a regular file.
+
+    Raises:
+        SourceError: see `read_bytes`; or it is no text.
+    """
+    try:
+        return read_bytes(path).decode(encoding)
+    except UnicodeDecodeError as error:
+        raise SourceError(path, f"no text ({error.reason})", "Save it as UTF-8.") from error
 
 
 def check_regular(path: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -11,16 +10,16 @@ from typing import Any
 import numpy as np
 import onnx
 import torch
-from google.protobuf.message import DecodeError
 from torch import Tensor
 
 from .errors import InputError
 from .graph.node import all_activations, read_parameters
+from .graph.read import read_graph
 from .graph.recognise import recognise
-from .graph.sites import METADATA, ActivationSite, read_metadata
+from .graph.sites import METADATA, ActivationSite, read_recorded
 from .loading.load import load
 from .loading.onnx_file import load_onnx
-from .maths import REFERENCE, UNIT, Parameters, effective_parameters
+from .maths import KINDS, REFERENCE, UNIT, Parameters, effective_parameters
 from .modules import MODULES
 from .runtimes.artifacts import ONNX, artifact_kind
 
@@ -51,12 +50,7 @@ def inspect_file(path: Path, **loading: Any) -> list[ActivationSite]:
 
 
 def _of_onnx(path: Path) -> list[ActivationSite]:
-    try:
-        model = onnx.load(path, load_external_data=False)
-    except (OSError, ValueError, TypeError, DecodeError) as error:
-        raise InputError(f"{path.name}: {error}", "an ONNX model", "Check the file.") from error
-    if not model.graph.node:
-        raise InputError(f"{path.name}: no graph", "an ONNX model", "Check the file.")
+    model = read_graph(path)
     return _of_graph(model) or _of_metadata(model) or _of_graph(_read_folded(path))
 
 
@@ -72,14 +66,15 @@ def _read_folded(path: Path) -> onnx.ModelProto:
 
 def _of_metadata(model: onnx.ModelProto) -> list[ActivationSite]:
     """A decomposed file of ours: its activations are in the metadata."""
-    recorded = read_metadata(model, METADATA) or "{}"
+    entries = read_recorded(model, METADATA, dict).items()
     try:
-        entries = json.loads(recorded).items()
+        if not all(e["kind"] in KINDS and isinstance(e["floor"], str) for _, e in entries):
+            raise ValueError("of another kind")
         return [
             ActivationSite(path, e["kind"], effective_parameters(e["lambda"], e["kappa"]), e["floor"])
             for path, e in entries
         ]
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
         saw = f"metadata apa.activations that is damaged ({error})"
         raise InputError(saw, "what apa-export writes", "Export the model again.") from error
 

@@ -64,7 +64,8 @@ class Trace:
     """A network's canonical graph: one `com.apa` node for each use of an activation, all else standard.
 
     `sites`: these nodes, in the order of the graph. `activations`: one for each activation of the network, in its
-    own order; `refused`: what looked like one. `curves`: of those that were found in the trace alone.
+    own order; `refused`: what looked like one. `curves`: of those that were found in the trace alone. `notices`:
+    what the user should know of this graph, one sentence each.
     """
 
     proto: onnx.ModelProto
@@ -73,6 +74,7 @@ class Trace:
     output_names: tuple[str, ...]
     refused: tuple[NoMatch, ...] = ()
     curves: Mapping[str, Curve] = field(default_factory=dict)
+    notices: tuple[str, ...] = ()
 
 
 class Exchange:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import onnx
-from google.protobuf.message import DecodeError
 from onnx import helper
 
 from ..errors import InputError
+from ..graph.read import read_graph
 from ..measure.subject import ONLY, Feed
 from ..records.passport import PassportError, passport_path, read_passport
 from ..runtimes.artifacts import ENGINE, ONNX, OPENVINO, artifact_kind
@@ -44,10 +44,7 @@ def _of_passport(path: Path) -> Image | None:
 
 
 def _inputs(path: Path) -> list[onnx.ValueInfoProto]:
-    try:
-        graph = onnx.load(path, load_external_data=False).graph
-    except (OSError, ValueError, TypeError, DecodeError) as error:
-        raise InputError(f"{path.name}: {error}", "an ONNX model", "Check the file.") from error
+    graph = read_graph(path).graph
     stored = {tensor.name for tensor in graph.initializer}
     return [value for value in graph.input if value.name not in stored]
 

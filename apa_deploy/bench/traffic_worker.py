@@ -17,9 +17,9 @@ import numpy as np
 import onnx
 from onnx import helper
 
-from ..graph.external_weights import read_onnx
 from ..graph.isolate import isolate_sites
 from ..graph.node import DOMAIN
+from ..graph.read import read_graph
 from ..graph.sites import ActivationSite, find_sites
 from ..measure.subject import Feed
 from ..measure.turns import take_turns, time_ms
@@ -40,7 +40,7 @@ def main() -> None:
 
 def measure_sites(path: Path, feeds: tuple[Feed, ...]) -> dict[str, Any]:
     """Every activation of the file; "copy_bytes_per_s" is the speed of the largest copy."""
-    model = read_onnx(path)
+    model = read_graph(path, weights=True)
     sites = find_sites(model)
     if not sites:
         return {"rows": [], "copy_bytes_per_s": None}

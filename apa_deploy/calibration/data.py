@@ -110,7 +110,8 @@ def _only(names: Sequence[str], text: str) -> str:
 
 def _load_npy(path: Path) -> np.ndarray:
     try:
-        return np.load(path, allow_pickle=False)
+        array: np.ndarray = np.load(path, mmap_mode="r", allow_pickle=False)  # a file too short is refused
+        return np.array(array)
     except (OSError, ValueError, EOFError) as error:
         raise CalibrationError(str(path), str(error), "an .npy file", "Write it with numpy.save.") from error
 

@@ -28,6 +28,7 @@ from ..terminal import Terminal, print_error
 from .version import PrintVersion
 
 INTERRUPTED = 130
+_LAST_PORT = 65535
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _CLOSED_PIPE = 141  # as a shell reports a program that SIGPIPE ended
 _SIGNALLED = 128  # a shell's exit code for a process that a signal ended, less the signal's number
@@ -87,6 +88,13 @@ def count_of(text: str, least: int = 1) -> int:
     if not (text.isascii() and text.isdecimal() and len(text) < 10 and int(text) >= least):
         raise argparse.ArgumentTypeError(f"{text!r}: wanted a whole number from {least}")
     return int(text)
+
+
+def port_of(text: str) -> int:
+    """Argument type: a port, 0 to 65535."""
+    if (port := count_of(text, 0)) > _LAST_PORT:
+        raise argparse.ArgumentTypeError(f"{text!r}: wanted a port, 0 to {_LAST_PORT}")
+    return port
 
 
 def seconds_of(text: str) -> float:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..choices import CHANNELS, DETECTORS, FLOORS, IIF_VARIANTS, LAYOUTS, NORMS, PREPROCESSINGS, WEIGHTS
+from .common import limit_of
 
 if TYPE_CHECKING:
     from ..deployment import Deployment
@@ -33,8 +34,8 @@ def add_loading(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--example", metavar="PKG.MOD:FUNCTION", help="makes what your network is called with")
     group.add_argument("--detector", choices=DETECTORS, help="of a whole detector (default: end2end)")
     group.add_argument("--config", type=Path, metavar="FILE", help="mmengine config, parsed, never executed")
-    group.add_argument("--score-thr", type=float, metavar="X", help="of the last NMS (default: the config's)")
-    group.add_argument("--nms-iou", type=float, metavar="X", help="the same")
+    group.add_argument("--score-thr", type=limit_of, metavar="X", help="of the last NMS (default: the config's)")
+    group.add_argument("--nms-iou", type=limit_of, metavar="X", help="the same")
     group.add_argument("--max-detections", type=int, metavar="N", help="the same")
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from ..errors import InputError
+from ..files import SourceError, read_text
 
 T = TypeVar("T")
 
@@ -68,9 +69,11 @@ def check_number(labels: Sequence[str] | None, outputs: Mapping[str, Sequence[in
 
 def _entries(path: Path) -> list[Any]:
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = read_text(path, "utf-8-sig")
         entries = json.loads(text) if text.lstrip().startswith("[") else text.rstrip().split("\n")
-    except (OSError, ValueError, RecursionError) as error:
+    except SourceError as error:
+        raise InputError(error.saw, "a JSON list, or one entry a line", error.do) from error
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{path}: {error}", "a JSON list, or one entry a line", "Check the file.") from error
     # an empty line is an entry as well: without it the rest would shift
     return [e.strip() if isinstance(e, str) else e for e in entries]

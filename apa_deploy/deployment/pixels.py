@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from ..choices import CHANNELS, LAYOUTS
 from ..errors import InputError
+from ..files import SourceError, read_text
 
 _Three = tuple[float, float, float]
 
@@ -84,12 +85,12 @@ def recipe_of(preprocess: str) -> Recipe:
 
 def _read(path: Path) -> Recipe:
     try:
-        recipe = Recipe.model_validate_json(path.read_text(encoding="utf-8"))
+        recipe = Recipe.model_validate_json(read_text(path))
         if min(recipe.std) <= 0:
             raise ValueError("std: wanted above 0")
-    except OSError as error:
+    except SourceError as error:
         wanted = f"{', '.join(RECIPES)}, or a JSON file"
-        raise InputError(f"--preprocess {path}: {error.strerror}", wanted, f"Write e.g. {_example()}") from error
+        raise InputError(f"--preprocess {path}: {error.reason}", wanted, f"Write e.g. {_example()}") from error
     except (ValidationError, ValueError) as error:
         reason = "; ".join(str(error).splitlines()[:3])
         raise InputError(f"--preprocess {path}: {reason}", "mean and std", f"Write e.g. {_example()}") from error

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError
+from ..files import SourceError, read_bytes
 
 Config = dict[str, Any]
 _MOST_BYTES = 1 << 20
@@ -99,12 +100,8 @@ def _read(path: Path, folder: Path, above: tuple[Path, ...]) -> Config:
             path.name, f"a base outside {folder.name or folder}", "bases within the config's folder"
         )
     try:
-        if path.stat().st_size > _MOST_BYTES:
-            raise DetectorConfigError(
-                path.name, f"{path.stat().st_size} bytes", f"a config of at most {_MOST_BYTES}"
-            )
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+        text = read_bytes(path, _MOST_BYTES).decode()
+    except (SourceError, UnicodeDecodeError) as error:
         raise DetectorConfigError(path.name, str(error)[:160], "a readable config", "Check the path.") from error
     try:
         tree = ast.parse(text)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import onnx
 
 from ..graph.emulate import emulate_halves
+from ..graph.read import read_graph
 from ..graph.sites import ActivationSite
 from ..network import FLOAT32, TRUTH
 from ..parity.operator_gate import check_activations
@@ -44,7 +45,7 @@ def verify_detector(
     """
     import onnxruntime
 
-    model = onnx.load(path)
+    model = read_graph(path, weights=True)
     whole = model if precision == "fp32" else _in_older_opset(emulate_halves(model))
     outputs: list[OutputCheck] = []
     detections: list[DetectionCheck] = []

@@ -6,6 +6,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from ..errors import InputError
+from ..files import SourceError, open_regular
 from ..runtimes.artifacts import OPENVINO
 from ..runtimes.engine_header import is_engine, metadata_before
 
@@ -39,10 +40,10 @@ def kind_of(path: Path) -> tuple[Kind, bytes]:
         UnknownFileError: it is absent, empty, a pointer to a file elsewhere, or a checkpoint.
     """
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             start = file.read(_START)
-    except OSError as error:
-        raise UnknownFileError(path, error.strerror or "unreadable", "Check the path.") from error
+    except SourceError as error:
+        raise UnknownFileError(path, error.reason, error.do) from error
     _refuse(path, start)
     return _kind(start), start
 

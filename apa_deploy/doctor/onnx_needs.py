@@ -7,11 +7,11 @@ from collections.abc import Iterator
 from pathlib import Path, PurePath
 
 import onnx
-from google.protobuf.message import DecodeError
 from onnx.external_data_helper import ExternalDataInfo, uses_external_data
 
 from ..errors import ApaError
-from ..graph.node import DOMAIN, is_activation
+from ..graph.node import DOMAIN, all_nodes, is_activation
+from ..graph.read import OnnxFileError, read_graph
 from ..records.passport import passport_path
 from ..runtimes.ort_session import open_session, session_options
 from ..runtimes.session import Session
@@ -43,27 +43,14 @@ def onnx_findings(path: Path, facts: MachineFacts) -> list[Finding]:
 
 def _read(path: Path) -> onnx.ModelProto:
     try:
-        model = onnx.load(path, load_external_data=False)
-    except DecodeError as error:
-        raise UnknownFileError(path, "no known kind of file, or a damaged one", "Copy it again.") from error
-    if not model.graph.node and not model.graph.output:
-        raise UnknownFileError(path, "no known kind of file, or a damaged one", "Copy it again.")
-    return model
-
-
-def _nodes(model: onnx.ModelProto) -> Iterator[onnx.NodeProto]:
-    """Every node, of subgraphs and functions as well."""
-    waiting = [*model.graph.node, *(node for function in model.functions for node in function.node)]
-    while waiting:
-        node = waiting.pop()
-        yield node
-        for attribute in node.attribute:
-            waiting += attribute.g.node
-            waiting += [inner for graph in attribute.graphs for inner in graph.node]
+        return read_graph(path)
+    except OnnxFileError as error:
+        saw = f"no known kind of file, or a damaged one ({error.reason})"
+        raise UnknownFileError(path, saw, "Copy it again.") from error
 
 
 def _activations(model: onnx.ModelProto, facts: MachineFacts) -> list[Finding]:
-    nodes = [node for node in _nodes(model) if is_activation(node)]
+    nodes = [node for node in all_nodes(model) if is_activation(node)]
     if not nodes:
         return []
     counts = ", ".join(f"{n} {kind}" for kind, n in sorted(Counter(node.op_type for node in nodes).items()))
@@ -90,7 +77,7 @@ def _plugin_fields(nodes: list[onnx.NodeProto]) -> list[Finding]:
 def _domains(model: onnx.ModelProto) -> list[Finding]:
     opset = next((o.version for o in model.opset_import if o.domain in _STANDARD), 0)
     known = _STANDARD | _BUILT_IN | {DOMAIN} | {function.domain for function in model.functions}
-    foreign = sorted({node.domain for node in _nodes(model)} - known)
+    foreign = sorted({node.domain for node in all_nodes(model)} - known)
     found = [Finding("opset", "any", f"{opset}, IR version {model.ir_version}")]
     do = "Register the library that provides it, or export again without such operators."
     return found + [Finding("domain", d, "neither standard nor ours", FindingState.MISSING, do) for d in foreign]

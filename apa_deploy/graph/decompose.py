@@ -138,8 +138,12 @@ class _Chain:
                 "an input of known rank",
                 "Run onnx.shape_inference on the model first.",
             )
+        axis = self._parameters.axis
+        if not -self._rank <= axis < self._rank:
+            saw = f"node {self._path!r} with axis {axis} of {self._rank} axes"
+            raise InputError(saw, "the axis of its channels", "Export the model again.")
         shape = [1] * self._rank
-        shape[self._parameters.axis] = count
+        shape[axis] = count
         return tuple(shape)
 
     def _add(self, operator: str, *inputs: str, **attributes: Any) -> str:

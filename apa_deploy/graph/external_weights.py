@@ -15,13 +15,6 @@ from onnx.external_data_helper import ExternalDataInfo, uses_external_data
 from .values import all_tensors
 
 
-def read_onnx(path: Path) -> onnx.ModelProto:
-    """The model at `path` with its weights; `OSError` and `ValueError` say what is wrong with either."""
-    model = onnx.load(path, load_external_data=False)
-    read_weights(model, path)
-    return model
-
-
 def read_weights(model: onnx.ModelProto, path: Path) -> None:
     """Put the weights beside the file at `path` into `model`, which was read from it.
 
@@ -44,6 +37,8 @@ def _file_of(location: str, path: Path) -> Path:
     target = (path.parent / named).resolve()
     if named.is_absolute() or ".." in named.parts or not any(target.is_relative_to(folder) for folder in folders):
         raise ValueError(f"{location!r} leads out of the folder of the model")
+    if target == path.resolve():
+        raise ValueError(f"{location!r} is the model itself")
     if not target.is_file():
         raise FileNotFoundError(f"{location!r} is not beside the model")
     return target

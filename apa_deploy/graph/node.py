@@ -9,10 +9,11 @@ import onnx
 from onnx import helper
 
 from ..errors import InputError
-from ..maths import KINDS, Parameters
+from ..maths import KINDS, ParameterError, Parameters, effective_parameters
 
 DOMAIN = "com.apa"
 VERSION = 1
+_MOST_CHANNELS = 1 << 16  # the widest layers of language models have half of them
 PLUGIN_VERSION, PLUGIN_NAMESPACE = "1", "apa"
 
 
@@ -69,16 +70,30 @@ def all_activations(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
             yield from all_activations(inner)
 
 
+def all_nodes(model: onnx.ModelProto) -> Iterator[onnx.NodeProto]:
+    """Every node, of subgraphs and functions as well."""
+    waiting = [*model.graph.node, *(node for function in model.functions for node in function.node)]
+    while waiting:
+        node = waiting.pop()
+        yield node
+        for attribute in node.attribute:
+            waiting += attribute.g.node
+            waiting += [inner for graph in attribute.graphs for inner in graph.node]
+
+
 def read_parameters(node: onnx.NodeProto) -> Parameters:
     """The parameters of a canonical node.
 
     Raises:
-        InputError: an attribute is missing, empty or not numeric.
+        InputError: an attribute is missing, empty, no finite number, or there are of it neither one nor C.
     """
     found = {attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute}
     try:
-        return Parameters(_floats(found["lambda"]), _floats(found["kappa"]), int(found.get("axis", 1)))
-    except (KeyError, TypeError, ValueError) as error:
+        read = effective_parameters(_floats(found["lambda"]), _floats(found["kappa"]), int(found.get("axis", 1)))
+        if read.channels > _MOST_CHANNELS:
+            raise ValueError(f"more than {_MOST_CHANNELS:,} channels")
+        return read
+    except (KeyError, TypeError, ValueError, ParameterError) as error:
         raise InputError(
             f"node {node.name!r} ({DOMAIN}::{node.op_type}) with attributes {sorted(found)}",
             "lambda and kappa as lists of floats",
@@ -87,6 +102,8 @@ def read_parameters(node: onnx.NodeProto) -> Parameters:
 
 
 def _floats(value: float | Sequence[float]) -> tuple[float, ...]:
+    if isinstance(value, str | bytes):
+        raise TypeError("text")
     values = tuple(float(v) for v in value) if isinstance(value, Sequence) else (float(value),)
     if not values:
         raise ValueError("an empty list")

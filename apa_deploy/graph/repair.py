@@ -1,52 +1,21 @@
 """What other exporters leave in a graph that our passes and onnx's tools would trip over, put right.
 
-nodes in no order (half=True)   sizes of -1   outputs without a shape   GroupNormalization of opset 18
+sizes of -1   outputs without a shape   GroupNormalization of opset 18
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-from .node import read_by, subgraphs
 from .values import infer_types
 
 # GroupNormalization had scale and bias a group, then a channel; onnx's converter confuses the two.
 _GROUPS = range(18, 21)
-
-
-def sort_nodes(graph: onnx.GraphProto) -> None:
-    """Put the nodes of `graph`, and of the graphs inside, after those that they read, and leave an ordered graph.
-
-    Raises:
-        ValueError: nodes wait for one another.
-    """
-    for node in graph.node:
-        for inner in subgraphs(node):
-            sort_nodes(inner)
-    made_here = {name for node in graph.node for name in node.output if name}
-    waiting = [(i, {name for name in read_by(node) if name in made_here}) for i, node in enumerate(graph.node)]
-    order: list[int] = []
-    done: set[str] = set()
-    while waiting:
-        later = []
-        for i, needs in waiting:
-            if needs <= done:
-                order.append(i)
-                done.update(name for name in graph.node[i].output if name)
-            else:
-                later.append((i, needs))
-        if len(later) == len(waiting):
-            node = graph.node[later[0][0]]
-            raise ValueError(f"node {node.name or node.op_type!r} waits for itself")
-        waiting = later
-    if order != sorted(order):
-        nodes = [onnx.NodeProto.FromString(graph.node[i].SerializeToString()) for i in order]
-        del graph.node[:]
-        graph.node.extend(nodes)
 
 
 def open_dimensions(model: onnx.ModelProto) -> list[str]:
@@ -62,6 +31,22 @@ def open_dimensions(model: onnx.ModelProto) -> list[str]:
             if dim.dim_value < 0 or (empty and dim.HasField("dim_value") and dim.dim_value == 0):
                 dim.Clear()
     return list(dict.fromkeys(empty))
+
+
+def fix_sizes(model: onnx.ModelProto, sizes: Mapping[str, Mapping[int, int]]) -> None:
+    """Fix open sizes of inputs, by name and axis, wherever their names stand; what is computed of them is open."""
+    fixed: dict[str, int] = {}
+    for value in model.graph.input:
+        for axis, size in sizes.get(value.name, {}).items():
+            dim = value.type.tensor_type.shape.dim[axis]
+            fixed |= {dim.dim_param: size} if dim.dim_param else {}
+            dim.dim_value = size
+    for value in (*model.graph.input, *model.graph.output, *model.graph.value_info):
+        for dim in value.type.tensor_type.shape.dim:
+            if dim.dim_param in fixed:
+                dim.dim_value = fixed[dim.dim_param]
+            elif fixed.keys() & set(re.findall(r"\w+", dim.dim_param)):
+                dim.Clear()
 
 
 def declare_shapes(model: onnx.ModelProto) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 
 import onnx
 
+from ..errors import InputError
 from ..maths import Parameters
 from .node import activations, read_parameters
 
@@ -88,8 +89,28 @@ def read_metadata(model: onnx.ModelProto, key: str) -> str | None:
     return next((entry.value for entry in model.metadata_props if entry.key == key), None)
 
 
+def read_recorded(model: onnx.ModelProto, key: str, kind: type) -> Any:
+    """A value of `kind` that `apa-export` wrote as JSON under `key`; an empty one where it is absent.
+
+    Raises:
+        InputError: it is damaged, or of another kind.
+    """
+    text = read_metadata(model, key)
+    try:
+        value = kind() if text is None else json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise _damaged(key, type(error).__name__) from error
+    if not isinstance(value, kind):
+        raise _damaged(key, f"a {type(value).__name__}")
+    return value
+
+
+def _damaged(key: str, reason: str) -> InputError:
+    return InputError(f"metadata {key} that is damaged ({reason})", "what apa-export writes", "Export it again.")
+
+
 def _find_decomposed(model: onnx.ModelProto) -> list[ActivationSite]:
-    known = json.loads(read_metadata(model, METADATA) or "{}")
+    known = read_recorded(model, METADATA, dict)
     chains: dict[str, list[onnx.NodeProto]] = {}
     for node in model.graph.node:
         match = _LINK.fullmatch(node.name)
@@ -101,9 +122,12 @@ def _find_decomposed(model: onnx.ModelProto) -> list[ActivationSite]:
 def _site_of_chain(name: str, known: dict[str, Any], chain: Iterable[onnx.NodeProto]) -> ActivationSite:
     path, use = (name, 1) if name in known else split_use(name)  # somebody's own name may end so
     facts = known[path]
-    parameters = Parameters(tuple(facts["lambda"]), tuple(facts["kappa"]), facts.get("axis", 1))
-    source, target = _ends(chain)
-    return ActivationSite(path, facts["kind"], parameters, facts.get("floor", "-"), use, source, target)
+    try:
+        parameters = Parameters(tuple(facts["lambda"]), tuple(facts["kappa"]), facts.get("axis", 1))
+        source, target = _ends(chain)
+        return ActivationSite(path, facts["kind"], parameters, facts.get("floor", "-"), use, source, target)
+    except (KeyError, TypeError, IndexError, AttributeError) as error:
+        raise _damaged(METADATA, f"of {path}") from error
 
 
 def _ends(chain: Iterable[onnx.NodeProto]) -> tuple[str, str]:

@@ -18,6 +18,7 @@ from torch.utils._pytree import TreeSpec, tree_unflatten
 
 from ..errors import InputError
 from ..functional import OPERATORS
+from ..graph.read import read_graph
 from ..graph.recognise import recognise
 from ..modules import symbolic_of
 from ..network import FLOAT32, TRUTH, Exchange, Metadata
@@ -93,7 +94,7 @@ def network_from_program(
         except (torch.onnx.OnnxExporterError, RuntimeError) as error:
             cause = error.__cause__ or error
             raise ProgramError(path, (str(cause).splitlines() or [type(cause).__name__])[0][:200]) from error
-    graph = onnx.load(written)
+    graph = read_graph(written, weights=True)
     folded = onnx.ModelProto()
     folded.CopyFrom(graph)
     recognition = recognise(folded)

@@ -7,16 +7,15 @@ from dataclasses import replace
 from pathlib import Path
 
 import onnx
-from google.protobuf.message import DecodeError
 from onnx.inliner import inline_selected_functions
 
 from ..errors import InputError
-from ..files import SourceError, check_regular, sha256
-from ..graph.external_weights import read_weights
+from ..files import sha256
 from ..graph.foreign import foreign_part, up_to
 from ..graph.node import DOMAIN
+from ..graph.read import OnnxFileError, read_graph
 from ..graph.recognise import recognise
-from ..graph.repair import declare_shapes, open_dimensions, sort_nodes, spell_out_group_norms
+from ..graph.repair import declare_shapes, open_dimensions, spell_out_group_norms
 from ..graph.tables import table_rows
 from ..maths import KINDS
 from ..network import Metadata
@@ -29,14 +28,6 @@ from .opset import opset_of
 _CHANNELS, _SIDE, _LENGTH = 3, 224, 16
 # Before it every weight had to be an input as well.
 _FIRST_IR_WITH_FREE_WEIGHTS = 4
-
-
-class OnnxFileError(InputError):
-    """An ONNX file cannot be read. `path`."""
-
-    def __init__(self, path: Path, saw: str, do: str = "Check the file, or export it again.") -> None:
-        super().__init__(f"{path}: {saw}", "a complete ONNX model", do)
-        self.path = path
 
 
 def load_onnx(path: Path) -> onnx.ModelProto:
@@ -52,21 +43,16 @@ def load_onnx(path: Path) -> onnx.ModelProto:
 
 def read_repaired(path: Path) -> tuple[onnx.ModelProto, list[str]]:
     """`load_onnx`, and the inputs of size 0, whose sizes are open now: no runtime takes a sample otherwise."""
-    model = _read(path)
+    model = read_graph(path, weights=True)
     _check(model, path)
     model = _inline_functions(model)
-    _load_weights(model, path)
     _without_default_inputs(model)
-    return model, _repair(model, path)
+    return model, _repair(model)
 
 
-def _repair(model: onnx.ModelProto, path: Path) -> list[str]:
+def _repair(model: onnx.ModelProto) -> list[str]:
     """Put right what ONNX Runtime takes and onnx's tools do not."""
     model.ir_version = max(model.ir_version, _FIRST_IR_WITH_FREE_WEIGHTS)
-    try:
-        sort_nodes(model.graph)
-    except ValueError as error:
-        raise OnnxFileError(path, str(error)) from error
     spell_out_group_norms(model, opset_of(model))
     empty = open_dimensions(model)
     declare_shapes(model)
@@ -171,23 +157,12 @@ def _usual_sizes(dims: Sequence[int | str]) -> Shape:
     return tuple(default if isinstance(dim, str) else dim for dim, default in zip(dims, defaults, strict=True))
 
 
-def _read(path: Path) -> onnx.ModelProto:
-    try:
-        check_regular(path)
-        return onnx.load(path, load_external_data=False)
-    except SourceError as error:
-        raise OnnxFileError(path, error.reason, error.do) from error
-    except OSError as error:
-        raise OnnxFileError(path, error.strerror or "unreadable", "Check the path.") from error
-    except (DecodeError, ValueError) as error:
-        raise OnnxFileError(path, str(error).splitlines()[0]) from error
-
-
 def _check(model: onnx.ModelProto, path: Path) -> None:
-    if not model.graph.node or not model.graph.output:
-        raise OnnxFileError(path, "no graph in it")
     if not any(entry.domain in ("", "ai.onnx") for entry in model.opset_import):
         raise OnnxFileError(path, "no opset of the standard operators")
+    for value in (*model.graph.input, *model.graph.output):
+        if value.type.tensor_type.elem_type == onnx.TensorProto.STRING:
+            raise OnnxFileError(path, f"{value.name!r} is text", "Leave it out: numbers alone can be judged.")
     if any(tensor.ByteSize() and tensor.data_type == 0 for tensor in model.graph.initializer):
         raise OnnxFileError(path, "an initializer without a type")
     newest = onnx.defs.onnx_opset_version()
@@ -206,14 +181,6 @@ def _inline_functions(model: onnx.ModelProto) -> onnx.ModelProto:
         model = inline_selected_functions(model, [(DOMAIN, kind) for kind in KINDS], exclude=True)
     del model.functions[:]
     return model
-
-
-def _load_weights(model: onnx.ModelProto, path: Path) -> None:
-    try:
-        read_weights(model, path)
-    except (OSError, ValueError) as error:
-        saw = f"its weights cannot be read: {str(error).splitlines()[0]}"
-        raise OnnxFileError(path, saw, "Keep the file of weights beside the model, under its own name.") from error
 
 
 def _without_default_inputs(model: onnx.ModelProto) -> None:

@@ -6,6 +6,7 @@ float32   the file in ONNX Runtime: the error that it had before anything was ch
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -19,22 +20,25 @@ from onnx import NodeProto
 from ..errors import InputError
 from ..graph.foreign import Foreign, up_to
 from ..graph.functions import lowest_ir_version, with_functions
-from ..graph.node import activations, all_activations, read_parameters
+from ..graph.node import activations, all_activations, all_nodes, read_parameters
 from ..graph.randomness import random_nodes
+from ..graph.read import read_graph
 from ..graph.recognise import Recognition
 from ..graph.reference_operators import round_array
+from ..graph.repair import fix_sizes
 from ..graph.sites import ActivationSite, site_of_node
 from ..graph.stored import store_values
 from ..graph.widen import widen
 from ..maths import REFERENCE, Parameters
 from ..network import FLOAT32, TRUTH, Curve, Exchange, Metadata, Network, Trace
 from ..progress import notice
-from ..runtimes.ort_session import open_session, save_model
+from ..runtimes.ort_session import open_session, run_within, save_model
 from ..tensors.inputs import dtype_of, is_float
 from ..tensors.signature import Feed, Signature
 from .opset import convert_opset, opset_of
 
 _FLOOR = "in the graph"
+_LOOP_S = 20.0  # of a run with a loop in it, whose end depends on its values
 _PROVENANCE = "apa."
 
 
@@ -116,13 +120,19 @@ class OnnxNetwork(Network):
         """See `Network.outputs`; `exchange` only looks, in float32 at nothing: ONNX Runtime shows no insides."""
         feed = {spec.name: self._typed(feed[spec.name], dtype_of(spec), dtype) for spec in self.signature.inputs}
         if dtype == FLOAT32:
-            return dict(zip(self.output_names, self._float32.run(list(self.output_names), feed), strict=True))
+            limit_s = _LOOP_S if self._loops else threading.TIMEOUT_MAX
+            values = run_within(self._float32, self.output_names, feed, limit_s)
+            return dict(zip(self.output_names, values, strict=True))
         if dtype != TRUTH:
             feed = {name: round_array(array, dtype) for name, array in feed.items()}
         values = self._evaluate(feed, dtype, intermediate=exchange is not None)
         if exchange:
             self._show(exchange, values)
         return {name: np.asarray(values[name]) for name in self.output_names}
+
+    @cached_property
+    def _loops(self) -> bool:
+        return any(node.op_type == "Loop" for node in all_nodes(self.graph))
 
     def _typed(self, array: np.ndarray, own: np.dtype, dtype: str) -> np.ndarray:
         return array.astype(np.float64 if dtype != FLOAT32 and is_float(own) else own)
@@ -211,7 +221,7 @@ class OnnxNetwork(Network):
         """What lies before operators that nothing here runs, written beside `file`."""
         if not self.foreign:
             return super().judged_part(file, sites)
-        part = up_to(onnx.load(file), self.output_names)
+        part = up_to(read_graph(file, weights=True), self.output_names)
         made = {output for node in part.graph.node for output in node.output}
         runnable = file.with_name("runnable.onnx")
         save_model(part, runnable)
@@ -259,13 +269,7 @@ def _fix_batch(proto: onnx.ModelProto, batch: int) -> None:
         if dims and dims[0].dim_value not in (0, batch):
             have = f"input {value.name} with a batch of {dims[0].dim_value}"
             raise InputError(have, f"--batch {batch}", "Leave --batch out, or export the model with an open batch.")
-        if dims:
-            dims[0].dim_value = batch
-    del proto.graph.value_info[:]  # of the open batch
-    for value in proto.graph.output:
-        for dim in value.type.tensor_type.shape.dim:
-            if dim.HasField("dim_param"):
-                dim.Clear()
+    fix_sizes(proto, {v.name: {0: batch} for v in proto.graph.input if v.type.tensor_type.shape.dim})
 
 
 def _show(parameters: Parameters) -> str:

@@ -18,6 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..files import read_text
 from .stand_ins import ALLOWED, Inert
 
 METADATA = ".metadata"
@@ -183,7 +184,7 @@ def files_of_index(path: Path) -> list[Path]:
         ShardError: it is no index, or names files outside its folder.
     """
     try:
-        names = json.loads(path.read_text(encoding="utf-8"))["weight_map"].values()
+        names = json.loads(read_text(path))["weight_map"].values()
         if not all(isinstance(name, str) for name in names):
             raise TypeError
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:

@@ -11,7 +11,7 @@ from typing import Any
 import onnx
 
 from ..errors import InputError
-from ..graph.external_weights import read_onnx
+from ..graph.read import read_graph
 from ..graph.twin import twin
 from ..runtimes.artifacts import CHECKPOINT, ONNX, artifact_kind
 from .subject import Subject
@@ -47,7 +47,7 @@ def _twin(subject: Subject, plain: str, folder: Path) -> tuple[Subject, str]:
     if kind is not ONNX:
         saw = f"{path.name}, of kind {kind.name}"
         raise InputError(saw, "a graph to rewrite", "Give the .onnx that it was built from.")
-    model = twin(read_onnx(path), plain)
+    model = twin(read_graph(path, weights=True), plain)
     content = _content(model.graph)
     target = folder / f"{content[:16]}.onnx"
     if not target.exists():

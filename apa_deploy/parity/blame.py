@@ -9,6 +9,7 @@ from tempfile import NamedTemporaryFile
 import numpy as np
 import onnx
 
+from ..graph.read import read_graph
 from ..graph.sites import ActivationSite
 from ..network import Network
 from ..records.parity import Blame
@@ -46,7 +47,7 @@ def find_culprit(
 
 
 def _run_exported(path: Path, sites: Sequence[ActivationSite], feed: Feed, library: Path | None) -> Feed:
-    model = onnx.load(path, load_external_data=False)
+    model = read_graph(path)
     wanted = list(dict.fromkeys(name for site in sites for name in (site.source, site.target)))
     known = {value.name for value in model.graph.output}
     model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in wanted if name not in known)

@@ -14,6 +14,7 @@ import onnx
 from polygraphy.backend.base import BaseRunner
 
 from ..graph.emulate import emulate_halves
+from ..graph.read import read_graph
 from ..graph.sites import ActivationSite
 from ..network import Network
 from ..records.parity import ParityReport, refuse_to_judge
@@ -57,7 +58,7 @@ def verify(
         candidates: list[BaseRunner] = []
         if precision != "fp32":
             plain = Path(folder) / "emulated.onnx"
-            rounded = emulate_halves(onnx.load(path))
+            rounded = emulate_halves(read_graph(path, weights=True))
             onnx.save_model(rounded, plain, save_as_external_data=True, location="weights", size_threshold=1024)
             name = f"ONNX Runtime, every value rounded to {precision}"
             candidates.append(SessionRunner(plain, name, optimise=False, inputs=precision))
@@ -66,7 +67,7 @@ def verify(
                 name = f"ONNX Runtime + {one.name}" if one else "ONNX Runtime"
                 candidates.append(SessionRunner(path, name, one))
         outputs = check_outputs(network, candidates, feeds, precision, output_names)
-        model = onnx.load(path)
+        model = read_graph(path, weights=True)
         activations = [c for one in libraries for c in check_activations(model, sites, network, one)]
         reason = explain_doubt(outputs)
         passed = not reason and all(c.passed for c in outputs) and all(c.passed for c in activations)

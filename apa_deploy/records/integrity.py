@@ -12,7 +12,7 @@ from typing import Literal
 from pydantic import BaseModel, computed_field
 
 from ..errors import GateError
-from ..files import sha256
+from ..files import SourceError, read_bytes, sha256
 from .passport import FileRecord, Passport, PassportError, is_intact, passport_path, read_passport
 
 
@@ -112,9 +112,9 @@ def verify_files(path: Path, sources: Sequence[Path] = ()) -> tuple[PassportChec
         PassportError: there is no such file.
     """
     try:
-        intact = is_intact(path.read_bytes())
-    except OSError as error:
-        raise PassportError(path, error.strerror or "unreadable") from error
+        intact = is_intact(read_bytes(path))
+    except SourceError as error:
+        raise PassportError(path, error.reason) from error
     try:
         passport = read_passport(path)
     except PassportError as error:

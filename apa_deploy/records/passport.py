@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from .. import __version__
 from ..errors import InputError
-from ..files import PASSPORT_SUFFIX, SourceError, open_regular, sha256
+from ..files import PASSPORT_SUFFIX, SourceError, read_bytes, sha256
 from .benchmark import LatencyRecord
 from .parity import ParityReport
 from .quantisation import QuantisationRecord
@@ -82,11 +82,15 @@ class EngineCandidate(BaseModel):
 
 
 class TensorRecord(BaseModel):
-    """An input or output: `datatype` as the inference protocol names it, `shape` with -1 where it is open."""
+    """An input or output: `datatype` as the inference protocol names it, `shape` with -1 where it is open.
+
+    `sizes`: the same, with the name of an open size where it has one.
+    """
 
     name: str
     datatype: str
     shape: list[int]
+    sizes: list[int | str] = []
 
 
 class EngineBuild(BaseModel):
@@ -199,8 +203,7 @@ def read_passport(path: Path) -> Passport:
         PassportError: it is absent, damaged or of another schema version.
     """
     try:
-        with open_regular(path) as file:
-            return Passport.model_validate_json(file.read().decode())
+        return Passport.model_validate_json(read_bytes(path).decode())
     except SourceError as error:
         raise PassportError(path, error.reason) from error
     except (ValidationError, UnicodeDecodeError) as error:

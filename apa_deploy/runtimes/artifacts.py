@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..files import SourceError, open_regular
 from .engine_header import is_engine
 
 _START = 1024
@@ -51,9 +52,9 @@ def artifact_kind(path: Path) -> ArtifactKind:
     What is none of KINDS is taken for a checkpoint. A file that cannot be read is judged by its name.
     """
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             start = file.read(_START)
-    except OSError:
+    except SourceError:
         start = b""
     told = (kind for kind in KINDS if kind.begins(start))
     named = (kind for kind in KINDS if path.suffix in kind.suffixes)

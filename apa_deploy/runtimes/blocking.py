@@ -18,6 +18,7 @@ from onnx import helper, numpy_helper
 
 from ..graph.layout.blocked import is_blocked_operator, reorders
 from ..graph.layout.placeholders import FIRST_ALPHA, MICROSOFT, PLACEHOLDER
+from ..graph.read import read_graph
 from .ort_session import open_session, session_options
 
 # Filters of so many input channels enter the layout in every version; 4 outputs are padded to one block.
@@ -36,7 +37,7 @@ class Blocking:
 def blocking() -> Blocking:
     """The answer for the installed ONNX Runtime."""
     with tempfile.TemporaryDirectory() as folder:
-        model = onnx.load(optimise_to(_probe().SerializeToString(), Path(folder) / "probe.onnx"))
+        model = read_graph(optimise_to(_probe().SerializeToString(), Path(folder) / "probe.onnx"))
     convolutions = [node for node in model.graph.node if is_blocked_operator(node, "Conv")]
     if not convolutions:
         return Blocking(1, False)

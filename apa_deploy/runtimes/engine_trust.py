@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError
-from ..files import PASSPORT_SUFFIX
+from ..files import PASSPORT_SUFFIX, SourceError, open_regular, read_text
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,8 @@ def read_trusted_engine(path: Path, trust: Trust) -> EngineFile:
     Raises:
         UntrustedEngineError: its hash is neither in its passport nor given, or is not the one that was given.
     """
-    content = path.read_bytes()
+    with open_regular(path) as file:
+        content = file.read()
     found = hashlib.sha256(content).hexdigest()
     beside = path.with_name(path.name + PASSPORT_SUFFIX)
     passport = _passport(beside)
@@ -91,7 +92,7 @@ def _check(path: Path, found: str, beside: Path, passport: dict[str, Any]) -> No
 def _passport(beside: Path) -> dict[str, Any]:
     """As plain data: what it is in full is known above this layer."""
     try:
-        found = json.loads(beside.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        found = json.loads(read_text(beside))
+    except (SourceError, ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}

@@ -146,11 +146,11 @@ def _readable(path: Path) -> str | bytes:
     import onnx
     import onnx.inliner
 
-    from ..graph.external_weights import read_onnx
+    from ..graph.read import read_graph
 
-    if not onnx.load(path, load_external_data=False).functions:
+    if not read_graph(path).functions:
         return str(path)
-    return onnx.inliner.inline_local_functions(read_onnx(path)).SerializeToString()
+    return onnx.inliner.inline_local_functions(read_graph(path, weights=True)).SerializeToString()
 
 
 def _reason(error: RuntimeError) -> str:

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import tempfile
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,9 @@ from .providers import CPU
 
 if TYPE_CHECKING:
     import onnx
+
+from ..errors import InputError
+from ..tensors.signature import Feed
 
 # What protobuf takes in one piece, with room to spare.
 _LARGEST = (1 << 31) - (64 << 20)
@@ -66,6 +70,40 @@ def open_session(
     source = str(model) if isinstance(model, Path) else model
     names, details = zip(*providers, strict=True)
     return onnxruntime.InferenceSession(source, options, providers=list(names), provider_options=list(details))
+
+
+class EndlessError(InputError):
+    """A run does not come to an end. `limit_s`."""
+
+    def __init__(self, limit_s: float) -> None:
+        super().__init__(f"a run that takes more than {limit_s:g} s", "loops that end", "Check the model's loops.")
+        self.limit_s = limit_s
+
+
+def run_within(session: Any, names: Sequence[str], feed: Feed, limit_s: float) -> list[Any]:
+    """`session.run`, ended after so many seconds: a loop of the model may have no end.
+
+    Raises:
+        EndlessError: it was.
+    """
+    import onnxruntime
+
+    options, late = onnxruntime.RunOptions(), threading.Event()
+
+    def end() -> None:
+        late.set()
+        options.terminate = True
+
+    timer = threading.Timer(limit_s, end)
+    timer.start()
+    try:
+        return list(session.run(list(names), feed, options))
+    except Exception as error:
+        if late.is_set():
+            raise EndlessError(limit_s) from error
+        raise
+    finally:
+        timer.cancel()
 
 
 def save_model(model: onnx.ModelProto, path: Path) -> None:

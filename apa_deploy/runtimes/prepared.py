@@ -22,11 +22,11 @@ import onnxruntime as ort
 from .. import __version__
 from ..escaping import printable
 from ..files import sha256
-from ..graph.external_weights import read_onnx
 from ..graph.layout.coded import is_coded, swap_coded, with_coded_placeholders
 from ..graph.layout.placeholders import PlaceholderPlan, with_placeholders
 from ..graph.layout.swap import BlockedLayoutError, swap_placeholders
 from ..graph.node import activations
+from ..graph.read import read_graph
 from ..graph.values import external_files
 from ..native import ort_library
 from ..progress import step
@@ -51,7 +51,7 @@ def prepare_model(path: Path, wanted: bool | None) -> Path | None:
     if not (os.environ.get(_VARIABLE) != "0" if wanted is None else wanted):
         return None
     try:
-        model = onnx.load(path, load_external_data=False)
+        model = read_graph(path)
         if not _worthwhile(model):
             return None
         warn_of_saturation(path.name, model)
@@ -92,7 +92,7 @@ def _make(path: Path, key: str, block: int) -> Path | None:
     with store.workplace() as folder:
         plan = _write_placeholders(path, folder / "placeholders.onnx")
         optimise_to(str(folder / "placeholders.onnx"), folder / "optimised.onnx", ort_library())
-        model = onnx.load(folder / "optimised.onnx")
+        model = read_graph(folder / "optimised.onnx", weights=True)
         if not swap_placeholders(model, plan, block):
             return None
         onnx.save(model, folder / "prepared.onnx")
@@ -111,13 +111,13 @@ def _make_coded(path: Path, key: str) -> Path | None:
 
 def _prepare_coded(path: Path, key: str, *, gated: bool) -> Path | None:
     with store.workplace() as folder:
-        model = read_onnx(path)
+        model = read_graph(path, weights=True)
         plan = with_coded_placeholders(model, gated=gated)
         if not plan.slots:
             return None
         onnx.save(model, folder / "placeholders.onnx")
         optimise_to(str(folder / "placeholders.onnx"), folder / "optimised.onnx", ort_library())
-        model = onnx.load(folder / "optimised.onnx")
+        model = read_graph(folder / "optimised.onnx", weights=True)
         swap_coded(model, plan)
         onnx.save(model, folder / "prepared.onnx")
         check_agreement(path, folder / "prepared.onnx", ort_library(), coded=True)
@@ -137,7 +137,7 @@ def _warn(text: str) -> None:
 
 
 def _write_placeholders(path: Path, target: Path) -> PlaceholderPlan:
-    model = read_onnx(path)
+    model = read_graph(path, weights=True)
     plan = with_placeholders(model)
     if model.ByteSize() > _LARGEST:
         raise BlockedLayoutError("the model has more than 2 GB")

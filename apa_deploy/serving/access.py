@@ -7,6 +7,7 @@ import ipaddress
 from pathlib import Path
 
 from ..errors import InputError
+from ..files import SourceError, read_text
 from .errors import UnauthorizedError
 
 _SHORTEST = 16
@@ -44,9 +45,9 @@ def read_token(path: Path | None, environment: str | None) -> str | None:
         InputError: the file cannot be read, or the token is short or holds other than printable ASCII.
     """
     try:
-        token = path.read_text(encoding="utf-8").strip() if path else (environment or "").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: {error}", "a readable token file", "Check the path.") from error
+        token = read_text(path).strip() if path else (environment or "").strip()
+    except SourceError as error:
+        raise InputError(error.saw, "a readable token file", "Check the path.") from error
     if not token and path is None:
         return None
     if len(token) < _SHORTEST or not (token.isascii() and token.isprintable()):

@@ -10,6 +10,8 @@ from typing import Any
 import onnx
 
 from ..errors import InputError
+from ..files import open_regular
+from ..graph.read import OnnxFileError, read_graph
 from ..graph.values import external_files
 from ..records.integrity import verify_passport, warnings
 from ..records.passport import Passport
@@ -135,13 +137,13 @@ class Model:
 
 
 def _proto(artifact: Artifact) -> onnx.ModelProto:
-    with artifact.path.open("rb") as file:
+    with open_regular(artifact.path) as file:
         if file.read(len(_POINTER)) == _POINTER:
             raise LayoutError(artifact.path, "a Git LFS pointer", "the file itself", "Fetch it with: git lfs pull")
     try:
-        return onnx.load(artifact.path, load_external_data=False)
-    except Exception as error:  # protobuf's DecodeError is no public name
-        raise LayoutError(artifact.path, f"not ONNX ({error})", "an exported model", "Export it again.") from error
+        return read_graph(artifact.path)
+    except OnnxFileError as error:
+        raise LayoutError(artifact.path, error.reason, "an exported model", "Export it again.") from error
 
 
 def _warm_up(

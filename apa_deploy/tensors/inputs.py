@@ -11,6 +11,7 @@
 
 from __future__ import annotations
 
+import math
 import zipfile
 import zlib
 from pathlib import Path
@@ -19,10 +20,12 @@ import numpy as np
 
 from ..detection.spec import IMAGES, VALID
 from ..errors import InputError
+from ..files import SourceError, open_regular
 from .signature import Feed, Shape, Signature, TensorSpec
 
 # Natural contrast, strong contrast that drives units deep into both tails, and a faint image.
 _CONTRASTS = (1.0, 4.0, 0.1)
+_LARGEST_ARRAYS = 16 << 30  # bytes, unpacked
 _BLOCK = 8  # pixels of equal coarse structure: convolutions average pure noise away
 
 
@@ -143,8 +146,11 @@ def read_arrays(path: Path) -> Feed:
         InputError: it is none.
     """
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with open_regular(path) as opened, np.load(opened, allow_pickle=False) as file:
+            _check_sizes(file.zip)
             return {key: file[key] for key in file.files}
+    except SourceError as error:
+        raise InputError(error.saw, "an .npz file of arrays", error.do) from error
     except (
         OSError,
         ValueError,
@@ -156,3 +162,17 @@ def read_arrays(path: Path) -> Feed:
         zlib.error,
     ) as error:
         raise InputError(f"{path}: {error}", "an .npz file of arrays", "Write it with numpy.savez.") from error
+
+
+def _check_sizes(archive: zipfile.ZipFile) -> None:
+    """Raise a `ValueError` for members that unpack to more than memory has, or that promise more than they hold."""
+    members = [info for info in archive.infolist() if info.filename.endswith(".npy")]
+    if sum(info.file_size for info in members) > _LARGEST_ARRAYS:
+        raise ValueError(f"more than {_LARGEST_ARRAYS >> 30} GB of arrays")
+    for info in members:
+        with archive.open(info) as member:
+            version = np.lib.format.read_magic(member)
+            read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+            shape, _, dtype = read(member)
+        if math.prod(shape) * dtype.itemsize > info.file_size:
+            raise ValueError(f"{info.filename} promises the shape {shape} and holds {info.file_size} bytes")

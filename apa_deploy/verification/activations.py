@@ -12,11 +12,10 @@ from functools import cache
 from pathlib import Path
 
 import numpy as np
-import onnx
 
-from ..graph.external_weights import read_onnx
 from ..graph.node import DOMAIN
 from ..graph.precision import NUMPY_TYPE
+from ..graph.read import read_graph
 from ..graph.sites import ActivationSite, find_sites
 from ..native import LibraryError, ort_library
 from ..network import Network
@@ -31,7 +30,7 @@ _LARGEST = 1 << 24
 def match_sites(path: Path, reference: Network) -> tuple[list[ActivationSite], list[str]]:
     """The activations of an ONNX file that the reference has too, and what to tell the user."""
     wanted = {site.path: site for site in reference.activations}
-    known = find_sites(onnx.load(path, load_external_data=False))
+    known = find_sites(read_graph(path))
     sites = [site for one in known if (site := _match(one, reference, wanted))]
     return sites, _notices(path.name, set(wanted), {site.path for site in sites}, len(known))
 
@@ -58,7 +57,7 @@ def check_operators(
     """The operator gate and the kernel gate of the sites of an ONNX file; fused nodes in our library."""
     if not sites:
         return [], []
-    model = read_onnx(path)
+    model = read_graph(path, weights=True)
     fused = any(node.domain == DOMAIN for node in model.graph.node)
     try:
         library = ort_library() if fused else None

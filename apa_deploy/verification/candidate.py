@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel
 
-from ..errors import GateError
+from ..errors import InputError
 from ..graph.precision import NUMPY_TYPE
 from ..network import FLOAT32
 from ..records.parity import ActivationCheck
@@ -61,8 +61,7 @@ def run_candidate(job: CandidateJob) -> tuple[CandidateAnswer, dict[str, list[di
     """The answer, and the outputs of each of its runners: a list of {name: array}, one a batch.
 
     Raises:
-        InputError: it cannot be loaded, or takes other inputs than the reference.
-        GateError: its runtime refuses to run it.
+        InputError: it cannot be loaded, takes other inputs than the reference, or its runtime refuses to run it.
     """
     digest = Digest()
     first = next(iter(read_batches(job.data)))
@@ -176,8 +175,8 @@ def _run(runner: Any, stream: Any, names: dict[str, str], name: str) -> list[dic
         raise RunError(name, runner.name, reason) from error
 
 
-class RunError(GateError):
-    """A runtime refuses to run a candidate. `name`, `runner`, `reason`."""
+class RunError(InputError):
+    """A runtime refuses to run a candidate on these inputs: no gate was asked. `name`, `runner`, `reason`."""
 
     def __init__(self, name: str, runner: str, reason: str) -> None:
         super().__init__(f"{runner}: {reason}", f"{name} to run", "Run it alone with its runtime's own tool.")

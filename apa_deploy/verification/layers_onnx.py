@@ -10,9 +10,9 @@ import numpy as np
 import onnx
 
 from ..graph.emulate import emulate_halves
-from ..graph.external_weights import read_onnx
 from ..graph.pieces import MEASURED, cut_pieces
 from ..graph.precision import NUMPY_TYPE
+from ..graph.read import read_graph
 from ..graph.sites import ActivationSite
 from ..native import LibraryError, ort_library
 from ..network import TRUTH, Network
@@ -53,7 +53,7 @@ def measure_onnx_layers(
 
 def _run(path: Path, feed: Feed, given: Feed, precision: str) -> dict[str, np.ndarray]:
     """`given`: the reference's value for each place where the graph is cut; the file's own inputs are none."""
-    model = read_onnx(path)
+    model = read_graph(path, weights=True)
     inputs = {value.name: value for value in model.graph.input}
     given = {name: value for name, value in given.items() if name not in inputs}
     model = cut_pieces(model if precision == "fp32" else emulate_halves(model), list(given))

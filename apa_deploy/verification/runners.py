@@ -15,7 +15,7 @@ from polygraphy.backend.base import BaseRunner
 from polygraphy.common import TensorMetadata
 
 from ..graph.emulate import emulate_halves
-from ..graph.external_weights import read_onnx
+from ..graph.read import read_graph
 from ..parity.session_runner import SessionRunner
 from ..runtimes.openvino import compile_model
 from ..runtimes.session import Session
@@ -103,7 +103,7 @@ class EmulatedRunner(SessionRunner):
     def activate_impl(self) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="apa-")
         self._path = Path(self._folder.name) / "emulated.onnx"
-        plain = emulate_halves(read_onnx(self._original))
+        plain = emulate_halves(read_graph(self._original, weights=True))
         onnx.save_model(plain, self._path, save_as_external_data=True, location="weights", size_threshold=1024)
         super().activate_impl()
 

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-from google.protobuf.message import DecodeError
 from pydantic import BaseModel
 
 from ..errors import InputError
 from ..graph.node import DOMAIN
 from ..graph.precision import HALF_ELEMENT
+from ..graph.read import read_graph
 from ..graph.sites import read_metadata
 from ..tensors.inputs import dtype_of, fits_dims, is_float
 from ..tensors.signature import Signature, TensorSpec, read_signature
@@ -47,23 +47,6 @@ def read_facts(path: Path) -> OnnxFacts:
         source=read_metadata(model, "apa.source") or "",
         source_sha256=read_metadata(model, "apa.source_sha256") or "",
     )
-
-
-def read_graph(path: Path) -> onnx.ModelProto:
-    """The model at `path`, its external weights unread.
-
-    Raises:
-        InputError: it is none.
-    """
-    try:
-        model = onnx.load(path, load_external_data=False)
-    except (OSError, ValueError, TypeError, DecodeError) as error:
-        raise InputError(
-            f"{path.name}: {str(error).splitlines()[0]}", "an ONNX model", "Check the file."
-        ) from error
-    if not model.graph.node:
-        raise InputError(f"{path.name}: no graph", "an ONNX model", "Check the file.")
-    return model
 
 
 def _precision(model: onnx.ModelProto) -> str:

@@ -20,6 +20,8 @@ from pathlib import Path
 
 import torch
 
+from tests.attacks.graphs import ROWS
+
 STATE = OrderedDict(weight=torch.ones(2, 2))
 COMMAND = "touch executed"
 
@@ -202,4 +204,5 @@ FILES: dict[str, tuple[str, Callable[[Path], object], str]] = {
         ".safetensors", safetensors({"a": tensor([0, 8], [2]), "b": tensor([4, 12], [2])}, bytes(12)), DAMAGED),
     "safetensors: absurd shape": (".safetensors", safetensors({"w": tensor([0, 4], [1 << 40])}, bytes(4)), DAMAGED),
     "safetensors: empty": (".safetensors", lambda path: path.touch(), "empty"),
+    **ROWS,
 }  # fmt: skip

@@ -17,7 +17,8 @@ import pytest
 import torch
 from apa_exporters.cli import main
 from apa_exporters.onnx.export import OnnxOptions
-from apa_exporters.tensorrt.bundle import check_dynamic, profile, trtexec_lines
+from apa_exporters.onnx.sizes import check_profile
+from apa_exporters.tensorrt.bundle import profile, trtexec_lines
 from apa_exporters.tensorrt.export import _build, export_bundle
 from apa_exporters.tensorrt.on_target.recipe import read_recipe
 from apa_exporters.tensorrt.on_target.refusal import FAILED, MISSING, MISUSE
@@ -308,10 +309,10 @@ def test_profile_has_shapes_of_images_too():
 def test_shapes_that_the_network_fixes_are_refused(bundle):
     model = onnx.load(bundle / "model.onnx")
     shapes = profile(TrtOptions(images=((3, 8, 8), (3, 16, 16), (3, 32, 16))), digits().signature, {})
-    check_dynamic(shapes, model)
+    check_profile(shapes, model)
     model.graph.input[0].type.tensor_type.shape.dim[2].dim_value = 16
     with pytest.raises(InputError, match=r"axis 2 of input from 8 to 32; wanted 16"):
-        check_dynamic(shapes, model)
+        check_profile(shapes, model)
 
 
 def test_bundle_of_images_of_many_sizes_without_learned_activations(tmp_path):

@@ -44,6 +44,7 @@ from apa_deploy.tensors.signature import Feed, Shape
 from .coding import CODED, check_coding, quantise_traced, record_coding, refuse_coding
 from .onnx_file import data_path, write_onnx
 from .options import OnnxOptions
+from .sizes import trace_at_true_sizes
 
 
 def export_onnx(network: Network, out: Path, options: OnnxOptions, traced: Trace | None = None) -> Passport:
@@ -80,11 +81,13 @@ def export_onnx(network: Network, out: Path, options: OnnxOptions, traced: Trace
 
 def trace_network(network: Network, options: OnnxOptions) -> Trace:
     """The canonical graph for these options; says what was not found in it."""
-    traced = network.trace(_opset(options), options.batch)
+    traced = trace_at_true_sizes(network, _opset(options), options.batch)
     if not traced.activations and not traced.refused:
         notice("the network has no learned activation; it is exported all the same")
     for refused in traced.refused:
         notice(f"{refused.path} was left as it is: {refused.reason}")
+    for text in traced.notices:
+        notice(text)
     return traced
 
 
@@ -217,7 +220,7 @@ def _passport(
         outputs=outputs,
         versions=versions(),
         activations=[record_activation(site) for site in traced.activations],
-        notices=list(metadata.notices),
+        notices=[*metadata.notices, *traced.notices],
         parity=report or refuse_to_judge("--no-verify", "none", asked=False),
     )
 
@@ -228,5 +231,6 @@ def _tensors(values: Iterable[onnx.ValueInfoProto]) -> list[TensorRecord]:
 
 def _tensor(name: str, tensor: onnx.TypeProto.Tensor) -> TensorRecord:
     known = datatypes.of_onnx(tensor.elem_type)  # bfloat16 is none of the protocol's that numpy has
-    shape = [dim.dim_value if dim.HasField("dim_value") else -1 for dim in tensor.shape.dim]
-    return TensorRecord(name=name, datatype=known.name if known else "BF16", shape=shape)
+    dims = [dim.dim_value if dim.HasField("dim_value") else dim.dim_param or -1 for dim in tensor.shape.dim]
+    shape = [dim if isinstance(dim, int) else -1 for dim in dims]
+    return TensorRecord(name=name, datatype=known.name if known else "BF16", shape=shape, sizes=dims)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from apa_deploy.choices import CALIBRATIONS, DECOMPOSITIONS, INT8, PRECISIONS
+from apa_deploy.cli.common import count_of, limit_of
 
 from ..options import batch_option, nest, option
 from ..target import ExportSource, Outcome, Target
@@ -41,12 +42,14 @@ class CodingOptions:
         metavar="DATA",
     )
     method: str = option("minmax", "(default: minmax)", flag="--calibration-method", choices=CALIBRATIONS)
-    samples: int = option(256, "at most (default: 256)", flag="--calibration-samples", type=int, metavar="N")
+    samples: int = option(256, "at most (default: 256)", flag="--calibration-samples", type=count_of, metavar="N")
     keep_float: tuple[str, ...] = option(
         (), "layers that stay float32, by name", read=tuple, action="append", metavar="GLOB"
     )
-    auto_keep_float: int = option(0, "keep the N weakest layers float32", type=int, metavar="N")
-    min_sqnr: float = option(25.0, "least signal to noise of an output (default: 25)", type=float, metavar="DB")
+    auto_keep_float: int = option(
+        0, "keep the N weakest layers float32", type=partial(count_of, least=0), metavar="N"
+    )
+    min_sqnr: float = option(25.0, "least signal to noise of an output (default: 25)", type=limit_of, metavar="DB")
     reduced: bool | None = option(
         None, "7-bit weights, for processors without VNNI", flag="--reduce-range", action="store_true"
     )

@@ -7,9 +7,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import onnx
-
 from apa_deploy.files import stage_files
+from apa_deploy.graph.read import read_graph
 from apa_deploy.network import Network
 from apa_deploy.parity.model_gate import check_recorded
 from apa_deploy.progress import notice, step
@@ -59,7 +58,7 @@ def export_openvino(network: Network, out: Path, options: OpenVinoOptions) -> Pa
 
 
 def _with_half_weights(source: Path) -> Path:
-    model = onnx.load(source)
+    model = read_graph(source, weights=True)
     for name in store_weights_in_half(model):
         notice(f"{name} stays float32: it holds values that fp16 cannot")
     half = source.with_name("half.onnx")

@@ -16,8 +16,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import onnx
 
+from apa_deploy import escaping
 from apa_deploy import network as evaluation
 from apa_deploy.errors import InputError
 from apa_deploy.measure import turns
@@ -32,6 +32,7 @@ from apa_deploy.tensors.signature import Feed, Signature
 from ..onnx.coding import CODED, samples_of
 from ..onnx.export import OnnxOptions, choose_feeds, export_onnx, trace_network
 from ..onnx.from_onnx import batches_of
+from ..onnx.sizes import check_profile
 from .on_target import golden
 from .on_target.checksums import write_sums
 from .on_target.recipe import DECOMPOSED, FLOAT32, INPUTS, PLUGIN, TRUTH, Limit, Recipe, write_recipe
@@ -51,11 +52,11 @@ def write_bundle(folder: Path, engine: str, network: Network, options: TrtOption
         ParityError: an ONNX file is not right.
         LibraryError: the plugin was asked for, and is not built here.
     """
-    options = replace(options, batches=batches_of(network, options.batches))
     with step("Tracing the network"):
         traced = trace_network(network, _graph(options, DECOMPOSED))
+    options = replace(options, batches=batches_of(network, options.batches))
     shapes = profile(options, network.signature, _feeds(network, options, traced)[0])
-    check_dynamic(shapes, traced.proto)
+    check_profile(shapes, traced.proto)
     models = _models(options, bool(traced.activations))
     passport = _write_models(folder, network, models, traced, options)
     with step("Recording golden outputs"):
@@ -92,16 +93,6 @@ def profile(options: TrtOptions, signature: Signature, feed: Feed) -> dict[str, 
         samples = [first.resized(image).sizes for image in options.images]
         return {first.name: [[batch, *sample] for batch, sample in zip(options.batches, samples, strict=True)]}
     return {name: [[batch, *array.shape[1:]] for batch in options.batches] for name, array in feed.items()}
-
-
-def check_dynamic(shapes: dict[str, list[list[int]]], model: onnx.ModelProto) -> None:
-    """Raise an `InputError` where a profile wants sizes that the traced network does not take."""
-    for value in model.graph.input:
-        dims = value.type.tensor_type.shape.dim
-        for axis, (dim, sizes) in enumerate(zip(dims, zip(*shapes[value.name], strict=True), strict=True)):
-            if dim.HasField("dim_value") and set(sizes) != {dim.dim_value}:
-                saw = f"axis {axis} of {value.name} from {sizes[0]} to {sizes[2]}"
-                raise InputError(saw, f"{dim.dim_value}, which the network fixes", "Leave --shapes out.")
 
 
 def _models(options: TrtOptions, any_activations: bool) -> dict[str, str]:
@@ -229,7 +220,8 @@ def _write_plugin(folder: Path) -> None:
 def _write_script(folder: Path, recipe: Recipe) -> None:
     package = Path(golden.__file__).parent
     shutil.copytree(package, folder / "apa_target", ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copy(turns.__file__, folder / "apa_target")
+    for module in (escaping, turns):
+        shutil.copy(module.__file__, folder / "apa_target")
     shutil.copy(_TEMPLATES / SCRIPT, folder)
     lines = "\n".join(f"    {line}" for line in trtexec_lines(recipe))
     text = (_TEMPLATES / "README.md").read_text(encoding="utf-8")

@@ -99,8 +99,8 @@ def _export(source: ExportSource, output: Path, options: TrtOptions) -> Outcome:
             output, passport, lambda: ["to time it with NVIDIA's own program:", f"  {load_line(output, passport)}"]
         )
     recipe, passport = export_bundle(source.load(), options.bundle, output.name, options)
-    say = f"{options.bundle}: on a machine with a GPU, run: python3 build.py\nor, in that folder:"
-    return Outcome(options.bundle, passport, lambda: [say, *(f"  {line}" for line in trtexec_lines(recipe))])
+    say = [f"{options.bundle}: on a machine with a GPU, run: python3 build.py", "or, in that folder:"]
+    return Outcome(options.bundle, passport, lambda: [*say, *(f"  {line}" for line in trtexec_lines(recipe))])
 
 
 TARGET = Target(FORMAT, ".engine", TrtOptions, _export)

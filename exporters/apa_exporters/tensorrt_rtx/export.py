@@ -8,9 +8,8 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-import onnx
-
 from apa_deploy.files import stage_files
+from apa_deploy.graph.read import read_graph
 from apa_deploy.network import Network
 from apa_deploy.progress import notice, step
 from apa_deploy.records.parity import ParityError
@@ -21,6 +20,7 @@ from ..build_progress import show_progress
 from ..onnx.coding import CODED
 from ..onnx.export import OnnxOptions, choose_feeds, export_onnx
 from ..onnx.from_onnx import batches_of
+from ..onnx.sizes import check_profile
 from .build_process import Built, Job, build_in_child
 from .limits import DISTRIBUTION, capability_names, check_graph, check_options
 from .options import FORMAT, RtxOptions
@@ -42,14 +42,18 @@ def export_rtx(network: Network, out: Path, options: RtxOptions) -> Passport:
         ParityError: the ONNX file, or the engine where it can run, is not right.
         ChildError: the builder refused or died.
     """
-    options = replace(options, batches=batches_of(network, options.batches))
     check_options(options.batches, options.capabilities, options.strip_weights, options.graph.precision)
     spec = network.input
     graph = options.graph.as_onnx("onnx", options.fixed_batch)
     with stage_files([out, passport_path(out)], force=options.graph.force) as folder:
         source, engine = folder / "model.onnx", folder / out.name
         passport = export_onnx(network, source, graph)
-        check_graph(onnx.load(source, load_external_data=False), options.capabilities)
+        options = replace(options, batches=batches_of(network, options.batches))
+        model = read_graph(source)
+        check_graph(model, options.capabilities)
+        others = _other_shapes(network, graph)
+        samples = {spec.name: spec.sizes} | others
+        check_profile({k: [[batch, *v] for batch in options.batches] for k, v in samples.items()}, model)
         job = Job(
             model=str(source),
             engine=str(engine),
@@ -58,7 +62,7 @@ def export_rtx(network: Network, out: Path, options: RtxOptions) -> Passport:
             batches=options.batches,
             capabilities=capability_names(options.capabilities),
             strip_weights=options.strip_weights,
-            other_shapes=_other_shapes(network, graph),
+            other_shapes=others,
         )
         with show_progress() as on_report, step("Building the engine"):
             built = build_in_child(job, on_report)

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-import onnx
 
 from apa_deploy.errors import InputError
 from apa_deploy.graph.node import DOMAIN
+from apa_deploy.graph.read import read_graph
+from apa_deploy.graph.sites import read_recorded
 from apa_deploy.graph.values import external_files
 from apa_deploy.records.integrity import verify_passport, warnings
 from apa_deploy.records.passport import Passport, TensorRecord, passport_path
@@ -72,10 +72,9 @@ def describe_artifact(path: Path, batches: Batches | None, size: Shape | None) -
 
 
 def _onnx(path: Path, batches: Batches, size: Shape | None) -> Served:
-    proto = onnx.load(path, load_external_data=False)
+    proto = read_graph(path)
     weights = external_files(proto)
     passport = verify_passport(path, weights)
-    facts = {entry.key: entry.value for entry in proto.metadata_props}
     files = [path.with_name(name) for name in weights] + [passport_path(path)] * (passport is not None)
     found = Served(
         path=path,
@@ -84,8 +83,8 @@ def _onnx(path: Path, batches: Batches, size: Shape | None) -> Served:
         passport=passport,
         batches=batches,
         size=size or (passport.input_shape if passport else None),
-        labels=tuple(json.loads(facts.get("apa.labels", "[]"))),
-        pixels=json.loads(facts["apa.pixels"]) if "apa.pixels" in facts else None,
+        labels=tuple(map(str, read_recorded(proto, "apa.labels", list))),
+        pixels=read_recorded(proto, "apa.pixels", dict) or None,
         operators=any(node.domain == DOMAIN for node in proto.graph.node),
     )
     return _ran(found)

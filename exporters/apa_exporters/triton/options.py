@@ -44,7 +44,7 @@ class TritonOptions:
     backend: str | None = option(None, "(default: the artifact's own; python: CPU fallback)", choices=BACKENDS)
     device: str | None = option(None, "(default: gpu for an engine, else cpu)", choices=DEVICES)
     instances: int = option(1, "executions at once (default: 1)", type=count_of, metavar="N")
-    threads: int = option(0, "of ONNX Runtime, an instance", type=int, metavar="N")
+    threads: int = option(0, "of ONNX Runtime, an instance", type=partial(count_of, least=0), metavar="N")
     delay: float = option(
         0.0,
         "wait this long for a batch",

@@ -20,6 +20,7 @@ from typing import Any
 
 from . import machine
 from .checksums import check_sums
+from .escaping import printable
 from .monitor import Report
 from .recipe import read_recipe
 from .refusal import MISUSE, RefusalError
@@ -94,10 +95,10 @@ def _json_lines() -> Report:
 
 def _lines(**fields: Any) -> None:
     if "error" in fields:
-        print(f"error: {fields['error']}", file=sys.stderr)
+        print(printable(f"error: {fields['error']}"), file=sys.stderr)
     elif "result" in fields:
-        print("\n".join(fields["result"]["said"]))
+        print("\n".join(map(printable, fields["result"]["said"])))
     elif "say" in fields:
-        print(fields["say"], file=sys.stderr)
+        print(printable(fields["say"]), file=sys.stderr)
     elif fields.get("steps") and fields.get("parent") is None:
-        print(f"  {fields['phase']}", file=sys.stderr)
+        print(printable(f"  {fields['phase']}"), file=sys.stderr)

@@ -80,7 +80,9 @@ def faults_of(output: dict, found: dict) -> list:
 
 
 def say(text: str, code: int) -> int:
-    print(text, file=sys.stderr if code else sys.stdout)
+    # names are data: no escape sequence of theirs reaches the terminal
+    shown = text if text.isprintable() else text.encode("unicode_escape").decode()
+    print(shown, file=sys.stderr if code else sys.stdout)
     return code
 
 
