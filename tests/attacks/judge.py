@@ -9,16 +9,16 @@ from pathlib import Path
 
 from apa_exporters.cli import main
 
-import apa_deploy.cli.verify
+import apa_deploy.cli.doctor
 from tests.attacks.graphs import good
 
 MODEL = Path("good.onnx")
 
 
 def run(path: Path) -> int:
-    """Arrays and class names go with a model that is good; passports to apa-verify."""
+    """Arrays and class names go with a model that is good; passports to apa-doctor."""
     if path.suffix == ".json":
-        return apa_deploy.cli.verify.main(["--passport", str(path)])
+        return apa_deploy.cli.doctor.main([str(path)])
     more = {".npz": "--inputs", ".txt": "--labels"}.get(path.suffix)
     return main([str(MODEL), more, str(path), "-o", "out.onnx"] if more else [str(path), "-o", "out.onnx"])
 
