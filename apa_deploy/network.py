@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 TRUTH, FLOAT32 = "float64", "float32"
 HALVES = ("fp16", "bf16")
+OWN = "own"  # float64 that rounds what the model itself stores in a half type
 _SAME = 32 * 2.0**-24  # roundings of float32: the least limit of any gate
 Curve = Callable[[np.ndarray], np.ndarray]
 
@@ -140,7 +141,8 @@ class Network(ABC):
         Args:
             feed: an array for every input by its name; floats are taken in `dtype`, other types as they are.
             dtype: "float64", the truth; "float32"; or "fp16" or "bf16": float64 arithmetic in which the inputs,
-                the weights and what each layer answers are rounded to the type.
+                the weights and what each layer answers are rounded to the type; or "own", where `half` is not
+                empty: only what the model itself stores in that type is rounded.
             exchange: see `Exchange`; None: nothing inside is looked at.
 
         Raises:
@@ -172,6 +174,11 @@ class Network(ABC):
         Raises:
             InputError: the network cannot be traced, or not at this opset or batch.
         """
+
+    @property
+    def half(self) -> str:
+        """The half type that the model itself stores values in, before any precision is asked for; "" mostly."""
+        return ""
 
     def intermediate(self, feed: Feed, paths: Collection[str]) -> dict[str, tuple[np.ndarray, np.ndarray]]:
         """In float64 what enters and what leaves each use of the activations at `paths`, by the name of the use."""

@@ -22,8 +22,9 @@ import onnx
 from onnx import numpy_helper
 from onnx.backend.test.case.node import collect_testcases
 
+from apa_deploy.graph.evaluator import make_evaluator
+from apa_deploy.graph.widen import widen as widen_graph
 from apa_deploy.loading.onnx_file import load_onnx
-from apa_deploy.loading.onnx_network import evaluator_of
 
 PAGE = Path(__file__).parents[1] / "docs" / "conformance.md"
 # Expected values were computed in the type of the output; half a dozen roundings in it are allowed.
@@ -75,7 +76,7 @@ def run_cases() -> Iterator[tuple[str, str]]:
 def _outcome(case: Any, path: Path) -> str:
     names = [value.name for value in case.model.graph.input]
     try:
-        evaluator = evaluator_of(load_onnx(path))
+        evaluator = make_evaluator(widen_graph(load_onnx(path)))
         for inputs, wanted in case.data_sets:
             feed = {name: widen(value) for name, value in zip(names, inputs, strict=False)}
             if not all(map(agree, evaluator.run(None, feed), wanted)):

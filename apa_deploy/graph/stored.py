@@ -19,11 +19,17 @@ REFERENCE_DOMAIN = "com.apa.reference"
 _WEIGHTED = {"Conv", "ConvTranspose", "Gemm", "MatMul"}
 
 
-def store_values(double: onnx.ModelProto, folded: onnx.ModelProto, precision: str) -> onnx.ModelProto:
-    """A copy of `double`, the original in float64, that rounds what `folded`, the canonical graph, stores."""
+def store_values(
+    double: onnx.ModelProto, folded: onnx.ModelProto, precision: str, only: set[str] | None = None
+) -> onnx.ModelProto:
+    """A copy of `double`, the original in float64, that rounds what `folded`, the canonical graph, stores.
+
+    `only`: values that the original stores in the half type already; its weights are exact then.
+    """
     copy = onnx.ModelProto()
     copy.CopyFrom(double)
-    names = _find_half_values(folded, precision) | _weights(copy.graph)
+    names = _find_half_values(folded, precision)
+    names = names | _weights(copy.graph) if only is None else names & only
     nodes = [_round_node(t.name, t.name + "/exact", precision) for t in copy.graph.initializer if t.name in names]
     for tensor in copy.graph.initializer:
         tensor.name += "/exact" if tensor.name in names else ""

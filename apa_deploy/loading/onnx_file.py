@@ -83,12 +83,13 @@ def network_from_onnx(path: Path, input_shape: Shape | None = None, inputs: Sequ
         sha256=sha256(path),
         bytes=path.stat().st_size,
         output_names=tuple(value.name for value in graph.graph.output),
-        notices=(*notices, str(foreign[0])) if foreign else notices,
+        notices=notices,
     )
-    if not foreign:
-        network = OnnxNetwork(path, graph, folded, recognition, signature, metadata)
-        network.repaired = bool(empty)
+    network = OnnxNetwork(path, graph, folded, recognition, signature, metadata)
+    network.repaired = bool(empty)
+    if not foreign or network.runs:  # com.microsoft's operators run, and those of a library that was given
         return network
+    metadata.notices += (str(foreign[0]),)
     return OnnxNetwork(None, up_to(graph, foreign[1]), folded, recognition, signature, metadata, foreign[0])
 
 

@@ -1,7 +1,11 @@
 """Somebody's ONNX file as a `Network`: it is its own truth, so that every gate can judge by it.
 
-float64   the graph, by onnx's reference evaluation
+float64   the graph, by onnx's reference evaluation; an operator that it lacks is ONNX Runtime's, in float32
 float32   the file in ONNX Runtime: the error that it had before anything was changed
+
+Where a graph cannot be evaluated at all, ONNX Runtime's float32 stands for the truth, and for its error another
+sample of it: without optimisations, every input one rounding further. Each activation alone is judged in float64
+then too.
 """
 
 from __future__ import annotations
@@ -18,9 +22,11 @@ import onnx
 from onnx import NodeProto
 
 from ..errors import InputError
+from ..graph.decompose import HALF_TYPES
 from ..graph.foreign import Foreign, up_to
 from ..graph.functions import lowest_ir_version, with_functions
 from ..graph.node import activations, all_activations, all_nodes, read_parameters
+from ..graph.precision import HALF_ELEMENT
 from ..graph.randomness import random_nodes
 from ..graph.read import read_graph
 from ..graph.recognise import Recognition
@@ -28,9 +34,10 @@ from ..graph.reference_operators import round_array
 from ..graph.repair import fix_sizes
 from ..graph.sites import ActivationSite, site_of_node
 from ..graph.stored import store_values
+from ..graph.values import ranks_and_types
 from ..graph.widen import widen
 from ..maths import REFERENCE, Parameters
-from ..network import FLOAT32, TRUTH, Curve, Exchange, Metadata, Network, Trace
+from ..network import FLOAT32, HALVES, OWN, TRUTH, Curve, Exchange, Metadata, Network, Trace
 from ..progress import notice
 from ..runtimes.ort_session import open_session, run_within, save_model
 from ..tensors.inputs import dtype_of, is_float
@@ -63,9 +70,9 @@ class EvaluationError(InputError):
 
     def __init__(self, reason: str) -> None:
         super().__init__(
-            f"onnx's reference evaluation says: {reason}",
-            "a model that it can run in float64",
-            "Check --input-shape or --inputs, or pass --no-verify.",
+            f"neither onnx's reference evaluation nor ONNX Runtime computes it: {reason}",
+            "a model that one of them runs, to hold the export against",
+            "Pass --no-verify, and compare with apa-verify where the model runs.",
         )
         self.reason = reason
 
@@ -94,6 +101,9 @@ class OnnxNetwork(Network):
         self.signature, self.metadata = signature, metadata
         self._folded = folded
         self._evaluators: dict[str, Any] = {}
+        self._delegated: dict[str, None] = {}  # operators without a float64
+        self._told: set[str] = set()
+        self._unevaluated = ""  # why there is no float64 at all
         self.repaired = False  # whether `graph` takes what the file itself does not
         self._kept = {node.name: node for node in activations(folded.graph)}
         self._folds = {fold.name: fold for fold in recognition.found}
@@ -118,14 +128,15 @@ class OnnxNetwork(Network):
 
     def outputs(self, feed: Feed, dtype: str = TRUTH, exchange: Exchange | None = None) -> Feed:
         """See `Network.outputs`; `exchange` only looks, in float32 at nothing: ONNX Runtime shows no insides."""
-        feed = {spec.name: self._typed(feed[spec.name], dtype_of(spec), dtype) for spec in self.signature.inputs}
         if dtype == FLOAT32:
-            limit_s = _LOOP_S if self._loops else threading.TIMEOUT_MAX
-            values = run_within(self._float32, self.output_names, feed, limit_s)
-            return dict(zip(self.output_names, values, strict=True))
-        if dtype != TRUTH:
-            feed = {name: round_array(array, dtype) for name, array in feed.items()}
-        values = self._evaluate(feed, dtype, intermediate=exchange is not None)
+            return self._run_float32(feed)
+        wide = {spec.name: self._typed(feed[spec.name], dtype_of(spec), dtype) for spec in self.signature.inputs}
+        if dtype not in (TRUTH, OWN):
+            wide = {name: round_array(array, dtype) for name, array in wide.items()}
+        try:
+            values = self._evaluate(wide, dtype, intermediate=exchange is not None)
+        except EvaluationError as error:
+            return self._stand_in(feed, error)
         if exchange:
             self._show(exchange, values)
         return {name: np.asarray(values[name]) for name in self.output_names}
@@ -134,6 +145,40 @@ class OnnxNetwork(Network):
     def _loops(self) -> bool:
         return any(node.op_type == "Loop" for node in all_nodes(self.graph))
 
+    def _run_float32(self, feed: Feed) -> Feed:
+        session = self._float32
+        feed = {spec.name: self._typed(feed[spec.name], dtype_of(spec), FLOAT32) for spec in self.signature.inputs}
+        if self._unevaluated:
+            session = open_session(self._runnable, optimise=False)
+            feed = {n: np.nextafter(a, a.dtype.type(np.inf)) if a.dtype.kind == "f" else a for n, a in feed.items()}
+        limit_s = _LOOP_S if self._loops else threading.TIMEOUT_MAX
+        return dict(zip(self.output_names, run_within(session, self.output_names, feed, limit_s), strict=True))
+
+    def _stand_in(self, feed: Feed, error: EvaluationError) -> Feed:
+        """ONNX Runtime's float32 in the place of float64.
+
+        Raises:
+            EvaluationError: it cannot run the feed either.
+        """
+        why, self._unevaluated = self._unevaluated or error.reason, ""
+        try:
+            answers = self._run_float32(feed)
+        except (RuntimeError, NotRunError) as other:
+            raise EvaluationError(f"{why}; {str(other).splitlines()[0][:200]}") from other
+        self._unevaluated = why
+        self._tell(
+            f"there is no float64 of this graph ({why}): its outputs are held against ONNX Runtime's float32, each "
+            "activation alone against float64"
+        )
+        return {name: a.astype(np.float64) if a.dtype.kind == "f" else a for name, a in answers.items()}
+
+    def _tell(self, text: str) -> None:
+        """Once: the user now, and the reader of the passport."""
+        if text not in self._told:
+            self._told.add(text)
+            notice(text)
+            self.metadata.notices += (text,)
+
     def _typed(self, array: np.ndarray, own: np.dtype, dtype: str) -> np.ndarray:
         return array.astype(np.float64 if dtype != FLOAT32 and is_float(own) else own)
 
@@ -141,11 +186,19 @@ class OnnxNetwork(Network):
         try:
             if dtype not in self._evaluators:
                 wide = widen(self.graph)
-                model = wide if dtype == TRUTH else store_values(wide, self._folded, dtype)
-                self._evaluators[dtype] = _evaluator(model)
+                if dtype == OWN:
+                    wide = store_values(wide, self._folded, self.half, self._halves)
+                elif dtype != TRUTH:
+                    wide = store_values(wide, self._folded, dtype)
+                from ..graph.evaluator import make_evaluator
+
+                self._evaluators[dtype] = make_evaluator(wide, self._delegated)
             values = self._evaluators[dtype].run(None, feed, intermediate=intermediate)
-        except (RuntimeError, TypeError, ValueError, KeyError, IndexError, NotImplementedError) as error:
+        except (RuntimeError, TypeError, ValueError, KeyError, IndexError, AttributeError, AssertionError) as error:
             raise EvaluationError((str(error).splitlines() or [type(error).__name__])[0][:200]) from error
+        if self._delegated:
+            names = ", ".join(self._delegated)
+            self._tell(f"{names}: no float64 of it here, ONNX Runtime computes it in float32")
         return values if intermediate else dict(zip(self.output_names, values, strict=True))
 
     def _show(self, exchange: Exchange, values: Mapping[str, np.ndarray]) -> None:
@@ -162,16 +215,41 @@ class OnnxNetwork(Network):
         return self._folds[path].source if path in self._folds else node.input[0] if node else ""
 
     @cached_property
-    def _float32(self) -> Any:
-        """Canonical nodes may have come without bodies, from torch or Polygraphy: they get ours."""
+    def _halves(self) -> set[str]:
+        """The values that the file itself stores in a half type."""
+        known = ranks_and_types(self.graph)
+        made = (name for node in self.graph.graph.node for name in node.output)
+        return {name for name in made if known.get(name, (None, 0))[1] in HALF_TYPES}
+
+    @property
+    def half(self) -> str:
+        """See `Network.half`."""
+        known = ranks_and_types(self.graph) if self._halves else {}
+        elements = {known[name][1] for name in self._halves}
+        return next((name for name in reversed(HALVES) if HALF_ELEMENT[name] in elements), "")
+
+    @cached_property
+    def _runnable(self) -> Path | onnx.ModelProto:
+        """What ONNX Runtime loads. Canonical nodes may have come without bodies, from torch or Polygraphy."""
         old = opset_of(self.graph) < _FIRST_OPSET_RUN
+        if self.path and not (old or self.repaired or any(all_activations(self.graph.graph))):
+            return self.path
+        whole = onnx.ModelProto()
+        whole.CopyFrom(self.graph)
+        return with_functions(convert_opset(whole, _OPSET_OF_OLD_FILES) if old else whole)
+
+    @property
+    def runs(self) -> bool:
+        """Whether ONNX Runtime loads it."""
         try:
-            if self.path and not (old or self.repaired or any(all_activations(self.graph.graph))):
-                return open_session(self.path)
-            whole = onnx.ModelProto()
-            whole.CopyFrom(self.graph)
-            whole = convert_opset(whole, _OPSET_OF_OLD_FILES) if old else whole
-            return open_session(with_functions(whole))
+            return bool(self._float32)
+        except NotRunError:
+            return False
+
+    @cached_property
+    def _float32(self) -> Any:
+        try:
+            return open_session(self._runnable)
         except RuntimeError as error:
             raise NotRunError(error) from error
 
@@ -226,21 +304,6 @@ class OnnxNetwork(Network):
         runnable = file.with_name("runnable.onnx")
         save_model(part, runnable)
         return runnable, [site for site in sites if site.target in made], self.output_names
-
-
-def evaluator_of(graph: onnx.ModelProto) -> Any:
-    """onnx's evaluator of what `graph` means in float64; its functions must be inlined."""
-    return _evaluator(widen(graph))
-
-
-def _evaluator(model: onnx.ModelProto) -> Any:
-    from onnx.reference import ReferenceEvaluator
-
-    from ..graph.reference_operators import OPERATORS
-
-    evaluator = ReferenceEvaluator(model, new_ops=OPERATORS)
-    del model.graph.initializer[:]  # it holds them as arrays
-    return evaluator
 
 
 def _curve_of_node(node: NodeProto) -> Curve:

@@ -8,7 +8,7 @@ import numpy as np
 from polygraphy.backend.base import BaseRunner
 from polygraphy.comparator import Comparator, RunResults
 
-from ..network import FLOAT32, TRUTH, Network
+from ..network import FLOAT32, OWN, TRUTH, Network
 from ..records.parity import OutputCheck
 from ..tensors.signature import Feed
 from .limits import CEILING, least_cosine, model_limit
@@ -36,10 +36,12 @@ def check_outputs(
 
     Args:
         precision: what the candidates compute in: the limit rests on float32's error, or on that of storing values
-            in the half type.
+            in the half type; of a float32 export of a network that stores values in one itself, on that.
         output_names: those to judge; default: all of the network's.
     """
     dtypes = [TRUTH, FLOAT32] if precision == "fp32" else [TRUTH, FLOAT32, precision]
+    if precision == "fp32" and network.half:
+        precision, dtypes = network.half, [TRUTH, FLOAT32, OWN]
     runners = [NetworkRunner(network, feeds[0], dtype, f"the network in {dtype}", output_names) for dtype in dtypes]
     with quiet_polygraphy():
         results = Comparator.run([*runners, *candidates], data_loader=list(feeds))

@@ -72,6 +72,7 @@ def verify(
         reason = explain_doubt(outputs)
         passed = not reason and all(c.passed for c in outputs) and all(c.passed for c in activations)
         own = library if precision == "fp32" else None
+        limits = network.half if network.half and precision == "fp32" else precision
         look = not passed and not reason and sites
         return ParityReport(
             passed=passed,
@@ -81,5 +82,5 @@ def verify(
             runtime=runtime,
             outputs=outputs,
             activations=activations,
-            blame=find_culprit(plain, network, sites, feeds, precision, own) if look else None,
+            blame=find_culprit(plain, network, sites, feeds, limits, own) if look else None,
         )

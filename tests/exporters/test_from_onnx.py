@@ -17,6 +17,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 import apa_deploy
 from apa_deploy.errors import InputError
+from apa_deploy.graph.node import Parameters, make_node
 from apa_deploy.graph.precision import HALF_ELEMENT, UNIT_ROUNDOFF
 from apa_deploy.records.parity import ParityError
 from apa_deploy.runtimes import ort_session as session
@@ -90,6 +91,68 @@ def test_a_model_in_half_precision(format):
     assert model.graph.input[0].type.tensor_type.elem_type == TensorProto.FLOAT16
     for check in passport.parity.outputs:
         assert check.max_rel <= check.torch_float32_max_rel
+
+
+def of_onnx_runtime():
+    """What ONNX Runtime's optimiser leaves of a transformer: operators of its own, an activation between them."""
+    graph = helper.make_graph(
+        [
+            helper.make_node("MatMul", ["x", "w"], ["h"]),
+            helper.make_node("BiasGelu", ["h", "b"], ["g"], domain="com.microsoft"),
+            make_node("AGLU", "g", "a", Parameters((0.3,), (1.1,)), "unit"),
+            helper.make_node("FusedMatMul", ["a", "w"], ["y"], domain="com.microsoft", transB=1),
+        ],
+        "theirs",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 7, 8])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
+        [
+            numpy_helper.from_array(np.random.default_rng(0).normal(size=(8, 8)).astype("f"), "w"),
+            numpy_helper.from_array(np.ones(8, "f"), "b"),
+        ],
+    )
+    opsets = [
+        helper.make_opsetid("", 18),
+        helper.make_opsetid("com.microsoft", 1),
+        helper.make_opsetid("com.apa", 1),
+    ]
+    return helper.make_model(graph, opset_imports=opsets, ir_version=9)
+
+
+def test_operators_of_onnx_runtime_are_its_own_to_compute(capsys):
+    passport, _ = export(save(of_onnx_runtime()))
+    assert passport.parity.passed and len(passport.parity.outputs) == 1
+    said = "com.microsoft::BiasGelu, com.microsoft::FusedMatMul: no float64 of it here"
+    assert any(said in text for text in passport.notices)
+    assert capsys.readouterr().err.count(said) == 1
+
+
+@pytest.mark.parametrize("fault", [False, True], ids=["right", "a planted fault"])
+def test_without_a_float64_it_is_judged_in_float32(fault, monkeypatch):
+    def fail(*_):
+        raise RuntimeError("no float64 of Strange")
+
+    monkeypatch.setattr("apa_deploy.graph.evaluator.make_evaluator", fail)
+    if fault:
+        planted(monkeypatch, {"kappa": 0.95})
+        with pytest.raises(ParityError):
+            export(save(two_inputs()))
+        return
+    passport, _ = export(save(two_inputs()))
+    assert passport.parity.passed and passport.parity.activations
+    assert [text for text in passport.notices if "no float64 of Strange" in text and "float32" in text]
+
+
+def test_half_inside_and_float32_at_the_ends_is_judged_as_half():
+    """As `half=True` of Ultralytics writes it: each output has the limit of what the file itself rounds."""
+    from onnxconverter_common.float16 import convert_float_to_float16
+
+    halved = convert_float_to_float16(onnx.load(FILES[0]), keep_io_types=True, disable_shape_infer=True)
+    nodes = list(halved.graph.node)
+    del halved.graph.node[:]
+    halved.graph.node.extend(reversed(nodes))  # in no order, which ONNX Runtime minds not
+    passport, _ = export(save(halved))
+    (check,) = passport.parity.outputs
+    assert passport.parity.passed and check.limit > 1e-4 and check.stored_max_rel
 
 
 def two_inputs():
