@@ -46,7 +46,7 @@ def inspect_file(path: Path, **loading: Any) -> list[ActivationSite]:
             saw = f"{', '.join(given)} with an .onnx file"
             raise InputError(saw, "a checkpoint", "Leave it out: the graph says it all.")
         return _of_onnx(path)
-    return list(load(path, **loading).activations)
+    return list(load(path, **loading).learned)
 
 
 def _of_onnx(path: Path) -> list[ActivationSite]:

@@ -163,6 +163,11 @@ class Network(ABC):
     def activations(self) -> tuple[ActivationSite, ...]:
         """Its learned activations, one entry each, in its own order."""
 
+    @property
+    def learned(self) -> tuple[ActivationSite, ...]:
+        """`activations`, and those that no module of its own holds: what its trace shows."""
+        return self.activations
+
     @abstractmethod
     def curve(self, path: str) -> Curve | None:
         """What the part at `path` makes of float64 values, elementwise; None where there is no such part."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..records.passport import file_record
 from ..report import check_report_path, write_report
-from .common import add_report, print_json, run_verb, verb_parser, wide_console
+from .common import add_report, print_json, run_verb, shape_of, verb_parser, wide_console
 from .model_options import add_loading, loading_of
 
 if TYPE_CHECKING:
@@ -28,7 +28,11 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--plot", metavar="PNG", type=Path, help="draw the learned curves")
     add_report(parser)
     parser.add_argument("--force", action="store_true", help="replace existing files")
-    add_loading(parser.add_argument_group("loading"))
+    loading = parser.add_argument_group("loading")
+    add_loading(loading)
+    loading.add_argument(
+        "--input-shape", metavar="CxHxW", type=shape_of, help="of your own network, e.g. 3x224x224"
+    )
     return parser
 
 
@@ -37,7 +41,7 @@ def _inspect(options: argparse.Namespace) -> int:
     from ..report.inspection import inspection_report, save_plot
 
     check_report_path(options.report, force=options.force)
-    records = inspect_file(options.file, **loading_of(options))
+    records = inspect_file(options.file, input_shape=options.input_shape, **loading_of(options))
     if options.plot:
         save_plot(records, options.plot, options.force)
     if options.report:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from ..errors import InputError
 from ..graph.sites import ActivationSite
 from ..network import FLOAT32, TRUTH, Curve, Exchange, Metadata, Network, Trace, equal_but_rounding
+from ..progress import notice
 from ..replace import find_activations
 from ..tensors.inputs import seeded_feeds
 from ..tensors.signature import Feed, Signature
@@ -119,6 +120,23 @@ class TorchNetwork(Network):
     def activations(self) -> tuple[ActivationSite, ...]:
         """Found by running each candidate module; see `replace`."""
         return find_activations(self._module)
+
+    @cached_property
+    def learned(self) -> tuple[ActivationSite, ...]:
+        """See `Network.learned`; upstream's networks have modules for all of them, which saves the trace.
+
+        Raises:
+            InputError: no module is one, and the trace, which would tell, cannot be made.
+        """
+        if self.metadata.spec:
+            return self.activations
+        try:
+            return self.trace().activations
+        except InputError as error:
+            if not self.activations:
+                raise
+            notice(f"looked for activations in modules alone, not in functions: {error.saw}")
+            return self.activations
 
     def curve(self, path: str) -> Curve | None:
         if path in self._curves:

@@ -29,7 +29,7 @@ _LARGEST = 1 << 24
 
 def match_sites(path: Path, reference: Network) -> tuple[list[ActivationSite], list[str]]:
     """The activations of an ONNX file that the reference has too, and what to tell the user."""
-    wanted = {site.path: site for site in reference.activations}
+    wanted = {site.path: site for site in reference.learned}
     known = find_sites(read_graph(path))
     sites = [site for one in known if (site := _match(one, reference, wanted))]
     return sites, _notices(path.name, set(wanted), {site.path for site in sites}, len(known))
@@ -88,7 +88,7 @@ def check_modules(candidate: Network, reference: Network) -> tuple[list[Activati
 
     theirs = dict(candidate.module.named_modules())
     checks, missing = [], []
-    for site in reference.activations:
+    for site in reference.learned:
         if site.path not in theirs:
             missing.append(site.path)
             continue

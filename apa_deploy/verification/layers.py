@@ -44,7 +44,7 @@ def activation_error(
     """Of an activation that was given `z`: against the reference's own in float64 at these very numbers."""
     curve = reference.curve(site.path)
     assert curve is not None  # sites are made of the reference's own paths
-    known = site.path in {one.path for one in reference.activations}
+    known = site.path in {one.path for one in reference.learned}
     expected = predict_error(site.kind, site.parameters, z, precision) if known else None
     return _error(runner, site.name, site.kind, curve(z), measured, expected, precision)
 

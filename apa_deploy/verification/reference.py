@@ -93,7 +93,7 @@ def evaluate_reference(job: ReferenceJob) -> tuple[ReferenceAnswer, dict[str, li
         weights=network.metadata.weights,
         sha256=network.metadata.sha256,
         bytes=network.metadata.bytes,
-        curves=[record_activation(site) for site in network.activations],
+        curves=[record_activation(site) for site in network.learned],
         notices=list(network.metadata.notices),
         detector=network.metadata.detector,
     )

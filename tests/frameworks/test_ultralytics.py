@@ -3,7 +3,6 @@
 Networks of random weights with raised class scores, so that something is found; the unit is a user's, the gate theirs.
 """
 
-
 import numpy as np
 import pytest
 import torch

@@ -103,3 +103,22 @@ def test_golu_of_another_beta_is_said_to_lie_outside(tmp_path, capsys):
     said = capsys.readouterr().err
     assert passport.parity.passed and not passport.activations
     assert "GoLU with beta 2" in said and "no learned activation" not in said
+
+
+def test_whoever_asks_is_told_of_functions_too():
+    network = network_of(Inside())
+    assert not network.activations
+    (site,) = network.learned
+    assert (site.kind, network.curve(site.path)(np.zeros(1)).shape) == ("AGLU", (1,))
+
+
+def test_none_is_not_said_of_what_cannot_be_traced(tmp_path, monkeypatch, capsys):
+    from apa_deploy.cli.inspect import main
+
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "sizeless.py").write_text("from tests.loading.test_folds import Inside as net\n")
+    torch.save(Inside().state_dict(), tmp_path / "w.pth")
+    arguments = [str(tmp_path / "w.pth"), "--model", "sizeless:net"]
+    assert main(arguments) == 2 and "--input-shape" in capsys.readouterr().err
+    assert main([*arguments, "--input-shape", "4x8x8"]) == 0
+    assert "1 learned activations" in capsys.readouterr().out
