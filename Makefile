@@ -4,7 +4,7 @@ DEMO := build/demo
 SOURCES := pyproject.toml constraints.txt CMakeLists.txt $(wildcard plugins/*/*.cc plugins/*/*.cu plugins/*/*.h plugins/*/*/*)
 export ORT_DISABLE_TELEMETRY := 1
 
-.PHONY: demo quick test test-long check conformance install clean
+.PHONY: demo quick test test-long frameworks check conformance install clean
 
 demo: $(DEMO)/.installed
 	$(DEMO)/bin/python examples/digits/demo.py
@@ -17,6 +17,9 @@ test check: install
 
 test-long: install
 	tools/check $(VENV) long
+
+frameworks: install
+	tools/check $(VENV) frameworks
 
 conformance: install
 	$(VENV)/bin/python tools/conformance.py

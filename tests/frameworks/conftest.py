@@ -1,4 +1,4 @@
-"""Tests with Ultralytics, timm and transformers, for `make frameworks` alone: they need environment.py's packages."""
+"""Tests with Ultralytics, timm and transformers, for `make frameworks`: environment.py has their packages."""
 
 import importlib.util
 
