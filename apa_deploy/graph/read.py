@@ -107,7 +107,8 @@ def check_model(model: onnx.ModelProto) -> None:
 
 def _check_names(graph: onnx.GraphProto) -> None:
     """Raise a `ValueError` for a name that is no text, or of megabytes: it would stand in every message."""
-    for named in (*graph.node, *graph.input, *graph.output, *graph.initializer, *graph.value_info):
+    everything: list[Any] = [*graph.node, *graph.input, *graph.output, *graph.initializer, *graph.value_info]
+    for named in everything:
         values = (*named.input, *named.output, named.op_type) if isinstance(named, onnx.NodeProto) else ()
         for name in (named.name, *values):
             if not isinstance(name, str):

@@ -221,7 +221,7 @@ def _write_script(folder: Path, recipe: Recipe) -> None:
     package = Path(golden.__file__).parent
     shutil.copytree(package, folder / "apa_target", ignore=shutil.ignore_patterns("__pycache__"))
     for module in (escaping, turns):
-        shutil.copy(module.__file__, folder / "apa_target")
+        shutil.copy(str(module.__file__), folder / "apa_target")
     shutil.copy(_TEMPLATES / SCRIPT, folder)
     lines = "\n".join(f"    {line}" for line in trtexec_lines(recipe))
     text = (_TEMPLATES / "README.md").read_text(encoding="utf-8")
