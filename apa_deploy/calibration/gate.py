@@ -27,6 +27,7 @@ from ..errors import GateError
 from ..graph.layout.edit import Links
 from ..graph.quantise.codes import Scale
 from ..graph.quantise.plan import Layer, QuantisationPlan
+from ..parity.model_gate import has_evidence
 from ..records.quantisation import LayerQuality, QuantisationQuality
 from .data import CalibrationData
 from .ranges import open_calibration_session, runs
@@ -86,6 +87,9 @@ def judge_quantisation(
         failures=[],
     )
     quality.failures = list(_failures(quality))
+    if not any(has_evidence([value]) for value in theirs.values()):
+        names = ", ".join(theirs)
+        quality.failures.append(f"the same answer of the float network to every held-back sample ({names})")
     return quality
 
 
@@ -95,6 +99,8 @@ def decibel(wanted: np.ndarray, got: np.ndarray) -> float:
 
 
 def _decibel(signal: float, noise: float) -> float:
+    if not np.isfinite(noise) or not np.isfinite(signal):  # `min` would take NaN for the best there is
+        return -_EXACT_DB
     if not noise:
         return _EXACT_DB
     return float(min(_EXACT_DB, 10 * np.log10(signal / noise))) if signal else -_EXACT_DB

@@ -21,7 +21,8 @@ from onnx import helper
 from torch import Tensor
 
 from ..errors import GateError
-from ..parity.limits import model_limit
+from ..parity.limits import least_cosine, model_limit
+from ..parity.model_gate import has_evidence
 from ..records.parity import DetectionCheck, OutputCheck
 from .matching import Found, average_precision, match, overlap
 from .module import Detections, Detector
@@ -170,7 +171,8 @@ def check_raw(
         worst = float(np.abs(found - right).max()) if finite else float("inf")
         norm = float(np.linalg.norm(found) * np.linalg.norm(right)) if finite else 0.0
         kind = name.rstrip("0123456789").removesuffix("_stage")
-        limit = model_limit(errors[-1], precision)
+        limit, least = model_limit(errors[-1], precision), least_cosine(precision)
+        cosine = float(np.vdot(found, right)) / norm if norm else 0.0
         kinds.setdefault(kind, []).append(
             OutputCheck(
                 runner=runner,
@@ -179,15 +181,17 @@ def check_raw(
                 max_abs=worst,
                 max_rel=worst / scale,
                 quantiles={},
-                cosine=float(np.vdot(found, right)) / norm if norm else 0.0,
+                cosine=cosine,
                 top1_agreement=None,
                 torch_float32_max_rel=errors[0],
                 stored_max_rel=errors[1] if len(errors) > 1 else None,
                 limit=limit,
-                passed=worst / scale <= limit,
+                min_cosine=least,
+                evidence=has_evidence([right]),
+                passed=worst / scale <= limit and cosine >= least,
             )
         )
-    return [max(checks, key=lambda check: check.max_rel / check.limit) for checks in kinds.values()]
+    return [max(checks, key=lambda c: (not c.passed, c.max_rel / c.limit)) for checks in kinds.values()]
 
 
 def check_detections(

@@ -13,6 +13,7 @@ from ..graph.emulate import emulate_halves
 from ..graph.read import read_graph
 from ..graph.sites import ActivationSite
 from ..network import FLOAT32, TRUTH
+from ..parity.model_gate import explain_doubt
 from ..parity.operator_gate import check_activations
 from ..parity.session_runner import SessionRunner
 from ..records.parity import DetectionCheck, OutputCheck, ParityReport
@@ -66,10 +67,12 @@ def verify_detector(
     activations = [
         c for one in dict.fromkeys((None, library)) for c in check_activations(model, sites, network, one)
     ]
+    reason = explain_doubt(outputs)
+    passed = not reason and all(c.passed for c in (*outputs, *detections, *activations))
     return ParityReport(
-        passed=all(c.passed for c in outputs)
-        and all(c.passed for c in detections)
-        and all(c.passed for c in activations),
+        passed=passed,
+        verdict="cannot be judged" if reason else "passed" if passed else "failed",
+        reason=reason,
         inputs=inputs,
         runtime=f"onnxruntime {onnxruntime.__version__} CPUExecutionProvider",
         outputs=outputs,

@@ -159,6 +159,18 @@ def test_decibel():
     assert decibel(np.ones(10), np.full(10, 0.9)) == pytest.approx(20)
 
 
+@pytest.mark.parametrize("wrong", [np.nan, np.inf])
+def test_what_is_no_number_is_the_worst_there_is(wrong):
+    """`min` takes NaN for the larger of two: such an output once had 150 dB."""
+    assert decibel(np.ones(10), np.array([1.0] * 9 + [wrong])) == -150
+
+
+def test_the_same_answer_to_every_sample_proves_nothing():
+    data = CalibrationData({"x": np.repeat(samples(1), 32, axis=0)}, None, "samples.npz")
+    with pytest.raises(QuantisationError, match="the same answer of the float network"):
+        quantise(networks.build(networks.plain), data, Quantisation(reduced=True, min_sqnr=0))
+
+
 def test_the_file_loads_without_our_library(tmp_path):
     result = _quantised(networks.squeeze)
     onnx.save(result.proto, tmp_path / "m.onnx")

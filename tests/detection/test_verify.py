@@ -7,6 +7,8 @@ from apa_exporters.cli import main as export
 from onnx import numpy_helper
 
 from apa_deploy.cli.verify import main as verify
+from apa_deploy.detection.gate import check_raw
+from apa_deploy.parity.model_gate import explain_doubt
 from tests.detection.test_export import SHAPE, save
 
 SHAPED = ["--input-shape", SHAPE, "--batch", "1"]
@@ -55,6 +57,31 @@ def wider_boxes(model):
 def test_a_wrong_file_fails(exported, fault, capsys):
     path = edited(exported, f"{fault.__name__}.onnx", fault)
     assert verify([str(exported / "detector.pth"), path, *SHAPED]) == 1
+
+
+@pytest.mark.parametrize(
+    ("change", "passed", "evidence"),
+    [
+        (lambda y: y * (1 + 1e-7), True, True),
+        (lambda y: -y, False, True),
+        (lambda y: y * 1.01, False, True),
+        (lambda y: np.roll(y, 1, 1), False, True),
+        (lambda y: np.where(np.arange(y.shape[1])[:, None, None] == 1, np.nan, y), False, True),
+    ],
+)
+def test_raw_tensors_have_the_ceilings_of_every_gate(change, passed, evidence):
+    right = np.random.default_rng(0).standard_normal((1, 4, 5, 5))
+    found = {"rpn_cls0": change(right).reshape(1, -1, 5, 5)}
+    [check] = check_raw("it", {"rpn_cls0": right}, [{"rpn_cls0": right * (1 + 1e-2)}], found, "fp32")
+    assert (check.passed, check.evidence, check.min_cosine) == (passed, evidence, 0.999)
+    assert check.limit == 1e-3
+    assert "own float32" in explain_doubt([check])
+
+
+def test_raw_tensors_of_one_number_are_no_evidence():
+    right = {"rpn_cls0": np.zeros((1, 4, 5, 5))}
+    [check] = check_raw("it", right, [right], {"rpn_cls0": np.zeros((1, 4, 5, 5))}, "fp32")
+    assert not check.evidence and "the same" in explain_doubt([check])
 
 
 @pytest.mark.parametrize("precision", ["fp16", pytest.param("bf16", marks=pytest.mark.long)])

@@ -84,8 +84,7 @@ def _judge(
         baselines = check_recorded(outputs, "the weights stored in fp16", network, feeds, "fp32")
         ceilings = check_recorded(outputs, "the weights stored in fp16", network, feeds, "fp16")
         checks = [_with_baseline(*three) for three in zip(checks, baselines, ceilings, strict=True)]
-    passport.parity.outputs += checks
-    passport.parity.passed = all(check.passed for check in checks)
+    passport.parity.add_checks(checks)
     if not passport.parity.passed:
         raise ParityError(passport.parity)
 
@@ -98,5 +97,6 @@ def _with_baseline(check: OutputCheck, baseline: OutputCheck, ceiling: OutputChe
     graph: the limit of a network that stores all its values in fp16, which is made of the network, bounds it.
     """
     limit = min(check.limit + baseline.max_rel, ceiling.limit)
-    changes = {"limit": limit, "stored_max_rel": baseline.max_rel, "passed": check.max_rel <= limit}
+    passed = check.max_rel <= limit and check.cosine >= (ceiling.min_cosine or 0)
+    changes = {"limit": limit, "stored_max_rel": baseline.max_rel, "passed": passed}
     return check.model_copy(update=changes)

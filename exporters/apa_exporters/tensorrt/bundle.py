@@ -23,7 +23,7 @@ from apa_deploy.errors import InputError
 from apa_deploy.measure import turns
 from apa_deploy.native import LibraryError, trt_plugin_library, trt_plugin_sources
 from apa_deploy.network import Network, Trace
-from apa_deploy.parity.model_gate import check_recorded
+from apa_deploy.parity.model_gate import check_recorded, has_evidence
 from apa_deploy.progress import notice, step
 from apa_deploy.records.passport import Passport, dump, passport_path
 from apa_deploy.tensors.inputs import seeded_feeds
@@ -165,7 +165,7 @@ def _write_golden(
     golden.save(folder / TRUTH, truth)
     golden.save(folder / FLOAT32, single)
     if passport.quantisation:
-        return _limits_of_codes(folder / "model.onnx", feeds, truth, single)
+        return _limits_of_codes(folder / "model.onnx", feeds, truth, single, options.graph.coding.min_sqnr)
     checks = check_recorded(single, "torch float32", network, feeds, options.graph.precision)
     return {
         c.name: Limit(c.limit, c.torch_float32_max_rel, c.stored_max_rel, c.min_cosine or 0.0, c.evidence)
@@ -173,11 +173,17 @@ def _write_golden(
     }
 
 
-def _limits_of_codes(model: Path, feeds: list[Feed], truth: list[Feed], single: list[Feed]) -> dict[str, Limit]:
-    """Twice what the same codes cost in ONNX Runtime: an engine rounds its sums elsewhere."""
+def _limits_of_codes(
+    model: Path, feeds: list[Feed], truth: list[Feed], single: list[Feed], min_sqnr: float
+) -> dict[str, Limit]:
+    """Twice what the same codes cost in ONNX Runtime: an engine rounds its sums elsewhere.
+
+    But no more than twice the noise that --min-sqnr allows there, `noise` of the signal: an error of four such
+    deviations, and the cosine that such noise leaves.
+    """
     from apa_deploy.runtimes.ort_session import open_session
 
-    session = open_session(model)
+    noise, session = 2 * 10 ** (-min_sqnr / 20), open_session(model)
     names = [value.name for value in session.get_outputs()]
     coded = [dict(zip(names, session.run(names, feed), strict=True)) for feed in feeds]
 
@@ -186,7 +192,15 @@ def _limits_of_codes(model: Path, feeds: list[Feed], truth: list[Feed], single: 
         errors = [np.abs(a[name] - b[name]).max(initial=0) for a, b in zip(found, truth, strict=True)]
         return float(max(errors) / scale)
 
-    return {name: Limit(2 * largest(coded, name), largest(single, name)) for name in truth[0]}
+    return {
+        name: Limit(
+            min(2 * largest(coded, name), 4 * noise),
+            largest(single, name),
+            min_cosine=max(0.0, 1 - noise**2 / 2),
+            evidence=has_evidence([one[name] for one in truth]),
+        )
+        for name in truth[0]
+    }
 
 
 def _feeds(network: Network, options: TrtOptions, traced: Trace) -> list[Feed]:
