@@ -154,6 +154,18 @@ def test_nobody_asks_for_the_kind_of_a_network():
     assert asked == []
 
 
+def test_kinds_of_files_are_told_by_artifact_kind():
+    """Not by a suffix: what is left asks for the name of something that is written, or listed in a folder."""
+    spelled = re.compile(r"suffix (==|!=|in|not in) (ONNX|ENGINE|SUFFIX\b|\"\.(onnx|engine|pt2|safetensors|xml))")
+    found = [
+        (name, match[0]) for name, (path, _) in modules().items() for match in spelled.finditer(path.read_text())
+    ]
+    assert found == [
+        ("apa_deploy.runtimes.artifacts", 'suffix == ".safetensors'),
+        ("apa_deploy.runtimes.artifacts", 'suffix == ".pt2'),
+    ]
+
+
 def test_nobody_takes_a_name_of_an_activation_apart():
     """`graph.sites.split_use` does, and `Parameters.channels` counts."""
     spelled = ('split("#")', 'partition("#")', "max(len(parameters.lambda_)", "max(len(p.lambda_)")

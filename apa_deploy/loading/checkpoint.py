@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from ..errors import InputError
+from ..runtimes.artifacts import is_safetensors
 from .archive import check_archive, check_storages, is_zip
 from .layouts import as_state, state_in, unwrap_keys
 from .shards import INDEX, METADATA, ShardError, files_of_index, read_folder
@@ -67,7 +68,7 @@ def read_checkpoint(path: Path, weights: str = "model") -> Checkpoint:
         raise CheckpointError(path, "no such file", "a checkpoint", "Check the path.")
     if path.stat().st_size == 0:
         raise CheckpointError(path, "an empty file", "a checkpoint", "Copy the file again.")
-    if path.suffix == ".safetensors":
+    if is_safetensors(path):
         return _check_state(path, _read_safetensors(path))
     content = read_pickle(path)
     return organise(path, content, weights)

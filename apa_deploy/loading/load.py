@@ -17,7 +17,7 @@ from ..errors import InputError
 from ..files import sha256
 from ..network import Metadata, Network
 from ..replace import FLOORS
-from ..runtimes.artifacts import ONNX, artifact_kind
+from ..runtimes.artifacts import ONNX, artifact_kind, is_program, is_safetensors
 from ..tensors.signature import Shape, image_signature
 from .checkpoint import Checkpoint, organise, read_checkpoint
 from .detectors import DetectorOptions, is_detector, network_from_detector
@@ -77,7 +77,7 @@ def load(
         refused = {"arch": arch, "classif_norm": classif_norm, "floor": floor, "model": model, "example": example}
         _refuse_for_onnx(weights=weights != "model", **refused, **detector)
         return network_from_onnx(path, input_shape, input)
-    if path.suffix == ".pt2" and trust_pickle and path.is_file():
+    if trust_pickle and is_program(path):
         return _program(path, input_shape, input)
     loaded = _load_trusted(path, weights) if trust_pickle else None
     if loaded is None:
@@ -143,7 +143,7 @@ def _load_trusted(path: Path, weights: str) -> _Loaded | None:
 
 
 def _checkpoint(path: Path, weights: str, trust_pickle: bool) -> Checkpoint:
-    if not (trust_pickle and path.is_file()) or path.suffix == ".safetensors":
+    if not (trust_pickle and path.is_file()) or is_safetensors(path):
         return read_checkpoint(path, weights)
     checkpoint = organise(path, read_trusted(path, weights), weights)
     return dataclasses.replace(checkpoint, notices=(NOTICE, *checkpoint.notices))

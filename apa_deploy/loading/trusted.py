@@ -14,6 +14,7 @@ from torch import nn
 
 from ..errors import MissingError
 from ..modules import freeze
+from ..runtimes.artifacts import is_program
 from .checkpoint import CheckpointError
 
 NOTICE = (
@@ -31,7 +32,7 @@ def read_trusted(path: Path, weights: str = "model") -> Any:
         MissingError: it needs a package that is not installed.
     """
     try:
-        content = torch.export.load(path) if path.suffix == ".pt2" else torch.load(path, "cpu", weights_only=False)
+        content = torch.export.load(path) if is_program(path) else torch.load(path, "cpu", weights_only=False)
     except ModuleNotFoundError as error:
         package = (error.name or "").split(".")[0]
         wanted = f"the package {package}, whose classes it pickles"

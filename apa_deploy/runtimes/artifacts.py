@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,8 @@ from ..files import SourceError, open_regular
 from .engine_header import is_engine
 
 _START = 1024
+# What marks a program of torch.export inside its archive, since torch 2.8 and before.
+_PROGRAM = ("archive_format", "serialized_exported_program.json")
 
 
 @dataclass(frozen=True)
@@ -35,8 +38,17 @@ def _is_onnx(start: bytes) -> bool:
 
 
 def _is_checkpoint(start: bytes) -> bool:
-    """A zip archive, a pickle, or safetensors: the length of a JSON header, then the header."""
-    return start.startswith((b"PK\x03\x04", b"\x80")) or start[7:9] == b"\0{"
+    return _is_pickle(start) or _is_safetensors(start)
+
+
+def _is_pickle(start: bytes) -> bool:
+    """A zip archive, or a bare pickle."""
+    return start.startswith((b"PK\x03\x04", b"\x80"))
+
+
+def _is_safetensors(start: bytes) -> bool:
+    """The length of a JSON header, then the header."""
+    return start[7:9] == b"\0{"
 
 
 ENGINE = ArtifactKind("engine", (".engine", ".plan", ".trt"), ("tensorrt",), is_engine)
@@ -51,11 +63,29 @@ def artifact_kind(path: Path) -> ArtifactKind:
 
     What is none of KINDS is taken for a checkpoint. A file that cannot be read is judged by its name.
     """
-    try:
-        with open_regular(path) as file:
-            start = file.read(_START)
-    except SourceError:
-        start = b""
+    start = _read_start(path)
     told = (kind for kind in KINDS if kind.begins(start))
     named = (kind for kind in KINDS if path.suffix in kind.suffixes)
     return next(told, None) or next(named, CHECKPOINT)
+
+
+def is_safetensors(path: Path) -> bool:
+    """Whether a checkpoint is read by safetensors: by its header, or its name where it is no pickle."""
+    start = _read_start(path)
+    return _is_safetensors(start) or (path.suffix == ".safetensors" and not _is_pickle(start))
+
+
+def is_program(path: Path) -> bool:
+    """Whether a file is a program of torch.export: an archive that says so; by its name where it is no archive."""
+    if not _read_start(path).startswith(b"PK") or not zipfile.is_zipfile(path):
+        return path.suffix == ".pt2" and path.is_file()
+    with zipfile.ZipFile(path) as archive:
+        return any(name.rpartition("/")[2] in _PROGRAM for name in archive.namelist())
+
+
+def _read_start(path: Path) -> bytes:
+    try:
+        with open_regular(path) as file:
+            return file.read(_START)
+    except SourceError:
+        return b""

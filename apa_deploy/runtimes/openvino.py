@@ -12,6 +12,7 @@ import numpy as np
 
 from ..errors import InputError
 from ..require import require
+from .artifacts import OPENVINO, artifact_kind
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
 
 # OpenVINO's own choice is bf16 where the processor has AMX, and it does not say so.
 INFERENCE_PRECISION = "f32"
-SUFFIX = ".xml"
 
 
 def compile_model(path: Path, threads: int | None = None) -> Any:
@@ -141,7 +141,7 @@ def _check_input(value: Any, array: np.ndarray) -> None:
 
 
 def _readable(path: Path) -> str | bytes:
-    if path.suffix == SUFFIX:
+    if artifact_kind(path) is OPENVINO:
         return str(path)
     import onnx
     import onnx.inliner
@@ -160,7 +160,7 @@ def _reason(error: RuntimeError) -> str:
 
 
 def _advice(path: Path) -> str:
-    if path.suffix != SUFFIX:
+    if artifact_kind(path) is not OPENVINO:
         return "Export it in another format, or without what OpenVINO does not know."
     if not weights_path(path).is_file():
         return f"Copy {weights_path(path).name} beside it."

@@ -10,13 +10,12 @@ from typing import Protocol, Self
 import numpy as np
 
 from ..errors import InputError
-from .artifacts import ENGINE, OPENVINO, artifact_kind
+from .artifacts import ENGINE, ONNX, OPENVINO, artifact_kind
 from .cancellation import Cancellation
 from .engine_lane import Tensor
 from .engine_trust import Trust
 from .providers import Wanted
 
-ENGINE_SUFFIXES = ENGINE.suffixes
 Arrays = Mapping[str, np.ndarray]
 
 
@@ -167,8 +166,8 @@ def _onnx_runner(
     layout: bool | None,
     kernel: str | None,
 ) -> Runner:
-    if path.suffix != ".onnx":
-        saw = f"{path.name} with the suffix {path.suffix!r}"
+    if artifact_kind(path) is not ONNX:
+        saw = f"{path.name}, which no runtime opens"
         raise InputError(saw, "an .onnx, .engine or .xml file", "Give the exported file.")
     from .onnxruntime import OnnxRunner
 

@@ -109,7 +109,8 @@ class IsolatedSession:
 
 def open_child_session(path: str, options: dict[str, Any]) -> tuple[Any, Callable[[Arrays], dict[str, np.ndarray]]]:
     """In the process: an engine's tensors (None for ONNX), and what runs the model."""
-    from ..runtimes.session import ENGINE_SUFFIXES, Session
+    from ..runtimes.artifacts import ENGINE, artifact_kind
+    from ..runtimes.session import Session
 
     session = Session(path, **options)
-    return (session.tensors if session.path.suffix in ENGINE_SUFFIXES else None), session.run
+    return (session.tensors if artifact_kind(session.path) is ENGINE else None), session.run

@@ -14,12 +14,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..errors import InputError
-from ..runtimes.session import ENGINE_SUFFIXES
+from ..runtimes.artifacts import ENGINE, ONNX
 from .model_config import DEFAULT_ARTIFACT, FILE, ModelConfig, check_kind, read_model_config, versions_to_serve
 
 _NOT_MODELS = ("lost+found",)
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]{0,127}")
-_SUFFIXES = (".onnx", *ENGINE_SUFFIXES)
+_SUFFIXES = (*ONNX.suffixes, *ENGINE.suffixes)  # what a folder offers is told by names
 Fingerprint = tuple[tuple[str, int, int, int], ...]
 
 

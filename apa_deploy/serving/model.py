@@ -15,8 +15,9 @@ from ..graph.read import OnnxFileError, read_graph
 from ..graph.values import external_files
 from ..records.integrity import verify_passport, warnings
 from ..records.passport import Passport
+from ..runtimes.artifacts import ENGINE, artifact_kind
 from ..runtimes.providers import Wanted
-from ..runtimes.session import ENGINE_SUFFIXES, Session
+from ..runtimes.session import Session
 from .batcher import Batcher
 from .cost import is_bounded, is_quick
 from .isolation import IsolatedSession
@@ -61,7 +62,7 @@ def load_model(
             not fit it.
     """
     names = labels(artifact.config, artifact.path.parent.parent)
-    is_engine, proto = artifact.path.suffix in ENGINE_SUFFIXES, None
+    is_engine, proto = artifact_kind(artifact.path) is ENGINE, None
     passport = signature = None
     if is_engine:
         passport = None if trust_engine else verify_passport(artifact.path, [])

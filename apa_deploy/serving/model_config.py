@@ -12,7 +12,7 @@ from google.protobuf.json_format import MessageToDict
 
 from ..errors import InputError
 from ..require import require
-from ..runtimes.session import ENGINE_SUFFIXES
+from ..runtimes.artifacts import ENGINE, artifact_kind
 from .signature import ANY, Signature, TensorSpec
 
 FILE = "config.pbtxt"
@@ -91,7 +91,7 @@ def find_ignored_fields(config: ModelConfig, artifact: Path) -> list[str]:
         return []
     fields = [field.name for field, _ in config.message.ListFields() if field.name in _IGNORED]
     on_gpu = any(group.kind == type(group).KIND_GPU for group in config.message.instance_group)
-    if on_gpu and artifact.suffix not in ENGINE_SUFFIXES:
+    if on_gpu and artifact_kind(artifact) is not ENGINE:
         fields.append("KIND_GPU (see --provider)")
     return [f"config.pbtxt: {', '.join(fields)} not heeded"] if fields else []
 
@@ -133,7 +133,7 @@ def apply_config(config: ModelConfig, signature: Signature, path: Path, artifact
 
 
 def _check_platform(message: Any, path: Path, artifact: Path) -> None:
-    platform, backend = _PLATFORMS[artifact.suffix in ENGINE_SUFFIXES]
+    platform, backend = _PLATFORMS[artifact_kind(artifact) is ENGINE]
     if message.platform not in ("", platform):
         raise ModelConfigError(path, f"platform {message.platform!r}", f"{platform!r}: the file is {artifact.name}")
     # a repository of `apa-export --format triton --backend python` holds the network itself beside its model.py
@@ -143,7 +143,7 @@ def _check_platform(message: Any, path: Path, artifact: Path) -> None:
 
 def config_document(config: ModelConfig, signature: Signature, name: str, artifact: Path) -> dict[str, Any]:
     """The configuration in force, as the protocol's configuration extension shows it."""
-    platform, backend = _PLATFORMS[artifact.suffix in ENGINE_SUFFIXES]
+    platform, backend = _PLATFORMS[artifact_kind(artifact) is ENGINE]
     document = MessageToDict(config.message, preserving_proto_field_name=True) if config.message is not None else {}
     return document | {
         "name": name,

@@ -97,7 +97,7 @@ def _given_options(options: argparse.Namespace) -> dict[str, object]:
 
 
 def _refuse_foreign_options(given: dict[str, object], target: Target, source: Path) -> None:
-    repack = source.suffix in target.repacks
+    repack = target.takes_as_it_is(source)
     refuse_foreign_options(given, target, repack=repack)
     for name, value in given.items():
         if repack and name not in _GENERAL and not target.takes(name, value, repack=True):

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from apa_deploy.runtimes.artifacts import artifact_kind
+
 from .options import all_flags, own_flags
 
 if TYPE_CHECKING:
@@ -39,7 +41,8 @@ class Outcome:
 class Target:
     """One value of --format. `suffix`: of what it writes, a folder's too.
 
-    `repacks`: suffixes of exported files that it takes as they are: options nested in its class do not hold then.
+    `repacks`: kinds of exported files (`runtimes.artifacts`) that it takes as they are: options nested in its class
+    do not hold then.
 
     `export` writes the path, whole or not at all, from the source and an instance of `options`.
     """
@@ -50,6 +53,10 @@ class Target:
     export: Callable[[ExportSource, Path, Any], Outcome]
     folder: bool = False
     repacks: tuple[str, ...] = ()
+
+    def takes_as_it_is(self, source: Path) -> bool:
+        """Whether the file was exported before, and is not exported again."""
+        return artifact_kind(source).name in self.repacks
 
     def takes(self, destination: str, value: object, *, repack: bool = False) -> bool:
         """Whether this option, by its name in a namespace, belongs here with this value."""

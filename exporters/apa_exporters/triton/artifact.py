@@ -15,6 +15,7 @@ from apa_deploy.graph.sites import read_recorded
 from apa_deploy.graph.values import external_files
 from apa_deploy.records.integrity import verify_passport, warnings
 from apa_deploy.records.passport import Passport, TensorRecord, passport_path
+from apa_deploy.runtimes.artifacts import ONNX, artifact_kind
 from apa_deploy.serving.errors import RequestError
 from apa_deploy.serving.layout import Artifact, fingerprint
 from apa_deploy.serving.model import load_model
@@ -26,8 +27,6 @@ from apa_deploy.tensors.signature import Shape, image_spec
 
 from ..options import BATCHES, Batches
 
-ENGINE, ONNX = ".engine", ".onnx"
-SUFFIXES = (ONNX, ENGINE)
 Arrays = dict[str, np.ndarray]
 
 
@@ -68,7 +67,7 @@ def describe_artifact(path: Path, batches: Batches | None, size: Shape | None) -
     """
     if not path.is_file():
         raise InputError(f"{path} is not a file", "an exported model or a checkpoint", "Check the path.")
-    return _onnx(path, batches or BATCHES, size) if path.suffix == ONNX else _engine(path, batches)
+    return _onnx(path, batches or BATCHES, size) if artifact_kind(path) is ONNX else _engine(path, batches)
 
 
 def _onnx(path: Path, batches: Batches, size: Shape | None) -> Served:

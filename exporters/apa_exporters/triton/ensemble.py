@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 
 from apa_deploy.errors import InputError
+from apa_deploy.runtimes.artifacts import ENGINE, artifact_kind
 from apa_deploy.runtimes.session import Session
 
-from .artifact import ENGINE, Served
+from .artifact import Served
 from .config import ensemble_config, image_config, write_config
 
 _CROP = 0.875  # of ImageNet's usual evaluation: 224 out of 256
@@ -58,7 +59,7 @@ def smoke_picture(found: Served, parameters: dict[str, str]) -> tuple[np.ndarray
 
     encoded = _png(int(parameters["resize"]))
     image = np.array([[encoded]], np.object_)
-    if found.path.suffix == ENGINE:
+    if artifact_kind(found.path) is ENGINE:
         return image, None
     resize, height, width = (int(parameters[key]) for key in ("resize", "height", "width"))
     row = pixels(encoded, resize, height, width, parameters["layout"], parameters["channels"])[None]

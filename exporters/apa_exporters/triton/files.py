@@ -11,8 +11,9 @@ from apa_deploy.errors import InputError
 from apa_deploy.native import LibraryError, ort_library, trt_autoload_library, trt_plugin_library
 from apa_deploy.progress import notice
 from apa_deploy.records.passport import passport_path
+from apa_deploy.runtimes.artifacts import ENGINE, artifact_kind
 
-from .artifact import ENGINE, Served
+from .artifact import Served
 from .config import BACKENDS, LABELS, WARM_UP, Backend, InstanceOptions, network_config, warm_up_file, write_config
 from .ensemble import image_parameters, smoke_picture, write_ensemble
 from .options import TritonOptions
@@ -53,7 +54,7 @@ def write_models(root: Path, name: str, found: Served, options: TritonOptions) -
 
 
 def _backend(found: Served, options: TritonOptions) -> Backend:
-    own = "tensorrt" if found.path.suffix == ENGINE else "onnxruntime"
+    own = "tensorrt" if artifact_kind(found.path) is ENGINE else "onnxruntime"
     chosen = options.backend or own
     if (chosen == "tensorrt") != (own == "tensorrt"):
         wanted = "tensorrt" if own == "tensorrt" else "onnxruntime or python"

@@ -65,7 +65,7 @@ def _export(source: ExportSource, output: Path, options: TritonOptions) -> Outco
     from .export import check_triton_packages, export_triton
 
     check_triton_packages(options.ensemble)
-    if source.path.suffix in TARGET.repacks:
+    if TARGET.takes_as_it_is(source.path):
         return _outcome(export_triton(source.path, output, options), None)
     if options.backend == "tensorrt":
         do = "Export it first (--format trt), then make the repository from the .engine file."
@@ -91,4 +91,4 @@ def _summary(made: Repository) -> list[str]:
     ]
 
 
-TARGET = Target(FORMAT, ".triton", TritonOptions, _export, folder=True, repacks=(".onnx", ".engine"))
+TARGET = Target(FORMAT, ".triton", TritonOptions, _export, folder=True, repacks=("onnx", "engine"))
