@@ -3,7 +3,9 @@
 docker/build-and-test runs the CPU image; hadolint and kubernetes-validate run in tools/check.
 """
 
+import os
 import re
+import subprocess
 import sys
 from pathlib import Path
 
@@ -88,3 +90,16 @@ def test_a_pod_has_time_to_drain():
     arguments = list(map(str, spec["template"]["spec"]["containers"][0]["args"]))
     delay, limit = (float(arguments[arguments.index(f"--drain-{name}") + 1]) for name in ("delay", "timeout"))
     assert spec["template"]["spec"]["terminationGracePeriodSeconds"] >= delay + limit
+
+
+def test_the_image_s_check_says_what_it_wants_where_mounts_are_refused(tmp_path):
+    """As root with apt, in a container that may not mount: before anything is installed."""
+    scripts = {"docker": "exit 1", "mount": "exit 32", "id": "echo 0", "apt-get": f"touch {tmp_path}/installed"}
+    for name, body in scripts.items():
+        (tmp_path / name).write_text(f"#!/bin/sh\n{body}\n")
+        (tmp_path / name).chmod(0o755)
+    environment = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}", "TMPDIR": str(tmp_path)}
+    done = subprocess.run([DOCKER / "build-and-test"], capture_output=True, text=True, env=environment, timeout=60)
+    assert done.returncode == 3
+    assert "the right to mount" in done.stderr and "Start docker" in done.stderr
+    assert {path.name for path in tmp_path.iterdir()} == set(scripts)  # nothing installed, nothing left behind

@@ -10,7 +10,7 @@ from apa_deploy.graph.functions import with_functions
 from apa_deploy.graph.node import activations, attributes, read_parameters
 from apa_deploy.graph.precision import LOWEST_OPSET, in_precision
 from apa_deploy.parity.verify import verify
-from tests.conftest import GOLDEN
+from tests.conftest import GOLDEN, Golden
 
 # The larger the network, the longer the trace: one serves both types and both forms.
 OPSET = max(LOWEST_OPSET.values())
@@ -46,23 +46,31 @@ def test_golden(golden, tmp_path):
             assert f"ONNX Runtime, every value rounded to {precision}" in runners
 
 
-@pytest.mark.parametrize("precision", FORMS)
-@pytest.mark.parametrize("lam", [0.0, 1e-8])
-def test_every_unit_at_the_floor(lam, precision, cifar_checkpoint, tmp_path):
-    """lambda 0 and 1e-8 in all 31 units at once: where 1/lambda overflows fp16."""
-    model = apa_deploy.load(cifar_checkpoint)
+@pytest.fixture(scope="module")
+def at_the_floor(tmp_path_factory):
+    """A small network all of whose units stand at the floor, and its trace."""
+    path = tmp_path_factory.mktemp("floor") / "model.pth"
+    model = apa_deploy.load(Golden(GOLDEN["cifar_se_resnet32_gumbel_cosine"]).save(path))
     for module in model.module.modules():
         if getattr(module, "kind", "") == "AGLU":
             module.lambda_param.data.fill_(-1)  # the floor: 1e-8 in the truth
-    traced = model.trace(OPSET)
-    for one in activations(traced.proto.graph):
+    return model, model.trace(OPSET)
+
+
+@pytest.mark.parametrize("precision", FORMS)
+@pytest.mark.parametrize("lam", [0.0, 1e-8])
+def test_every_unit_at_the_floor(lam, precision, at_the_floor, tmp_path):
+    """lambda 0 and 1e-8 in all 31 units at once: where 1/lambda overflows fp16."""
+    model, traced = at_the_floor
+    proto = copied(traced.proto)
+    for one in activations(proto.graph):
         p = read_parameters(one)
         if one.op_type == "AGLU":
             assert p.lambda_ == pytest.approx((1e-8,))
             wanted = attributes(type(p)((lam,), p.kappa, p.axis))
             del one.attribute[:]
             one.attribute.extend(onnx.helper.make_attribute(k, v) for k, v in wanted.items())
-    onnx.save(decompose(in_precision(traced.proto, precision)), tmp_path / "half.onnx")
+    onnx.save(decompose(in_precision(proto, precision)), tmp_path / "half.onnx")
     x = np.random.default_rng(0).standard_normal((2, 3, 32, 32)).astype(np.float32)
     report = verify(tmp_path / "half.onnx", model, traced.sites, [{"input": x}], precision=precision)
     assert report.passed, report
