@@ -46,6 +46,7 @@ def test_what_it_holds(wheel):
     }
     built = {f"apa_deploy/lib/{path.name}" for path in LIBRARIES if path.is_file()}
     assert built <= set(names)
+    assert {"apa_deploy/py.typed", "apa_exporters/py.typed"} <= set(names)
     shown = " ".join(run(sys.executable, "-m", "auditwheel", "show", wheel).split())
     policy = re.search(r'consistent with the following platform tag: "manylinux_(\d+)_(\d+)_', shown)
     assert policy and tuple(map(int, policy.groups())) <= GLIBC, shown
