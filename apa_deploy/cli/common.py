@@ -25,6 +25,7 @@ from typing import Any, NoReturn
 from ..errors import ApaError, find_refusal
 from ..escaping import in_json
 from ..terminal import Terminal, print_error
+from . import leave_at_once
 from .version import PrintVersion
 
 INTERRUPTED = 130
@@ -135,9 +136,12 @@ def run_verb(
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")  # a letter that LANG=C lacks is no reason to fail
     given = sys.argv[1:] if argv is None else list(argv)
-    options = parser.parse_args(given)
-    options.command = shlex.join([parser.prog, *given])
+    if signal.getsignal(signal.SIGINT) is leave_at_once:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    options = argparse.Namespace(debug=False)
     try:
+        options = parser.parse_args(given)
+        options.command = shlex.join([parser.prog, *given])
         with _ending_on_signals():
             code = action(options)
         sys.stdout.flush()

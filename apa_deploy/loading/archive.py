@@ -68,7 +68,8 @@ def check_storages(path: Path, content: Any, sizes: frozenset[int]) -> None:
         ArchiveError: a tensor has more elements than its storage, or a storage than its member of the archive.
     """
     for tensor in _tensors(content):
-        if tensor.layout != torch.strided or tensor.is_quantized or tensor.is_meta:
+        unusual = tensor.is_quantized or tensor.is_meta or tensor.is_nested
+        if tensor.layout != torch.strided or unusual:
             raise ArchiveError(path, f"a tensor of layout {tensor.layout}, on {tensor.device}")
         storage = tensor.untyped_storage().nbytes()
         if sizes and storage not in sizes:
