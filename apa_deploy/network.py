@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     import onnx
     from torch import nn
 
+    from .detection.rows import Rows
+
 TRUTH, FLOAT32 = "float64", "float32"
 HALVES = ("fp16", "bf16")
 OWN = "own"  # float64 that rounds what the model itself stores in a half type
@@ -134,6 +136,11 @@ class Network(ABC):
     metadata: Metadata
     signature: Signature
 
+    @property
+    def rows(self) -> Rows | None:
+        """Of a network that answers with detections, what decides about them; they have no order of their own."""
+        return None
+
     @abstractmethod
     def outputs(self, feed: Feed, dtype: str = TRUTH, exchange: Exchange | None = None) -> Feed:
         """Every output by its name, in the network's order, of any shape and type.
@@ -231,6 +238,10 @@ class Network(ABC):
     def session(self) -> Any:
         """The file as it came, in ONNX Runtime; None where it is none that ONNX Runtime runs."""
         return None
+
+    def for_tensorrt(self) -> Self:
+        """The same network within what TensorRT's layers hold; mostly itself."""
+        return self
 
     def with_metadata(self, metadata: Metadata) -> Self:
         """The same network, described by `metadata`."""

@@ -17,7 +17,17 @@ PACKAGES = {"apa_deploy": ROOT / "apa_deploy", "apa_exporters": ROOT / "exporter
 # Its options name the function that exports, which is imported when it is called: one circle for each target.
 TARGETS = "apa_exporters."
 # What several files must have under one name: entry points, codecs of two protocols, one operator for two runtimes.
-SAME_MEANING = {"main", "encode", "decode", "values", "TritonPythonModel", "AGLU", "APA", "assert_parity"}
+SAME_MEANING = {
+    "main",
+    "encode",
+    "decode",
+    "values",
+    "TritonPythonModel",
+    "AGLU",
+    "APA",
+    "RoiAlign",
+    "assert_parity",
+}
 # Scripts that run where nothing of the project is: their names are their own.
 ALONE = ("on_target", "repository_files", "bundle_files", "tensorrt_rtx.execute", "tensorrt_rtx.builder")
 
@@ -94,7 +104,8 @@ def test_deploy_knows_nothing_of_the_exporters():
 LAYERS = (
     "errors files require choices progress escaping terminal child_process maths",
     "modules functional graph.node",
-    "network tensors graph.sites detection.spec detection.pictures runtimes.ort_session runtimes.providers",
+    "network tensors graph.sites detection.spec detection.pictures detection.rows detection.matching "
+    "detection.boxes runtimes.ort_session runtimes.providers",
     "replace graph",
     "records",
     "native runtimes detection architectures",

@@ -6,8 +6,8 @@
 
 Batch, height and width may be open: every choice has a fixed number of places (zero scores behind the last), levels
 are padded to `before_nms` places, and an NMS takes (image, level) or (image, class) as its batch or class. Anchors
-are computed from the chosen indices alone. RoIs of other levels are given to a level's RoiAlign as boxes without
-area: they take no samples, give zeros, and cost nothing.
+are computed from the chosen indices alone. A level's RoiAlign takes RoIs of other levels as boxes outside its map,
+which give zeros.
 
 Nothing here comes from `module` or `boxes`: the two sides of the gate share the spec and the weights alone.
 """
@@ -29,8 +29,9 @@ from .nodes import PREFIX, Nodes
 from .spec import IMAGES, RAW_OUTPUTS, VALID, DetectorSpec
 
 Weights = Mapping[str, np.ndarray]
-# Pairs of RoI and class that reach the last NMS. TensorRT's NMS layer looks at 5000 boxes of an image at most.
-PAIRS, TENSORRT_PAIRS = 10_000, 5_000
+# Pairs of RoI and class that reach the last NMS. TensorRT's NMS layer looks at 5000 boxes of an image at most, and
+# its TopK, which chooses them, gives 3840 at most.
+PAIRS, TENSORRT_PAIRS = 10_000, 3_840
 # Sigmoid of this is 0 in float32: places that pad a level.
 _PADDING_LOGIT = -200.0
 
@@ -121,6 +122,7 @@ def _outputs(spec: DetectorSpec, weights: Weights, raw: bool) -> list[tuple[str,
 class _Writer:
     def __init__(self, nodes: Nodes, spec: DetectorSpec, weights: Weights, options: DetectorGraphOptions) -> None:
         self.n, self.spec, self.weights, self.options = nodes, spec, weights, options
+        self.batch = nodes.graph.input[0].type.tensor_type.shape.dim[0].dim_value
 
     def write(self, stages: Sequence[str]) -> None:
         pyramid = self._fpn(stages)
@@ -128,7 +130,7 @@ class _Writer:
             # (N, 1, 4): the largest x1 y1 x2 y2
             self.clip_to = self.n.unsqueeze(self.n.add("Concat", VALID, VALID, axis=1), 1)
         logits, deltas = self._rpn(pyramid)
-        heads = Heads(self.n, self.spec, self.weights, pyramid[:4], self.clip_to)
+        heads = Heads(self.n, self.spec, self.weights, pyramid[:4], self.clip_to, self.batch)
         with self.n.in_float32():
             rois, objectness = self._proposals(pyramid, logits, deltas)
             self.n.add("Concat", rois, self.n.unsqueeze(objectness, 2), axis=2, name="proposals")
@@ -176,7 +178,7 @@ class _Writer:
         low, high = n.halves(boxes)
         side = n.add("ReduceMin", n.add("Sub", high, low), n.integers([3]), keepdims=0)
         large = n.add("Greater", side, n.floats(rpn.smallest))
-        scores = n.add("Where", large, n.add("Sigmoid", best), n.floats(0))
+        scores = n.add("Where", large, n.add("Sigmoid", best), n.floats(0), name="rpn_scores")
         kept = suppress_boxes(
             n, n.reshape(boxes, -1, rpn.before_nms, 4), n.reshape(scores, -1, 1, rpn.before_nms),
             rpn.before_nms, rpn.nms_iou, 0.0, (rpn.before_nms, 0, 1),
@@ -184,7 +186,9 @@ class _Writer:
         places = levels * rpn.before_nms
         count = n.integers([min(rpn.proposals, places)])
         scores, index = n.several("TopK", 2, n.reshape(kept, -1, places), count, axis=1)
-        rois = n.add("GatherND", n.reshape(boxes, 0, places, 4), n.unsqueeze(index, 2), batch_dims=1)
+        rois = n.add(
+            "GatherND", n.reshape(boxes, 0, places, 4, name="rpn_boxes"), n.unsqueeze(index, 2), batch_dims=1
+        )
         valid = n.add("Cast", n.add("Greater", scores, n.floats(0)), to=TensorProto.FLOAT)
         return n.add("Mul", rois, n.unsqueeze(valid, 2), name="rois0"), scores
 

@@ -12,15 +12,24 @@ from .nodes import Nodes
 from .spec import BoxHead, DetectorSpec, MaskHead, Predictor, RoiAlign
 
 Weights = Mapping[str, np.ndarray]
+# A RoI that no level's map reaches: its one sample a bin is 0 by RoiAlign's definition. Without area there would be
+# none, and OpenVINO and CUDA divide by their number.
+_OUTSIDE = (-2e4, -2e4, -2e4 + 1, -2e4 + 1)
 
 
 class Heads:
-    """Writes the heads of one detector over its `pyramid`, P2..P5."""
+    """Writes the heads of one detector over its `pyramid`, P2..P5; `batch`: 0 for an open one."""
 
     def __init__(
-        self, nodes: Nodes, spec: DetectorSpec, weights: Weights, pyramid: Sequence[str], clip_to: str
+        self,
+        nodes: Nodes,
+        spec: DetectorSpec,
+        weights: Weights,
+        pyramid: Sequence[str],
+        clip_to: str,
+        batch: int = 0,
     ) -> None:
-        self.n, self.spec, self.weights, self.pyramid = nodes, spec, weights, pyramid
+        self.n, self.spec, self.weights, self.pyramid, self.batch = nodes, spec, weights, pyramid, batch
         with nodes.in_float32():
             self._clip_to = nodes.unsqueeze(clip_to, 2)  # (N, 1, 1, 4)
 
@@ -118,12 +127,13 @@ class Heads:
             low, high = n.halves(flat)
             area = n.add("ReduceProd", n.add("Sub", high, low), n.integers([1]), keepdims=1)
             side = n.add("Add", n.add("Div", n.add("Sqrt", area), n.floats(align.finest)), n.floats(1e-6))
-            # floor(log2(side)) clamped: how many of 2, 4, 8 are reached
+            # floor(log2(side)) clamped: how many of 2, 4, 8 are reached; boxes without area are of no level
             levels = len(align.strides)
-            reached = n.add("GreaterOrEqual", side, n.floats(2.0 ** np.arange(1, levels)))
+            least = np.nextafter(np.float32(1e-6), np.float32(1))
+            reached = n.add("GreaterOrEqual", side, n.floats([least, *2.0 ** np.arange(1, levels)]))
             level = n.add("ReduceSum", n.add("Cast", reached, to=TensorProto.INT64), n.integers([1]), keepdims=1)
-            here = n.add("Equal", level, n.integers(np.arange(levels)[:, None, None]))  # (levels, n, 1)
-            mine = n.add("Mul", flat, n.add("Cast", here, to=TensorProto.FLOAT))
+            here = n.add("Equal", level, n.integers(np.arange(1, levels + 1)[:, None, None]))  # (levels, n, 1)
+            mine = n.add("Where", here, flat, n.floats(_OUTSIDE))
             parts = n.several("Split", levels, mine, axis=0, num_outputs=levels)
             image = self._images(boxes, count)
         found = []
@@ -142,6 +152,8 @@ class Heads:
     def _images(self, boxes: str, count: int) -> str:
         """Which image each of (N, count) boxes is of, in one row."""
         n = self.n
+        if self.batch:
+            return n.integers(np.repeat(np.arange(self.batch), count))
         batch = n.add("Squeeze", n.add("Shape", boxes, start=0, end=1))
         numbers = n.unsqueeze(n.add("Range", n.integers(0), batch, n.integers(1)), 1)
         return n.reshape(n.add("Expand", numbers, n.integers([1, count])), -1)

@@ -51,7 +51,7 @@ class RoiAlign:
     size: int = 7
     samples: int = 0
     finest: int = 56
-    strides: tuple[int, ...] = (4, 8, 16, 32)
+    strides: tuple[float, ...] = (4, 8, 16, 32)
 
 
 @dataclass(frozen=True)
@@ -123,4 +123,6 @@ class DetectorSpec:
 
 
 RAW_OUTPUTS = ("proposals", "cls_score", "bbox_pred")
+# What a detector has before its first NMS: decoded boxes (N, levels * k, 4), scores (N, levels, k), and P2..P5.
+PRE_NMS_OUTPUTS = ("rpn_boxes", "rpn_scores", "fpn0", "fpn1", "fpn2", "fpn3")
 IMAGES, VALID = "images", "valid_wh"

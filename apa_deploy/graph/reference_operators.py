@@ -19,6 +19,7 @@ from onnx.reference.ops.op_average_pool import AveragePool_19 as ReferenceAverag
 from onnx.reference.ops.op_grid_sample import GridSample as ReferenceGridSample
 from onnx.reference.ops.op_max_pool import MaxPool as ReferenceMaxPool
 from onnx.reference.ops.op_resize import Resize as ReferenceResize
+from onnx.reference.ops.op_roi_align import RoiAlign as ReferenceRoiAlign
 from torch.nn import functional
 
 from ..maths import aglu_float64, apa_float64
@@ -262,6 +263,29 @@ class GridSample(ReferenceGridSample):
         return (y.numpy(),)
 
 
+class RoiAlign(ReferenceRoiAlign):
+    """Means over square bins, half-pixel, by matrices instead of loops; other forms as onnx does them."""
+
+    op_domain = ""
+
+    def _run(self, x: Array, rois: Array, images: Array, **attributes: Any) -> tuple[Array]:
+        from ..detection import boxes, spec
+
+        size, mode = attributes["output_height"], attributes["coordinate_transformation_mode"] or "half_pixel"
+        averaged = (attributes["mode"] or "avg") == "avg"
+        if not averaged or mode != "half_pixel" or size != attributes["output_width"]:
+            return super()._run(x, rois, images, **attributes)
+        align = spec.RoiAlign(
+            size, attributes["sampling_ratio"] or 0, strides=(1 / (attributes["spatial_scale"] or 1),)
+        )
+        maps, places = (torch.from_numpy(np.ascontiguousarray(a)) for a in (x, rois))
+        y = maps.new_zeros(len(rois), x.shape[1], size, size)
+        for image in np.unique(images):
+            here = torch.from_numpy(np.flatnonzero(images == image))
+            y[here] = boxes.roi_align([maps[int(image)]], places[here].to(maps.dtype), align)
+        return (y.numpy(),)
+
+
 class NonMaxSuppression(OpRun):
     """Boxes kept class by class: strictly above the score, suppressed strictly above the overlap."""
 
@@ -359,5 +383,6 @@ def round_array(x: Array, precision: str) -> Array:
 
 OPERATORS: list[type[OpRun]] = [
     Conv, MaxPool, AveragePool, Resize, Upsample, BatchNormalization, LayerNormalization, RMSNormalization,
-    GroupNormalization, MeanVarianceNormalization, Scatter, GridSample, NonMaxSuppression, APA, AGLU, Stored,
+    GroupNormalization, MeanVarianceNormalization, Scatter, GridSample, RoiAlign,
+    NonMaxSuppression, APA, AGLU, Stored,
 ]  # fmt: skip

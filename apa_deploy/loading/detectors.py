@@ -9,6 +9,7 @@ from typing import Any
 
 from ..choices import DETECTORS
 from ..detection.config import Config, parse_config, read_detector_config
+from ..detection.graph import PAIRS
 from ..detection.load import detector_from_state
 from ..detection.read import has_heads
 from ..detection.spec import RAW_OUTPUTS
@@ -115,6 +116,7 @@ def network_from_detector(
             "score_thr": spec.score_thr,
             "nms_iou": spec.nms_iou,
             "max_detections": spec.max_detections,
+            "pairs": PAIRS,
             "mask_thr": spec.mask_thr,
             "mean": list(spec.mean),
             "std": list(spec.std),

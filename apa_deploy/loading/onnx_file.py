@@ -21,7 +21,7 @@ from ..maths import KINDS
 from ..network import Metadata
 from ..tensors.inputs import fits_dims
 from ..tensors.signature import Shape, Signature, TensorSpec, parse_input, read_signature
-from .onnx_network import OnnxNetwork
+from .onnx_network import OnnxNetwork, read_rows
 from .opset import opset_of
 
 # Sizes for open dimensions: of images, and of anything else.
@@ -75,6 +75,8 @@ def network_from_onnx(path: Path, input_shape: Shape | None = None, inputs: Sequ
     foreign = foreign_part(graph)
     signature, notices = with_sizes(read_signature(graph), input_shape, inputs)
     signature = with_rows(signature, graph)
+    if read_rows(graph.graph) and len(signature.inputs) == 1 and signature.first.is_image:
+        signature = replace(signature, photograph=signature.first.image[0] == 3)
     opened = "input {} has a size of 0, which takes no data: it is open in what is written"
     notices += tuple(opened.format(name) for name in empty)
     metadata = Metadata(

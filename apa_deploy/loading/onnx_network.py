@@ -19,8 +19,9 @@ from typing import Any
 
 import numpy as np
 import onnx
-from onnx import NodeProto
+from onnx import NodeProto, numpy_helper
 
+from ..detection.rows import Rows
 from ..errors import InputError
 from ..graph.decompose import HALF_TYPES
 from ..graph.foreign import Foreign, up_to
@@ -44,6 +45,8 @@ from ..tensors.inputs import dtype_of, is_float
 from ..tensors.signature import Feed, Signature
 from .opset import convert_opset, opset_of
 
+# An IoU that no pair of boxes has.
+_NO_OVERLAP = 2.0
 _FLOOR = "in the graph"
 _LOOP_S = 20.0  # of a run with a loop in it, whose end depends on its values
 _PROVENANCE = "apa."
@@ -114,6 +117,10 @@ class OnnxNetwork(Network):
         model = onnx.ModelProto()
         model.CopyFrom(self._folded)
         return model
+
+    @cached_property
+    def rows(self) -> Rows | None:
+        return read_rows(self.graph.graph)
 
     @property
     def output_names(self) -> tuple[str, ...]:
@@ -304,6 +311,21 @@ class OnnxNetwork(Network):
         runnable = file.with_name("runnable.onnx")
         save_model(part, runnable)
         return runnable, [site for site in sites if site.target in made], self.output_names
+
+
+def read_rows(graph: onnx.GraphProto) -> Rows | None:
+    """What decides about detections in a graph: its last NMS, or a TopK alone, which suppresses none; else None."""
+    nodes = {node.op_type: node for node in graph.node}
+    if "NonMaxSuppression" not in nodes:
+        return Rows(_NO_OVERLAP, 0.0) if "TopK" in nodes else None
+    known = {tensor.name: tensor for tensor in graph.initializer}
+    known |= {
+        n.output[0]: a.t for n in graph.node if n.op_type == "Constant" for a in n.attribute if a.name == "value"
+    }
+    named = [known.get(name) for name in (*nodes["NonMaxSuppression"].input, "", "")[3:5]]
+    values = [numpy_helper.to_array(t).ravel() if t is not None else np.zeros(0) for t in named]
+    iou, score = (float(v[0]) if v.size else 0.0 for v in values)
+    return Rows(iou, score)
 
 
 def _curve_of_node(node: NodeProto) -> Curve:

@@ -8,11 +8,15 @@ import numpy as np
 from polygraphy.backend.base import BaseRunner
 from polygraphy.comparator import Comparator, RunResults
 
+from ..detection.rows import LEAST_LOSS, Rows, align_rows, are_detections, is_empty, mean_precision
+from ..errors import GateError
 from ..network import FLOAT32, OWN, TRUTH, Network
 from ..records.parity import OutputCheck
 from ..tensors.signature import Feed
-from .limits import CEILING, least_cosine, model_limit
+from .limits import CEILING, FACTOR, least_cosine, model_limit
 from .runners import NetworkRunner, RecordedRunner, quiet_polygraphy
+
+AVERAGE_PRECISION = "loss of average precision"
 
 
 class Difference:
@@ -46,7 +50,60 @@ def check_outputs(
     with quiet_polygraphy():
         results = Comparator.run([*runners, *candidates], data_loader=list(feeds))
     truth, *baselines = (runner.name for runner in runners)
-    return check_results(results, truth, baselines, [c.name for c in candidates], precision)
+    names = [c.name for c in candidates]
+    if network.rows and are_detections(dict(results[truth][0].items())):
+        return _check_rows(results, truth, baselines, names, precision, network.rows)
+    return check_results(results, truth, baselines, names, precision)
+
+
+def _check_rows(
+    results: RunResults, truth: str, baselines: Sequence[str], candidates: Sequence[str], precision: str, rows: Rows
+) -> list[OutputCheck]:
+    """`check_results` of detections, each runner's in the order of the truth's.
+
+    Of a half type as average precision: rounding scores to 3 digits reorders what an NMS sees.
+    """
+    runs = {name: [dict(one.items()) for one in iterations] for name, iterations in results.items()}
+    right = runs[truth]
+    if any(is_empty(one) for one in right):
+        raise GateError(
+            "cannot be judged: nothing detected by the reference: no detection against none proves nothing",
+            "inputs in which it finds something",
+            "Nothing was written. Give such inputs with --inputs FILE.npz, or pass --no-verify.",
+        )
+    if precision != "fp32" and "proposals" not in right[0]:
+        return _check_precision(runs, right, baselines, candidates)
+    aligned = RunResults()
+    for name, iterations in runs.items():
+        fail = name in candidates
+        aligned.add(
+            [align_rows(*pair, rows, fail=fail) for pair in zip(iterations, right, strict=True)], None, name
+        )
+    checks = check_results(aligned, truth, baselines, candidates, precision)
+    return [_within(check, rows.limits[check.name]) if check.name in rows.limits else check for check in checks]
+
+
+def _within(check: OutputCheck, largest: float) -> OutputCheck:
+    """The check with an absolute limit in place of its own."""
+    scale = check.max_abs / check.max_rel if 0 < check.max_rel < np.inf else 1.0
+    changes = {"limit": largest / scale, "min_cosine": None, "evidence": True, "passed": check.max_abs <= largest}
+    return check.model_copy(update=changes)
+
+
+def _check_precision(
+    runs: dict[str, list[Feed]], truth: list[Feed], baselines: Sequence[str], candidates: Sequence[str]
+) -> list[OutputCheck]:
+    """One check a candidate: what it loses of average precision, against what storing in the type loses."""
+    lost = {name: 1 - mean_precision(runs[name], truth) for name in (*baselines, *candidates)}
+    limit = max(FACTOR * lost[baselines[-1]], LEAST_LOSS)
+    return [
+        OutputCheck(
+            runner=name, name=AVERAGE_PRECISION, samples=len(truth), max_abs=lost[name], max_rel=lost[name],
+            quantiles={}, cosine=1.0, top1_agreement=None, torch_float32_max_rel=lost[baselines[0]],
+            stored_max_rel=lost[baselines[-1]], limit=limit, passed=lost[name] <= limit,
+        )
+        for name in candidates
+    ]  # fmt: skip
 
 
 def check_recorded(
@@ -62,7 +119,7 @@ def check_results(
     """`check_outputs` for outputs that are there already; runners by name, the last baseline makes the limit."""
     names = list(results.keys())
     pairs = [(names.index(truth), names.index(name)) for name in (*baselines, *candidates)]
-    with quiet_polygraphy():
+    with quiet_polygraphy(), np.errstate(invalid="ignore"):  # a detection that is lost is infinitely far off
         accuracy = Comparator.compare_accuracy(results, compare_func=_differences, comparisons=pairs)[0]
     errors = [_by_output(accuracy[(truth, baseline)]) for baseline in baselines]
     checks = []
@@ -130,8 +187,9 @@ def explain_doubt(checks: Sequence[OutputCheck]) -> str:
     if not any(check.evidence for check in checks):
         names = ", ".join(dict.fromkeys(check.name for check in checks))
         return f"the reference answers the same to every input ({names})"
-    far = max(checks, key=lambda check: check.torch_float32_max_rel)
-    if not far.torch_float32_max_rel <= CEILING["fp32"]:
+    errors = [check for check in checks if check.name != AVERAGE_PRECISION]  # that is no error of values
+    far = max(errors, key=lambda check: check.torch_float32_max_rel, default=checks[0])
+    if errors and not far.torch_float32_max_rel <= CEILING["fp32"]:
         off = f"{far.torch_float32_max_rel:.1e} off its float64 ({far.name})"
         return f"the network's own float32 is {off}, more than {CEILING['fp32']:.0e}"
     return ""

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import math
+from base64 import b64decode
 from collections.abc import Sequence
+from io import BytesIO
 from typing import Any
+
+import numpy as np
 
 from ..escaping import printable
 from ..inspection import SPAN, Z
 from ..maths import GATE, REFERENCE, UNIT
 from ..records.benchmark import Comparison, Latency
 from ..records.passport import ActivationRecord
-from .drawing import Draw, Drawn, Palette, decades, log_tick, plain_log, svg_of
-from .record import ActivationError, worst_first
+from .drawing import WIDTH, Draw, Drawn, Palette, decades, log_tick, plain_log, svg_of
+from .record import ActivationError, Detected, worst_first
 
 _MOST_BARS = 24
 
@@ -213,3 +217,27 @@ def _ratios(comparisons: Sequence[Comparison]) -> Draw:
 
 def _setting(one: Comparison) -> str:
     return f"batch {one.batch}" + (f", {one.threads} thr." if one.threads else "")
+
+
+def detection_plots(detected: Sequence[Detected]) -> list[list[Drawn]]:
+    """One drawing a runner, a list of them a picture."""
+    pictures = dict.fromkeys(one.picture for one in detected)
+    return [[_detections(one, i) for i, one in enumerate(detected) if one.picture == name] for name in pictures]
+
+
+def _detections(one: Detected, number: int) -> Drawn:
+    def draw(axes: Any, paint: Palette) -> None:
+        from matplotlib.patches import Rectangle
+
+        pixels = np.load(BytesIO(b64decode(one.image)), allow_pickle=False)["pixels"]
+        axes.imshow(pixels, extent=(0, one.size[0], one.size[1], 0))
+        for (x1, y1, x2, y2), score, label in zip(one.boxes, one.scores, one.labels, strict=True):
+            colour = paint.series[label % len(paint.series)]
+            axes.add_patch(Rectangle((x1, y1), x2 - x1, y2 - y1, fill=False, edgecolor=colour, linewidth=1.2))
+            axes.text(x1, y1, f"{label} {score:.2f}", color=colour, fontsize=7, va="bottom", clip_on=True)
+        axes.set_axis_off()
+
+    count = f"{len(one.boxes)} best detections"
+    height = min(6.0, WIDTH * one.size[1] / one.size[0])
+    alt = f"{one.picture}, {one.runner}: {count}"
+    return Drawn(svg_of(draw, f"detected{number}", alt, height), f"{one.picture}, {one.runner}: {count}")

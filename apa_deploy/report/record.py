@@ -89,6 +89,21 @@ class Table(BaseModel):
     note: str = ""
 
 
+class Detected(BaseModel):
+    """What one runner detects in one picture: boxes x1 y1 x2 y2 in pixels of `size` (width, height).
+
+    `image`: the picture, shrunk: an .npz of RGB bytes, `pixels`, in base64.
+    """
+
+    picture: str
+    runner: str
+    image: str
+    size: tuple[int, int]
+    boxes: list[list[float]]
+    scores: list[float]
+    labels: list[int]
+
+
 class Report(BaseModel):
     """Everything that a verb found. `commands`: what to type to get the same; `sources`: what it was made from."""
 
@@ -109,6 +124,7 @@ class Report(BaseModel):
     traffic: list[Traffic] = []
     failures: list[Failure] = []
     tables: list[Table] = []
+    detected: list[Detected] = []
     environment: Environment | None = None
     versions: dict[str, str] = {}
     sources: list[FileRecord] = []

@@ -77,6 +77,7 @@ def sections(report: Report, *, drawn: bool) -> list[Section]:
     titles: dict[str, Callable[[Report], list[Block]]] = {
         "What was compared": _show_compared,
         "Parity": _parity,
+        "Detections": lambda report: _detections(report) if drawn else [],
         "Accuracy": _accuracy,
         "Error of each activation": _activation_errors,
         "Learned activations": _curves,
@@ -91,6 +92,13 @@ def sections(report: Report, *, drawn: bool) -> list[Section]:
     figures = _figures(report) if drawn else {}
     built = {title: [*figures.get(title, []), *make(report)] for title, make in titles.items()}
     return [Section(title, blocks) for title, blocks in built.items() if blocks]
+
+
+def _detections(report: Report) -> list[Block]:
+    """Each picture's drawings side by side, the reference first."""
+    from .plots import detection_plots
+
+    return [Figures(drawn) for drawn in detection_plots(report.detected)]
 
 
 def _figures(report: Report) -> dict[str, list[Block]]:

@@ -37,23 +37,8 @@ def seeded_feeds(signature: Signature, batch: int = 2, seed: int = 0) -> list[Fe
     Raises:
         InputError: nothing says how large an input is.
     """
-    if [spec.name for spec in signature.inputs] == [IMAGES, VALID]:
-        from ..detection.pictures import photograph_feed
-
-        return [photograph_feed(signature.first.image, signature.first.fixed_batch or batch)]
-    if [(spec.name, spec.dtype) for spec in signature.inputs] == [(IMAGES, "uint8")]:
-        from ..detection.pictures import photograph_within
-
-        picture = photograph_within(signature.first.image)[None].repeat(
-            signature.first.fixed_batch or batch, axis=0
-        )
-        return [
-            {
-                IMAGES: picture
-                if signature.first.channels_last
-                else np.ascontiguousarray(picture.transpose(0, 3, 1, 2))
-            }
-        ]
+    if signature.photograph:
+        return [_photograph(signature, batch)]
     generators = [np.random.default_rng(seed + i) for i in range(len(signature.inputs))]
     return [
         {
@@ -62,6 +47,23 @@ def seeded_feeds(signature: Signature, batch: int = 2, seed: int = 0) -> list[Fe
         }
         for contrast in _CONTRASTS
     ]
+
+
+def _photograph(signature: Signature, batch: int) -> Feed:
+    """The photograph, in the form that the signature says: ours, bytes, or RGB of 0 to 1 as everybody else's."""
+    from ..detection.pictures import photograph_feed, photograph_within
+
+    first = signature.first
+    count = first.fixed_batch or batch
+    if [spec.name for spec in signature.inputs] == [IMAGES, VALID]:
+        return photograph_feed(first.image, count)
+    picture = photograph_within(first.image)
+    if first.dtype != "uint8":
+        whole = np.full((*first.image[1:], 3), 114, np.uint8)  # the grey with which YOLO pads
+        whole[: picture.shape[0], : picture.shape[1]] = picture
+        picture = whole
+    pictures = np.repeat(picture[None] if first.channels_last else picture.transpose(2, 0, 1)[None], count, axis=0)
+    return {first.name: pictures if first.dtype == "uint8" else (pictures / 255).astype(dtype_of(first))}
 
 
 def _draw(generator: np.random.Generator, spec: TensorSpec, batch: int, contrast: float) -> np.ndarray:

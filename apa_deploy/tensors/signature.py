@@ -89,10 +89,14 @@ class TensorSpec:
 
 @dataclass(frozen=True)
 class Signature:
-    """Inputs and outputs in their order; no outputs where only a run would tell them."""
+    """Inputs and outputs in their order; no outputs where only a run would tell them.
+
+    `photograph`: whether seeded inputs are one: of a detector, as noise holds nothing to be detected.
+    """
 
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...] = ()
+    photograph: bool = False
 
     @property
     def first(self) -> TensorSpec:
@@ -108,6 +112,8 @@ class Signature:
     @property
     def seeds(self) -> str:
         """What a report says about seeded inputs."""
+        if self.photograph:
+            return "photograph"
         tables = [f"{spec.name} in [0, {spec.rows})" for spec in self.inputs if spec.rows]
         return ", ".join(["seeded", *tables])
 

@@ -19,7 +19,7 @@ from pydantic import BaseModel
 from ..errors import InputError
 from ..tensors.inputs import as_wanted, read_arrays, seeded_feeds
 from ..tensors.signature import Feed, Signature
-from .pictures import Pictures, pictures_in
+from .pictures import Pictures, detector_feeds, pictures_in
 
 LABELS = "labels"
 _SEEDED, _LOADED = 2, 16
@@ -70,6 +70,9 @@ def read_batches(data: Data) -> Iterator[Batch]:
         yield from (Batch(feed) for feed in seeded_feeds(data.signature, size))
     elif Path(data.text).is_dir():
         assert data.pictures is not None
+        if data.pictures.detector:
+            yield from (Batch(feed) for feed in detector_feeds(Path(data.text), data.pictures))
+            return
         samples = pictures_in(Path(data.text), data.pictures, data.classes)
         yield from _stack_samples(samples, data.name, size, data.fixed)
     elif Path(data.text).is_file():

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
+from ..detection.rows import Rows, are_detections
 from ..errors import InputError
 from ..network import FLOAT32, TRUTH
 from ..parity.model_gate import check_results, explain_doubt
 from ..report.record import Accuracy
 from .accuracy import accuracies
-from .detections import align_detections, are_detections, detection_verdicts, precision_verdicts
+from .detections import align_detections, detection_verdicts, precision_verdicts
 from .limits import Given, verdict
 from .record import Candidate, OutputVerdict
 from .reference import UnjudgeableError
@@ -24,22 +24,22 @@ def judge_outputs(
     made: Recorded,
     reference: Recorded,
     given: Given,
-    detector: dict[str, Any] | None = None,
+    rows: Rows | None = None,
 ) -> list[OutputVerdict]:
     """A verdict for each runner and output of a candidate; `made` is aligned with `reference`.
 
-    `detector`: of a reference that is one, the numbers of its last NMS.
+    `rows`: of a reference that answers with detections, what decided about them.
     """
     precision = candidate.precision
     stored = [precision] if precision in reference else []
-    if detector and are_detections(list(reference[TRUTH][0])):
+    if rows and are_detections(reference[TRUTH][0]):
         raw, truth = (made, reference), reference[TRUTH]
-        made = align_detections(made, truth, detector)
-        reference = align_detections(reference, truth, detector, fail=False)
-        if "num" in reference[TRUTH][0] and given == Given():
+        made = align_detections(made, truth, rows)
+        reference = align_detections(reference, truth, rows, fail=False)
+        if (rows.limits or (stored and "proposals" not in truth[0])) and given == Given():
             results = as_results(reference | made)
             checks = check_results(results, TRUTH, [FLOAT32], list(made), "fp32")
-            return precision_verdicts(candidate, *raw, checks) if stored else detection_verdicts(checks)
+            return precision_verdicts(candidate, *raw, checks) if stored else detection_verdicts(checks, rows)
     results = as_results(reference | made)
     checks = check_results(results, TRUTH, [FLOAT32, *stored], list(made), precision if stored else "fp32")
     if given.max_rel is None and (reason := explain_doubt(checks)):

@@ -13,8 +13,11 @@ import numpy as np
 from pydantic import BaseModel
 
 from ..deployment.pixels import Recipe
+from ..detection.pictures import network_input, resize
+from ..detection.spec import IMAGES, VALID, DetectorSpec, Rpn
 from ..errors import InputError
 from ..require import require
+from ..tensors.signature import Feed
 
 _SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm"}
 _NAMED = 3
@@ -23,6 +26,7 @@ _NAMED = 3
 class Pictures(BaseModel):
     """`resize`: of the shorter side; None: straight to height x width. `recipe` None: pixels stay uint8.
 
+    `detector`: of one, its numbers: pictures are as large as height x width allow, and padded with zeros behind.
     `bgr`: whether the network takes blue first. `channels_last`: (H, W, 3) instead of (3, H, W).
     """
 
@@ -32,6 +36,7 @@ class Pictures(BaseModel):
     recipe: Recipe | None
     bgr: bool = False
     channels_last: bool = False
+    detector: dict[str, Any] | None = None
 
 
 class PictureError(InputError):
@@ -67,6 +72,34 @@ def pictures_in(
         except PictureError as error:
             later = [path for path, _ in found[i + 1 :] if not _readable(path)]
             raise PictureError([path, *later], str(error.__cause__).splitlines()[0]) from error
+
+
+def detector_feeds(folder: Path, pictures: Pictures) -> Iterator[Feed]:
+    """Each image of `folder`, by name, as a detector takes it; one a batch, as their sizes differ.
+
+    Raises:
+        PictureError: one cannot be read.
+        InputError: there is none.
+    """
+    numbers = pictures.detector
+    assert numbers is not None
+    fields = {name: tuple(numbers[name]) for name in ("mean", "std")} | {"bgr": numbers["bgr_to_rgb"]}
+    spec = DetectorSpec("", "", Rpn(), (), **fields)
+    for path, _ in label_pictures(folder):
+        pixels = _pixels(path, None)
+        scale = min(pictures.height / pixels.shape[0], pictures.width / pixels.shape[1])
+        small = resize(pixels, *(max(1, int(side * scale)) for side in pixels.shape[:2]))
+        if pictures.recipe is None:
+            small = small[..., ::-1] if pictures.bgr else small
+            yield {
+                IMAGES: np.ascontiguousarray(small if pictures.channels_last else small.transpose(2, 0, 1))[None]
+            }
+            continue
+        images, valid = network_input([small], spec)
+        whole = np.zeros((1, 3, pictures.height, pictures.width), np.float32)
+        height, width = small.shape[:2]
+        whole[:, :, :height, :width] = images[:, :, :height, :width]
+        yield {IMAGES: whole, VALID: valid}
 
 
 def _readable(path: Path) -> bool:
@@ -117,13 +150,14 @@ def _prepare(path: Path, pictures: Pictures) -> np.ndarray:
     return np.ascontiguousarray(pixels if pictures.channels_last else pixels.transpose(2, 0, 1))
 
 
-def _pixels(path: Path, pictures: Pictures) -> np.ndarray:
-    """uint8 (H, W, 3), red first."""
+def _pixels(path: Path, pictures: Pictures | None) -> np.ndarray:
+    """uint8 (H, W, 3), red first; None: as large as it is."""
     image_module: Any = require("PIL.Image")
     bad = (OSError, ValueError, SyntaxError, image_module.DecompressionBombError)
     try:
         with image_module.open(path) as image:
-            return np.asarray(_crop(image.convert("RGB"), pictures, image_module.Resampling.BILINEAR))
+            whole = image.convert("RGB")
+            return np.asarray(_crop(whole, pictures, image_module.Resampling.BILINEAR) if pictures else whole)
     except bad as error:
         raise PictureError([path], str(error).splitlines()[0]) from error
 

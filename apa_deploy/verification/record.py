@@ -11,7 +11,7 @@ from ..errors import ApaError
 from ..records.integrity import PassportCheck
 from ..records.parity import ActivationCheck, OutputCheck
 from ..records.passport import ActivationRecord, FileRecord, now
-from ..report.record import Accuracy, ActivationError, Limit
+from ..report.record import Accuracy, ActivationError, Detected, Limit
 
 
 class OutputVerdict(BaseModel):
@@ -104,6 +104,7 @@ class Verification(BaseModel):
     accuracy: list[Accuracy] = []
     curves: list[ActivationRecord] = []
     candidates: list[Candidate]
+    detected: list[Detected] = Field(default=[], exclude=True)  # drawn, not told
     versions: dict[str, str] = {}
     command: str = ""
     passport: PassportCheck | None = None

@@ -8,6 +8,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from ..detection.rows import Rows
 from ..errors import GateError, InputError
 from ..network import FLOAT32, TRUTH, Network
 from ..records.passport import ActivationRecord, record_activation
@@ -45,7 +46,7 @@ class ReferenceAnswer(BaseModel):
     bytes: int
     curves: list[ActivationRecord] = []
     notices: list[str] = []
-    detector: dict[str, Any] | None = None
+    rows: Rows | None = None
 
 
 class UnjudgeableError(GateError):
@@ -95,7 +96,7 @@ def evaluate_reference(job: ReferenceJob) -> tuple[ReferenceAnswer, dict[str, li
         bytes=network.metadata.bytes,
         curves=[record_activation(site) for site in network.learned],
         notices=list(network.metadata.notices),
-        detector=network.metadata.detector,
+        rows=network.rows,
     )
     return answer, recorded
 
@@ -142,6 +143,8 @@ def pictures_for(
     """
     from ..deployment.pixels import recipe_of
 
+    if network.metadata.detector:
+        return _pictures_of_detector(network, channels)
     spec = network.input
     _, height, width = spec.image
     given = network.metadata.arguments.get("val_resize_size")
@@ -159,6 +162,22 @@ def pictures_for(
         recipe=None if baked else recipe,
         bgr=order == "bgr" if recipe is None or baked else recipe.channels == "bgr",
         channels_last=spec.channels_last,
+    )
+
+
+def _pictures_of_detector(network: Network, channels: str | None) -> Pictures:
+    from ..deployment.pixels import recipe_of
+
+    spec = network.input
+    _, height, width = spec.image
+    return Pictures(
+        height=height,
+        width=width,
+        resize=None,
+        recipe=None if spec.dtype == "uint8" else recipe_of("mmdet"),
+        bgr=channels != "rgb",
+        channels_last=spec.channels_last,
+        detector=network.metadata.detector,
     )
 
 

@@ -28,6 +28,7 @@ def verification_report(verification: Verification) -> Report:
         activation_errors=[error for candidate in candidates for error in candidate.layers],
         accuracy=[*verification.accuracy, *(a for candidate in candidates for a in candidate.accuracy)],
         curves=verification.curves,
+        detected=verification.detected,
         tables=[_gates(candidates)] if any(c.activations for c in candidates) else [],
         versions=verification.versions,
         sources=[reference.file] if reference.file else [],

@@ -18,6 +18,7 @@ from ..network import TRUTH
 from ..progress import notice, step
 from ..records.passport import versions
 from .candidate import CandidateJob
+from .detected import draw_detections
 from .isolation import run_isolated
 from .judge import accuracy_of, align, judge_outputs
 from .limits import Given, check_derivable
@@ -98,6 +99,8 @@ def verify_candidates(
     for i, (source, candidate) in enumerate(zip(candidates, about, strict=True)):
         job = _candidate_job(source, reference, candidate, found, options, _label(source, candidates, i))
         _judge(job, candidate, recorded, outcome, options, counts)
+    if found.rows:
+        verification.detected = draw_detections(found.data, outcome.recorded)
     return outcome
 
 
@@ -185,7 +188,7 @@ def _judge(
         if not candidate.failure:
             made = align(made, reference, candidate)
             outcome.recorded |= made
-            candidate.outputs = judge_outputs(candidate, made, reference, options.limits, outcome.answer.detector)
+            candidate.outputs = judge_outputs(candidate, made, reference, options.limits, outcome.answer.rows)
             candidate.accuracy = accuracy_of(made, outcome.answer.labels, counts)
     except ApaError as error:
         candidate.failure = FailureRecord.of(error)

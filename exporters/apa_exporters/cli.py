@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from apa_deploy.choices import INT8
+from apa_deploy.choices import FP8, INT8
 from apa_deploy.cli.common import add_report, print_json, run_verb, shape_of, verb_parser, wide_console
 from apa_deploy.cli.model_options import add_deployment, add_loading, deployment_of, loading_of
 from apa_deploy.errors import InputError
@@ -142,15 +142,11 @@ def _load(options: argparse.Namespace) -> Network:
 
 
 def _refuse_for_detector(options: argparse.Namespace) -> None:
-    """What is not made of a whole detector yet, before minutes of work."""
-    do = "Export it with --format onnx"
-    if options.format not in ("onnx", "onnx-custom"):
-        saw, do = f"--format {options.format} with a whole detector", f"{do} and hand that file on."
-        raise InputError(saw, "onnx or onnx-custom", do)
-    if getattr(options, "precision", None) == INT8:
-        raise InputError(
-            "--precision int8 with a whole detector", "fp32, fp16 or bf16", f"{do}, or in a half type."
-        )
+    """What is not made of a whole detector, before minutes of work."""
+    if getattr(options, "precision", None) in (INT8, FP8):
+        saw = f"--precision {options.precision} with a whole detector"
+        do = "Export it in a half type, or its backbone alone in 8 bits (--detector backbone)."
+        raise InputError(saw, "fp32, fp16 or bf16", do)
 
 
 def _write_report(report: Report, options: argparse.Namespace) -> None:

@@ -3,10 +3,15 @@
 import math
 
 import numpy as np
+import onnxruntime
+import pytest
 import torch
+from onnx import helper
+from onnx.reference import ReferenceEvaluator
 
 from apa_deploy.detection.boxes import levels_of, nms, nms_by_class, overlaps, roi_align
 from apa_deploy.detection.spec import RoiAlign
+from apa_deploy.graph.reference_operators import OPERATORS
 
 
 def _bilinear(image, y, x):
@@ -76,3 +81,26 @@ def test_classes_suppress_only_their_own():
     scores = torch.tensor([[0.9, 0.1], [0.8, 0.7]], dtype=torch.float64)
     kept = nms_by_class(boxes, scores, 0.5, 0.05, 10)
     assert list(zip(kept.rois.tolist(), kept.labels.tolist(), strict=True)) == [(0, 0), (1, 1)]
+
+
+@pytest.mark.parametrize("samples", [0, 2])
+def test_the_evaluation_of_graphs_has_the_same_roi_align(samples):
+    generator = np.random.default_rng(0)
+    boxes = generator.random((40, 4), np.float32) * 100 - 10
+    boxes[:, 2:] = boxes[:, :2] + generator.random((40, 2), np.float32) * 60
+    boxes[3] = (-2e4, -2e4, -2e4 + 1, -2e4 + 1)  # outside the map: zeros
+    maps = generator.standard_normal((2, 5, 20, 30), np.float32)
+    node = helper.make_node(
+        "RoiAlign", ["x", "r", "i"], ["y"], output_height=7, output_width=7, spatial_scale=0.25, mode="avg",
+        sampling_ratio=samples, coordinate_transformation_mode="half_pixel",
+    )  # fmt: skip
+    feed = {"x": maps, "r": boxes, "i": generator.integers(0, 2, 40)}
+    kinds = {name: helper.np_dtype_to_tensor_dtype(value.dtype) for name, value in feed.items()}
+    inputs = [helper.make_tensor_value_info(name, kinds[name], value.shape) for name, value in feed.items()]
+    outputs = [helper.make_tensor_value_info("y", 1, None)]
+    graph = helper.make_graph([node], "roi_align", inputs, outputs)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+    wanted = onnxruntime.InferenceSession(model.SerializeToString()).run(None, feed)[0]
+    wide = {name: value.astype(np.float64) if value.dtype == np.float32 else value for name, value in feed.items()}
+    found = ReferenceEvaluator(model, new_ops=OPERATORS).run(None, wide)[0]
+    assert np.abs(found - wanted).max() < 1e-4 and not found[3].any()

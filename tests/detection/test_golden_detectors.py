@@ -8,10 +8,13 @@ import numpy as np
 import pytest
 import torch
 from apa_exporters.cli import main
+from apa_exporters.onnx.export import OnnxOptions, export_onnx
 
 from apa_deploy.detection.config import parse_config
+from apa_deploy.detection.graph import TENSORRT_PAIRS
 from apa_deploy.detection.load import detector_from_state
 from apa_deploy.detection.pictures import paste_masks
+from apa_deploy.loading.load import load
 
 FOLDER = Path(__file__).parents[1] / "golden" / "detectors"
 NAMES = ("mask_rcnn_coco", "mask_rcnn_lvis_r50", "faster_rcnn_v3det_wc", "cascade_rcnn_v3det_wc")
@@ -74,11 +77,26 @@ def test_rebuild_is_upstreams(name):
             assert (pasted == bits).all()
 
 
+def checkpoint(name, folder):
+    said, _ = golden(name)
+    meta = {"cfg": said["config_text"], "dataset_meta": {"classes": None}}
+    torch.save({"meta": meta, "state_dict": make_detector.state_dict(said)}, folder / "detector.pth")
+    return folder / "detector.pth"
+
+
 @pytest.mark.long
 @pytest.mark.parametrize("name", NAMES)
 def test_exports(name, tmp_path, capsys):
-    said, _ = golden(name)
-    meta = {"cfg": said["config_text"], "dataset_meta": {"classes": None}}
-    torch.save({"meta": meta, "state_dict": make_detector.state_dict(said)}, tmp_path / "detector.pth")
-    assert main([str(tmp_path / "detector.pth"), "-o", str(tmp_path / "detector.onnx")]) == 0
+    assert main([str(checkpoint(name, tmp_path)), "-o", str(tmp_path / "detector.onnx")]) == 0
     assert "0 excused" in capsys.readouterr().out
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("name", NAMES)
+def test_tensorrts_number_of_pairs_changes_no_detection(name, tmp_path):
+    """The float64 reference chooses none before its NMS: it looks at up to 13 million pairs."""
+    network = load(checkpoint(name, tmp_path)).for_tensorrt()
+    passport = export_onnx(network, tmp_path / "detector.onnx", OnnxOptions())
+    assert passport.options["detector"]["pairs"] == TENSORRT_PAIRS <= 5000
+    (check,) = passport.parity.detections
+    assert check.passed and check.excused == 0 and check.matched == check.reference

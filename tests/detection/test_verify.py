@@ -8,6 +8,7 @@ from onnx import numpy_helper
 
 from apa_deploy.cli.verify import main as verify
 from apa_deploy.detection.gate import check_raw
+from apa_deploy.detection.pictures import photograph
 from apa_deploy.parity.model_gate import explain_doubt
 from tests.detection.test_export import SHAPE, save
 
@@ -33,6 +34,21 @@ def edited(folder, name, change):
 def test_a_right_file_passes(exported, capsys):
     assert verify([str(exported / "detector.pth"), str(exported / "right.onnx"), *SHAPED]) == 0
     assert "boxes" in capsys.readouterr().out
+
+
+def test_a_folder_of_pictures_is_drawn(exported, tmp_path, capsys):
+    from PIL import Image
+
+    pictures = tmp_path / "pictures"
+    pictures.mkdir()
+    Image.fromarray(photograph()).save(pictures / "a.png")
+    Image.fromarray(photograph()[:, 40:150]).save(pictures / "b.jpg")
+    given = ["--input-shape", SHAPE, "--inputs", str(pictures), "--report", str(tmp_path / "r.html")]
+    assert verify([str(exported / "detector.pth"), str(exported / "right.onnx"), *given]) == 0
+    page = (tmp_path / "r.html").read_text()
+    for name in ("picture 1", "picture 2"):
+        assert f"{name}, reference, float64: 12 best detections" in page and f"{name}, right.onnx" in page
+    assert page.count("<image ") == 4
 
 
 def more_suppression(model):

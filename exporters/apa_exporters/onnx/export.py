@@ -67,14 +67,16 @@ def export_onnx(network: Network, out: Path, options: OnnxOptions, traced: Trace
                 traced = trace_network(network, options)
         coded = quantise_traced(network, traced, options) if options.precision in CODED else None
         proto = _in_format(traced, options, coded)
-        check_number(network.metadata.labels, {one.name: one.shape for one in _tensors(proto.graph.output)})
+        check_number(network.metadata.labels, {one.name: one.shape for one in tensor_records(proto.graph.output)})
         _add_provenance(proto, _facts(network.metadata, traced))
         written = write_onnx(proto, folder / out.name)
         judged = _float32_form(coded, folder / "float32.onnx") if coded else folder / out.name
         report = _judge(judged, network, traced, options) if options.verify else None
         passport = _passport(network, traced, input_shape, options, [file_record(p) for p in written], report)
         passport.quantisation = coded.record if coded else None
-        passport.input_tensors, passport.output_tensors = map(_tensors, (proto.graph.input, proto.graph.output))
+        passport.input_tensors, passport.output_tensors = map(
+            tensor_records, (proto.graph.input, proto.graph.output)
+        )
         passport_path(folder / out.name).write_text(dump(passport), encoding="utf-8")
     return passport
 
@@ -189,9 +191,8 @@ def choose_feeds(network: Network, batch: int | None, inputs: Path | None) -> tu
     """What to judge `network` on, and what the report says about it. `inputs`: the user's own."""
     if inputs:
         return user_feeds(inputs, network.signature), inputs.name
-    if isinstance(network, DetectorNetwork):  # one picture: the float64 rebuild of a large one takes minutes
-        return seeded_feeds(network.signature, batch or 1), "photograph"
-    return seeded_feeds(network.signature, batch or 2), network.signature.seeds
+    usual = 1 if network.signature.photograph else 2  # float64 takes minutes of one large picture
+    return seeded_feeds(network.signature, batch or usual), network.signature.seeds
 
 
 def _passport(
@@ -225,7 +226,8 @@ def _passport(
     )
 
 
-def _tensors(values: Iterable[onnx.ValueInfoProto]) -> list[TensorRecord]:
+def tensor_records(values: Iterable[onnx.ValueInfoProto]) -> list[TensorRecord]:
+    """Names, types and sizes of a graph's inputs or outputs; -1 where a size is open."""
     return [_tensor(value.name, value.type.tensor_type) for value in values]
 
 

@@ -19,11 +19,11 @@ _WARM_UP, _TURNS, _MOST_TURNS, _SECONDS = 2, 7, 100, 2.0
 
 
 def batches_of(network: Network, wanted: tuple[int, int, int]) -> tuple[int, int, int]:
-    """An engine's batches, where the usual are `wanted`: a file of a fixed batch says it itself.
+    """An engine's batches, where the usual are `wanted`: a file of a fixed batch says it itself; of detectors one.
 
     A contradiction to what the user chose is refused when the graph is made.
     """
-    fixed = network.signature.first.fixed_batch
+    fixed = network.signature.first.fixed_batch or (1 if network.signature.photograph else None)
     return (fixed, fixed, fixed) if fixed and wanted == BATCHES else wanted
 
 

@@ -19,11 +19,12 @@ import numpy as np
 
 from apa_deploy import escaping
 from apa_deploy import network as evaluation
+from apa_deploy.detection import matching, rows
 from apa_deploy.errors import InputError
 from apa_deploy.measure import turns
 from apa_deploy.native import LibraryError, trt_plugin_library, trt_plugin_sources
 from apa_deploy.network import Network, Trace
-from apa_deploy.parity.model_gate import check_recorded, has_evidence
+from apa_deploy.parity.model_gate import AVERAGE_PRECISION, check_recorded, has_evidence
 from apa_deploy.progress import notice, step
 from apa_deploy.records.passport import Passport, dump, passport_path
 from apa_deploy.tensors.inputs import seeded_feeds
@@ -35,7 +36,17 @@ from ..onnx.from_onnx import batches_of
 from ..onnx.sizes import check_profile
 from .on_target import golden
 from .on_target.checksums import write_sums
-from .on_target.recipe import DECOMPOSED, FLOAT32, INPUTS, PLUGIN, TRUTH, Limit, Recipe, write_recipe
+from .on_target.recipe import (
+    DECOMPOSED,
+    FLOAT32,
+    INPUTS,
+    PLUGIN,
+    TRUTH,
+    Detections,
+    Limit,
+    Recipe,
+    write_recipe,
+)  # fmt: skip
 from .on_target.record import PASSPORT
 from .options import AUTO, TrtOptions
 from .trtexec import WHY_DYNAMIC, trtexec_command
@@ -52,6 +63,9 @@ def write_bundle(folder: Path, engine: str, network: Network, options: TrtOption
         ParityError: an ONNX file is not right.
         LibraryError: the plugin was asked for, and is not built here.
     """
+    network = network.for_tensorrt()
+    if network.signature.photograph:  # of a detector one picture, in fixed sizes
+        options = replace(options, batches=batches_of(network, options.batches))
     with step("Tracing the network"):
         traced = trace_network(network, _graph(options, DECOMPOSED))
     options = replace(options, batches=batches_of(network, options.batches))
@@ -67,6 +81,7 @@ def write_bundle(folder: Path, engine: str, network: Network, options: TrtOption
         shapes=shapes,
         precision=options.graph.precision,
         limits=limits if options.graph.verify else {},
+        detections=_detections(network, limits),
         plugin=LIBRARY if PLUGIN in models else None,
         workspace=options.workspace,
         optimization_level=options.optimization_level,
@@ -136,6 +151,7 @@ def _write_models(
             )
             first.parity.outputs += list(checks)
             first.parity.activations += other.parity.activations
+            first.parity.detections += other.parity.detections
     first.options |= _passport_options(options)
     return first
 
@@ -171,6 +187,13 @@ def _write_golden(
         c.name: Limit(c.limit, c.torch_float32_max_rel, c.stored_max_rel, c.min_cosine or 0.0, c.evidence)
         for c in checks
     }
+
+
+def _detections(network: Network, limits: dict[str, Limit]) -> Detections | None:
+    if network.rows is None:
+        return None
+    lost = limits.get(AVERAGE_PRECISION)
+    return Detections(network.rows.nms_iou, network.rows.score_thr, lost.limit if lost else None)
 
 
 def _limits_of_codes(
@@ -234,7 +257,7 @@ def _write_plugin(folder: Path) -> None:
 def _write_script(folder: Path, recipe: Recipe) -> None:
     package = Path(golden.__file__).parent
     shutil.copytree(package, folder / "apa_target", ignore=shutil.ignore_patterns("__pycache__"))
-    for module in (escaping, turns):
+    for module in (escaping, turns, rows, matching):
         shutil.copy(str(module.__file__), folder / "apa_target")
     shutil.copy(_TEMPLATES / SCRIPT, folder)
     lines = "\n".join(f"    {line}" for line in trtexec_lines(recipe))

@@ -18,9 +18,10 @@ from apa_deploy.runtimes.cuda_driver import device_count
 
 from ..build_progress import show_progress
 from ..onnx.coding import CODED
-from ..onnx.export import OnnxOptions, choose_feeds, export_onnx
+from ..onnx.export import OnnxOptions, choose_feeds, export_onnx, tensor_records
 from ..onnx.from_onnx import batches_of
 from ..onnx.sizes import check_profile
+from .before_nms import WHY, cut_before_nms
 from .build_process import Built, Job, build_in_child
 from .limits import DISTRIBUTION, capability_names, check_graph, check_options
 from .options import FORMAT, RtxOptions
@@ -42,12 +43,20 @@ def export_rtx(network: Network, out: Path, options: RtxOptions) -> Passport:
         ParityError: the ONNX file, or the engine where it can run, is not right.
         ChildError: the builder refused or died.
     """
+    network = network.for_tensorrt()
+    if network.signature.photograph:  # of a detector one picture, in fixed sizes
+        options = replace(options, batches=batches_of(network, options.batches))
     check_options(options.batches, options.capabilities, options.strip_weights, options.graph.precision)
     spec = network.input
     graph = options.graph.as_onnx("onnx", options.fixed_batch)
     with stage_files([out, passport_path(out)], force=options.graph.force) as folder:
         source, engine = folder / "model.onnx", folder / out.name
         passport = export_onnx(network, source, graph)
+        if parts := cut_before_nms(source):
+            notice(WHY)
+            passport.notices.append(WHY)
+            passport.output_names = list(parts)
+            passport.output_tensors = tensor_records(read_graph(source).graph.output)
         options = replace(options, batches=batches_of(network, options.batches))
         model = read_graph(source)
         check_graph(model, options.capabilities)
@@ -84,7 +93,8 @@ def _judge_engine(engine: Path, network: Network, passport: Passport, options: R
     Raises:
         ParityError: it runs, and is not right.
     """
-    parity = passport.parity if passport.is_judged and not passport.quantisation else None
+    whole = passport.output_names == list(network.output_names)
+    parity = passport.parity if passport.is_judged and whole and not passport.quantisation else None
     if parity is None or options.strip_weights or not device_count():
         return
     with step("Running the engine"):

@@ -13,6 +13,7 @@ from apa_deploy.graph.values import ranks_and_types
 from apa_deploy.require import require
 from apa_deploy.runtimes.cuda_driver import device_count
 
+FORMAT = "--format trt-rtx"
 DISTRIBUTION = "tensorrt-rtx-cu13"
 TURING = "7.5"
 FIRST_WITH_FP8 = (8, 9)
@@ -69,8 +70,14 @@ def check_graph(model: onnx.ModelProto, capabilities: Sequence[str]) -> None:
     """Refuse operators that a target lacks.
 
     Raises:
+        InputError: NonMaxSuppression, which is parsed and not built.
         TargetError: float32 matrix products for Turing.
     """
+    for node in model.graph.node:
+        if node.op_type == "NonMaxSuppression":
+            saw = f"{FORMAT} with NonMaxSuppression ({node.name})"
+            do = "Take --format trt, or export the network without it."
+            raise InputError(saw, "operators that TensorRT for RTX implements", do)
     if TURING not in capabilities:
         return
     known = ranks_and_types(model)

@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from apa_deploy.detection.pictures import photograph_feed
+from apa_deploy.detection.spec import IMAGES, VALID
 from apa_deploy.errors import InputError
 from apa_deploy.graph.node import DOMAIN
 from apa_deploy.graph.read import read_graph
@@ -27,12 +30,14 @@ from apa_deploy.tensors.signature import Shape, image_spec
 
 from ..options import BATCHES, Batches
 
+_BATCHES_OF_DETECTORS = (1, 2, 4)  # of large pictures
 Arrays = dict[str, np.ndarray]
 
 
 @dataclass(frozen=True)
 class Served:
     """An artifact, checked. `beside`: further files of it; `size`: (C, H, W) where it is known.
+    `detector`: of one, what is done before and behind it, and with which numbers.
 
     `batches`: least, usual and largest; `operators`: whether com.apa nodes are in it;
     `plugin`: whether the engine wants our plugin loaded; `inputs`, `outputs`: one row and its answer, None where it
@@ -47,6 +52,7 @@ class Served:
     size: Shape | None = None
     labels: tuple[str, ...] = ()
     pixels: dict[str, str] | None = None
+    detector: dict[str, Any] | None = None
     operators: bool = False
     plugin: bool = False
     inputs: Arrays | None = None
@@ -67,13 +73,15 @@ def describe_artifact(path: Path, batches: Batches | None, size: Shape | None) -
     """
     if not path.is_file():
         raise InputError(f"{path} is not a file", "an exported model or a checkpoint", "Check the path.")
-    return _onnx(path, batches or BATCHES, size) if artifact_kind(path) is ONNX else _engine(path, batches)
+    return _onnx(path, batches, size) if artifact_kind(path) is ONNX else _engine(path, batches)
 
 
-def _onnx(path: Path, batches: Batches, size: Shape | None) -> Served:
+def _onnx(path: Path, batches: Batches | None, size: Shape | None) -> Served:
     proto = read_graph(path)
     weights = external_files(proto)
     passport = verify_passport(path, weights)
+    detector = read_recorded(proto, "apa.detector", dict) or None
+    batches = batches or (_BATCHES_OF_DETECTORS if detector else BATCHES)
     files = [path.with_name(name) for name in weights] + [passport_path(path)] * (passport is not None)
     found = Served(
         path=path,
@@ -84,6 +92,7 @@ def _onnx(path: Path, batches: Batches, size: Shape | None) -> Served:
         size=size or (passport.input_shape if passport else None),
         labels=tuple(map(str, read_recorded(proto, "apa.labels", list))),
         pixels=read_recorded(proto, "apa.pixels", dict) or None,
+        detector=detector,
         operators=any(node.domain == DOMAIN for node in proto.graph.node),
     )
     return _ran(found)
@@ -167,6 +176,8 @@ def _sizes(spec: TensorSpec, found: Served) -> tuple[int, ...]:
 
 def _row(found: Served) -> Arrays:
     shapes = row_shapes(found)
+    if found.detector and VALID in shapes:
+        return photograph_feed(shapes[IMAGES][-3:])
     specs = [replace(spec, dims=(1, *shapes[spec.name])) for spec in found.signature.inputs]
     row = {name: _pixels(array) for name, array in sample(Signature(tuple(specs), (), 1), 1, ()).items()}
     return row if found.signature.max_batch else {name: array[0] for name, array in row.items()}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ from apa_deploy.serving.signature import TensorSpec
 from .artifact import Served, row_shapes
 
 FILE, LABELS = "config.pbtxt", "labels.txt"
+_OF_PICTURES = ("boxes", "masks")
 WARM_UP = "warmup"
 _QUEUE = 256  # requests; beyond, a client is told at once instead of waiting for ever
 
@@ -95,17 +97,64 @@ def ensemble_config(name: str, image: Any, network: Any) -> Any:
     return config
 
 
+def detector_configs(name: str, network: Any, detector: dict[str, Any]) -> list[Any]:
+    """Of a detector's ensemble: what prepares pictures, what takes boxes and masks back to them, and the whole."""
+    batch, group = network.max_batch_size, {"count": 1, "kind": pb.ModelInstanceGroup.KIND_CPU}
+    image = pb.ModelConfig(name=f"{name}_image", backend="python", max_batch_size=batch)
+    image.input.add(name="image", data_type=pb.TYPE_STRING, dims=[1])
+    image.output.extend(pb.ModelOutput(name=t.name, data_type=t.data_type, dims=t.dims) for t in network.input)
+    image.output.add(name="sizes", data_type=pb.TYPE_FP32, dims=[4])
+    _parameters(image, {"detector": json.dumps(detector)})
+    boxes = pb.ModelConfig(name=f"{name}_boxes", backend="python", max_batch_size=batch)
+    boxes.input.add(name="sizes", data_type=pb.TYPE_FP32, dims=[4])
+    for tensor in network.output:
+        if tensor.name in _OF_PICTURES:
+            boxes.input.add(name=f"net_{tensor.name}", data_type=tensor.data_type, dims=tensor.dims)
+            is_mask = tensor.name == "masks"
+            kind, dims = (pb.TYPE_BOOL, [tensor.dims[0], -1, -1]) if is_mask else (tensor.data_type, tensor.dims)
+            boxes.output.add(name=tensor.name, data_type=kind, dims=dims)
+    _parameters(boxes, {"mask_thr": str(detector["mask_thr"])})
+    for config in (image, boxes):
+        config.instance_group.add(**group)
+    return [image, boxes, _detector_ensemble(name, image, network, boxes)]
+
+
+def _detector_ensemble(name: str, image: Any, network: Any, boxes: Any) -> Any:
+    config = pb.ModelConfig(name=name, platform="ensemble", max_batch_size=network.max_batch_size)
+    config.input.extend(image.input)
+    own = {tensor.name: tensor for tensor in boxes.output}
+    for tensor in network.output:
+        changed = own.get(tensor.name, tensor)
+        config.output.add(name=tensor.name, data_type=changed.data_type, dims=changed.dims)
+    steps = [
+        config.ensemble_scheduling.step.add(model_name=m.name, model_version=-1) for m in (image, network, boxes)
+    ]
+    first, second, last = steps
+    first.input_map["image"] = "image"
+    for tensor in image.output:
+        first.output_map[tensor.name] = tensor.name
+    for tensor in network.input:
+        second.input_map[tensor.name] = tensor.name
+    for tensor in network.output:
+        second.output_map[tensor.name] = f"net_{tensor.name}" if tensor.name in own else tensor.name
+    for tensor in boxes.input:
+        last.input_map[tensor.name] = tensor.name
+    for tensor in boxes.output:
+        last.output_map[tensor.name] = tensor.name
+    return config
+
+
 def write_config(config: Any, folder: Path) -> None:
     """Write the message as text."""
     (folder / FILE).write_text(text_format.MessageToString(config), encoding="utf-8")
 
 
 def _tensor(kind: Any, spec: TensorSpec, batched: bool) -> Any:
-    return kind(
-        name=spec.name,
-        data_type=pb.DataType.Value(spec.datatype.config),
-        dims=spec.dims[1:] if batched else spec.dims,
-    )
+    dims = spec.dims[1:] if batched else spec.dims
+    tensor = kind(name=spec.name, data_type=pb.DataType.Value(spec.datatype.config), dims=dims or [1])
+    if batched and not dims:  # one number a row: Triton wants a size for it
+        tensor.reshape.SetInParent()
+    return tensor
 
 
 def _batching(config: Any, found: Served, running: InstanceOptions) -> None:

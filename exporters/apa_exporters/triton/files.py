@@ -15,6 +15,7 @@ from apa_deploy.runtimes.artifacts import ENGINE, artifact_kind
 
 from .artifact import Served
 from .config import BACKENDS, LABELS, WARM_UP, Backend, InstanceOptions, network_config, warm_up_file, write_config
+from .detector_ensemble import check_detector, detector_smoke, write_detector_ensemble
 from .ensemble import image_parameters, smoke_picture, write_ensemble
 from .options import TritonOptions
 from .smoke import raw, write_smoke_test
@@ -31,7 +32,9 @@ def write_models(root: Path, name: str, found: Served, options: TritonOptions) -
     """
     backend = _backend(found, options)
     on_cpu = _on_cpu(found, backend, options)
-    parameters = image_parameters(found, options.resize) if options.ensemble else None
+    if options.ensemble and found.detector:
+        check_detector(found, options.resize)
+    parameters = image_parameters(found, options.resize) if options.ensemble and not found.detector else None
     network = f"{name}_network" if options.ensemble else name
     folder = root / network
     (folder / "1").mkdir(parents=True)
@@ -49,7 +52,9 @@ def write_models(root: Path, name: str, found: Served, options: TritonOptions) -
     _warm_up(folder / WARM_UP, found)
     if parameters:
         write_ensemble(root, name, config, parameters, _SERVED)
-    _smoke(root, name, found, parameters)
+    elif options.ensemble:
+        write_detector_ensemble(root, name, config, found, _SERVED)
+    _smoke(root, name, found, parameters, of_picture=options.ensemble and parameters is None)
     return config, library
 
 
@@ -121,15 +126,18 @@ def _warm_up(folder: Path, found: Served) -> None:
         (folder / warm_up_file(at)).write_bytes(raw(array))
 
 
-def _smoke(root: Path, name: str, found: Served, parameters: dict[str, str] | None) -> None:
+def _smoke(root: Path, name: str, found: Served, parameters: dict[str, str] | None, *, of_picture: bool) -> None:
     precision = str(found.passport.options.get("precision", "fp32")) if found.passport else "fp32"
     inputs, outputs = found.inputs, found.outputs
+    specs = found.signature.outputs
+    if of_picture:
+        inputs, outputs, specs = detector_smoke(found, specs)
     if parameters:
         picture, outputs = smoke_picture(found, parameters)
         inputs = {"image": picture}
     scripts = {"start": "start"}
     if inputs is not None:
-        write_smoke_test(root, name, inputs, found.signature.outputs, outputs, precision)
+        write_smoke_test(root, name, inputs, specs, outputs, precision)
         scripts["smoke_test.py"] = "smoke-test"
     for source, target in scripts.items():
         shutil.copyfile(_SERVED / source, root / target)

@@ -106,7 +106,7 @@ def _judge(attempt: Attempt, runner: Any, folder: Path, recipe: Recipe, gpu: Gpu
     attempt.launches, attempt.types = launches(layers), count_written_types(layers)
     attempt.in_precision = computes_in(recipe.precision, layers)
     name = f"TensorRT on {gpu.name}, activation {attempt.activation}"
-    attempt.checks = golden.check(name, golden.load(folder / TRUTH), found, recipe.limits)
+    attempt.checks = golden.check(name, golden.load(folder / TRUTH), found, recipe.limits, recipe.detections)
     wrong = [c for c in attempt.checks if not c["passed"]]
     if wrong:
         saw = "; ".join(f"{c['name']} is {c['max_rel']:.1e} off (limit {c['limit']:.1e})" for c in wrong)

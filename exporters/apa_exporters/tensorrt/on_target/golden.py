@@ -12,7 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from .recipe import Limit
+from .recipe import Detections, Limit
+from .rows import Rows, align_rows, mean_precision
 
 Arrays = dict[str, np.ndarray]
 
@@ -32,8 +33,23 @@ def load(path: Path) -> list[Arrays]:
     return [{k.split("/", 1)[1]: v for k, v in arrays.items() if k.startswith(f"{i}/")} for i in range(count)]
 
 
-def check(runner: str, truth: Sequence[Arrays], found: Sequence[Arrays], limits: dict[str, Limit]) -> list[Any]:
-    """One check an output, over all sets."""
+def check(
+    runner: str,
+    truth: Sequence[Arrays],
+    found: Sequence[Arrays],
+    limits: dict[str, Limit],
+    detections: Detections | None = None,
+) -> list[Any]:
+    """One check an output, over all sets; of a detector its rows in the order of float64's."""
+    if detections and detections.most_lost is not None and limits:
+        lost = 1 - mean_precision(found, truth)
+        shown = _check(
+            runner, "loss of average precision", [np.zeros(1)], [np.zeros(1)], Limit(detections.most_lost, 0.0)
+        )
+        return [shown | {"max_abs": lost, "max_rel": lost, "passed": lost <= detections.most_lost}]
+    if detections:
+        rows = Rows(detections.nms_iou, detections.score_thr)
+        found = [align_rows(one, right, rows) for one, right in zip(found, truth, strict=True)]
     return [
         _check(runner, name, [t[name].astype(np.float64) for t in truth], [f[name] for f in found], limit)
         for name, limit in limits.items()

@@ -29,13 +29,23 @@ class Limit:
 
 
 @dataclass(frozen=True)
+class Detections:
+    """Of a detector's last NMS. `most_lost`: of a half type, of average precision."""
+
+    nms_iou: float
+    score_thr: float
+    most_lost: float | None = None
+
+
+@dataclass(frozen=True)
 class Recipe:
     """Names are relative to the bundle.
 
     `models`: ONNX file by activation, "plugin" or "decomposed". `shapes`: least, usual and largest shape by input.
     `limits`: by output; empty: nothing is judged. `precision`: fp32, fp16 or bf16, in which the engine must really
-    compute. `plugin`: the library that the "plugin" model needs. `workspace`: bytes; `optimization_level`: 0 to 5;
-    None for TensorRT's own. `hardware_compatible`: a `HardwareCompatibilityLevel`, or None for this GPU alone.
+    compute. `detections`: of a detector, whose rows are put into float64's order first. `plugin`: the library that
+    the "plugin" model needs. `workspace`: bytes; `optimization_level`: 0 to 5; None for TensorRT's own.
+    `hardware_compatible`: a `HardwareCompatibilityLevel`, or None for this GPU alone.
     `runs`: of each engine, for its latency. `allow_unknown_precision`: keep an engine whose layers' types cannot be
     read.
     """
@@ -45,6 +55,7 @@ class Recipe:
     shapes: dict[str, list[list[int]]]
     precision: str
     limits: dict[str, Limit] = field(default_factory=dict)
+    detections: Detections | None = None
     plugin: str | None = None
     workspace: int | None = None
     optimization_level: int | None = None
@@ -65,4 +76,6 @@ def read_recipe(folder: Path) -> Recipe:
     """The recipe of a bundle."""
     fields = json.loads((folder / NAME).read_text(encoding="utf-8"))
     fields["limits"] = {name: Limit(**limit) for name, limit in fields["limits"].items()}
+    if fields["detections"]:
+        fields["detections"] = Detections(**fields["detections"])
     return Recipe(**fields)
