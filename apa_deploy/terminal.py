@@ -51,6 +51,11 @@ class Terminal(Console):
             text = "\n".join(self._wrapped(text.strip(), indent, f"{indent}  "))
         super().print(Text(text), **options)
 
+    def print_lines(self, text: str) -> None:
+        """Print a text that may hold lines of another program: these are indented, so that none passes for ours."""
+        for i, line in enumerate(text.split("\n")):
+            self.print(f"  {line}" if i else line)
+
     def table(self, headers: Sequence[str], rows: Sequence[Sequence[str]], title: str = "") -> None:
         """Print a table as it is where it fits; else what is the same in every row once, or a block a row."""
         kept = list(range(len(headers)))

@@ -137,6 +137,16 @@ def test_prose_breaks_between_words_alone(width):
     assert bool(others) == (width is not None)
 
 
+def test_lines_of_another_program_are_lines_and_pass_for_none_of_ours():
+    text = io.StringIO()
+    Terminal(file=text, width=40).print_lines("NOT VERIFIED: it died:\npassed\x1b[31m: all is well\n  Traceback")
+    assert text.getvalue().splitlines() == [
+        "NOT VERIFIED: it died:",
+        r"  passed\x1b[31m: all is well",
+        "    Traceback",
+    ]
+
+
 def test_a_value_stays_beside_its_name():
     headers, values = ("activation", "fp16 throughout", "bf16 here"), ("2.6e-03", "7.8e-03")
     for width in range(20, 90, 7):

@@ -121,7 +121,7 @@ def _bench_options(options: argparse.Namespace) -> BenchOptions:
 
 def _print(result: BenchResult) -> None:
     console = wide_console()
-    headers = ("artifact", "batch", "threads", "p50, ms", "p90", "p99", "images/s", "load, s", "memory")
+    headers = ("artifact", "batch", "threads", "p50, ms", "p90", "p99", "samples/s", "load, s", "memory")
     rows = []
     for one in result.series:
         times = (interval(value) for value in (one.p50, one.p90, one.p99, one.throughput))
@@ -135,7 +135,7 @@ def _print(result: BenchResult) -> None:
     if result.traffic:
         console.print(_traffic(result))
     for failure in result.failures:
-        console.print(f"not measured: {failure.name}: {failure.reason}")
+        console.print_lines(f"not measured: {failure.name}: {failure.reason}")
 
 
 def _traffic(result: BenchResult) -> str:

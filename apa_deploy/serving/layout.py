@@ -133,11 +133,11 @@ def _entry(path: Path, root: Path, defaults: ModelConfig) -> Entry:
     return entry
 
 
-def check_name(path: Path, name: str) -> None:
+def check_name(path: Path, name: str, do: str = "Rename it.") -> None:
     """Raise `LayoutError` unless `name` can name a model, here and in Triton."""
     if not _NAME.fullmatch(name):
         wanted = "letters, digits, and _ . + - after the first"
-        raise LayoutError(path, f"the name {name[:80]!r}", wanted, "Rename it.")
+        raise LayoutError(path, f"the name {name[:80]!r}", wanted, do)
 
 
 def _artifacts(path: Path, name: str, root: Path, defaults: ModelConfig) -> dict[int, Artifact]:

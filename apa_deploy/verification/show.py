@@ -43,9 +43,9 @@ def verdict_sentence(verification: Verification) -> str:
 
 def factory_hint(verification: Verification) -> str:
     """What to think of where a failure may come from weights that a factory made up; "" elsewhere."""
-    compared = [verification.reference, *(c for c in verification.candidates if c.outputs and not c.passed)]
-    made = [one.name for one in compared if one.kind == "module" and ":" in one.name]
-    if not made or verification.passed:
+    wrong = [c for c in verification.candidates if c.outputs and not c.passed]
+    made = [one.name for one in (verification.reference, *wrong) if one.kind == "module" and ":" in one.name]
+    if not made or not wrong:
         return ""
     return (
         f"note: {list_names(made)} ran with the weights that its factory gives it. Where these are random, nothing "
@@ -76,7 +76,7 @@ def _show_candidate(console: Terminal, candidate: Candidate) -> None:
         console.print(f"note: {text}")
     if candidate.failure:
         failure = candidate.failure
-        console.print(f"NOT VERIFIED: {failure.saw}; wanted {failure.wanted}. {failure.do}")
+        console.print_lines(f"NOT VERIFIED: {failure.saw}; wanted {failure.wanted}. {failure.do}")
     if candidate.outputs:
         _show_outputs(console, candidate)
     _show_activations(console, candidate)

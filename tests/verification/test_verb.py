@@ -1,10 +1,13 @@
 """`apa-verify`: what it prints and writes, and what it refuses."""
 
+from types import SimpleNamespace
+
 import pytest
 
 from apa_deploy.cli.verify import main
 from apa_deploy.report import read_report, write_report
 from apa_deploy.verification.report import verification_report
+from apa_deploy.verification.show import factory_hint
 from tests.verification.conftest import EXPORTS, edited, set_initializer, verify
 
 pytestmark = pytest.mark.xdist_group("verification")
@@ -46,6 +49,23 @@ def test_the_report_of_a_failure(mine, tmp_path):
     write_report(report, tmp_path / "page.html")
     page = (tmp_path / "page.html").read_text()
     assert "act1" in page and "half.onnx was not judged" in page
+
+
+FACTORY = [
+    # the candidate's outputs and whether they are right; whether random weights are thought of
+    ("a failure", ["logits"], False, True),
+    ("none", ["logits"], True, False),
+    ("a candidate that did not run", [], False, False),
+]
+
+
+@pytest.mark.parametrize(("outputs", "passed", "hinted"), [f[1:] for f in FACTORY], ids=[f[0] for f in FACTORY])
+def test_weights_of_a_factory_are_thought_of_where_answers_differ(outputs, passed, hinted):
+    candidate = SimpleNamespace(kind="onnx", name="m.onnx", outputs=outputs, passed=passed)
+    for kind, name in (("module", "mine:network"), ("module", "model.pth")):
+        reference = SimpleNamespace(kind=kind, name=name)
+        hint = factory_hint(SimpleNamespace(reference=reference, candidates=[candidate]))
+        assert ("mine:network ran with the weights that its factory gives it" in hint) is (hinted and ":" in name)
 
 
 MISUSE = [

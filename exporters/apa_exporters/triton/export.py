@@ -42,6 +42,13 @@ def check_triton_packages(ensemble: bool) -> None:
         require("PIL.Image")
 
 
+def model_name(source: Path, options: TritonOptions) -> str:
+    """What the server is asked for; raises `InputError` where it is no name for a model."""
+    name = options.name or source.name.split(".")[0]
+    check_name(source, name, "Choose another." if options.name else "Give the model another: --name MODEL.")
+    return name
+
+
 def export_triton(artifact: Path, out: Path, options: TritonOptions) -> Repository:
     """Write the repository `out`, a folder, unless a check fails: then nothing is written.
 
@@ -56,8 +63,7 @@ def export_triton(artifact: Path, out: Path, options: TritonOptions) -> Reposito
     from .check import check_replaceable, check_repository, files_of, write_sums
     from .files import write_models
 
-    name = options.name or artifact.name.split(".")[0]
-    check_name(artifact, name)
+    name = model_name(artifact, options)
     check_replaceable(out, force=options.force)
     with step("Checking the artifact"):
         found = describe_artifact(artifact, options.batches, options.size)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -62,9 +62,10 @@ class TritonOptions:
 
 
 def _export(source: ExportSource, output: Path, options: TritonOptions) -> Outcome:
-    from .export import check_triton_packages, export_triton
+    from .export import check_triton_packages, export_triton, model_name
 
     check_triton_packages(options.ensemble)
+    options = replace(options, name=model_name(source.path, options))
     if TARGET.takes_as_it_is(source.path):
         return _outcome(export_triton(source.path, output, options), None)
     if options.backend == "tensorrt":
@@ -73,7 +74,7 @@ def _export(source: ExportSource, output: Path, options: TritonOptions) -> Outco
     from ..onnx.export import export_onnx
 
     with tempfile.TemporaryDirectory(prefix="apa-") as folder:
-        path = Path(folder) / f"{source.path.name.split('.')[0]}.onnx"
+        path = Path(folder) / f"{options.name}.onnx"
         passport = export_onnx(source.load(), path, options.graph.as_onnx("onnx-custom", None))
         return _outcome(export_triton(path, output, options), passport)
 

@@ -241,3 +241,13 @@ def test_the_smoke_test_holds_the_truth(repositories):
     x, y = (np.frombuffer((folder / name).read_bytes(), np.float32) for name in ("input0", "output0"))
     wanted = x * (1 + 0.5 * np.exp(-x.astype(np.float64))) ** -2
     np.testing.assert_allclose(y, wanted, rtol=0, atol=1.2e-6)  # serving_models.TOLERANCE
+
+
+@pytest.mark.parametrize(("given", "do"), [([], "--name MODEL"), (["--name", "a/b"], "Choose another")])
+def test_a_name_that_no_server_takes_is_refused_before_the_checkpoint_is_read(given, do, tmp_path, capsys):
+    (tmp_path / "my net.pth").write_bytes(b"")
+    arguments = [str(tmp_path / "my net.pth"), "--format", "triton", "-o", str(tmp_path / "out"), *given]
+    assert main(arguments) == 2
+    said = capsys.readouterr().err
+    assert f"my net.pth: the name '{given[1] if given else 'my net'}'; wanted letters" in said and do in said
+    assert not (tmp_path / "out").exists()
