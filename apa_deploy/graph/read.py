@@ -99,8 +99,11 @@ def check_model(model: onnx.ModelProto) -> None:
     for value in (*model.graph.input, *model.graph.output):
         if value.type.WhichOneof("value") not in (None, "tensor_type"):
             raise ValueError(f"{value.name!r} is a sequence, a map or an optional value, not a tensor")
-        if len(value.type.tensor_type.shape.dim) > _MOST_AXES:
+        dims = value.type.tensor_type.shape.dim
+        if len(dims) > _MOST_AXES:
             raise ValueError(f"{value.name!r} has more than {_MOST_AXES} axes")
+        if any(dim.dim_value < -1 for dim in dims):  # -1 is what some write for an open one
+            raise ValueError(f"{value.name!r} has a size below 0")
     for tensor in all_tensors(model):
         _check_tensor(tensor)
 
@@ -113,6 +116,8 @@ def _check_names(graph: onnx.GraphProto) -> None:
         for name in (named.name, *values):
             if not isinstance(name, str):
                 raise ValueError("a name that is no text")
+            if "\0" in name:
+                raise ValueError("a name with a NUL, where C ends it")
             if len(name) > _LONGEST_NAME:
                 raise ValueError(f"a name of {len(name):,} characters")
             name.encode()  # a `UnicodeError` is a ValueError

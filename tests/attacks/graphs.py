@@ -50,6 +50,12 @@ def huge(kind: str, name: str, array: object) -> onnx.ModelProto:
     return model(nodes, [numpy_helper.from_array(np.array(array), name), *more])
 
 
+def sized(size: int) -> onnx.ModelProto:
+    made = good()
+    made.graph.input[0].type.tensor_type.shape.dim[0].dim_value = size
+    return made
+
+
 def text_input() -> onnx.ModelProto:
     made = model([node("Identity", ["x"], ["y"])])
     for one in (*made.graph.input, *made.graph.output):
@@ -119,6 +125,8 @@ ONNX = {
     "onnx: ConstantOfShape": (saved(lambda: huge("ConstantOfShape", "s", [1 << 20, 1 << 20])), ""),
     "onnx: Expand": (saved(lambda: huge("Expand", "s", [1 << 20, 1 << 20])), ""),
     "onnx: Tile": (saved(lambda: huge("Tile", "s", [1 << 20, 1 << 16])), ""),
+    "onnx: a size below 0": (saved(lambda: sized(-3)), "below 0"),
+    "onnx: a name with NUL": (saved(lambda: model([node("Exp", ["x"], ["y"], name="a\0b")])), "NUL"),
     "onnx: text for an input": (saved(text_input), "is text"),
     "onnx: an input without a type": (saved(no_type), ""),
     "onnx: lambda NaN": (saved(lambda: aglu(**{"lambda": [float("nan")]})), "finite"),
