@@ -9,6 +9,7 @@ from .errors import MissingError
 FOLDER = Path(__file__).parent / "lib"
 _SOURCES = FOLDER / "src"
 _ORT, _TENSORRT, _AUTOLOAD = "libapa_ort.so", "libapa_trt.so", "libapa_trt_autoload.so"
+_AOT = "apa_aot.ptx"
 LIBRARIES = tuple(FOLDER / name for name in (_ORT, _TENSORRT, _AUTOLOAD))
 
 
@@ -50,14 +51,24 @@ def trt_autoload_library() -> Path:
     return _present(_AUTOLOAD, "the loader of the TensorRT plugin", "a C++17 compiler and nvcc")
 
 
+def aot_kernels() -> Path:
+    """The PTX of the kernels for TensorRT's ahead-of-time plugins (`--format trt --activation aot`).
+
+    Raises:
+        LibraryError: it was not built; the message names the command that builds it.
+    """
+    return _present(_AOT, "the kernels for ahead-of-time plugins", "a C++17 compiler and nvcc")
+
+
 def trt_plugin_sources() -> dict[str, Path]:
-    """The folders that the TensorRT plugin is built from, by name: for a platform that this build does not serve.
+    """The folders that the TensorRT plugin is built from, by name, and "fetch", which finds or fetches TensorRT's
+    headers: for a platform that this build does not serve.
 
     Raises:
         LibraryError: they are not there.
     """
     for root in (_SOURCES, Path(__file__).parents[1] / "plugins"):
-        folders = {name: root / name for name in ("tensorrt", "include")}
+        folders = {name: root / name for name in ("tensorrt", "include", "fetch")}
         if all(path.is_dir() for path in folders.values()):
             return folders
     raise LibraryError(_SOURCES, "the sources of the TensorRT plugin", "Install apa-deploy again.")

@@ -9,6 +9,7 @@ from typing import Any
 from ..records.passport import Passport
 from ..require import PACKAGES
 from ..runtimes.engine_header import AND_LATER, RTX, EngineHeader, metadata_before, read_header
+from ..serving.triton_releases import advise_release
 from . import components
 from .facts import MachineFacts
 from .finding import Finding, FindingState, check_need
@@ -65,7 +66,8 @@ def _runtime(header: EngineHeader, passport: Passport | None, facts: MachineFact
     compatible = bool(_option_of(passport, "version_compatible"))
     wanted = f"{header.product} {header.version_text}" + (" or later" if compatible else "")
     good = here is not None and serves(components.numbers(here), header.version, compatible)
-    do = f"Run: {add}, with that version; or build the engine again with the version that is here."
+    image = "" if rtx or not header.version else f" Triton: {advise_release(header.version_text)}."
+    do = f"Run: {add}, with that version; or build the engine again with the version that is here.{image}"
     return [check_need("runtime", wanted, here or "not installed", good, do if here else f"Run: {add}")]
 
 

@@ -67,7 +67,8 @@ def record_activation(site: ActivationSite) -> ActivationRecord:
 class EngineCandidate(BaseModel):
     """An engine that was built and tried. `max_rel`: by output; `types`: layers that write each number type.
 
-    `refused`: why it could not be used; `latency_ms`: raw samples, taken in turns with the other candidates.
+    `refused`: why it could not be used; `latency_ms`: raw samples of the usual size, taken in turns with the other
+    candidates, of all builds; `latency_by_size`: those of every size of the profile; `seconds`: of all builds.
     """
 
     activation: str
@@ -79,6 +80,7 @@ class EngineCandidate(BaseModel):
     launches: dict[str, int]
     types: dict[str, int]
     latency_ms: list[float]
+    latency_by_size: dict[str, list[float]] = {}
 
 
 class TensorRecord(BaseModel):
@@ -99,7 +101,8 @@ class EngineBuild(BaseModel):
     `capabilities`: empty for a portable engine; `batches`: least, usual, largest; `launches`: kernels by type;
     `executed`: whether it ran on the machine that built it; `note`: why not, or where. Of `--format trt`:
     `activation` and the `reason` for it, the `candidates` it was chosen from, and the `plugin` library it needs;
-    `in_precision`: whether it computes in the precision asked for, None: unknown.
+    `in_precision`: whether it computes in the precision asked for, None: unknown; `ptx`: of kernels inside the
+    plan, the version, and the driver that compiles it.
     """
 
     builder: str
@@ -118,6 +121,7 @@ class EngineBuild(BaseModel):
     in_precision: bool | None = None
     gpu: dict[str, str | int] | None = None
     plugin: FileRecord | None = None
+    ptx: dict[str, str] | None = None
 
 
 class Passport(BaseModel):
@@ -148,6 +152,17 @@ class Passport(BaseModel):
     def is_judged(self) -> bool:
         """Whether the artifact was compared with anything."""
         return self.parity is not None and bool(self.parity.outputs or self.parity.detections)
+
+    @property
+    def needs_plugin(self) -> bool:
+        """Whether the engine that was kept wants our plugin library: not one that carries the code itself."""
+        return self.build is not None and self.build.plugin is not None and not self.options.get("embed_plugin")
+
+    @property
+    def has_host_code(self) -> bool:
+        """Whether the engine carries code for the processor, which a runtime runs only where it is told to."""
+        embedded = self.build is not None and self.build.plugin is not None and self.options.get("embed_plugin")
+        return bool(embedded or self.options.get("version_compatible"))
 
 
 class PassportError(InputError):

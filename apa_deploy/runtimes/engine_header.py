@@ -20,7 +20,8 @@ from typing import Any
 
 HEADER_BYTES = 64
 TENSORRT, RTX = "TensorRT", "TensorRT for RTX"
-_PRODUCTS = {b"ftrt": TENSORRT, b"vtrt": RTX}
+RTX_TAG = b"vtrt"
+_PRODUCTS = {b"ftrt": TENSORRT, RTX_TAG: RTX}
 _FAMILY = b"trt"  # of every tag of a part of an engine, behind its first letter
 _RTX_CAPABILITIES = ("7.5", "8.0", "8.6", "8.9", "12.0", "12.1")
 AND_LATER = "8.0 and later"

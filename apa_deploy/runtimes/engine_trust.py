@@ -14,6 +14,7 @@ from typing import Any
 
 from ..errors import InputError
 from ..files import PASSPORT_SUFFIX, SourceError, open_regular, read_text
+from .engine_header import RTX_TAG
 
 
 @dataclass(frozen=True)
@@ -45,8 +46,8 @@ class EngineFile:
 
     @property
     def is_rtx(self) -> bool:
-        """Whether TensorRT for RTX made it."""
-        return self.passport.get("format") == "trt-rtx"
+        """Whether TensorRT for RTX made it: its passport says so, or its first bytes."""
+        return self.passport.get("format") == "trt-rtx" or self.content.startswith(RTX_TAG)
 
     @property
     def needs_plugin(self) -> bool | None:

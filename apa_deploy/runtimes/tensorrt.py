@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import queue
 from collections.abc import Mapping
 from pathlib import Path
@@ -97,14 +96,8 @@ class TensorRTRunner:
 
 
 def _package(file: EngineFile) -> Any:
-    """The package that made the engine; where nothing says which, the one that is installed."""
-    if file.is_rtx or (not file.passport and importlib.util.find_spec("tensorrt") is None and _has_rtx()):
-        return require("tensorrt_rtx")
-    return require("tensorrt")
-
-
-def _has_rtx() -> bool:
-    return importlib.util.find_spec("tensorrt_rtx") is not None
+    """The package that made the engine."""
+    return require("tensorrt_rtx" if file.is_rtx else "tensorrt")
 
 
 def _check_gpu() -> None:

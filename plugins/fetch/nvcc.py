@@ -75,7 +75,10 @@ COMPILER = ("nvidia-cuda-crt", "nvidia-cuda-runtime", "nvidia-cuda-cccl", "nvidi
 HEADERS = COMPILER[:3]
 DISASSEMBLER = ("nvidia-cuda-cuobjdump", "nvidia-cuda-nvdisasm")
 INSIDE = "nvidia/cu13"
-DO = "Install the CUDA toolkit >= 12.8 and set CUDACXX to its nvcc, then build again."
+DO = (
+    "Install the CUDA toolkit and set CUDACXX to its nvcc, then build again: CUDA 13; for drivers before r580 "
+    "CUDA 12, whose nvcc no package index has (from 12.8 on it knows compute capability 10.0 and 12.0)."
+)
 
 
 def find() -> Path:

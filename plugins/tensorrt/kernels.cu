@@ -7,6 +7,7 @@
 #include "kernels/lanes.cuh"
 #include "kernels/launch.cuh"
 #include "kernels/padding.cuh"
+#include "kernels/planes.cuh"
 #include "kernels/scalar.cuh"
 #include "kernels/spans.cuh"
 #include "kernels/table.cuh"
@@ -70,9 +71,20 @@ cudaError_t run_spans(const Run<T>& r, Lookup lookup) {
 }
 
 template <Kind kKind, class T>
+cudaError_t run_planes(const Run<T>& r) {
+  const Walk& walk = r.job.layout.walk;
+  const int64_t blocks = r.blocks(), threads = blocks * kThreads;
+  return launch(apply_planes<kKind, T>, blocks, r.stream, r.x, r.y, r.packs, r.count, walk,
+                step_of(walk, threads * Pack<T>::kSize), step_of(walk, threads),
+                static_cast<const Channel*>(r.job.device_table));
+}
+
+template <Kind kKind, class T>
 cudaError_t run_kind(const Run<T>& r) {
   if (!r.job.per_channel) return run_scalar_of<kKind>(r);
-  if (r.job.layout.walk.span == 1) return run_lanes<kKind>(r);
+  const Walk& walk = r.job.layout.walk;
+  if (walk.span == 1) return run_lanes<kKind>(r);
+  if (walk.lanes == 1 && walk.span >= Pack<T>::kSize) return run_planes<kKind>(r);
   using Lookup = ByCoefficients<AnyRegime<kKind>, T>;
   return run_spans(r, Lookup{static_cast<const Channel*>(r.job.device_table)});
 }

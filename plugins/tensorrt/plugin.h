@@ -65,6 +65,17 @@ class Plugin final : public nvinfer1::IPluginV3,
   Layout layout(const nvinfer1::PluginTensorDesc& tensor) const;
   int32_t prepare(const nvinfer1::PluginTensorDesc& in, const nvinfer1::PluginTensorDesc& out);
   cudaError_t fill(float scale_in, float scale_out);
+  cudaError_t compute(bool quantised, float scale_in, float scale_out);
+
+  // What the constants were computed for.
+  struct Filled {
+    bool done, quantised;
+    float scale_in, scale_out;
+    bool operator==(const Filled& other) const {
+      return done == other.done && quantised == other.quantised && scale_in == other.scale_in &&
+             scale_out == other.scale_out;
+    }
+  };
 
   const Kind kind_;
   const Parameters parameters_;
@@ -73,6 +84,7 @@ class Plugin final : public nvinfer1::IPluginV3,
   nvinfer1::PluginFieldCollection collection_{};
   DeviceMemory device_table_;
   Job job_{};
+  Filled filled_{};
   bool prepared_ = false;
 };
 

@@ -25,9 +25,19 @@ Layout Plugin::layout(const PluginTensorDesc& tensor) const {
   return layout_of(dims, *format_of(tensor.format), per_channel() ? axis(tensor.dims.nbDims) : 0);
 }
 
-// The constants a kernel reads: in its arguments where they fit, else in memory on the device.
+// The constants a kernel reads: in its arguments where they fit, else in memory on the device. They depend on no
+// shape, and TensorRT calls onShapeChange after every change of an address too: they are computed once.
 cudaError_t Plugin::fill(float scale_in, float scale_out) {
   const bool quantised = job_.element == Element::Int8;
+  const Filled wanted{true, quantised, quantised ? scale_in : 0, quantised ? scale_out : 0};
+  if (filled_ == wanted) return cudaSuccess;
+  filled_ = {};
+  const cudaError_t error = compute(quantised, scale_in, scale_out);
+  if (error == cudaSuccess) filled_ = wanted;
+  return error;
+}
+
+cudaError_t Plugin::compute(bool quantised, float scale_in, float scale_out) {
   if (per_channel() && quantised) {
     return device_table_.hold(byte_tables(kind_, parameters_, scale_in, scale_out));
   }
@@ -44,7 +54,7 @@ int32_t Plugin::prepare(const PluginTensorDesc& in, const PluginTensorDesc& out)
   job_.element = *element_of(in.type);
   job_.per_channel = per_channel();
   job_.layout = layout(in);
-  cudaError_t error = count_processors(job_.processors);
+  cudaError_t error = job_.processors ? cudaSuccess : count_processors(job_.processors);
   if (error == cudaSuccess) error = fill(in.scale, out.scale);
   job_.device_table = device_table_.data();
   prepared_ = error == cudaSuccess;

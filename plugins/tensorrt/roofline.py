@@ -1,6 +1,7 @@
 """Estimate from the machine code how fast the kernels can be on each GPU: which limit binds first.
 
-    python plugins/tensorrt/roofline.py apa_deploy/lib/libapa_trt.so
+    python plugins/tensorrt/roofline.py apa_deploy/lib/libapa_trt.so          the table of docs/tensorrt-plugin.md
+    python plugins/tensorrt/roofline.py apa_deploy/lib/libapa_trt.so --json   tools/gpu_check/shares.json
 
 An estimate, not a measurement: instructions of the main loop, counted, against the vendor's figures at boost
 clock. It says whether memory or arithmetic binds, and by how much; it knows nothing of latency.
@@ -8,6 +9,7 @@ clock. It says whether memory or arithmetic binds, and by how much; it knows not
 
 from __future__ import annotations
 
+import json
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,6 +36,7 @@ GPUS = (
     Gpu("L4", 89, 58, 2.04, 300, 128),
     Gpu("RTX 4090", 89, 128, 2.52, 1008, 128),
     Gpu("H100 SXM", 90, 132, 1.755, 3350, 128),
+    Gpu("H200", 90, 132, 1.98, 4800, 128),
     Gpu("B200", 100, 148, 1.85, 8000, 128),
     Gpu("RTX 5090", 120, 170, 2.41, 1792, 128),
 )
@@ -42,12 +45,22 @@ SPECIAL_LANES, ISSUE_LANES, SHARED_LANES = 16, 128, 32
 # What a copy reaches of the data sheet's memory figure.
 REACHABLE = 0.92
 BYTES = {"float": 4, "half": 2, "bfloat16": 2, "int8": 1}
+# A per-channel kernel holds both regimes' paths, of which a channel takes one: counted where neighbours agree.
+PATHS = {"apply_lanes": 2, "apply_planes": 2, "apply_spans": 2}
+# The rows of tools/gpu_check's bandwidth program, by kernel.
+_NAMES = {
+    "apply_lanes": "per channel, channels last",
+    "apply_planes": "per channel, channels first",
+    "apply_table": "table",
+    "apply_spans": "tables, per channel",
+}
 
 
 def limits(kernel: sass.Kernel, gpu: Gpu) -> dict[str, float]:
     """What each resource allows, in elements a nanosecond."""
     loop, size = kernel.main_loop(), BYTES[kernel.element]
-    elements = sass.count(loop, "STG", width="128") * 16 // size
+    paths = 1 if kernel.element == "int8" else PATHS.get(kernel.function, 1)
+    elements = sass.count(loop, "STG", width="128") * 16 // size * paths
     lanes = {
         "special functions": (SPECIAL_LANES, sass.count(loop, "MUFU")),
         "float32": (gpu.float_lanes, sass.count(loop, *sass.FLOAT_OPERATIONS)),
@@ -62,35 +75,50 @@ def limits(kernel: sass.Kernel, gpu: Gpu) -> dict[str, float]:
     return {"memory": REACHABLE * gpu.memory / (2 * size), **rates}
 
 
-def row(kernel: sass.Kernel, gpu: Gpu) -> str:
-    """One line of the table."""
+def share(kernel: sass.Kernel, gpu: Gpu) -> float:
+    """Of the memory's rate, what arithmetic allows: 1 where memory binds."""
     rates = limits(kernel, gpu)
-    binding = min(rates, key=rates.__getitem__)
-    arithmetic = min(rate for name, rate in rates.items() if name != "memory")
-    share = min(1.0, arithmetic / rates["memory"])
-    cells = [gpu.name, kernel.element, _regime(kernel), f"{rates['memory']:.0f}", f"{arithmetic:.0f}"]
-    return "| " + " | ".join([*cells, binding, f"{share:.0%}"]) + " |"
+    return min(1.0, min(rates.values()) / rates["memory"])
 
 
-def _regime(kernel: sass.Kernel) -> str:
-    if "Regime" not in kernel.name:
-        return "table"
-    return "lambda < 1/4" if "(apa::Regime)0" in kernel.name else "lambda >= 1/4"
+def shares(kernels: list[sass.Kernel], gpu: Gpu) -> dict[str, float]:
+    """Of each kernel of the unit (the gate does a little less), by name and element."""
+    units = [k for k in kernels if k.architecture == gpu.architecture and _is_shown(k)]
+    return {
+        f"{_name(k)}, {k.element}": round(share(k, gpu), 2)
+        for k in sorted(units, key=lambda k: (_name(k), k.element))
+    }
 
 
-def _shown(kernel: sass.Kernel) -> bool:
-    """The unit with scalar parameters: the gate does a little less, bfloat16 the same as half."""
-    scalar = kernel.function == "apply_scalar" and "(apa::Kind)1" in kernel.name
-    return kernel.function == "apply_table" or (scalar and kernel.element in ("half", "float"))
+def _is_shown(kernel: sass.Kernel) -> bool:
+    """Kernels of the unit that move packs; spans of the float types are left to formats that nobody asks for."""
+    unit = "(apa::Kind)1" in kernel.name
+    if kernel.element == "int8":
+        return kernel.function in ("apply_table", "apply_spans")
+    return unit and kernel.function in ("apply_scalar", "apply_lanes", "apply_planes")
+
+
+def _name(kernel: sass.Kernel) -> str:
+    if kernel.function != "apply_scalar":
+        return _NAMES[kernel.function]
+    return "scalar, lambda < 1/4" if "(apa::Regime)0" in kernel.name else "scalar, lambda >= 1/4"
 
 
 def table(kernels: list[sass.Kernel]) -> list[str]:
-    """The Markdown table, a line a GPU and kernel."""
-    head = "| GPU | type | kernel | memory allows (elements/ns) | arithmetic allows | binds | of memory rate |"
-    shown = sorted(filter(_shown, kernels), key=lambda k: (list(BYTES).index(k.element), k.name))
-    rows = [row(k, gpu) for gpu in GPUS for k in shown if k.architecture == gpu.architecture]
-    return [head, "| --- | --- | --- | --- | --- | --- | --- |", *rows]
+    """The Markdown table: a line a GPU, the share of the memory's rate that arithmetic allows each kernel."""
+    names = list(shares(kernels, GPUS[-1]))
+    rows = []
+    for gpu in GPUS:
+        found = shares(kernels, gpu)
+        rows.append(
+            "| " + " | ".join([gpu.name, f"{gpu.memory}", *(f"{found[name]:.0%}" for name in names)]) + " |"
+        )
+    return ["| GPU | GB/s | " + " | ".join(names) + " |", "|" + " --- |" * (len(names) + 2), *rows]
 
 
 if __name__ == "__main__":
-    print("\n".join(table(sass.kernels_of(Path(sys.argv[1])))))
+    found = sass.kernels_of(Path(sys.argv[1]))
+    if sys.argv[2:] == ["--json"]:
+        print(json.dumps({gpu.name: shares(found, gpu) for gpu in GPUS}, indent=1))
+    else:
+        print("\n".join(table(found)))

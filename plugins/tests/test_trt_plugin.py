@@ -41,7 +41,16 @@ BUILD = [
 ]
 RUNTIME = [
     ("trt_runtime_test.cc", suite)
-    for suite in ("values", "quantised", "shapes", "memory", "misuse", "failing_device", "failing_memory")
+    for suite in (
+        "values",
+        "quantised",
+        "shapes",
+        "memory",
+        "unchanged",
+        "misuse",
+        "failing_device",
+        "failing_memory",
+    )
 ]
 
 

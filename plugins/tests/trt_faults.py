@@ -2,7 +2,7 @@
 
 from planting import Fault
 
-SCALAR, LANES, SPANS = (f"tensorrt/kernels/{name}.cuh" for name in ("scalar", "lanes", "spans"))
+SCALAR, LANES, SPANS, PLANES = (f"tensorrt/kernels/{name}.cuh" for name in ("scalar", "lanes", "spans", "planes"))
 PACK, PADDING, TABLE = (f"tensorrt/kernels/{name}.cuh" for name in ("pack", "padding", "table"))
 DEVICE_MATH, MATHS, KERNELS = "tensorrt/kernels/device_math.cuh", "include/apa/math.h", "tensorrt/kernels.cu"
 LAYOUT, ACTIVATION, FIELDS = "tensorrt/layout.cc", "tensorrt/activation.cc", "tensorrt/fields.cc"
@@ -20,7 +20,13 @@ FAULTS = [
     Fault("groups without wrap", SPANS, "if (@at.groups >= walk.groups@)", "at.groups > walk.groups"),
     Fault("lanes ignored", SPANS, "@(at.offset & (walk.lanes - 1))@", "0"),
     Fault("signed table index", TABLE, "entry[@static_cast<uint8_t>(x[k])@]", "static_cast<int8_t>(x[k]) & 127"),
+    Fault(
+        "pack beyond its plane", PLANES, "@cursor.at.offset + kSize > walk.span@", "cursor.at.offset > walk.span"
+    ),
+    Fault("ends of planes forgotten", PLANES, "@plane * walk.span < whole@", "false"),
+    Fault("the end of a plane in the one before", PLANES, "@k < end@ ? before", "k <= end"),
     # tail
+    Fault("tail of planes", PLANES, "channels[@tail.at.groups@]", "0"),
     Fault("tail starts late", SCALAR, "packs * Pack<T>::kSize + @me@;", "me + 1"),
     Fault("last lap forgotten", SCALAR, "for (; @i < packs@; i += stride)", "i + stride < packs"),
     Fault(

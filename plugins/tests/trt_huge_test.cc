@@ -42,13 +42,13 @@ apa::Job job_of(const apa::Layout& layout, const std::vector<apa::Channel>& chan
 }
 
 double exact_at(const apa::Walk& walk, bool per_channel, int64_t i, double z) {
-  const int64_t group = i / walk.span % walk.groups;
-  return reference::activation(apa::Kind::Unit, z, 0.5, per_channel ? 0.5 + 0.1 * static_cast<double>(group) : 1.2);
+  const int64_t channel = i / walk.span % walk.groups * walk.lanes + i % walk.lanes;
+  return reference::activation(apa::Kind::Unit, z, 0.5, per_channel ? 0.5 + 0.1 * static_cast<double>(channel) : 1.2);
 }
 
 void check_ends(const char* name, const apa::Walk& walk, bool per_channel) {
   apa::Parameters p{{0.5f}, {}, 1};
-  for (int32_t c = 0; c < walk.groups; c++) p.kappa.push_back(0.5f + 0.1f * static_cast<float>(c));
+  for (int32_t c = 0; c < walk.groups * walk.lanes; c++) p.kappa.push_back(0.5f + 0.1f * static_cast<float>(c));
   const auto channels = apa::channels_of(p);
   Sparse<float> x, y;
   if (!check::expect(x.there() && y.there(), "no address space")) return;
@@ -70,12 +70,13 @@ void check_ends(const char* name, const apa::Walk& walk, bool per_channel) {
 }
 
 void scalar() { check_ends("scalar", {1, 1, 1}, false); }
-void spans() { check_ends("spans of 2^31 + 11", {(int64_t{1} << 31) + 11, 5, 1}, true); }
+void planes() { check_ends("planes of 2^31 + 11", {(int64_t{1} << 31) + 11, 5, 1}, true); }
+void spans() { check_ends("spans of 2^31 + 12", {(int64_t{1} << 31) + 12, 5, 2}, true); }
 void lanes() { check_ends("five lanes", {1, 5, 1}, true); }
 
 }  // namespace
 
 int main(int argc, char** argv) {
-  const check::Suite suites[] = {{"scalar", scalar}, {"spans", spans}, {"lanes", lanes}};
+  const check::Suite suites[] = {{"scalar", scalar}, {"planes", planes}, {"spans", spans}, {"lanes", lanes}};
   return check::main_of(suites, argc, argv);
 }

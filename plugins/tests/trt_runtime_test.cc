@@ -14,6 +14,8 @@ namespace {
 using namespace harness;
 using tensors::Buffer;
 
+int64_t allocated_bytes = 0;
+
 // Fails the allocation of that number, counted down; negative: none fails.
 int allowed_allocations = -1;
 
@@ -124,6 +126,22 @@ void memory() {
   check::expect(cuda_cpu::calls.frees == 1, "%d frees", cuda_cpu::calls.frees);
 }
 
+// TensorRT says that the shape changed after each change of an address: nothing is computed, asked or kept again.
+void unchanged() {
+  const std::vector<float> lambdas(2048, 0.5f), kappas(2048, 1.1f);
+  for (const DataType type : {DataType::kHALF, DataType::kINT8}) {
+    const Owned p = created("AGLU", {floats("lambda", lambdas), floats("kappa", kappas)});
+    const auto desc = tensor({2, 2048, 7, 7}, type, TensorFormat::kLINEAR, 0.05f);
+    const auto other = tensor({1, 2048, 3, 3}, type, TensorFormat::kLINEAR, 0.05f);
+    check::expect(prepared(*p, desc, desc) == 0, "not prepared");
+    cuda_cpu::calls = {};
+    allocated_bytes = 0;
+    check::expect(prepared(*p, desc, desc) == 0 && prepared(*p, other, other) == 0, "not prepared again");
+    check::expect(allocated_bytes < 1024, "%lld bytes of tables made again", static_cast<long long>(allocated_bytes));
+    check::expect(cuda_cpu::calls.device == 0, "%d questions to the driver again", cuda_cpu::calls.device);
+  }
+}
+
 void misuse() {
   Said said;
   const Owned p = five_channels("APA");
@@ -196,6 +214,7 @@ void failing_memory() {
 
 // The program's own, so that it can fail. Not inlined, or the compiler takes malloc and delete for a mismatch.
 __attribute__((noinline)) void* operator new(size_t bytes) {
+  allocated_bytes += static_cast<int64_t>(bytes);
   if (allowed_allocations == 0) throw std::bad_alloc();
   if (allowed_allocations > 0) allowed_allocations--;
   if (void* memory = std::malloc(bytes)) return memory;
@@ -206,7 +225,7 @@ __attribute__((noinline)) void operator delete(void* memory, size_t) noexcept { 
 
 int main(int argc, char** argv) {
   const check::Suite suites[] = {{"values", values},       {"quantised", quantised},
-                                 {"shapes", shapes},       {"memory", memory},
+                                 {"shapes", shapes},       {"memory", memory},           {"unchanged", unchanged},
                                  {"misuse", misuse},       {"failing_device", failing_device},
                                  {"failing_memory", failing_memory}};
   return check::main_of(suites, argc, argv);

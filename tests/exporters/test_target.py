@@ -86,7 +86,7 @@ LACKING = [
 def test_what_is_missing_is_named_with_what_adds_it(version, driver, saw, do, monkeypatch):
     monkeypatch.setitem(sys.modules, "tensorrt", package(version) if version else None)
     monkeypatch.setattr(machine.importlib.util, "find_spec", lambda name: name != "tensorrt" or version or None)
-    monkeypatch.setattr(machine, "_driver", lambda: driver)
+    monkeypatch.setattr(machine, "open_driver", lambda: driver)
     with pytest.raises(RefusalError) as caught:
         machine.check()
     assert caught.value.code == MISSING
@@ -97,7 +97,7 @@ def test_what_is_missing_is_named_with_what_adds_it(version, driver, saw, do, mo
 def test_driver_too_old_for_cuda_13(monkeypatch):
     monkeypatch.setitem(sys.modules, "tensorrt", package("10.13.0"))
     monkeypatch.setattr(machine.importlib.util, "find_spec", lambda _: object())
-    monkeypatch.setattr(machine, "_driver", lambda: Driver(1, 12080))
+    monkeypatch.setattr(machine, "open_driver", lambda: Driver(1, 12080))
     monkeypatch.setattr(machine, "_needs_cuda_13", lambda: True)
     with pytest.raises(RefusalError, match=r"CUDA 13 \(this one: CUDA 12\.8\).*r580"):
         machine.check()

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from apa_deploy.measure.statistics import compare_turns, percentiles, t_quantile, two_sided
+from apa_deploy.measure.statistics import compare_turns, percentiles
+from apa_deploy.measure.turns import t_quantile, two_sided
 
 LAUNCHES, ROUNDS = 6, 7  # the default pace
 RUNS, MOST = 200, 9  # at a level of 1 % 2 are expected to be wrong, and over 9 in one of 10,000 such tests

@@ -1,7 +1,8 @@
-// The driver (libcuda.so.1) and the runtime (libcudart.so) of a machine without a GPU: device memory is host memory,
+// The driver (libcuda.so.1) of a machine without a GPU and without a CUDA runtime: device memory is host memory,
 // streams run at once, a capturing stream records. Every copy is checked against what is allocated, so that a wrong
-// size or a stale pointer is an error here too. Only what apa-deploy, cuda-python and Polygraphy call is here.
+// size or a stale pointer is an error here too. Only what apa-deploy and cuda-python call is here.
 #include <dlfcn.h>
+#include <pthread.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
@@ -19,18 +20,19 @@ static int inside(uintptr_t at, size_t size) {
     if (blocks[i].at && blocks[i].at <= at && at + size <= blocks[i].at + blocks[i].size) return 1;
   return 0;
 }
-static int allocate(uintptr_t* at, size_t size) {
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;  // threads of one session allocate at once
+static int allocate_one(uintptr_t* at, size_t size) {
   if (live >= limit) return NO_MEMORY;
   for (int i = 0; i < BLOCKS; ++i)
     if (!blocks[i].at) {
-      *at = blocks[i].at = (uintptr_t)malloc(size);
+      *at = blocks[i].at = (uintptr_t)aligned_alloc(256, (size + 255) / 256 * 256);  // as cuMemAlloc does
       blocks[i].size = size;
       ++live;
       return OK;
     }
   return NO_MEMORY;
 }
-static int release(uintptr_t at) {
+static int release_one(uintptr_t at) {
   for (int i = 0; i < BLOCKS; ++i)
     if (at && blocks[i].at == at) {
       free((void*)at);
@@ -41,10 +43,24 @@ static int release(uintptr_t at) {
   return INVALID;
 }
 
+static int allocate(uintptr_t* at, size_t size) {
+  pthread_mutex_lock(&lock);
+  const int error = allocate_one(at, size);
+  pthread_mutex_unlock(&lock);
+  return error;
+}
+static int release(uintptr_t at) {
+  pthread_mutex_lock(&lock);
+  const int error = release_one(at);
+  pthread_mutex_unlock(&lock);
+  return error;
+}
+
 // What the tests ask, and what the stand-in for TensorRT calls.
 int standin_live(void) { return live; }
 int standin_launches(void) { return launches; }
 void standin_limit(int most) { limit = most; }
+int standin_recording(stream* on) { return on && on->recording; }
 int standin_enqueue(stream* on, callback work) {
   if (!on) return INVALID;
   if (!on->recording) return work();
@@ -114,20 +130,4 @@ int cuGetProcAddress_v2(const char* name, void** found, int version, uint64_t fl
   }
   if (status) *status = *found ? 0 : 1;
   return *found ? OK : NOT_FOUND;
-}
-
-// The runtime, as Polygraphy calls it
-int cudaMalloc(uintptr_t* at, size_t size) { return allocate(at, size ? size : 1); }
-int cudaFree(uintptr_t at) { return at ? release(at) : OK; }
-int cudaStreamCreate(stream** made) { return cuStreamCreate(made, 0); }
-int cudaStreamDestroy(stream* on) { return cuStreamDestroy_v2(on); }
-int cudaStreamSynchronize(stream* on) { return cuStreamSynchronize(on); }
-int cudaMemcpyAsync(void* to, const void* from, size_t size, int kind, stream* on) {
-  if (!on || !inside((uintptr_t)(kind == 1 ? to : from), size)) return INVALID;  // 1: to the device, 2: from it
-  memcpy(to, from, size);
-  return OK;
-}
-int cudaMemcpy(void* to, const void* from, size_t size, int kind) {
-  stream none = {0};
-  return cudaMemcpyAsync(to, from, size, kind, &none);
 }

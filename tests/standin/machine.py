@@ -20,15 +20,21 @@ MAJORS = (10, 11)
 
 @dataclass
 class Machine:
-    """`folder`: its libraries; `apis`: the types of TensorRT, by major version."""
+    """`folder`: its libraries; `apis`: the types of TensorRT, by major version; `lean`: NVIDIA's Python code."""
 
     folder: Path
     apis: dict[int, Path]
+    lean: Path = Path()
 
     def variables(self, major: int = 10, **more: str) -> dict[str, str]:
         """Those of a process that is to have TensorRT `major`."""
         path = os.pathsep.join([str(HERE / "site"), os.environ.get("PYTHONPATH", "")])
-        known = {"STANDIN_API": str(self.apis[major]), "LD_LIBRARY_PATH": str(self.folder), "PYTHONPATH": path}
+        known = {
+            "STANDIN_API": str(self.apis[major]),
+            "STANDIN_LEAN": str(self.lean),
+            "LD_LIBRARY_PATH": str(self.folder),
+            "PYTHONPATH": path,
+        }
         return known | more
 
 
@@ -41,14 +47,13 @@ def machine(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureReq
     subprocess.run(
         [compiler, "-shared", "-fPIC", "-O1", str(HERE / "cuda.c"), "-o", str(driver), "-ldl"], check=True
     )
-    shutil.copy(driver, folder / "libcudart.so")
     site = Path(request.config.cache.mkdir("tensorrt-types"))
     stubs = _installed(site / "stubs", f"{STUBS}=={STUBS_VERSION}") / "tensorrt_bindings" / "tensorrt.pyi"
     lean = _installed(site / "lean", *LEAN)
     apis = {10: folder / "api10.json", 11: folder / "api11.json"}
     apis[10].write_bytes(_api(stubs, STUBS_VERSION))
     apis[11].write_bytes(_api(stubs, "", "tensorrt_lean_bindings", "tensorrt_rtx", path=lean))
-    return Machine(folder, apis)
+    return Machine(folder, apis, lean / "tensorrt_lean_bindings")
 
 
 def _installed(target: Path, *names: str) -> Path:

@@ -11,7 +11,7 @@ from apa_deploy.loading.torch_network import TorchNetwork
 from apa_deploy.network import Metadata
 from apa_deploy.tensors.signature import image_signature
 from tests.networks import tiny_net
-from tools.gpu_check import engines, latency
+from tools.gpu_check import driver, engines, latency
 from tools.gpu_check.outcome import outcome_of
 
 
@@ -22,9 +22,14 @@ def main(folder: Path) -> None:
         TorchNetwork(tiny_net(), image_signature((3, 8, 8)), Metadata("tiny")),
         engines.Wanted(batches=(1, 8, 8)),
     )
-    built, found = engines.build_engines(folder, model, wanted, said.append)
-    timed = outcome_of("latency", lambda: latency.measure_latency(found, None, model.input.sizes))
-    print(json.dumps({"engines": built.as_json(), "latency": timed.as_json(), "said": said}))
+    built, paths = engines.build_engines(folder, model, wanted, said.append)
+    timed = outcome_of("latency", lambda: latency.measure_latency(paths, None, model.input.sizes))
+    driven = outcome_of("driver", driver.check_driver)
+    print(
+        json.dumps(
+            {"driver": driven.as_json(), "engines": built.as_json(), "latency": timed.as_json(), "said": said}
+        )
+    )
 
 
 if __name__ == "__main__":

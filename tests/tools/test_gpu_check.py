@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import stat
 import subprocess
 import sys
@@ -18,7 +19,7 @@ from apa_deploy.network import Metadata
 from apa_deploy.runtimes.cuda_driver import device_count
 from apa_deploy.tensors.signature import image_signature
 from tests.networks import RawActivation, tiny_net
-from tools.gpu_check import analysis, clocks, engines, kernels, latency
+from tools.gpu_check import analysis, beside, building, clocks, engines, kernels, latency
 from tools.gpu_check.outcome import Outcome, State, exit_code, outcome_of
 from tools.gpu_check.page import page
 
@@ -51,7 +52,7 @@ def test_share_of_copy_takes_pairs():
 
 def _row(kernel_ms, mib=256):
     return {
-        "kernel": "scalar",
+        "kernel": "scalar, lambda < 1/4",
         "element": "float16",
         "bytes": mib << 20,
         "kernel_ms": [kernel_ms] * 4,
@@ -63,19 +64,40 @@ def _row(kernel_ms, mib=256):
     ("kernel_ms", "mib", "good"), [(1.05, 256, True), (1.4, 256, False), (1.4, 8, None), (1.05, 48, True)]
 )
 def test_bandwidth_verdict(kernel_ms, mib, good):
-    row = analysis.bandwidth_row(_row(kernel_ms, mib), l2_bytes=48 << 20)
+    row = analysis.bandwidth_row(_row(kernel_ms, mib), l2_bytes=48 << 20, gpu="NVIDIA H200")
     assert row["good"] is good
     assert row["of copy"] == pytest.approx(1 / kernel_ms, abs=1e-3)
     assert row["copy GB/s"] == pytest.approx(2 * (mib << 20) / 1e6, abs=0.05)
 
 
+@pytest.mark.parametrize(
+    ("gpu", "kernel", "least"),
+    [
+        ("NVIDIA H200", "scalar, lambda < 1/4", 0.85),
+        ("NVIDIA B200", "scalar, lambda < 1/4", 0.85 * 0.79),  # special functions bind there
+        ("NVIDIA A100-SXM4-40GB", "per channel, channels first", 0.85),
+        ("a GPU to come", "scalar, lambda < 1/4", 0.85 * 0.79),
+    ],
+)
+def test_the_bar_is_the_roofline_s(gpu, kernel, least):
+    assert analysis.least_share(gpu, kernel, "float16") == pytest.approx(least, abs=0.03)
+
+
+def test_every_row_of_the_device_program_has_a_bar():
+    source = (building.DEVICE / "bandwidth.cc").read_text()
+    cases = re.findall(r'\{"([^"]+)", Element::(\w+),', source)
+    assert len(cases) == 10
+    for kernel, element in cases:
+        assert 0.2 < analysis.least_share("NVIDIA H200", kernel, element.lower()) <= 0.85
+
+
 def test_a_slow_kernel_fails_the_part_and_keeps_its_samples():
-    rows = [_row(1.05), _row(1.6)]
-    outcome = kernels.judge_bandwidth({"device": {"l2_bytes": 48 << 20}, "rows": rows}, {"not read": "x"})
+    rows, device = [_row(1.05), _row(1.6)], {"l2_bytes": 48 << 20, "name": "NVIDIA H100 80GB HBM3"}
+    outcome = kernels.judge_bandwidth({"device": device, "rows": rows}, {"not read": "x"})
     assert outcome.state is State.FAILED
-    assert "scalar float16 256.0 MiB" in outcome.reason
+    assert "scalar, lambda < 1/4 float16 256.0 MiB" in outcome.reason
     assert outcome.facts["samples"] == rows
-    good = kernels.judge_bandwidth({"device": {"l2_bytes": 48 << 20}, "rows": rows[:1]}, {})
+    good = kernels.judge_bandwidth({"device": device, "rows": rows[:1]}, {})
     assert good.state is State.PASSED
 
 
@@ -230,12 +252,27 @@ def beside_a_gpu(machine, tmp_path_factory):
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def test_three_engines_are_built_and_judged(beside_a_gpu):
+def test_every_engine_is_built_and_judged(beside_a_gpu):
     outcome = beside_a_gpu["engines"]
     assert (outcome["state"], outcome["reason"]) == ("passed", "")
     assert [row["engine"] for row in outcome["rows"]] == list(engines.NAMES)
     assert all(0 <= row["max error"] <= row["limit"] for row in outcome["rows"])
     assert beside_a_gpu["said"] == [f"engine: {name}" for name in engines.NAMES]
+
+
+def test_the_driver_does_what_a_session_asks(beside_a_gpu):
+    outcome = beside_a_gpu["driver"]
+    assert (outcome["state"], outcome["reason"]) == ("passed", "")
+    assert [row["good"] for row in outcome["rows"]] == [True] * 3
+
+
+@pytest.mark.skipif(device_count() > 0, reason="this machine has a GPU")
+def test_torch_without_a_gpu_and_on_the_cpu():
+    missing = outcome_of("torch", beside.check_torch)
+    assert missing.state is State.MISSING and "torch sees no GPU" in missing.reason
+    found = beside.check_torch("cpu", sizes=(1,), turns=2)
+    assert [row["element"] for row in found.rows] == list(beside.ELEMENTS)
+    assert all(row["copy"] == 1 and row["AGLU eager"] > 0 and row["SiLU eager"] > 0 for row in found.rows)
 
 
 def test_every_engine_is_timed_with_and_without_a_graph(beside_a_gpu):

@@ -99,6 +99,7 @@ def test_report_says_what_is_missing(report):
     for part in ("kernels", "bandwidth"):
         assert states[part][0] == "missing"
         assert states[part][1].startswith("no device: CUDA driver version is insufficient")
+    assert states["driver"][0] == states["torch"][0] == "missing"
     assert states["clocks"][0] == "missing"
     assert "nvidia-smi" in states["clocks"][1]
     assert states["engines"][0] == "missing"

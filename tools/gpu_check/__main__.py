@@ -30,7 +30,7 @@ from .clocks import readable
 from .outcome import Outcome, exit_code, outcome_of
 from .page import check_page, page
 
-PARTS = ("clocks", "plugin", "kernels", "bandwidth", "engines", "latency")
+PARTS = ("clocks", "driver", "plugin", "kernels", "bandwidth", "torch", "engines", "latency")
 _VERDICTS = {0: "passed", 1: "failed", 3: "incomplete"}
 _PACKAGES = ("torch", "tensorrt", "cuda-python", "polygraphy", "onnx", "numpy")
 
@@ -79,6 +79,18 @@ class Check:
     def run_clocks(self) -> Outcome:
         """Whether clocks and throttle reasons can be read."""
         return readable()
+
+    def run_driver(self) -> Outcome:
+        """What a Session asks of the driver."""
+        from .driver import check_driver
+
+        return check_driver()
+
+    def run_torch(self) -> Outcome:
+        """The activation in torch, beside SiLU and a copy."""
+        from .beside import check_torch
+
+        return check_torch()
 
     def run_plugin(self) -> Outcome:
         """Build the plugin for the device."""

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from statistics import median
 from typing import Any
 
-from apa_exporters.tensorrt.on_target.choice import Candidate, choose_engine
-from apa_exporters.tensorrt.on_target.recipe import DECOMPOSED, PLUGIN
+from apa_deploy.measure.turns import SMALLEST, ratio_interval
 
 QUANTILES = (50, 90, 95, 99)
-# A kernel that is bound by memory reaches what a copy reaches, but for its start and end. Below this share
-# something else binds it, and the roofline (docs/tensorrt-plugin.md) was wrong. 79 % is its least, on B200.
-LEAST_SHARE = 0.75
+# A kernel reaches of a copy what the roofline allows it (shares.json, by plugins/tensorrt/roofline.py), but for its
+# start and end and what no roofline knows, latency. Below this part of it the roofline was wrong.
+LEAST_OF_ROOFLINE = 0.85
+_SHARES = json.loads(Path(__file__).with_name("shares.json").read_text(encoding="utf-8"))
+_ELEMENTS = {"float32": "float", "float16": "half"}
 # Where source and target are not twice the L2 cache, a copy is no measure of memory: no verdict there.
 CACHES = 2
 
@@ -56,7 +59,16 @@ def share_of_copy(kernel_ms: Sequence[float], copy_ms: Sequence[float]) -> float
     return median(copy / kernel for kernel, copy in zip(kernel_ms, copy_ms, strict=True))
 
 
-def bandwidth_row(row: Mapping[str, Any], l2_bytes: int) -> dict[str, Any]:
+def least_share(gpu: str, kernel: str, element: str) -> float:
+    """The bar of a kernel on a GPU of this name ("NVIDIA H200"): of an unknown one, the lowest of all."""
+    key = f"{kernel}, {_ELEMENTS.get(element, element)}"
+    words = gpu.replace("-", " ").split()
+    models = {next(word for word in name.split() if any(map(str.isdigit, word))): name for name in _SHARES}
+    known = [_SHARES[name][key] for model, name in models.items() if model in words]
+    return LEAST_OF_ROOFLINE * min(known or [shares[key] for shares in _SHARES.values()])
+
+
+def bandwidth_row(row: Mapping[str, Any], l2_bytes: int, gpu: str) -> dict[str, Any]:
     """One row of the device program, judged. `good` is None where the tensor fits the cache."""
     size, share = int(row["bytes"]), share_of_copy(row["kernel_ms"], row["copy_ms"])
     fits_cache = 2 * size < CACHES * l2_bytes  # source and target
@@ -67,7 +79,8 @@ def bandwidth_row(row: Mapping[str, Any], l2_bytes: int) -> dict[str, Any]:
         "GB/s": round(2 * size / median(row["kernel_ms"]) / 1e6, 1),
         "copy GB/s": round(2 * size / median(row["copy_ms"]) / 1e6, 1),
         "of copy": round(share, 3),
-        "good": None if fits_cache else share >= LEAST_SHARE,
+        "wanted": round(least := least_share(gpu, row["kernel"], row["element"]), 3),
+        "good": None if fits_cache else share >= least,
     }
 
 
@@ -88,6 +101,12 @@ def ratios_to(medians: Mapping[str, float], base: str) -> dict[str, float]:
 
 
 def verdict(plugin: Sequence[float], decomposed: Sequence[float]) -> str:
-    """Which of the two an export would keep, and why: the export's own rule, on samples taken in turns."""
-    choice = choose_engine([Candidate(PLUGIN, True, plugin), Candidate(DECOMPOSED, True, decomposed)])
-    return f"{choice.activation}: {choice.reason}"
+    """Which of these two builds is faster, by samples taken in turns. An export compares several builds of each."""
+    low, middle, high = ratio_interval(plugin, decomposed)
+    medians = f"plugin {median(plugin):.3f} ms, decomposed {median(decomposed):.3f} ms"
+    figures = f"{medians}, ratio {middle:.3f} ({low:.3f} to {high:.3f})"
+    if high < 1 - SMALLEST:
+        return f"plugin: faster beyond noise: {figures}"
+    if low > 1 + SMALLEST:
+        return f"decomposed: faster beyond noise: {figures}"
+    return f"decomposed: the simpler, within noise or {SMALLEST:.0%}: {figures}"

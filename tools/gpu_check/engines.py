@@ -1,4 +1,4 @@
-"""Three engines through `--format trt`: the plugin, the decomposed form, and the SiLU twin; parity of each.
+"""Four engines through `--format trt`: plugin, kernels in the plan, decomposed, and the SiLU twin; parity of each.
 
 The twin is the same network with x*sigmoid(x) for each unit and sigmoid for each gate: what the network would
 cost without learned activations.
@@ -32,8 +32,8 @@ from apa_deploy.tensors.signature import image_signature
 
 from .outcome import Outcome, State
 
-PLUGIN, DECOMPOSED, TWIN = "plugin", "decomposed", "silu twin"
-NAMES = (PLUGIN, DECOMPOSED, TWIN)
+PLUGIN, AOT, DECOMPOSED, TWIN = "plugin", "aot", "decomposed", "silu twin"
+NAMES = (PLUGIN, AOT, DECOMPOSED, TWIN)
 _MISSING = 3
 
 

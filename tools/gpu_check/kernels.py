@@ -64,10 +64,11 @@ def bandwidth(program: Path) -> Outcome:
 
 def judge_bandwidth(document: dict[str, Any], clocks: dict[str, object]) -> Outcome:
     """What the device program printed, judged; its raw samples are kept."""
-    rows = [bandwidth_row(row, document["device"]["l2_bytes"]) for row in document["rows"]]
+    device = document["device"]
+    rows = [bandwidth_row(row, device["l2_bytes"], device["name"]) for row in document["rows"]]
     slow = [f"{row['kernel']} {row['element']} {row['MiB']} MiB" for row in rows if row["good"] is False]
-    reason = f"below the copy: {'; '.join(slow)}" if slow else ""
-    facts = {"device": document["device"], "clocks": clocks, "samples": document["rows"]}
+    reason = f"below what the roofline allows: {'; '.join(slow)}" if slow else ""
+    facts = {"device": device, "clocks": clocks, "samples": document["rows"]}
     return Outcome("bandwidth", State.FAILED if slow else State.PASSED, reason, rows=rows, facts=facts)
 
 

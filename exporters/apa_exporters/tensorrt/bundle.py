@@ -1,6 +1,7 @@
 """A folder that holds all that a machine with a GPU needs to build, judge and time an engine: one command there.
 
 model.onnx            the file to build; with --activation auto, model.custom.onnx is the one for the plugin
+model.aot.onnx, aot/  the file for ahead-of-time kernels, and these
 build.py, apa_target/ what builds
 recipe.json           with which options, and how right it must be
 golden/               inputs, float64's and torch float32's outputs
@@ -11,22 +12,25 @@ SHA256SUMS            over all of these
 
 from __future__ import annotations
 
+import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import onnx
 
 from apa_deploy import escaping
 from apa_deploy import network as evaluation
 from apa_deploy.detection import matching, rows
-from apa_deploy.errors import InputError
+from apa_deploy.errors import ApaError, InputError
+from apa_deploy.graph.kernels import with_kernels
 from apa_deploy.measure import turns
-from apa_deploy.native import LibraryError, trt_plugin_library, trt_plugin_sources
+from apa_deploy.native import aot_kernels, trt_plugin_library, trt_plugin_sources
 from apa_deploy.network import Network, Trace
 from apa_deploy.parity.model_gate import AVERAGE_PRECISION, check_recorded, has_evidence
 from apa_deploy.progress import notice, step
-from apa_deploy.records.passport import Passport, dump, passport_path
+from apa_deploy.records.passport import FileRecord, Passport, dump, file_record, passport_path
 from apa_deploy.tensors.inputs import seeded_feeds
 from apa_deploy.tensors.signature import Feed, Signature
 
@@ -34,9 +38,10 @@ from ..onnx.coding import CODED, samples_of
 from ..onnx.export import OnnxOptions, choose_feeds, export_onnx, trace_network
 from ..onnx.from_onnx import batches_of
 from ..onnx.sizes import check_profile
-from .on_target import golden
+from .on_target import aot, golden
 from .on_target.checksums import write_sums
 from .on_target.recipe import (
+    AOT,
     DECOMPOSED,
     FLOAT32,
     INPUTS,
@@ -49,10 +54,12 @@ from .on_target.recipe import (
 )  # fmt: skip
 from .on_target.record import PASSPORT
 from .options import AUTO, TrtOptions
-from .trtexec import WHY_DYNAMIC, trtexec_command
+from .trtexec import WHY_DYNAMIC, WHY_NOT_AOT, trtexec_command
 
 SCRIPT, LIBRARY, SOURCES = "build.py", "plugin/libapa_trt.so", "plugin/src"
-_FORMATS = {DECOMPOSED: "onnx", PLUGIN: "onnx-custom"}
+_FORMATS = {DECOMPOSED: "onnx", PLUGIN: "onnx-custom", AOT: "onnx-custom"}
+_FILES = {DECOMPOSED: "model.onnx", AOT: "model.aot.onnx", PLUGIN: "model.custom.onnx"}
+_FETCH_SPARE = ("nvcc.py", "onnxruntime_headers.py")
 _TEMPLATES = Path(__file__).with_name("bundle_files")
 
 
@@ -71,7 +78,7 @@ def write_bundle(folder: Path, engine: str, network: Network, options: TrtOption
     options = replace(options, batches=batches_of(network, options.batches))
     shapes = profile(options, network.signature, _feeds(network, options, traced)[0])
     check_profile(shapes, traced.proto)
-    models = _models(options, bool(traced.activations))
+    models, not_tried = _models(options, traced)
     passport = _write_models(folder, network, models, traced, options)
     with step("Recording golden outputs"):
         limits = _write_golden(folder, network, passport, options, traced)
@@ -91,6 +98,8 @@ def write_bundle(folder: Path, engine: str, network: Network, options: TrtOption
         embed_plugin=options.embed_plugin and PLUGIN in models,
         runs=options.runs,
         allow_unknown_precision=options.allow_unknown_precision,
+        open_inputs=[v.name for v in traced.proto.graph.input if not _is_fixed(v)],
+        not_tried=not_tried,
     )
     write_recipe(recipe, folder)
     if recipe.plugin:
@@ -110,26 +119,41 @@ def profile(options: TrtOptions, signature: Signature, feed: Feed) -> dict[str, 
     return {name: [[batch, *array.shape[1:]] for batch in options.batches] for name, array in feed.items()}
 
 
-def _models(options: TrtOptions, any_activations: bool) -> dict[str, str]:
-    """Which ONNX file serves which activation; "auto" tries what can be tried."""
+def _is_fixed(value: onnx.ValueInfoProto) -> bool:
+    return all(dim.dim_value for dim in value.type.tensor_type.shape.dim)
+
+
+def _models(options: TrtOptions, traced: Trace) -> tuple[dict[str, str], dict[str, str]]:
+    """Which ONNX file serves which activation; "auto" tries what can be tried, and why not the rest."""
     if options.activation != AUTO:
-        if options.activation == PLUGIN:
-            _check_plugin(any_activations)
-        return {options.activation: "model.onnx"}
-    try:
-        if any_activations:
-            trt_plugin_library()
-            return {DECOMPOSED: "model.onnx", PLUGIN: "model.custom.onnx"}
-    except LibraryError as error:
-        notice(f"only the decomposed form is tried: {error}")
-    return {DECOMPOSED: "model.onnx"}
+        _check_activation(options.activation, traced)
+        return {options.activation: "model.onnx"}, {}
+    models, not_tried = {DECOMPOSED: _FILES[DECOMPOSED]}, {}
+    for activation in (AOT, PLUGIN) if traced.activations else ():
+        try:
+            _check_activation(activation, traced)
+            models[activation] = _FILES[activation]
+        except ApaError as error:
+            notice(f"activation {activation} is not tried: {error}")
+            not_tried[activation] = error.saw
+    return models, not_tried
 
 
-def _check_plugin(any_activations: bool) -> None:
-    if not any_activations:
-        saw = "--activation plugin for a network without learned activations"
+def _check_activation(activation: str, traced: Trace) -> None:
+    """Raise an `ApaError` where this network, or this machine, lacks what the activation needs."""
+    if activation == DECOMPOSED:
+        return
+    if not traced.activations:
+        saw = f"--activation {activation} for a network without learned activations"
         raise InputError(saw, "one that has some", "Leave it out.")
-    trt_plugin_library()
+    if activation == PLUGIN:
+        trt_plugin_library()
+        return
+    aot_kernels()
+    if many := [site.name for site in traced.activations if site.channels > 1]:
+        saw = f"{many[0]} with parameters per channel"
+        do = "Use --activation plugin or decomposed: ahead-of-time kernels have one of each."
+        raise InputError(saw, "one lambda and one kappa a layer", do)
 
 
 def _write_models(
@@ -139,9 +163,12 @@ def _write_models(
     made = {
         name: export_onnx(network, folder / name, _graph(options, activation), traced)
         for activation, name in models.items()
+        if activation != AOT or PLUGIN not in models
     }
     for name in made:
         passport_path(folder / name).unlink()
+    if AOT in models:
+        aot_record = _write_kernels(folder, models.get(PLUGIN, models[AOT]), models[AOT])
     first, *others = made.values()
     for other in others:
         first.outputs += other.outputs
@@ -152,8 +179,24 @@ def _write_models(
             first.parity.outputs += list(checks)
             first.parity.activations += other.parity.activations
             first.parity.detections += other.parity.detections
+    if AOT in models:
+        first.outputs = [record for record in first.outputs if record.name != aot_record.name] + [aot_record]
     first.options |= _passport_options(options)
     return first
+
+
+def _write_kernels(folder: Path, canonical: str, name: str) -> FileRecord:
+    """The judged file with com.apa nodes, as one whose nodes are kernels of their own; and these kernels beside it.
+
+    Weights that lie beside the judged file are those of this one too.
+    """
+    model, kernels = with_kernels(onnx.load(folder / canonical, load_external_data=False))
+    onnx.save(model, folder / name)
+    (folder / aot.KERNELS).parent.mkdir()
+    shutil.copy(aot_kernels(), folder / aot.KERNELS)
+    layers = [{"kind": k.kind, "regime": k.regime, "coefficients": k.coefficients.hex()} for k in kernels]
+    (folder / aot.LAYERS).write_text(json.dumps(layers, indent=1) + "\n", encoding="utf-8")
+    return file_record(folder / name)
 
 
 def _graph(options: TrtOptions, activation: str) -> OnnxOptions:
@@ -248,9 +291,8 @@ def _write_plugin(folder: Path) -> None:
     (folder / SOURCES).mkdir(parents=True)
     shutil.copy(trt_plugin_library(), folder / LIBRARY)
     for name, path in trt_plugin_sources().items():
-        shutil.copytree(
-            path, folder / SOURCES / name, ignore=shutil.ignore_patterns("*.py", "__pycache__", "CMakeLists.txt")
-        )
+        spare = _FETCH_SPARE if name == "fetch" else ("*.py", "CMakeLists.txt")
+        shutil.copytree(path, folder / SOURCES / name, ignore=shutil.ignore_patterns("__pycache__", *spare))
     shutil.copy(_TEMPLATES / "build_plugin.sh", folder / "plugin")
 
 
@@ -267,5 +309,7 @@ def _write_script(folder: Path, recipe: Recipe) -> None:
 
 def trtexec_lines(recipe: Recipe) -> list[str]:
     """A command an activation, to be run in the bundle's folder."""
-    lines = [trtexec_command(recipe, name, file, recipe.engine, LIBRARY) for name, file in recipe.models.items()]
-    return [*lines, f"# {WHY_DYNAMIC}"] if PLUGIN in recipe.models else lines
+    built = {name: file for name, file in recipe.models.items() if name != AOT}
+    lines = [trtexec_command(recipe, name, file, recipe.engine, LIBRARY) for name, file in built.items()]
+    lines += [f"# {WHY_DYNAMIC}"] if PLUGIN in built else []
+    return [*lines, f"# {WHY_NOT_AOT}"] if AOT in recipe.models else lines

@@ -15,11 +15,11 @@ from apa_deploy.errors import InputError
 from ..engine_options import EngineOptions
 from ..options import option
 from ..target import ExportSource, Outcome, Target
-from .on_target.recipe import DECOMPOSED, PLUGIN
+from .on_target.recipe import AOT, DECOMPOSED, PLUGIN
 
 FORMAT = "trt"
 AUTO = "auto"
-ACTIVATIONS = (AUTO, PLUGIN, DECOMPOSED)
+ACTIVATIONS = (AUTO, PLUGIN, DECOMPOSED, AOT)
 LEVELS = ("AMPERE_PLUS", "SAME_COMPUTE_CAPABILITY")
 Shape = tuple[int, ...]
 _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
@@ -74,8 +74,9 @@ def check_trt_options(options: TrtOptions) -> None:
     if options.graph.half_io and options.graph.precision == "bf16":
         saw = "--half-io with --precision bf16"
         raise InputError(saw, "float32 or fp16 at the ends", "numpy has no bfloat16 to feed: leave --half-io out.")
-    if options.embed_plugin and options.activation == DECOMPOSED:
-        raise InputError("--embed-plugin with --activation decomposed", "a plugin", "Leave one of them out.")
+    if options.embed_plugin and options.activation in (DECOMPOSED, AOT):
+        saw = f"--embed-plugin with --activation {options.activation}"
+        raise InputError(saw, "a plugin library", "Leave one of them out.")
     if options.runs < 2:
         raise InputError(f"--latency-runs {options.runs}", "2 or more", "400 is usual.")
     if options.optimization_level is not None and not 0 <= options.optimization_level <= 5:

@@ -15,6 +15,9 @@ from apa_deploy.records.passport import Passport
 from .on_target.recipe import PLUGIN, Recipe
 
 WHY_DYNAMIC = "--dynamicPlugins registers the plugin; --staticPlugins would only open the library"
+WHY_NOT_AOT = (
+    "trtexec --onnx cannot build activation aot: its kernels come from Python; --loadEngine runs its engine"
+)
 _LEVELS = {"AMPERE_PLUS": "ampere+", "SAME_COMPUTE_CAPABILITY": "sameComputeCapability"}
 
 
@@ -25,11 +28,9 @@ def trtexec_command(recipe: Recipe, activation: str, model: str, engine: str, li
         model, engine, library: the paths to name in it.
     """
     given = ["trtexec", f"--onnx={model}", f"--saveEngine={engine}", "--stronglyTyped", "--noTF32"]
-    for option, shapes in zip(
-        ("minShapes", "optShapes", "maxShapes"), zip(*recipe.shapes.values(), strict=True), strict=True
-    ):
-        each = (f"{name}:{'x'.join(map(str, shape))}" for name, shape in zip(recipe.shapes, shapes, strict=True))
-        given.append(f"--{option}={','.join(each)}")
+    for at, option in enumerate(("minShapes", "optShapes", "maxShapes")):
+        each = [f"{name}:{'x'.join(map(str, recipe.shapes[name][at]))}" for name in recipe.open_inputs]
+        given += [f"--{option}={','.join(each)}"] if each else []  # trtexec takes none for a model of fixed sizes
     given.append("--profilingVerbosity=detailed")
     return shlex.join(given + _builder_options(recipe) + _plugin_options(recipe, activation, library))
 
@@ -37,8 +38,9 @@ def trtexec_command(recipe: Recipe, activation: str, model: str, engine: str, li
 def load_line(engine: Path, passport: Passport) -> str:
     """The line that runs and times an engine that is there."""
     given = ["trtexec", f"--loadEngine={engine}", "--useCudaGraph"]
-    plugin = passport.build and passport.build.plugin and not passport.options["embed_plugin"]
-    return shlex.join([*given, f"--dynamicPlugins={trt_plugin_library()}"] if plugin else given)
+    if passport.has_host_code:
+        given.append("--versionCompatible")  # trtexec allows an engine's host code by it
+    return shlex.join([*given, f"--dynamicPlugins={trt_plugin_library()}"] if passport.needs_plugin else given)
 
 
 def _builder_options(recipe: Recipe) -> list[str]:

@@ -1,4 +1,4 @@
-"""Child process: run a TensorRT for RTX engine on this machine's GPU, through Polygraphy.
+"""Child process: run a TensorRT for RTX engine on this machine's GPU, through `Session`'s runner.
 
     python -P execute.py ENGINE FEEDS.npz OUTPUTS.npz
 
@@ -7,23 +7,22 @@ FEEDS.npz holds arrays "i/name", the i-th feed's input `name`; OUTPUTS.npz likew
 
 from __future__ import annotations
 
-import os
 import sys
+from pathlib import Path
 
 import numpy as np
 
 
 def main(engine: str, feeds: str, outputs: str) -> None:
     """Run every feed once."""
-    os.environ["POLYGRAPHY_USE_TENSORRT_RTX"] = "1"  # read when Polygraphy is imported
-    from polygraphy.backend.common import BytesFromPath
-    from polygraphy.backend.trt import EngineFromBytes, TrtRunner
+    from apa_deploy.runtimes.engine_trust import Trust
+    from apa_deploy.runtimes.tensorrt import TensorRTRunner
 
+    runner = TensorRTRunner(Path(engine), Trust(engine=True), cuda_graph=False)  # made a moment ago by the parent
     found: dict[str, np.ndarray] = {}
-    with TrtRunner(EngineFromBytes(BytesFromPath(engine))) as runner:
-        for i, feed in enumerate(read_numbered(feeds)):
-            values = runner.infer(feed, copy_outputs_to_host=True)
-            found |= {f"{i}/{name}": np.asarray(value).astype(np.float32) for name, value in values.items()}
+    for i, feed in enumerate(read_numbered(feeds)):
+        found |= {f"{i}/{name}": value.astype(np.float32) for name, value in runner.run(feed).items()}
+    runner.close()
     np.savez(outputs, **found)  # type: ignore[arg-type]
 
 

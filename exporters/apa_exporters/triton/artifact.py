@@ -25,6 +25,7 @@ from apa_deploy.serving.model import load_model
 from apa_deploy.serving.model_config import ModelConfig
 from apa_deploy.serving.signature import ANY, Signature, TensorSpec, signature_from_onnx
 from apa_deploy.serving.tensors import read_datatype
+from apa_deploy.serving.triton_releases import advise_release
 from apa_deploy.serving.warmup import sample
 from apa_deploy.tensors.signature import Shape, image_spec
 
@@ -125,7 +126,7 @@ def _engine(path: Path, batches: Batches | None) -> Served:
         raise InputError(f"{path}: its passport lacks the profile", "a newer passport", "Export the engine again.")
     batches = _within(passport.build.batches, batches)
     dynamic = passport.input_tensors[0].shape[0] == ANY
-    options = passport.options
+    options, built = passport.options, passport.versions.get("tensorrt", "unknown")
     found = Served(
         path=path,
         beside=(passport_path(path),),
@@ -134,9 +135,12 @@ def _engine(path: Path, batches: Batches | None) -> Served:
         batches=batches,
         size=passport.input_shape,
         pixels=options.get("pixels"),
-        # an engine that brings its plugin must not meet a second one of that name
-        plugin=not options.get("embed_plugin") and options.get("activation") != "decomposed",
-        notices=(*warnings(passport), "the smoke test judges shapes alone: an engine is not run here"),
+        plugin=passport.needs_plugin,  # one that brings its plugin must not meet a second one of that name
+        notices=(
+            *warnings(passport),
+            f"serve it with TensorRT {built}: {advise_release(built)}",
+            "the smoke test judges shapes alone: an engine is not run here",
+        ),
     )
     return replace(found, inputs=_row(found))
 

@@ -188,6 +188,7 @@ def warm_up_file(at: int) -> str:
 
 def _runtime(config: Any, backend: Backend, running: InstanceOptions) -> None:
     if backend.name == "tensorrt":
+        config.optimization.cuda.graphs = True  # as Session runs an engine: one launch a batch
         return
     _parameters(config, {"intra_op_thread_count": str(running.threads)})
     if backend.name == "python":

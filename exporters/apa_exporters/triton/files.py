@@ -12,6 +12,7 @@ from apa_deploy.native import LibraryError, ort_library, trt_autoload_library, t
 from apa_deploy.progress import notice
 from apa_deploy.records.passport import passport_path
 from apa_deploy.runtimes.artifacts import ENGINE, artifact_kind
+from apa_deploy.serving.triton_releases import RELEASES
 
 from .artifact import Served
 from .config import BACKENDS, LABELS, WARM_UP, Backend, InstanceOptions, network_config, warm_up_file, write_config
@@ -49,6 +50,8 @@ def write_models(root: Path, name: str, found: Served, options: TritonOptions) -
     config = network_config(network, backend, found, running, _labels(folder, found, options))
     write_config(config, folder)
     _place(folder / "1", found, backend)
+    if backend.name == "tensorrt":
+        shutil.copyfile(RELEASES, root / "triton-releases")
     _warm_up(folder / WARM_UP, found)
     if parameters:
         write_ensemble(root, name, config, parameters, _SERVED)

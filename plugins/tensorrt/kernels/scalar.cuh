@@ -28,9 +28,9 @@ __device__ __forceinline__ Pack<T> applied(Pack<T> pack, const Coefficients<floa
   return pack;
 }
 
+// This thread's part of all elements, whatever the size of the grid.
 template <class Function, class T>
-__global__ void __launch_bounds__(kThreads)
-    apply_scalar(const T* x, T* y, int64_t packs, int64_t count, Coefficients<float> c) {
+__device__ __forceinline__ void apply_all(const T* x, T* y, int64_t packs, int64_t count, const Coefficients<float>& c) {
   const int64_t stride = thread_count(), me = thread_number();
   int64_t i = me;
   for (; i + (kUnrolled - 1) * stride < packs; i += kUnrolled * stride) {
@@ -42,6 +42,12 @@ __global__ void __launch_bounds__(kThreads)
   }
   for (; i < packs; i += stride) packs_of(y)[i] = applied<Function>(packs_of(x)[i], c);
   for (int64_t k = packs * Pack<T>::kSize + me; k < count; k += stride) y[k] = applied<Function>(x[k], c);
+}
+
+template <class Function, class T>
+__global__ void __launch_bounds__(kThreads)
+    apply_scalar(const T* x, T* y, int64_t packs, int64_t count, Coefficients<float> c) {
+  apply_all<Function>(x, y, packs, count, c);
 }
 
 }  // namespace apa

@@ -1,7 +1,8 @@
 """Stands in for a backend that this machine lacks: takes its models' configuration as it is, runs ONNX Runtime.
 
-Installed as backends/tensorrt/model.py, a `model.plan` of the tests holds ONNX; as backends/onnxruntime/model.py it
-does what the real one does with `model_operations`: gives the name to the loader unchanged.
+Installed as backends/tensorrt/model.py, a `model.plan` of the tests holds ONNX behind an engine's tag; as
+backends/onnxruntime/model.py it does what the real one does with `model_operations`: gives the name to the loader
+unchanged.
 """
 
 import json
@@ -11,6 +12,7 @@ import numpy as np
 import onnxruntime
 import triton_python_backend_utils as triton
 
+TAG = b"ftrt"  # of an engine
 FILES = {"tensorrt_plan": "model.plan", "onnxruntime_onnx": "model.onnx"}
 
 
@@ -21,7 +23,9 @@ class TritonPythonModel:
         for library in config.get("model_operations", {}).get("op_library_filename", []):
             options.register_custom_ops_library(library)
         path = Path(args["model_repository"], args["model_version"], FILES[config["platform"]])
-        self.session = onnxruntime.InferenceSession(path.read_bytes(), options, providers=["CPUExecutionProvider"])
+        self.session = onnxruntime.InferenceSession(
+            path.read_bytes().removeprefix(TAG), options, providers=["CPUExecutionProvider"]
+        )
         self.inputs = [tensor["name"] for tensor in config["input"]]
         self.outputs = [tensor["name"] for tensor in config["output"]]
 

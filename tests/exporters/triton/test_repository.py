@@ -42,7 +42,8 @@ EXPECTED = {"onnxruntime": 2, "python": 2, "tensorrt": 0}  # an engine does not 
 def test_files(repositories, backend):
     made = {"config.pbtxt", "warmup/input0", "smoke/input0", *FILES[backend]}
     made |= {f"smoke/output{at}" for at in range(EXPECTED[backend])}
-    assert _files(repositories[backend]) == SCRIPTS | {f"{backend}/{name}" for name in made}
+    releases = {"triton-releases"} if backend == "tensorrt" else set()
+    assert _files(repositories[backend]) == SCRIPTS | releases | {f"{backend}/{name}" for name in made}
 
 
 @pytest.mark.parametrize("backend", FILES)
@@ -97,12 +98,16 @@ def test_a_model_whose_rows_mix_is_not_batched(tmp_path):
     assert list(config.input[0].dims) == [-1, 4]
 
 
-PLUGIN = [({}, True), ({"embed_plugin": True}, False), ({"activation": "decomposed"}, False)]
+PLUGIN = [
+    ("plugin", {"activation": "auto"}, True),
+    ("plugin", {"activation": "plugin", "embed_plugin": True}, False),
+    ("decomposed", {"activation": "auto"}, False),  # what was kept counts, not what was asked for
+]
 
 
-@pytest.mark.parametrize(("options", "wired"), PLUGIN)
-def test_plugin(tmp_path, options, wired):
-    root = exported(engine(tmp_path, options=options), tmp_path / "r")
+@pytest.mark.parametrize(("kept", "options", "wired"), PLUGIN)
+def test_plugin(tmp_path, kept, options, wired):
+    root = exported(engine(tmp_path, kept, options=options), tmp_path / "r")
     for library in ("libapa_trt.so", "libapa_trt_autoload.so"):
         assert (root / "net" / library).exists() == wired
 
@@ -227,6 +232,31 @@ def test_start_looks_at_the_files_first(repositories, tmp_path):
     changed = _started(root)
     assert changed.returncode == 1
     assert "differ from SHA256SUMS" in changed.stderr
+
+
+# of the passport, libnvinfer of the image -> exit code, what is said, whether host code is allowed
+IMAGES = [
+    ("the same TensorRT", "10.13.3.9", {}, "10.13.3", 0, "", False),
+    ("another one", "10.13.3.9", {}, "10.14.1", 1, "tritonserver:25.09 25.10, or build it again", False),
+    ("an older one", "10.14.1.48", {"version_compatible": True}, "10.13.3", 1, "has 10.13.3", False),
+    ("a later one, version-compatible", "10.13.3.9", {"version_compatible": True}, "10.14.1", 0, "", True),
+    ("its plugin inside", "10.13.3.9", {"embed_plugin": True}, "10.13.3", 0, "", True),
+    ("one of no known release", "11.3.0.1", {}, "10.14.1", 1, "the release with TensorRT 11.3.0", False),
+]
+
+
+@pytest.mark.parametrize(("built", "options", "here", "code", "said", "hosted"), [i[1:] for i in IMAGES])
+def test_start_compares_tensorrt(built, options, here, code, said, hosted, tmp_path):
+    versions = {"tensorrt": built, "python": "3.12"}
+    root = exported(engine(tmp_path, "decomposed", options=options, versions=versions), tmp_path / "r")
+    (tmp_path / "bin").mkdir()
+    server, library = tmp_path / "bin" / "tritonserver", tmp_path / f"libnvinfer.so.{here}"
+    server.write_text('#!/bin/sh\necho "$@"\n')
+    server.chmod(0o755)
+    library.touch()
+    done = _started(root, PATH=f"{server.parent}:{os.environ['PATH']}", APA_NVINFER=str(library))
+    assert (done.returncode, said in done.stderr) == (code, True), done.stderr
+    assert ("--backend-config=tensorrt,version-compatible=true" in done.stdout) == hosted
 
 
 def test_smoke_test_without_a_server(repositories):

@@ -3,36 +3,46 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import ExitStack
-from dataclasses import dataclass, field
+from contextlib import ExitStack, closing
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from . import golden, trial
 from .choice import Candidate, Choice, choose_engine
+from .device import EngineRun
 from .engine import Built, build_engine, deserialize
 from .layers import computes_in, count_written_types, launches, layers_of
-from .machine import Gpu
+from .machine import Gpu, check_plugin
 from .monitor import Report
-from .recipe import INPUTS, TRUTH, Recipe
-from .refusal import FAILED, RefusalError
+from .recipe import INPUTS, PLUGIN, TRUTH, Recipe
+from .refusal import FAILED, MISSING, RefusalError
+
+BUILDS = 3  # of each candidate, where there is a choice
 
 
 @dataclass
 class Attempt:
-    """One candidate, as far as it came. `refused`: why it is not to be used; `samples`: ms.
+    """One candidate, as far as it came; checks, launches and types are those of the last build, which is the one to
+    keep. `refused`: why it is not to be used.
 
-    `in_precision`: whether it computes in what was asked for; None: it cannot be read.
+    `latencies`: ms by size, of each build. `in_precision`: whether it computes in what was asked for, None: unknown
     """
 
     activation: str
-    built: Built | None = None
+    builds: list[Built] = field(default_factory=list)
     refused: str = ""
     checks: list[dict[str, Any]] = field(default_factory=list)
     launches: dict[str, int] = field(default_factory=dict)
     types: dict[str, int] = field(default_factory=dict)
     in_precision: bool | None = None
-    samples: list[float] = field(default_factory=list)
+    latencies: list[dict[str, list[float]]] = field(default_factory=list)
+
+    def samples(self, size: str) -> list[float]:
+        """Of all builds."""
+        return [one for build in self.latencies for one in build.get(size, [])]
 
 
 @dataclass(frozen=True)
@@ -53,56 +63,72 @@ def build_and_judge(folder: Path, recipe: Recipe, gpu: Gpu, report: Report, timi
     Raises:
         RefusalError: none can be used; `checks` holds what parity found.
     """
-    attempts = [_attempt(folder, recipe, activation, report, timing_cache) for activation in recipe.models]
-    report(say=f"running on {gpu.name}")
-    with ExitStack() as stack:
-        runners = {}
-        for attempt in attempts:
-            if attempt.built:
-                runner = _runner(attempt, folder, recipe, stack)
-                _noting_refusals(attempt, lambda: _judge(attempt, runner, folder, recipe, gpu))  # noqa: B023
-                runners[attempt.activation] = runner
-        sound = {a.activation: runners[a.activation] for a in attempts if not a.refused}
-        for name, samples in trial.latencies(sound, recipe.runs).items():
-            next(a for a in attempts if a.activation == name).samples = samples
-    choice = choose_engine([Candidate(a.activation, not a.refused, a.samples) for a in attempts])
+    attempts = [Attempt(activation) for activation in recipe.models]
+    for attempt in attempts:
+        if attempt.activation == PLUGIN and recipe.plugin:
+            _try(attempt, recipe, partial(check_plugin, folder / recipe.plugin, gpu), report)
+    for number in range(BUILDS):
+        left = [attempt for attempt in attempts if not attempt.refused]
+        if not number or len(left) > 1:
+            _run_round(left, number, folder, recipe, gpu, report, timing_cache)
+    choice = choose_engine([Candidate(a.activation, not a.refused, a.latencies) for a in attempts])
     if choice.activation is None:
         raise _none_left(attempts)
+    reasons = [choice.reason, *(f"{name} not tried: {why}" for name, why in recipe.not_tried.items())]
+    choice = replace(choice, reason="; ".join(reasons))
     return Verdict(attempts, choice)
 
 
-def _attempt(folder: Path, recipe: Recipe, activation: str, report: Report, timing_cache: Path) -> Attempt:
-    attempt = Attempt(activation)
-    report(say=f"building the engine: activation {activation}")
+def _run_round(
+    attempts: list[Attempt], number: int, folder: Path, recipe: Recipe, gpu: Gpu, report: Report, timing_cache: Path
+) -> None:
+    """Build, judge and time each once. Builds after the first learn for themselves which kernels are fast: what the
+    cache holds they would only repeat."""
+    with ExitStack() as stack:
+        own = Path(stack.enter_context(TemporaryDirectory())) if number else None
+        for attempt in attempts:
+            report(say=f"building the engine, {number + 1} of up to {BUILDS}: activation {attempt.activation}")
+            cache = own / attempt.activation if own else timing_cache
+            _try(attempt, recipe, partial(_build, attempt, folder, recipe, report, cache), report)
+        report(say=f"running on {gpu.name}")
+        runs: dict[str, EngineRun] = {}
+        for attempt in [attempt for attempt in attempts if not attempt.refused]:
+            judge = partial(_judge, attempt, runs, stack, folder, recipe, gpu)
+            _try(attempt, recipe, judge, report)
+        sound = [attempt for attempt in attempts if not attempt.refused]
+        feed = golden.load(folder / INPUTS)[0]
+        found = trial.latencies({a.activation: runs[a.activation] for a in sound}, feed, recipe.shapes, recipe.runs)
+        for attempt in sound:
+            attempt.latencies.append(found[attempt.activation])
 
-    def build() -> None:
-        attempt.built = build_engine(folder, recipe, activation, report, timing_cache)
 
-    if len(recipe.models) == 1:
-        build()  # what is refused is said as it is
-    else:
-        _noting_refusals(attempt, build)
-    return attempt
+def _build(attempt: Attempt, folder: Path, recipe: Recipe, report: Report, timing_cache: Path) -> None:
+    attempt.builds.append(build_engine(folder, recipe, attempt.activation, report, timing_cache))
 
 
-def _noting_refusals(attempt: Attempt, step: Callable[[], None]) -> None:
-    """One candidate may fail where the other does not."""
+def _try(attempt: Attempt, recipe: Recipe, step: Callable[[], None], report: Report) -> None:
+    """One candidate may fail where another does not, which is said at once; where there is but one to build, the
+    refusal is raised as it is."""
     try:
         step()
     except RefusalError as refusal:
+        if not attempt.builds and len(recipe.models) == 1:
+            raise
         attempt.refused = f"{refusal.saw}; wanted {refusal.wanted}"
+        advice = f". {refusal.do}" if refusal.code == MISSING else ""
+        report(say=f"activation {attempt.activation} is not used: {attempt.refused}{advice}")
 
 
-def _runner(attempt: Attempt, folder: Path, recipe: Recipe, stack: ExitStack) -> Any:
-    from polygraphy.backend.trt import TrtRunner
+def _judge(
+    attempt: Attempt, runs: dict[str, EngineRun], stack: ExitStack, folder: Path, recipe: Recipe, gpu: Gpu
+) -> None:
+    """Open the last build, and keep it open in `runs`; hold what it gives against the golden outputs."""
+    import tensorrt as trt
 
-    assert attempt.built is not None
-    return stack.enter_context(TrtRunner(deserialize(attempt.built, folder, recipe), name=attempt.activation))
-
-
-def _judge(attempt: Attempt, runner: Any, folder: Path, recipe: Recipe, gpu: Gpu) -> None:
-    found = trial.outputs(runner, golden.load(folder / INPUTS))
-    layers = layers_of(runner.engine, runner.context)  # after a run: its shapes are set
+    engine = deserialize(attempt.builds[-1], folder, recipe)
+    run = runs[attempt.activation] = stack.enter_context(closing(EngineRun(trt, engine)))
+    found = trial.outputs(run, golden.load(folder / INPUTS))
+    layers = layers_of(run.engine, run.context)  # after a run: its shapes are set
     attempt.launches, attempt.types = launches(layers), count_written_types(layers)
     attempt.in_precision = computes_in(recipe.precision, layers)
     name = f"TensorRT on {gpu.name}, activation {attempt.activation}"

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from . import aot
 from .monitor import Report, monitor
-from .recipe import PLUGIN, Recipe
+from .recipe import AOT, PLUGIN, Recipe
 from .refusal import FAILED, MISSING, RefusalError
 
 NAMESPACE, VERSION, CREATORS = "apa", "1", ("APA", "AGLU")
@@ -32,11 +33,13 @@ def build_engine(folder: Path, recipe: Recipe, activation: str, report: Report, 
     """
     from polygraphy.exception import PolygraphyException
 
+    if activation == AOT:
+        register_kernels(folder)
     library = folder / recipe.plugin if recipe.plugin and activation == PLUGIN else None
     handle = load_plugin(library) if library else None
     start = time.perf_counter()
     try:
-        engine = _serialize(folder / recipe.models[activation], recipe, library, report, timing_cache)
+        engine = _serialize(folder / recipe.models[activation], activation, recipe, library, report, timing_cache)
     except PolygraphyException as error:
         reason = str(error).splitlines()[0]
         raise RefusalError(f"TensorRT: {reason}", "an engine", "See what it printed above.", FAILED) from error
@@ -58,19 +61,36 @@ def load_plugin(library: Path) -> Any:
     return handle
 
 
+def register_kernels(folder: Path) -> None:
+    """Register the ahead-of-time plugins of a bundle, which only the build needs.
+
+    Raises:
+        RefusalError: this TensorRT has none.
+    """
+    import tensorrt as trt
+
+    if tuple(map(int, trt.__version__.split(".")[:2])) < aot.LEAST_TENSORRT:
+        do = "Install it, or use --activation plugin or decomposed."
+        raise RefusalError(f"TensorRT {trt.__version__}", "10.9 or later, for --activation aot", do, MISSING)
+    aot.register(folder)
+
+
 def _registry() -> Any:
     import tensorrt as trt
 
     return trt.get_plugin_registry()
 
 
-def _serialize(model: Path, recipe: Recipe, library: Path | None, report: Report, timing_cache: Path) -> bytes:
+def _serialize(
+    model: Path, activation: str, recipe: Recipe, library: Path | None, report: Report, timing_cache: Path
+) -> bytes:
     import tensorrt as trt
     from polygraphy.backend.trt import EngineBytesFromNetwork, NetworkFromOnnxPath, PostprocessConfig
 
     flags = [trt.OnnxParserFlag.NATIVE_INSTANCENORM]  # the plugin for it would spoil compatible engines
     network = NetworkFromOnnxPath(str(model), flags=flags, strongly_typed=True)()
-    _check_plugin_layers(network[1], library)
+    if library or activation == AOT:
+        _check_plugin_layers(network[1], model)
     config = _config(recipe, report, timing_cache)
     if library and recipe.embed_plugin:
         config = PostprocessConfig(config, lambda _builder, _network, made: _embed(made, library))
@@ -102,12 +122,16 @@ def _embed(config: Any, library: Path) -> None:
     config.plugins_to_serialize = [str(library)]
 
 
-def _check_plugin_layers(network: Any, library: Path | None) -> None:
+def _check_plugin_layers(network: Any, model: Path) -> None:
     """A parser that does not find the plugin takes the function body, and says nothing."""
+    import onnx
     import tensorrt as trt
 
-    if library and not any(network.get_layer(i).type == trt.LayerType.PLUGIN_V3 for i in range(network.num_layers)):
-        saw = "the parser made no plugin layer"
+    graph = onnx.load(str(model), load_external_data=False).graph
+    wanted = sum(node.domain == "com.apa" for node in graph.node)
+    found = sum(network.get_layer(i).type == trt.LayerType.PLUGIN_V3 for i in range(network.num_layers))
+    if found < wanted:
+        saw = f"the parser made {found or 'no'} plugin layer{'s' if found > 1 else ''} of {wanted} com.apa nodes"
         raise RefusalError(saw, "each com.apa node as a plugin", "Use TensorRT 10.7 or later.", FAILED)
 
 

@@ -32,8 +32,9 @@ _TACTIC_TYPES = {
     "i8": "int8",
 }
 _TACTIC = re.compile(r"_(bf16|f16|tf32|f32|i8|h|s)(?:\1)*(?=_|\d|gemm|conv)")
-# Entries that launch no kernel of the network.
-_NO_LAUNCH = {"shape_call", "signal", "wait", "NoOp", "Constant", "ShapeHostToDevice"}
+# Entries that launch no kernel of the network: bookkeeping of shapes on the host, and waiting.
+_NO_LAUNCH = {"shape_call", "signal", "wait", "NoOp", "Constant", "TrainStation"}
+_NO_LAUNCH |= {"Shape", "ShapeHostToDevice", "DeviceToShapeHost"}
 
 
 def layers_of(engine: Any, context: Any) -> list[dict[str, Any]]:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import ctypes
 import importlib.util
+import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from importlib import metadata
+from pathlib import Path
 from typing import Any
 
 from .refusal import MISSING, RefusalError
@@ -17,6 +19,7 @@ DRIVERS = ("libcuda.so.1", "nvcuda.dll")
 ADD = "pip install 'tensorrt>=10.7' polygraphy numpy onnx"
 _MAJOR, _MINOR = 75, 76  # CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_*
 _CUDA_13 = 13000
+_RELEASE = re.compile(rb"Cuda compilation tools, release (\d+)\.")  # in everything that nvcc made
 
 
 @dataclass(frozen=True)
@@ -30,7 +33,7 @@ class Gpu:
 
 def gpu() -> Gpu | None:
     """The first GPU that the driver shows, or None."""
-    driver = _driver()
+    driver = open_driver()
     count = ctypes.c_int(0)
     if driver is None or driver.cuInit(0) or driver.cuDeviceGetCount(ctypes.byref(count)) or not count.value:
         return None
@@ -46,7 +49,7 @@ def missing(packages: Sequence[str] = PACKAGES, add: str = ADD) -> list[tuple[st
     lacks = [(f"the package {name}", f"run: {add}") for name in packages if importlib.util.find_spec(name) is None]
     if not lacks and (found := _tensorrt_problem()):
         lacks.append((f"tensorrt 10.7 or later ({found})", f"run: {add}"))
-    if _driver() is None:
+    if open_driver() is None:
         lacks.append(("the NVIDIA driver", "install it (r580 or later for CUDA 13, r525 for CUDA 12)"))
     elif (device := gpu()) is None:
         lacks.append(("a GPU", "use a machine that has one, or give this one to the container: --gpus all"))
@@ -66,12 +69,23 @@ def check(packages: Sequence[str] = PACKAGES, add: str = ADD) -> Gpu:
     return found
 
 
+def check_plugin(library: Path, found: Gpu) -> None:
+    """Raise a `RefusalError` where the plugin is of a newer CUDA than the driver serves: none of its kernels would
+    start, and an engine that holds it could not even be timed."""
+    built = _RELEASE.search(library.read_bytes()) if library.is_file() else None
+    if built and int(built[1]) > found.cuda // 1000:
+        saw = f"{library.name} is built with CUDA {int(built[1])}, and the driver serves {_cuda(found)}"
+        do = "Install driver r580 or later; or, with nvcc of the driver's CUDA: sh plugin/build_plugin.sh my.so, "
+        raise RefusalError(saw, "a plugin that this driver runs", f"{do}and build.py --plugin my.so.", MISSING)
+
+
 def facts(found: Gpu) -> dict[str, Any]:
     """What the record keeps of the machine."""
     return asdict(found) | {"versions": {name: _version(name) for name in PACKAGES}}
 
 
-def _driver() -> Any:
+def open_driver() -> Any:
+    """The NVIDIA driver's library, or None."""
     for name in DRIVERS:
         try:
             return ctypes.CDLL(name)

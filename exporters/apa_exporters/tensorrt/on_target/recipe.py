@@ -10,7 +10,7 @@ NAME = "recipe.json"
 GOLDEN = "golden"
 INPUTS, TRUTH = f"{GOLDEN}/inputs.npz", f"{GOLDEN}/float64.npz"
 FLOAT32 = f"{GOLDEN}/torch_float32.npz"
-PLUGIN, DECOMPOSED = "plugin", "decomposed"
+PLUGIN, DECOMPOSED, AOT = "plugin", "decomposed", "aot"
 
 
 @dataclass(frozen=True)
@@ -41,13 +41,14 @@ class Detections:
 class Recipe:
     """Names are relative to the bundle.
 
-    `models`: ONNX file by activation, "plugin" or "decomposed". `shapes`: least, usual and largest shape by input.
+    `models`: ONNX file by activation, "plugin", "decomposed" or "aot". `shapes`: least, usual and largest, by
+    input.
     `limits`: by output; empty: nothing is judged. `precision`: fp32, fp16 or bf16, in which the engine must really
     compute. `detections`: of a detector, whose rows are put into float64's order first. `plugin`: the library that
     the "plugin" model needs. `workspace`: bytes; `optimization_level`: 0 to 5; None for TensorRT's own.
     `hardware_compatible`: a `HardwareCompatibilityLevel`, or None for this GPU alone.
     `runs`: of each engine, for its latency. `allow_unknown_precision`: keep an engine whose layers' types cannot be
-    read.
+    read. `open_inputs`: those with a size that the model leaves open. `not_tried`: why "auto" left one out.
     """
 
     models: dict[str, str]
@@ -65,6 +66,8 @@ class Recipe:
     embed_plugin: bool = False
     runs: int = 400
     allow_unknown_precision: bool = False
+    open_inputs: list[str] = field(default_factory=list)
+    not_tried: dict[str, str] = field(default_factory=dict)
 
 
 def write_recipe(recipe: Recipe, folder: Path) -> None:

@@ -8,10 +8,12 @@ from pathlib import Path
 from statistics import quantiles
 from typing import Any
 
+from .aot import CUDA, PTX_VERSION
 from .build import Attempt, Verdict
 from .checksums import digest
 from .machine import Gpu, facts
-from .recipe import PLUGIN, Recipe
+from .recipe import AOT, PLUGIN, Recipe
+from .trial import SIZES, USUAL
 
 PASSPORT = "passport.json"
 FORMAT = "trt"
@@ -19,11 +21,10 @@ FORMAT = "trt"
 
 def write_record(folder: Path, out: Path, recipe: Recipe, verdict: Verdict, gpu: Gpu) -> dict[str, Any]:
     """Both files, complete or not at all; what to tell about them."""
-    assert verdict.kept.built is not None
     target = out / recipe.engine
     parts = [target.with_name(f".{target.name}.part"), target.with_name(f".{target.name}.passport.part")]
     try:
-        parts[0].write_bytes(verdict.kept.built.engine)
+        parts[0].write_bytes(verdict.kept.builds[-1].engine)
         passport = _passport(folder, recipe, verdict, gpu, _file(parts[0], recipe.engine))
         parts[1].write_text(json.dumps(passport, indent=2) + "\n", encoding="utf-8")
         parts[0].replace(target)
@@ -46,7 +47,6 @@ def _passport(folder: Path, recipe: Recipe, verdict: Verdict, gpu: Gpu, engine: 
 
 def _build(folder: Path, recipe: Recipe, verdict: Verdict, gpu: Gpu, machine: dict[str, Any]) -> dict[str, Any]:
     kept = verdict.kept
-    assert kept.built is not None
     plugin = recipe.plugin if kept.activation == PLUGIN else None
     first = next(iter(recipe.shapes.values()))
     return {
@@ -54,7 +54,7 @@ def _build(folder: Path, recipe: Recipe, verdict: Verdict, gpu: Gpu, machine: di
         "model": _file(folder / recipe.models[kept.activation]),
         "capabilities": [recipe.hardware_compatible or gpu.capability],
         "batches": [shape[0] for shape in first],
-        "seconds": kept.built.seconds,
+        "seconds": kept.builds[-1].seconds,
         "peak_memory_bytes": peak_memory_bytes(),
         "launches": kept.launches,
         "executed": True,
@@ -66,6 +66,7 @@ def _build(folder: Path, recipe: Recipe, verdict: Verdict, gpu: Gpu, machine: di
         "in_precision": kept.in_precision,
         "gpu": {key: machine[key] for key in ("name", "capability", "cuda")},
         "plugin": _file(folder / plugin) if plugin else None,
+        "ptx": {"version": PTX_VERSION, "driver": f"CUDA {CUDA} or later"} if kept.activation == AOT else None,
     }
 
 
@@ -75,11 +76,12 @@ def _candidate(attempt: Attempt) -> dict[str, Any]:
         "passed": not attempt.refused,
         "refused": attempt.refused,
         "max_rel": {check["name"]: check["max_rel"] for check in attempt.checks},
-        "bytes": len(attempt.built.engine) if attempt.built else 0,
-        "seconds": attempt.built.seconds if attempt.built else 0.0,
+        "bytes": len(attempt.builds[0].engine) if attempt.builds else 0,
+        "seconds": sum(built.seconds for built in attempt.builds),
         "launches": attempt.launches,
         "types": attempt.types,
-        "latency_ms": attempt.samples,
+        "latency_ms": attempt.samples(USUAL),
+        "latency_by_size": {size: samples for size in SIZES if (samples := attempt.samples(size))},
     }
 
 
@@ -95,10 +97,11 @@ def _describe(target: Path, verdict: Verdict, gpu: Gpu) -> list[str]:
         if attempt.refused:
             lines.append(f"activation {attempt.activation} not used: {attempt.refused}")
         else:
-            cuts = quantiles(attempt.samples, n=100)
+            samples = attempt.samples(USUAL)
+            cuts = quantiles(samples, n=100)
             lines.append(
                 f"activation {attempt.activation}: p50 {cuts[49]:.3f} ms, p90 {cuts[89]:.3f}, p99 {cuts[98]:.3f} "
-                f"({len(attempt.samples)} runs on {gpu.name}, no copies, no CUDA graph)"
+                f"({len(samples)} runs of {len(attempt.builds)} builds on {gpu.name}, no copies)"
             )
     for check in kept.checks:
         lines.append(f"{check['name']}: {check['max_rel']:.1e} from float64, limit {check['limit']:.1e}")

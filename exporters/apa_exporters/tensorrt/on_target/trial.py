@@ -4,36 +4,52 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Any
 
 import numpy as np
 
+from .device import EngineRun
 from .golden import Arrays
-from .refusal import FAILED, RefusalError
+from .refusal import RefusalError
 from .turns import take_turns, time_ms
 
 A_BLOCK = 10
+SIZES = ("least", USUAL := "usual", "largest")
 
 
-def outputs(runner: Any, feeds: Sequence[Arrays]) -> list[Arrays]:
-    """Every output for every feed, on the host, in float32. `runner`: an active `TrtRunner`."""
-    return [
-        {name: np.array(value).astype(np.float32) for name, value in runner.infer(feed).items()} for feed in feeds
-    ]
+def outputs(run: EngineRun, feeds: Sequence[Arrays]) -> list[Arrays]:
+    """Every output for every feed, on the host, in float32."""
+    return [{name: value.astype(np.float32) for name, value in run.infer(feed).items()} for feed in feeds]
 
 
-def latencies(runners: Mapping[str, Any], runs: int) -> dict[str, list[float]]:
-    """Milliseconds from launch to end, without copies, `runs` for each runner; all have inferred before."""
-    timers = {name: partial(_time_launch, runner) for name, runner in runners.items()}
-    return take_turns(timers, -(-runs // A_BLOCK), warm_up=runs // 8, block=A_BLOCK)
+def latencies(
+    runs: Mapping[str, EngineRun], feed: Arrays, shapes: Mapping[str, Sequence[Sequence[int]]], count: int
+) -> dict[str, dict[str, list[float]]]:
+    """Milliseconds from launch to end, without copies, by engine and size: as a `Session` runs it, recorded.
+
+    Args:
+        feed: inputs of the usual size; for the others they are repeated or cut.
+        shapes: the profile; sizes that are the same are measured once.
+        count: of each engine, over all sizes.
+    """
+    profile = dict(zip(SIZES, zip(*shapes.values(), strict=True), strict=True))
+    sizes = {name: size for name, size in profile.items() if name == USUAL or size != profile[USUAL]}
+    found: dict[str, dict[str, list[float]]] = {name: {} for name in runs}
+    each = -(-count // len(sizes))
+    for size, dims in sizes.items():
+        shaped = {name: np.resize(feed[name], shape) for name, shape in zip(shapes, dims, strict=True)}
+        try:
+            for run in runs.values():
+                run.infer(shaped)
+                run.record()
+        except RefusalError:
+            if size == USUAL:
+                raise
+            continue  # too large for all of them at once in this memory: not measured
+        timers = {name: partial(_time_launch, run) for name, run in runs.items()}
+        for name, samples in take_turns(timers, -(-each // A_BLOCK), warm_up=each // 8, block=A_BLOCK).items():
+            found[name][size] = samples
+    return found
 
 
-def _time_launch(runner: Any) -> float:
-    return round(time_ms(partial(_launch, runner)), 4)
-
-
-def _launch(runner: Any) -> None:
-    """The shapes and addresses of the last inference are still set."""
-    if not runner.context.execute_async_v3(runner.stream.ptr):
-        raise RefusalError("execute_async_v3 failed", "a run", "See what TensorRT printed above.", FAILED)
-    runner.stream.synchronize()
+def _time_launch(run: EngineRun) -> float:
+    return round(time_ms(run.launch), 4)

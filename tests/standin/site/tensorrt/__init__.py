@@ -10,6 +10,8 @@ KIND; "nocreator" makes the parser take function bodies; "die" aborts the proces
 call is written to.
 """
 
+import os
+
 from ._contract import API, FUNCTIONS, enums
 
 __version__ = API["version"]
@@ -26,6 +28,7 @@ _NAMES = {
 _NAMES |= {"uint8": "UINT8", "bool": "BOOL", "fp8": "FP8", "int4": "INT4", "fp4": "FP4", "e8m0": "E8M0"}
 globals().update({name: DataType[member] for name, member in _NAMES.items() if member in DataType.__members__})
 
+from . import _quick  # noqa: E402
 from ._build import (  # noqa: E402
     Builder,
     IBuilderConfig,
@@ -47,6 +50,10 @@ from ._run import (  # noqa: E402
     Runtime,
 )
 from ._user import IDebugListener, ILogger, IOutputAllocator, IProgressMonitor, Logger  # noqa: E402
+
+globals().update({one.__name__: one for one in _quick.NAMES})
+if lean := os.environ.get("STANDIN_LEAN"):
+    __path__.append(lean)  # `tensorrt.plugin` is NVIDIA's own code
 
 __all__ = [
     "FUNCTIONS",

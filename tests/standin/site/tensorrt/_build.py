@@ -9,7 +9,8 @@ from typing import Any
 import onnx
 
 from ._contract import API, FAULTS, Checked, ContractError, enums
-from ._plugins import has_creators
+from ._plugins import creator_of, has_creators
+from ._quick import kernel_of
 
 _E = enums()
 _ELEMENT = {1: "FLOAT", 10: "HALF", 16: "BF16", 2: "UINT8", 3: "INT8", 6: "INT32", 7: "INT64", 9: "BOOL"}
@@ -84,6 +85,8 @@ class ILayer(Checked):
 
     @property
     def type(self) -> Any:
+        if creator_of(self._node):
+            return _E["LayerType"].PLUGIN_V3
         plugin = self._node.domain == "com.apa" and has_creators() and "nocreator" not in FAULTS
         named = any(attribute.name == "plugin_namespace" for attribute in self._node.attribute)
         return _E["LayerType"].PLUGIN_V3 if plugin and named else _E["LayerType"].ELEMENTWISE
@@ -262,7 +265,9 @@ class Builder(Checked):
             raise DeviceReached("build_serialized_network")
         if "die" in FAULTS:
             os.abort()
-        kind = "plugin" if any(layer.type == _E["LayerType"].PLUGIN_V3 for layer in network) else "decomposed"
+        kernels = _kernels(network, config._profiles[0]._shapes)
+        plugin = any(layer.type == _E["LayerType"].PLUGIN_V3 for layer in network)
+        kind = "aot" if kernels else "plugin" if plugin else "decomposed"
         if f"refused:{kind}" in FAULTS:
             self._logger.log(self._logger.Severity.ERROR, "Could not find any implementation for node")
             return None
@@ -279,5 +284,21 @@ class Builder(Checked):
             "stripped": config.get_flag(_E["BuilderFlag"].STRIP_PLAN),
             "detailed": config.profiling_verbosity == _E["ProfilingVerbosity"].DETAILED,
             "shapes": config._profiles[0]._shapes,
+            "kernels": kernels,
         }
         return memory(MAGIC + json.dumps(facts).encode() + b"\n" + network._model.SerializeToString())
+
+
+def _kernels(network: INetworkDefinition, shapes: dict[str, Any]) -> dict[str, Any]:
+    """Of every node of a Python plugin, by the value that it writes; as if it were of the input's sizes."""
+    graph = network._model.graph
+    nodes = [node for node in graph.node if node.domain == "com.apa" and node.op_type.endswith("Kernel")]
+    if not nodes:
+        return {}
+    kinds = {
+        v.name: v.type.tensor_type.elem_type
+        for v in onnx.shape_inference.infer_shapes(network._model).graph.value_info
+    }
+    dtype = _E["DataType"][_ELEMENT[next((kinds[n.input[0]] for n in nodes if n.input[0] in kinds), 1)]]
+    profile = next(iter(shapes.values()))
+    return {node.output[0]: kernel_of(creator_of(node), node, dtype, profile) for node in nodes}

@@ -60,6 +60,11 @@ class Checked:
         object.__setattr__(self, name, value)
 
 
+def known_as(name: str, cls: type) -> None:
+    """A class that stands for TensorRT's class `name` where that is wanted of an argument."""
+    _CLASSES[name] = cls
+
+
 def checked_function(function: Any) -> Any:
     """A function of the module."""
     return _checked("", function.__name__, FUNCTIONS, function)

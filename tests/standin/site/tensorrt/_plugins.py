@@ -13,8 +13,15 @@ _CREATORS = {("APA", "1", "apa"), ("AGLU", "1", "apa")}
 class IPluginRegistry(Checked):
     def __init__(self) -> None:
         self._loaded: dict[str, Any] = {}
+        self._registered: dict[tuple[str, str, str], Any] = {}
+
+    def register_creator(self, creator: Any, plugin_namespace: str = "") -> bool:
+        key = (creator.name, creator.plugin_version, plugin_namespace)
+        return self._registered.setdefault(key, creator) is creator
 
     def get_creator(self, type: str, version: str, plugin_namespace: str = "") -> Any:
+        if found := self._registered.get((type, version, plugin_namespace)):
+            return found
         return object() if self._loaded and (type, version, plugin_namespace) in _CREATORS else None
 
     def load_library(self, plugin_path: str) -> Any:
@@ -43,6 +50,13 @@ def get_plugin_registry() -> Any:
 @checked_function
 def init_libnvinfer_plugins(logger: Any, namespace: str) -> bool:
     return True
+
+
+def creator_of(node: Any) -> Any:
+    """Of a Python plugin that was registered for an ONNX node; None without one."""
+    named = {attribute.name: attribute.s.decode() for attribute in node.attribute if attribute.type == 3}
+    key = (node.op_type, named.get("plugin_version", ""), named.get("plugin_namespace", ""))
+    return _REGISTRY._registered.get(key)
 
 
 def has_creators() -> bool:

@@ -19,6 +19,7 @@ _E = enums()
 _WORK = ctypes.CFUNCTYPE(ctypes.c_int)
 _NUMPY = {"FLOAT": np.float32, "HALF": np.float16, "UINT8": np.uint8, "INT64": np.int64}
 _KERNELS = {"Conv": "CaskConvolution", "Gemm": "gemm", "AGLU": "PluginV3", "APA": "PluginV3", "ReduceMean": "kgen"}
+_KERNELS |= {"AGLUKernel": "PluginV3", "APAKernel": "PluginV3"}
 _SPELLED = {
     "FLOAT": "Float",
     "HALF": "Half",
@@ -27,6 +28,41 @@ _SPELLED = {
     "INT64": "Int64",
     "INT32": "Int32",
 }
+
+
+def with_kernels(model: onnx.ModelProto, kernels: dict[str, Any]) -> onnx.ModelProto:
+    """The model with what the kernels in the plan compute, by the coefficients in their PTX, in float64."""
+    found = onnx.ModelProto()
+    found.CopyFrom(model)
+    del found.graph.node[:]
+    for node in model.graph.node:
+        kernel = kernels.get(node.output[0]) if node.op_type.endswith("Kernel") else None
+        found.graph.node.extend(_computing(node, kernel["coefficients"]) if kernel else [node])
+    return found
+
+
+def _computing(node: Any, coefficients: list[float]) -> list[Any]:
+    slope, low, _, lambda_, *_ = coefficients
+    values = {"slope": (slope + low) / 1.4426950408889634, "lambda": lambda_, "rate": -1 / lambda_, "one": 1.0}
+    text = "x64 = Cast <to: int = 11> (x)\n"
+    text += "".join(f"{name} = Constant <value = double {{{value!r}}}> ()\n" for name, value in values.items())
+    text += """
+      u = Mul (slope, x64)
+      growth = Exp (u)
+      scaled = Mul (growth, lambda)
+      sum = Add (one, scaled)
+      log = Log (sum)
+      general = Mul (log, rate)
+      limit = Neg (growth)
+    """
+    text += f"gate = Exp ({'limit' if lambda_ < 1e-7 else 'general'})\n unit = Mul (gate, x64)\n"
+    text += f"y = CastLike ({'unit' if node.op_type.startswith('AGLU') else 'gate'}, x)"
+    body = onnx.parser.parse_graph("g (float x) => (float y) {" + text + "}")
+    names = {"x": node.input[0], "y": node.output[0]}
+    for part in body.node:
+        part.input[:] = [names.get(name, f"{node.output[0]}.{name}") for name in part.input]
+        part.output[:] = [names.get(name, f"{node.output[0]}.{name}") for name in part.output]
+    return list(body.node)
 
 
 class Runtime(Checked):
@@ -63,6 +99,9 @@ class ICudaEngine(Checked):
         self._facts, self._model = json.loads(facts), onnx.ModelProto.FromString(model)
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads, options.log_severity_level = 1, 4
+        runnable = with_kernels(self._model, self._facts.get("kernels", {}))
+        self._kinds = onnx.shape_inference.infer_shapes(runnable).graph
+        model = runnable.SerializeToString()
         self._session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
         graph = self._model.graph
         self._tensors = {value.name: value for value in (*graph.input, *graph.output)}
@@ -124,6 +163,7 @@ class IExecutionContext(Checked):
         self._addresses: dict[str, int] = {}
         self._allocators: dict[str, Any] = {}
         self._work: list[Any] = []
+        self._ran = False  # since a shape was set
 
     @property
     def engine(self) -> Any:
@@ -134,20 +174,29 @@ class IExecutionContext(Checked):
         return 0
 
     def set_input_shape(self, name: str, shape: Any) -> bool:
+        """False for what is no input (IExecutionContext::setInputShape)."""
+        if name not in self._engine._facts["shapes"]:
+            return False
         least, _, largest = self._engine._facts["shapes"][name]
         inside = len(shape) == len(least) and all(
             a <= b <= c for a, b, c in zip(least, shape, largest, strict=True)
         )
         if inside:
+            self._ran = self._ran and self._shapes.get(name) == tuple(shape)
             self._shapes[name] = tuple(shape)
         return inside
 
     def get_tensor_shape(self, name: str) -> tuple[int, ...]:
+        """An output's is known once those of all inputs are (IExecutionContext::getTensorShape)."""
         declared = self._engine.get_tensor_shape(name)
-        batch = next(iter(self._shapes.values()), (-1,))[0]
+        known = self._engine._facts["shapes"].keys() <= self._shapes.keys()
+        batch = next(iter(self._shapes.values()), (-1,))[0] if known else -1
         return self._shapes.get(name) or (batch if declared[0] == -1 else declared[0], *declared[1:])
 
     def set_tensor_address(self, name: str, memory: int) -> bool:
+        """Aligned to 256 bytes (IExecutionContext::setTensorAddress)."""
+        if memory % 256 or (self._engine and name not in self._engine._tensors):
+            return False
         self._addresses[name] = memory
         return True
 
@@ -165,7 +214,17 @@ class IExecutionContext(Checked):
         return True
 
     def execute_async_v3(self, stream_handle: int) -> bool:
-        """Of the shapes and addresses of this moment, also where a graph replays it later."""
+        """Of the shapes and addresses of this moment, also where a graph replays it later.
+
+        False where a shape or an address is not set, or where the first run of a shape is to be captured
+        (IExecutionContext::enqueueV3: what changed is updated by the next run, which may wait for the device).
+        """
+        lacking = [n for n in self._engine._facts["shapes"] if n not in self._shapes]
+        lacking += [n for n in self._engine._tensors if n not in self._addresses and n not in self._allocators]
+        recording = ctypes.CDLL("libcuda.so.1").standin_recording(ctypes.c_void_p(stream_handle))
+        if lacking or (recording and not self._ran):
+            return False
+        self._ran = True
         shapes, addresses = dict(self._shapes), dict(self._addresses)
         for name, allocator in self._allocators.items():
             shape = self.get_tensor_shape(name)
@@ -219,8 +278,8 @@ class EngineInspector(Checked):
         """TensorRT 10 and 11 have a field for type and format each, or one for both."""
         if not self._engine._facts["detailed"]:
             raise ContractError("the engine was built without detailed verbosity: the inspector knows names only")
-        graph = onnx.shape_inference.infer_shapes(self._engine._model).graph
-        kinds = {v.name: v.type.tensor_type.elem_type for v in (*graph.value_info, *graph.output, *graph.input)}
+        graph, known = self._engine._model.graph, self._engine._kinds
+        kinds = {v.name: v.type.tensor_type.elem_type for v in (*known.value_info, *known.output, *known.input)}
         if f"fp32:{self._engine._facts['kind']}" in FAULTS:
             kinds = dict.fromkeys(kinds, 1)
         layers = [_layer(node, kinds) for node in graph.node if node.op_type in _KERNELS]

@@ -1,0 +1,62 @@
+"""What users of torch have: AGLU and SiLU in eager torch and in torch.compile, beside a copy of the same bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from statistics import median
+from typing import Any
+
+from apa_deploy.errors import MissingError
+from apa_deploy.measure.turns import take_turns, time_ms
+
+from .outcome import Outcome, State
+
+TURNS, WARM_UP = 40, 10
+MIB = (8, 64, 256)
+ELEMENTS = ("float16", "float32")
+
+
+def check_torch(device: str = "cuda", sizes: tuple[int, ...] = MIB, turns: int = TURNS) -> Outcome:
+    """The median of each way, and its ratio to the copy, for each type and size (MiB).
+
+    Raises:
+        MissingError: torch is not there, or sees no GPU.
+    """
+    try:
+        import torch
+    except ImportError as error:
+        raise MissingError(f"torch: {error}", "torch with CUDA", "Run: pip install torch") from error
+    if device == "cuda" and not torch.cuda.is_available():
+        raise MissingError("torch sees no GPU", "torch with CUDA", "Run: pip install torch")
+    rows = []
+    for element in ELEMENTS:
+        for mib in sizes:
+            kind = getattr(torch, element)
+            x = torch.randn((mib << 20) // kind.itemsize, device=device).to(kind)
+            rows.append({"element": element, "MiB": mib, **_row(_times(torch, x, turns))})
+    return Outcome("torch", State.PASSED, rows=rows, facts={"torch": torch.__version__})
+
+
+def _times(torch: Any, x: Any, turns: int) -> dict[str, list[float]]:
+    from apa_deploy.modules import AGLU
+
+    unit = AGLU(0.5, 1.1).eval()
+    target = torch.empty_like(x)
+    wait: Callable[[], Any] = torch.cuda.synchronize if x.is_cuda else lambda: None
+    ways: dict[str, Callable[[], Any]] = {
+        "copy": lambda: target.copy_(x),
+        "AGLU eager": lambda: unit(x),
+        "SiLU eager": lambda: torch.nn.functional.silu(x),
+    }
+    if x.is_cuda:  # on a CPU it wants a compiler, and is timed by apa-bench
+        compiled, compiled_silu = torch.compile(unit), torch.compile(torch.nn.functional.silu)
+        ways |= {"AGLU compiled": lambda: compiled(x), "SiLU compiled": lambda: compiled_silu(x)}
+    with torch.inference_mode():
+        return take_turns(
+            {n: lambda w=w: time_ms(lambda: (w(), wait())) for n, w in ways.items()}, turns, warm_up=WARM_UP
+        )
+
+
+def _row(samples: Mapping[str, list[float]]) -> dict[str, float]:
+    copy = median(samples["copy"])
+    return {name: round(median(times) / copy, 3) for name, times in samples.items()} | {"copy ms": round(copy, 4)}

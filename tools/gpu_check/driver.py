@@ -1,0 +1,96 @@
+"""What `Session` asks of the driver, on the real one: copies, growth, threads, and a recording that others do not
+disturb. Needs cuda-python and a GPU; no TensorRT."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from apa_deploy.runtimes.device import Device
+
+from .outcome import Outcome, State
+
+THREADS, ROUNDS, SIZES = 4, 50, (1, 4097, 3 << 20)
+
+
+def check_driver() -> Outcome:
+    """Each check a row.
+
+    Raises:
+        MissingError: cuda-python or a GPU is missing.
+    """
+    device = Device()
+    checks = {"copies": _copies, "threads with streams of their own": _threads, "recording": _recording}
+    rows = [{"check": name, "good": check(device)} for name, check in checks.items()]
+    device.close()
+    wrong = [row["check"] for row in rows if not row["good"]]
+    state = State.FAILED if wrong else State.PASSED
+    return Outcome("driver", state, f"wrong: {', '.join(map(str, wrong))}" if wrong else "", rows=rows)
+
+
+def _copies(device: Device) -> bool:
+    return all(_comes_back(device, size, seed) for seed, size in enumerate(SIZES * 3))
+
+
+def _comes_back(device: Device, size: int, seed: int) -> bool:
+    """Bytes to the device and back."""
+    given = np.random.default_rng(seed).integers(0, 256, size, np.uint8)
+    found, stream = np.zeros_like(given), device.stream()
+    pointer = device.allocate(size)
+    device.upload(pointer, given, stream)
+    device.download(found, pointer, stream)
+    device.synchronize(stream)
+    device.free(pointer)
+    device.free_stream(stream)
+    return bool((given == found).all())
+
+
+def _threads(device: Device) -> bool:
+    good = [False] * THREADS
+
+    def copy(number: int) -> None:
+        device.enter()
+        good[number] = all(_comes_back(device, 1 << 16, number * ROUNDS + i) for i in range(ROUNDS))
+
+    return _run_threads([lambda n=n: copy(n) for n in range(THREADS)]) and all(good)
+
+
+def _recording(device: Device) -> bool:
+    """A thread records while another allocates and copies, as contexts of one `Session` do."""
+    stream, good = device.stream(), [False]
+    done = threading.Event()
+
+    def disturb() -> None:
+        device.enter()
+        good[0] = all(_comes_back(device, 1 << 16, i) for i in range(ROUNDS))
+        done.set()
+
+    graph = device.captured(stream, lambda: _run_threads([disturb]) and done.is_set())
+    if graph is None:
+        return False
+    device.launch(graph, stream)
+    device.synchronize(stream)
+    device.free_graph(graph)
+    device.free_stream(stream)
+    return good[0]
+
+
+def _run_threads(work: list[Callable[[], Any]]) -> bool:
+    """Run all at once; whether none failed."""
+    failed: list[BaseException] = []
+
+    def run(one: Callable[[], Any]) -> None:
+        try:
+            one()
+        except Exception as error:  # noqa: BLE001 - it is reported by the thread that waits
+            failed.append(error)
+
+    threads = [threading.Thread(target=run, args=(one,)) for one in work]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return not failed
