@@ -38,7 +38,7 @@ def check_console(text):
         bin_ = Path(sys.executable).parent
         environment = os.environ | {
             "PATH": f"{bin_}:{os.environ['PATH']}",
-            "PYTHONPATH": str(ROOT),
+            "PYTHONPATH": os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH")))),
             "PATTERNS": str(ROOT / "integrations" / "polygraphy-pattern"),
         }
         done = subprocess.run(command, shell=True, env=environment, capture_output=True, text=True, check=False)

@@ -16,7 +16,17 @@ from ..records.benchmark import BenchResult
 from ..report import check_report_path, write_report
 from ..report.bench import bench_report, sentence
 from ..report.wording import amount, interval
-from .common import add_report, count_of, print_json, run_verb, seconds_of, shape_of, verb_parser, wide_console
+from .common import (
+    add_ort_library,
+    add_report,
+    count_of,
+    print_json,
+    run_verb,
+    seconds_of,
+    shape_of,
+    verb_parser,
+    wide_console,
+)
 from .model_options import add_loading, loading_of
 
 if TYPE_CHECKING:
@@ -39,6 +49,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--input-shape", metavar="CxHxW", type=shape_of, help="where no passport tells, e.g. 3x224x224")
     add("--no-activations", action="store_true", help="do not measure each activation alone")
     add("--passport", action="store_true", help="put the latency into the passport beside each artifact")
+    add_ort_library(parser)
     add_report(parser)
     add("--force", action="store_true", help="replace an existing report")
     add = parser.add_argument_group("pace").add_argument

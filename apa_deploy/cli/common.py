@@ -142,6 +142,10 @@ def run_verb(
     try:
         options = parser.parse_args(given)
         options.command = shlex.join([parser.prog, *given])
+        if libraries := getattr(options, "ort_library", None):
+            from ..runtimes.ort_session import use_libraries
+
+            use_libraries(libraries)
         with _ending_on_signals():
             code = action(options)
         sys.stdout.flush()
@@ -208,6 +212,12 @@ def describe(error: BaseException) -> str:
         return str(refusal)
     first_line = (str(error).splitlines() or [""])[0]
     return f"unexpected {type(error).__name__}: {first_line}. Run again with --debug for the traceback."
+
+
+def add_ort_library(group: argparse._ActionsContainer) -> None:
+    """Custom operators of the user's models; `run_verb` lets every session have them."""
+    help_ = "custom operators that a model needs beside ours; repeatable"
+    group.add_argument("--ort-library", type=Path, action="append", default=[], metavar="SO", help=help_)
 
 
 def wide_console() -> Terminal:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from ..require import require
-from .common import count_of, limit_of, port_of, run_verb, verb_parser
+from .common import add_ort_library, count_of, limit_of, port_of, run_verb, verb_parser
 
 _TOKEN = "APA_SERVE_TOKEN"
 _MIB = 1 << 20
@@ -45,6 +45,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _add_execution(group: argparse._ArgumentGroup) -> None:
+    add_ort_library(group)
     group.add_argument(
         "--max-batch",
         type=partial(count_of, least=0),

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import InputError
 from ..files import refuse_existing, replace_file
 from .common import (
+    add_ort_library,
     add_report,
     count_of,
     limit_of,
@@ -48,6 +49,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--other-weights", action="store_true", help="compare what is of another checkpoint, too")
     parser.add_argument("--trust-engine", action="store_true", help="load engines whose hash is in no passport")
+    add_ort_library(parser)
     _add_passport(parser.add_argument_group("passport"))
     _add_inputs(parser.add_argument_group("inputs"), shape_of)
     _add_limits(parser.add_argument_group("limits (default: derived from the number type)"))

@@ -65,7 +65,7 @@ class _Evaluator(ReferenceEvaluator):
             except _FAILED as error:
                 try:
                     answer = _run_node(one.onnx_node, inputs, self.opsets)
-                except _FAILED:
+                except Exception:  # noqa: BLE001 - ONNX Runtime's errors have no other base in common
                     raise error from None
                 self.record[_name(one.onnx_node)] = None
                 return answer
@@ -77,7 +77,10 @@ class _Delegated(OpRun):
     op_domain = ""
 
     def _run(self, *inputs: Any, **_: Any) -> tuple[Array, ...]:
-        return _run_node(self.onnx_node, inputs, self.run_params["opsets"])
+        try:
+            return _run_node(self.onnx_node, inputs, self.run_params["opsets"])
+        except Exception as error:  # as above
+            raise RuntimeError((str(error).splitlines() or [type(error).__name__])[0]) from error
 
 
 def _name(node: onnx.NodeProto) -> str:

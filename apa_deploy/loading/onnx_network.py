@@ -40,7 +40,7 @@ from ..graph.widen import widen
 from ..maths import REFERENCE, Parameters
 from ..network import FLOAT32, HALVES, OWN, TRUTH, Curve, Exchange, Metadata, Network, Trace
 from ..progress import notice
-from ..runtimes.ort_session import open_session, run_within, save_model
+from ..runtimes.ort_session import EndlessError, open_session, run_within, save_model
 from ..tensors.inputs import dtype_of, is_float
 from ..tensors.signature import Feed, Signature
 from .opset import convert_opset, opset_of
@@ -170,7 +170,9 @@ class OnnxNetwork(Network):
         why, self._unevaluated = self._unevaluated or error.reason, ""
         try:
             answers = self._run_float32(feed)
-        except (RuntimeError, NotRunError) as other:
+        except EndlessError:
+            raise
+        except Exception as other:  # ONNX Runtime's errors have no other base in common
             raise EvaluationError(f"{why}; {str(other).splitlines()[0][:200]}") from other
         self._unevaluated = why
         self._tell(
@@ -257,7 +259,7 @@ class OnnxNetwork(Network):
     def _float32(self) -> Any:
         try:
             return open_session(self._runnable)
-        except RuntimeError as error:
+        except Exception as error:  # ONNX Runtime's errors have no other base in common
             raise NotRunError(error) from error
 
     @property

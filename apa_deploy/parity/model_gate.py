@@ -182,16 +182,20 @@ def _check(
     )
 
 
-def explain_doubt(checks: Sequence[OutputCheck]) -> str:
-    """Why these checks prove nothing whatever they found, in words; "" where they prove something."""
+def explain_doubt(checks: Sequence[OutputCheck], half: str = "") -> str:
+    """Why these checks prove nothing whatever they found, in words; "" where they prove something.
+
+    `half`: the type that the network itself stores values in, if any.
+    """
     if not any(check.evidence for check in checks):
         names = ", ".join(dict.fromkeys(check.name for check in checks))
         return f"the reference answers the same to every input ({names})"
     errors = [check for check in checks if check.name != AVERAGE_PRECISION]  # that is no error of values
     far = max(errors, key=lambda check: check.torch_float32_max_rel, default=checks[0])
-    if errors and not far.torch_float32_max_rel <= CEILING["fp32"]:
+    ceiling = CEILING[half or "fp32"]
+    if errors and not far.torch_float32_max_rel <= ceiling:
         off = f"{far.torch_float32_max_rel:.1e} off its float64 ({far.name})"
-        return f"the network's own float32 is {off}, more than {CEILING['fp32']:.0e}"
+        return f"the network's own float32 is {off}, more than {ceiling:.0e}"
     return ""
 
 

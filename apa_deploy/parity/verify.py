@@ -69,7 +69,7 @@ def verify(
         outputs = check_outputs(network, candidates, feeds, precision, output_names)
         model = read_graph(path, weights=True)
         activations = [c for one in libraries for c in check_activations(model, sites, network, one)]
-        reason = explain_doubt(outputs)
+        reason = explain_doubt(outputs, network.half)
         passed = not reason and all(c.passed for c in outputs) and all(c.passed for c in activations)
         own = library if precision == "fp32" else None
         limits = network.half if network.half and precision == "fp32" else precision

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 import threading
 from collections.abc import Sequence
@@ -23,6 +24,8 @@ from ..tensors.signature import Feed
 _LARGEST = (1 << 31) - (64 << 20)
 
 
+# Of this process and of those that it starts: candidates, subjects and models have processes of their own.
+_LIBRARIES = "APA_ORT_LIBRARIES"
 _ON_CPU: Sequence[tuple[str, dict[str, str]]] = ((CPU, {}),)
 
 
@@ -35,6 +38,24 @@ def session_options(threads: int | None = None) -> Any:
     if threads is not None:
         options.intra_op_num_threads = threads
     return options
+
+
+def use_libraries(paths: Sequence[Path]) -> None:
+    """Let every session from now on, in child processes too, have the custom operators of these libraries.
+
+    Raises:
+        InputError: one of them is missing, or is no such library.
+    """
+    for path in paths:
+        if not path.is_file():
+            raise InputError(f"--ort-library {path}: no such file", "a library of operators", "Check the path.")
+        try:
+            session_options().register_custom_ops_library(str(path.resolve()))
+        except Exception as error:
+            saw = f"--ort-library {path}: {str(error).splitlines()[0]}"
+            wanted = "a library of custom operators that ONNX Runtime loads"
+            raise InputError(saw, wanted, "Build it for this machine and this ONNX Runtime.") from error
+    os.environ[_LIBRARIES] = os.pathsep.join(str(path.resolve()) for path in paths)
 
 
 def open_session(
@@ -67,6 +88,8 @@ def open_session(
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     if library:
         options.register_custom_ops_library(str(library))
+    for name in filter(None, os.environ.get(_LIBRARIES, "").split(os.pathsep)):
+        options.register_custom_ops_library(name)
     source = str(model) if isinstance(model, Path) else model
     names, details = zip(*providers, strict=True)
     return onnxruntime.InferenceSession(source, options, providers=list(names), provider_options=list(details))

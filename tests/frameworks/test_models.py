@@ -54,6 +54,7 @@ def bert():
         layer.intermediate.intermediate_act_fn = Unit()
     return model
 '''
+SIDES = {"resnet": 64, "convnext": 64, "vit": 32}
 CASES = [
     # factory, how its input is said, activations, names of the outputs
     ("resnet", ["--input-shape", "3x64x64"], 11, ["logits"]),
@@ -84,7 +85,7 @@ def test_from_a_checkpoint(factory, shape, count, names, nets, capsys):
     assert f"{count} activations" in capsys.readouterr().out
     session = onnxruntime.InferenceSession("weights.custom.onnx")
     assert [output.name for output in session.get_outputs()] == names
-    feed = {one.name: _array(one) for one in session.get_inputs()}
+    feed = {one.name: _array(one, factory) for one in session.get_inputs()}
     given = {name: torch.from_numpy(array) for name, array in feed.items()}
     with torch.inference_mode():
         answer = network(**given) if factory == "bert" else network(*given.values())
@@ -93,8 +94,10 @@ def test_from_a_checkpoint(factory, shape, count, names, nets, capsys):
     np.testing.assert_allclose(logits, answer, rtol=1e-3, atol=1e-4)
 
 
-def _array(spec):
+def _array(spec, factory):
     shape = [size if isinstance(size, int) else 2 + i for i, size in enumerate(spec.shape)]
+    if len(shape) == 4:
+        shape[2:] = SIDES[factory], SIDES[factory]
     rng = np.random.default_rng(0)
     if spec.type == "tensor(int64)":
         return rng.integers(0, 2, shape) if "mask" in spec.name else rng.integers(1, 99, shape)

@@ -46,7 +46,7 @@ def write_checkpoint(suffix, activation):
     network.eval()
     if suffix != "-cls":
         for branch in network.model[-1].cv3:
-            torch.nn.init.normal_(branch[-1].weight, std=0.5)  # else nothing is found
+            torch.nn.init.normal_(branch[-1].weight, std=0.1)  # else nothing is found
             torch.nn.init.zeros_(branch[-1].bias)
     model.save("best.pt")
 

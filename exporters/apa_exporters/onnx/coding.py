@@ -42,15 +42,12 @@ def check_coding(options: OnnxOptions) -> None:
         raise InputError(f"--min-sqnr {coding.min_sqnr}", "decibels, 0 or more", "25 is the usual limit.")
     if coding.reduced and options.precision == FP8:
         raise InputError("--reduce-range with --precision fp8", "int8", "Leave it out.")
-    for library in coding.libraries:
-        if not library.is_file():
-            raise InputError(f"--ort-library {library}: no such file", "a library of operators", "Check the path.")
 
 
 def refuse_coding(options: OnnxOptions) -> None:
     """Raise an `InputError` for an option of 8 bits without that precision."""
     for one in fields(CodingOptions):
-        if getattr(options.coding, one.name) != one.default:
+        if one.name != "libraries" and getattr(options.coding, one.name) != one.default:
             saw = f"{one.metadata['option'].name or '--' + one.name.replace('_', '-')}"
             saw = f"{saw} with --precision {options.precision}"
             raise InputError(saw, "--precision int8", "Give it, or leave the option out.")
@@ -76,7 +73,7 @@ def quantise_traced(network: Network, traced: Trace, options: OnnxOptions) -> Qu
             auto_keep_float=coding.auto_keep_float,
             min_sqnr=coding.min_sqnr,
             reduced=coding.reduced,
-            libraries=(*_own_library(), *(path.resolve() for path in coding.libraries)),
+            libraries=_own_library(),
             judge=options.verify,
         ),
     )
