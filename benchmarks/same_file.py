@@ -25,8 +25,9 @@ from apa_deploy.graph.functions import with_functions
 from apa_deploy.graph.node import make_node
 from apa_deploy.maths import Parameters
 from apa_deploy.measure.statistics import compare_turns
-from apa_deploy.measure.subject import Feed, Subject
+from apa_deploy.measure.subject import Subject
 from apa_deploy.measure.tournament import Pace, tournament
+from apa_deploy.tensors.signature import TensorSpec
 
 CHANNELS, SIDE = 32, 32
 
@@ -60,7 +61,7 @@ def runs(count: int, pace: Pace, seed: int) -> Iterator[Run]:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.onnx"
         onnx.save(network(), path)
-        feeds = (Feed("input", (None, 3, SIDE, SIDE), "float32"),)
+        feeds = (TensorSpec("input", "float32", ("batch", 3, SIDE, SIDE)),)
         pair = [Subject(name, str(path), "onnxruntime", feeds) for name in ("A", "A again")]
         for run in range(count):
             series, failures = tournament(pair, 1, 1, pace, seed=seed * 1000 + run)

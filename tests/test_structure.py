@@ -195,12 +195,8 @@ def public_names():
     return {name: homes for name, homes in names.items() if len(homes) > 1 and name not in SAME_MEANING}
 
 
-# Namesakes that are still there. The list may only grow shorter.
-KNOWN = {"Signature", "TensorSpec"}
-
-
 def test_one_public_name_means_one_thing():
-    assert set(public_names()) <= KNOWN
+    assert public_names() == {}
 
 
 # Whoever uses a module of ours: a rename that forgets one of them is seen here, before a GPU or a long test would.

@@ -9,15 +9,16 @@ from onnx import helper
 
 from ..errors import InputError
 from ..graph.read import read_graph
-from ..measure.subject import ONLY, Feed
+from ..measure.subject import ONLY
 from ..records.passport import PassportError, passport_path, read_passport
 from ..runtimes.artifacts import ENGINE, ONNX, OPENVINO, artifact_kind
+from ..tensors.signature import BATCH, TensorSpec
 
 Image = tuple[int, ...]
 _IMAGE_RANK = 4
 
 
-def feeds_of(path: Path, image: Image | None) -> tuple[Feed, ...]:
+def feeds_of(path: Path, image: Image | None) -> tuple[TensorSpec, ...]:
     """The inputs of the artifact at `path`; none for a checkpoint, which knows them itself.
 
     Args:
@@ -33,7 +34,7 @@ def feeds_of(path: Path, image: Image | None) -> tuple[Feed, ...]:
         from ..runtimes.openvino import read_inputs
 
         return tuple(_feed(*one, image, path.name) for one in read_inputs(path))
-    return (Feed(ONLY, (None, *image), "float32"),) if kind is ENGINE and image else ()
+    return (TensorSpec(ONLY, "float32", (BATCH, *image)),) if kind is ENGINE and image else ()
 
 
 def _of_passport(path: Path) -> Image | None:
@@ -56,7 +57,7 @@ def _describe_input(value: onnx.ValueInfoProto) -> tuple[str, list[int | None], 
     return value.name, dims, helper.tensor_dtype_to_np_dtype(tensor.elem_type).name
 
 
-def _feed(input_name: str, dims: list[int | None], dtype: str, image: Image | None, name: str) -> Feed:
+def _feed(input_name: str, dims: list[int | None], dtype: str, image: Image | None, name: str) -> TensorSpec:
     if None in dims[1:] and image and len(dims) == _IMAGE_RANK:
         first, *layouts = dims[:1], image, (*image[1:], image[0])
         fitting = [s for s in layouts if all(d in (None, n) for d, n in zip(dims[1:], s, strict=True))]
@@ -65,4 +66,4 @@ def _feed(input_name: str, dims: list[int | None], dtype: str, image: Image | No
         shape = ", ".join("?" if d is None else str(d) for d in dims)
         saw = f"{name}: input {input_name} of shape ({shape}), and no passport that fits"
         raise InputError(saw, "its sizes", "Pass --input-shape CxHxW, or keep the passport beside the file.")
-    return Feed(input_name, tuple(dims), dtype)
+    return TensorSpec(input_name, dtype, tuple(BATCH if size is None else size for size in dims))

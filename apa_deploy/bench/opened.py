@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from ..measure.subject import ONLY, Feed, Subject, batch_shape
+from ..measure.subject import ONLY, Subject, batch_shape
+from ..tensors.signature import TensorSpec
 
 Infer = Callable[[], Any]
 _PACKAGES = {"onnxruntime-cuda": "onnxruntime-gpu"}
@@ -28,7 +29,7 @@ def open_subject(subject: Subject, batch: int, threads: int | None) -> tuple[Inf
     return _session(subject, batch, threads)
 
 
-def arrays(feeds: tuple[Feed, ...], batch: int) -> dict[str, np.ndarray]:
+def arrays(feeds: tuple[TensorSpec, ...], batch: int) -> dict[str, np.ndarray]:
     """Seeded inputs: standard normal floats, whole numbers from 0 to 255 for pixels, ones for the rest."""
     return {feed.name: _array(batch_shape(feed, batch), feed.dtype) for feed in feeds}
 

@@ -21,10 +21,10 @@ from ..graph.isolate import isolate_sites
 from ..graph.node import DOMAIN
 from ..graph.read import read_graph
 from ..graph.sites import ActivationSite, find_sites
-from ..measure.subject import Feed
 from ..measure.turns import take_turns, time_ms
 from ..runtimes.onnxruntime import register_operators
 from ..runtimes.ort_session import open_session, session_options
+from ..tensors.signature import TensorSpec
 from .opened import arrays
 
 _WARMUP, _TURNS = 3, 15
@@ -34,17 +34,17 @@ Shape = tuple[int, ...]
 def main() -> None:
     """Measure, and print one JSON document."""
     path, given = Path(sys.argv[1]), json.loads(sys.argv[2])
-    feeds = tuple(Feed(name, tuple(shape), dtype) for name, (shape, dtype) in given.items())
+    feeds = tuple(TensorSpec(name, dtype, tuple(shape)) for name, (shape, dtype) in given.items())
     print(json.dumps(measure_sites(path, feeds)))
 
 
-def measure_sites(path: Path, feeds: tuple[Feed, ...]) -> dict[str, Any]:
+def measure_sites(path: Path, feeds: tuple[TensorSpec, ...]) -> dict[str, Any]:
     """Every activation of the file; "copy_bytes_per_s" is the speed of the largest copy."""
     model = read_graph(path, weights=True)
     sites = find_sites(model)
     if not sites:
         return {"rows": [], "copy_bytes_per_s": None}
-    shapes = _shapes(model, sites, arrays(feeds, feeds[0].shape[0] or 0))
+    shapes = _shapes(model, sites, arrays(feeds, feeds[0].fixed_batch or 0))
     rows, speeds = [], []
     for site, shape in zip(sites, shapes, strict=True):
         moved, own, copy = _time_site(model, site, shape)

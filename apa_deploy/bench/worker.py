@@ -20,7 +20,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from ..measure.subject import Feed, Subject
+from ..measure.subject import Subject
+from ..tensors.signature import TensorSpec
 from .opened import Infer, open_subject
 
 _LONGEST = 300  # characters of an error: one line
@@ -47,7 +48,7 @@ def main() -> None:
 
 def _load(asked: dict[str, Any]) -> tuple[Infer, dict[str, Any]]:
     given = asked["subject"]
-    feeds = tuple(Feed(f["name"], tuple(f["shape"]), f["dtype"]) for f in given.pop("feeds"))
+    feeds = tuple(TensorSpec(f["name"], f["dtype"], tuple(f["dims"])) for f in given.pop("feeds"))
     start = time.perf_counter()
     infer, runtime = open_subject(Subject(**given, feeds=feeds), asked["batch"], asked["threads"])
     infer()

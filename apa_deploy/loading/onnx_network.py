@@ -41,7 +41,7 @@ from ..maths import REFERENCE, Parameters
 from ..network import FLOAT32, HALVES, OWN, TRUTH, Curve, Exchange, Metadata, Network, Trace
 from ..progress import notice
 from ..runtimes.ort_session import EndlessError, open_session, run_within, save_model
-from ..tensors.inputs import dtype_of, is_float
+from ..tensors.inputs import is_float
 from ..tensors.signature import Feed, Signature
 from .opset import convert_opset, opset_of
 
@@ -137,7 +137,7 @@ class OnnxNetwork(Network):
         """See `Network.outputs`; `exchange` only looks, in float32 at nothing: ONNX Runtime shows no insides."""
         if dtype == FLOAT32:
             return self._run_float32(feed)
-        wide = {spec.name: self._typed(feed[spec.name], dtype_of(spec), dtype) for spec in self.signature.inputs}
+        wide = {spec.name: self._typed(feed[spec.name], spec.numpy_dtype, dtype) for spec in self.signature.inputs}
         if dtype not in (TRUTH, OWN):
             wide = {name: round_array(array, dtype) for name, array in wide.items()}
         try:
@@ -154,7 +154,9 @@ class OnnxNetwork(Network):
 
     def _run_float32(self, feed: Feed) -> Feed:
         session = self._float32
-        feed = {spec.name: self._typed(feed[spec.name], dtype_of(spec), FLOAT32) for spec in self.signature.inputs}
+        feed = {
+            spec.name: self._typed(feed[spec.name], spec.numpy_dtype, FLOAT32) for spec in self.signature.inputs
+        }
         if self._unevaluated:
             session = open_session(self._runnable, optimise=False)
             feed = {n: np.nextafter(a, a.dtype.type(np.inf)) if a.dtype.kind == "f" else a for n, a in feed.items()}

@@ -8,19 +8,11 @@ from typing import Any
 
 from ..errors import InputError
 from ..runtimes.artifacts import CHECKPOINT, ONNX, artifact_kind
+from ..tensors.signature import TensorSpec
 
 TORCH_RUNTIMES = CHECKPOINT.runtimes
 RUNTIMES = (*ONNX.runtimes, *TORCH_RUNTIMES)
 ONLY = ""  # a feed's name where the artifact has one input, whatever it is called
-
-
-@dataclass(frozen=True)
-class Feed:
-    """One input. `shape`: None for the batch, elsewhere fixed; `dtype`: numpy's name."""
-
-    name: str
-    shape: tuple[int | None, ...]
-    dtype: str
 
 
 @dataclass(frozen=True)
@@ -34,7 +26,7 @@ class Subject:
     name: str
     path: str
     runtime: str
-    feeds: tuple[Feed, ...] = ()
+    feeds: tuple[TensorSpec, ...] = ()
     sha256: str = ""
     plain: str = ""
     loading: dict[str, Any] = field(default_factory=dict)
@@ -52,14 +44,14 @@ def runtimes_of(path: Path, wanted: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(name for name in wanted if name in known) or known[:1]
 
 
-def batch_shape(feed: Feed, batch: int) -> tuple[int, ...]:
+def batch_shape(feed: TensorSpec, batch: int) -> tuple[int, ...]:
     """The shape of `batch` samples.
 
     Raises:
         InputError: the file has another batch built in.
     """
-    fixed = feed.shape[0] if feed.shape else None
+    fixed = feed.fixed_batch
     if fixed not in (None, batch):
         do = f"Pass --batch {fixed}, or export it with a dynamic batch."
         raise InputError(f"batch {batch}", f"{fixed}, which the file has built in", do)
-    return tuple(batch if size is None else size for size in feed.shape)
+    return tuple(size if isinstance(size, int) else batch for size in feed.dims or ())

@@ -9,30 +9,15 @@ from __future__ import annotations
 import contextlib
 import math
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from ..errors import InputError
+from ..tensors.signature import Signature, TensorSpec
 from .arguments import as_declared
 from .device import Device, DeviceError
-
-
-@dataclass(frozen=True)
-class Tensor:
-    """An input or output of an engine: numpy's type of it, and its shape with -1 where it is dynamic.
-
-    `largest`: of an input with a dynamic shape, what the engine takes at most.
-    """
-
-    name: str
-    dtype: np.dtype[Any]
-    shape: tuple[int, ...]
-    is_input: bool
-    largest: tuple[int, ...] = ()
-
 
 Shapes = tuple[tuple[str, tuple[int, ...]], ...]
 _MOST_GRAPHS = 16  # of one lane: a graph of a large network takes a few MB
@@ -42,10 +27,9 @@ _MOST_SEEN = 256  # shapes that are remembered without a graph
 class Lane:
     """Runs one inference at a time."""
 
-    def __init__(self, context: Any, device: Device, tensors: Sequence[Tensor], cuda_graph: bool) -> None:
+    def __init__(self, context: Any, device: Device, signature: Signature, cuda_graph: bool) -> None:
         self._context, self._device = context, device
-        self._inputs = [tensor for tensor in tensors if tensor.is_input]
-        self._outputs = [tensor for tensor in tensors if not tensor.is_input]
+        self._inputs, self._outputs = signature.inputs, signature.outputs
         self._stream = device.stream()
         self._memory: dict[str, tuple[int, int]] = {}
         self._context_shapes: Shapes | None = None  # what the context was told last; a graph needs none
@@ -62,7 +46,7 @@ class Lane:
         """
         self._device.enter()
         arrays = {
-            tensor.name: as_declared(tensor.name, inputs[tensor.name], tensor.dtype, tensor.shape)
+            tensor.name: as_declared(tensor.name, inputs[tensor.name], tensor.numpy_dtype, tensor.declared)
             for tensor in self._inputs
         }
         shapes = tuple((name, array.shape) for name, array in arrays.items())
@@ -78,7 +62,7 @@ class Lane:
         elif not self._context.execute_async_v3(self._stream):
             raise DeviceError("execute_async_v3", "TensorRT could not run the engine")
         known = self._known[shapes]
-        found = {tensor.name: np.empty(known[tensor.name], tensor.dtype) for tensor in self._outputs}
+        found = {tensor.name: np.empty(known[tensor.name], tensor.numpy_dtype) for tensor in self._outputs}
         for name, array in found.items():
             self._device.download(array, self._memory[name][0], self._stream)
         if shapes not in self._graphs and seen and self._want_graph:
@@ -117,9 +101,9 @@ class Lane:
                 self._device.free_graph(graph)
         self._context_shapes = shapes
 
-    def _reserve(self, tensor: Tensor, shape: tuple[int, ...]) -> None:
+    def _reserve(self, tensor: TensorSpec, shape: tuple[int, ...]) -> None:
         """Memory for a tensor, at the address that the context knows."""
-        size = math.prod(shape) * tensor.dtype.itemsize
+        size = math.prod(shape) * tensor.numpy_dtype.itemsize
         pointer, reserved = self._memory.get(tensor.name, (0, -1))
         if size <= reserved:
             return

@@ -10,9 +10,9 @@ from typing import Protocol, Self
 import numpy as np
 
 from ..errors import InputError
+from ..tensors.signature import Signature
 from .artifacts import ENGINE, ONNX, OPENVINO, artifact_kind
 from .cancellation import Cancellation
-from .engine_lane import Tensor
 from .engine_trust import Trust
 from .providers import Wanted
 
@@ -100,16 +100,16 @@ class Session:
         return self._open().output_names
 
     @property
-    def tensors(self) -> list[Tensor]:
+    def signature(self) -> Signature:
         """Inputs and outputs of an engine; an ONNX file says itself what it takes.
 
         Raises:
             InputError: it is no engine.
         """
-        found = getattr(self._open(), "tensors", None)
-        if found is None:
+        signature: Signature | None = getattr(self._open(), "signature", None)
+        if signature is None:
             raise InputError(f"{self.path.name} is no engine", "an engine", "Read the ONNX file itself.")
-        return list(found)
+        return signature
 
     def run(self, inputs: Arrays, cancellation: Cancellation | None = None) -> dict[str, np.ndarray]:
         """One inference: every input by name, every output by name; shapes and dtypes are the model's.

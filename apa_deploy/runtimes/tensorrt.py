@@ -13,9 +13,10 @@ import numpy as np
 from ..errors import InputError, MissingError
 from ..native import LibraryError, trt_plugin_library
 from ..require import require
+from ..tensors.signature import ANY, Signature, TensorSpec
 from .cuda_driver import missing_gpu
 from .device import Device
-from .engine_lane import Lane, Tensor
+from .engine_lane import Lane
 from .engine_trust import EngineFile, Trust, read_trusted_engine
 
 _TYPES: dict[str, Any] = {
@@ -62,13 +63,13 @@ class TensorRTRunner:
         self._device = Device()
         self._logger = _logger(trt)
         self._runtime, self._engine = _deserialize(trt, path, file, self._logger)
-        self.tensors = tensors = [_tensor(trt, self._engine, i) for i in range(self._engine.num_io_tensors)]
+        self.signature = _read_signature(trt, self._engine)
         self._lanes: queue.LifoQueue[Lane] = queue.LifoQueue()
         for _ in range(contexts):
-            self._lanes.put(Lane(self._context(path), self._device, tensors, cuda_graph))
+            self._lanes.put(Lane(self._context(path), self._device, self.signature, cuda_graph))
         self._count = contexts
-        self.input_names = tuple(tensor.name for tensor in tensors if tensor.is_input)
-        self.output_names = tuple(tensor.name for tensor in tensors if not tensor.is_input)
+        self.input_names = tuple(tensor.name for tensor in self.signature.inputs)
+        self.output_names = tuple(tensor.name for tensor in self.signature.outputs)
 
     def run(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """The lane used last is the warmest."""
@@ -154,15 +155,23 @@ def _load_plugin(trt: Any, *, optional: bool = False) -> bool:
     return registry.load_library(str(library)) is not None
 
 
-def _tensor(trt: Any, engine: Any, index: int) -> Tensor:
-    name = engine.get_tensor_name(index)
+def _read_signature(trt: Any, engine: Any) -> Signature:
+    names = [engine.get_tensor_name(index) for index in range(engine.num_io_tensors)]
+    inputs = [name for name in names if engine.get_tensor_mode(name) == trt.TensorIOMode.INPUT]
+    outputs = [name for name in names if name not in inputs]
+    return Signature(
+        tuple(_read_spec(engine, name, is_input=True) for name in inputs),
+        tuple(_read_spec(engine, name, is_input=False) for name in outputs),
+    )
+
+
+def _read_spec(engine: Any, name: str, *, is_input: bool) -> TensorSpec:
     kind = engine.get_tensor_dtype(name)
     if kind.name not in _TYPES:
         raise InputError(f"{name} of type {kind.name}", f"one of {', '.join(_TYPES)}", "Cast it in the network.")
-    is_input = engine.get_tensor_mode(name) == trt.TensorIOMode.INPUT
     shape = tuple(engine.get_tensor_shape(name))
     largest: tuple[int, ...] = ()
-    if is_input and -1 in shape:
+    if is_input and ANY in shape:
         least, _, largest = (tuple(dims) for dims in engine.get_tensor_profile_shape(name, 0))
-        shape = tuple(low if low == high else -1 for low, high in zip(least, largest, strict=True))
-    return Tensor(name, np.dtype(_TYPES[kind.name]), shape, is_input, largest)
+        shape = tuple(low if low == high else ANY for low, high in zip(least, largest, strict=True))
+    return TensorSpec.of_sizes(name, np.dtype(_TYPES[kind.name]).name, shape, largest)

@@ -13,7 +13,8 @@ from collections.abc import Callable, Mapping
 import numpy as np
 import onnx
 
-from .signature import ANY, Signature
+from ..tensors.signature import ANY
+from .signature import RequestSignature
 from .warmup import sample
 
 # To hand an execution to a thread and to come back takes about 0.2 ms.
@@ -32,9 +33,9 @@ _BOUNDED = frozenset((
 _OURS = "com.apa"
 
 
-def is_bounded(model: onnx.ModelProto, signature: Signature) -> bool:
+def is_bounded(model: onnx.ModelProto, signature: RequestSignature) -> bool:
     """Whether the largest batch of the model costs as much as any request can."""
-    inner = [spec.dims[1:] if signature.max_batch else spec.dims for spec in signature.inputs]
+    inner = [spec.declared[1:] if signature.max_batch else spec.declared for spec in signature.inputs]
     if any(ANY in dims for dims in inner):
         return False
     functions = {(function.domain, function.name) for function in model.functions}
@@ -44,7 +45,7 @@ def is_bounded(model: onnx.ModelProto, signature: Signature) -> bool:
     )
 
 
-def is_quick(run: Callable[[Mapping[str, np.ndarray]], object], signature: Signature) -> bool:
+def is_quick(run: Callable[[Mapping[str, np.ndarray]], object], signature: RequestSignature) -> bool:
     """Whether a full batch runs in less time than it takes to wake a thread; the best of five: noise only adds."""
     inputs, times = sample(signature, max(1, signature.max_batch), ()), []
     for _ in range(_TIMES):

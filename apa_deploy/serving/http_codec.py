@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 
 from ..tensors.datatypes import BYTES, of_array
+from ..tensors.signature import ANY, TensorSpec
 from . import parameters as params
 from .errors import RequestError, UnsupportedError
 from .request import InferReply, InferRequest, Place, WantedOutput
-from .signature import ANY, TensorSpec
 from .tensors import (
     Buffer,
     array_from_bytes,
@@ -110,7 +110,7 @@ def json_end(header_length: str | None, size: int) -> int:
 def _raw(body: bytes, only: TensorSpec | None) -> InferRequest:
     if only is None:
         raise RequestError(f"{HEADER_LENGTH}: 0", "a model of one input", "Send the JSON that names the inputs.")
-    dims = [1 if at == 0 and dim == ANY else dim for at, dim in enumerate(only.dims)]
+    dims = [1 if at == 0 and dim == ANY else dim for at, dim in enumerate(only.declared)]
     known = math.prod(dim for dim in dims if dim != ANY) * only.datatype.dtype.itemsize
     if dims.count(ANY) > 1 or (ANY in dims and only.datatype is BYTES):
         raise RequestError(f"{HEADER_LENGTH}: 0", f"the sizes of {only.name}", "Send the JSON with the shape.")

@@ -36,7 +36,7 @@ class IsolatedSession:
         except BaseException:
             self.close()
             raise
-        self.tensors = self._children[0].facts
+        self.signature = self._children[0].facts
 
     @property
     def pids(self) -> list[int]:
@@ -108,9 +108,9 @@ class IsolatedSession:
 
 
 def open_child_session(path: str, options: dict[str, Any]) -> tuple[Any, Callable[[Arrays], dict[str, np.ndarray]]]:
-    """In the process: an engine's tensors (None for ONNX), and what runs the model."""
+    """In the process: an engine's signature (None for ONNX), and what runs the model."""
     from ..runtimes.artifacts import ENGINE, artifact_kind
     from ..runtimes.session import Session
 
     session = Session(path, **options)
-    return (session.tensors if artifact_kind(session.path) is ENGINE else None), session.run
+    return (session.signature if artifact_kind(session.path) is ENGINE else None), session.run

@@ -23,7 +23,7 @@ from .cost import is_bounded, is_quick
 from .isolation import IsolatedSession
 from .layout import Artifact, LayoutError, fingerprint
 from .model_config import FILE, apply_config, find_ignored_fields, labels
-from .signature import Signature, signature_from_engine, signature_from_onnx
+from .signature import RequestSignature, signature_from_engine, signature_from_onnx
 from .statistics import Statistics
 from .warmup import rows_are_independent, warm_up
 
@@ -40,7 +40,7 @@ class Loaded:
 
     artifact: Artifact
     session: Session | IsolatedSession
-    signature: Signature
+    signature: RequestSignature
     labels: dict[str, list[str]]
     on_loop: bool
     limits: dict[str, float]
@@ -77,7 +77,7 @@ def load_model(
     session = _open(artifact, options, isolate)
     try:
         if signature is None:
-            signature = signature_from_engine(session.tensors, artifact.config.max_batch)
+            signature = signature_from_engine(session.signature, artifact.config.max_batch)
             signature = apply_config(artifact.config, signature, artifact.path.parent.parent / FILE, artifact.path)
         signature, notices = _warm_up(session, signature, passport)
         on_loop = bool(proto and not isolate and is_bounded(proto, signature) and is_quick(session.run, signature))
@@ -148,8 +148,8 @@ def _proto(artifact: Artifact) -> onnx.ModelProto:
 
 
 def _warm_up(
-    session: Session | IsolatedSession, signature: Signature, passport: Passport | None
-) -> tuple[Signature, list[str]]:
+    session: Session | IsolatedSession, signature: RequestSignature, passport: Passport | None
+) -> tuple[RequestSignature, list[str]]:
     """Run once at each end of the batch sizes; a model whose rows influence each other is not batched."""
     shape = _sample_shape(passport) if passport else ()
     try:

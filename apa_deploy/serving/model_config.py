@@ -13,7 +13,8 @@ from google.protobuf.json_format import MessageToDict
 from ..errors import InputError
 from ..require import require
 from ..runtimes.artifacts import ENGINE, artifact_kind
-from .signature import ANY, Signature, TensorSpec
+from ..tensors.signature import ANY, TensorSpec
+from .signature import RequestSignature
 
 FILE = "config.pbtxt"
 DEFAULT_ARTIFACT = "model.onnx"
@@ -113,7 +114,7 @@ def versions_to_serve(config: ModelConfig, present: Sequence[int]) -> list[int]:
     return sorted(present)[-max(1, count) :]
 
 
-def apply_config(config: ModelConfig, signature: Signature, path: Path, artifact: Path) -> Signature:
+def apply_config(config: ModelConfig, signature: RequestSignature, path: Path, artifact: Path) -> RequestSignature:
     """The file's signature, where its sizes are open narrowed to what the config.pbtxt at `path` declares.
 
     Raises:
@@ -141,7 +142,7 @@ def _check_platform(message: Any, path: Path, artifact: Path) -> None:
         raise ModelConfigError(path, f"backend {message.backend!r}", f"{backend!r}: the file is {artifact.name}")
 
 
-def config_document(config: ModelConfig, signature: Signature, name: str, artifact: Path) -> dict[str, Any]:
+def config_document(config: ModelConfig, signature: RequestSignature, name: str, artifact: Path) -> dict[str, Any]:
     """The configuration in force, as the protocol's configuration extension shows it."""
     platform, backend = _PLATFORMS[artifact_kind(artifact) is ENGINE]
     document = MessageToDict(config.message, preserving_proto_field_name=True) if config.message is not None else {}
@@ -221,21 +222,21 @@ def _declare_sizes(
         if tensor.HasField("reshape"):
             raise ModelConfigError(path, f"reshape of {tensor.name}", "the file's own shape")
         # without max_batch_size the batch belongs to the dims; many files leave it out all the same
-        leaves_out = spec.dims[:1] == (ANY,) and len(tensor.dims) == len(spec.dims) - 1
+        leaves_out = spec.declared[:1] == (ANY,) and len(tensor.dims) == len(spec.declared) - 1
         by_name[tensor.name] = _narrow(spec, tensor.dims, path, behind=int(config.max_batch > 0 or leaves_out))
     return tuple(by_name.values())
 
 
 def _narrow(spec: TensorSpec, declared: Sequence[int], path: Path, *, behind: int) -> TensorSpec:
     """`spec` with the declared sizes; `behind`: 1 where the batch in front is not declared."""
-    dims = spec.dims[behind:]
+    dims = spec.declared[behind:]
     fits = len(dims) == len(declared) and all(ANY in (a, b) or a == b for a, b in zip(dims, declared, strict=True))
     if declared and not fits:
         raise ModelConfigError(path, f"{spec.name} of dims {list(declared)}", f"{list(dims)}, as the file")
     sizes = tuple(a if a != ANY else b for a, b in zip(dims, declared, strict=True)) if declared else dims
-    return replace(spec, dims=(*spec.dims[:behind], *sizes))
+    return TensorSpec.of_sizes(spec.name, spec.dtype, (*spec.declared[:behind], *sizes), spec.largest)
 
 
-def _tensor(spec: TensorSpec, signature: Signature) -> dict[str, Any]:
-    dims = spec.dims[1:] if signature.max_batch else spec.dims
+def _tensor(spec: TensorSpec, signature: RequestSignature) -> dict[str, Any]:
+    dims = spec.declared[1:] if signature.max_batch else spec.declared
     return {"name": spec.name, "data_type": spec.datatype.config, "dims": list(dims)}

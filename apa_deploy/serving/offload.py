@@ -12,11 +12,11 @@ import pickle
 from collections.abc import Callable
 from typing import Any
 
+from ..tensors.signature import TensorSpec
 from . import http_codec
 from .child import Child, ChildError
 from .errors import ExecutionError
 from .request import InferReply, InferRequest
-from .signature import TensorSpec
 
 # What takes about 10 ms on one core: bytes to read, values to write.
 LARGE_BYTES, LARGE_COUNT = 1 << 18, 1 << 14

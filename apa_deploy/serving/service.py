@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from .. import __version__
+from ..tensors.signature import TensorSpec
 from .access import is_loopback
 from .budget import Budget
 from .classification import best_classes
@@ -23,7 +24,6 @@ from .registry import READY, Registry
 from .request import InferReply, InferRequest, WantedOutput
 from .shadow import Shadow
 from .shared_memory import Regions
-from .signature import TensorSpec
 from .tensors import bytes_from_array
 from .waiting import ClientGoneError, settle
 
@@ -154,7 +154,7 @@ async def _classify(model: Model, output: WantedOutput, array: np.ndarray) -> np
 
 
 def _tensor(spec: TensorSpec) -> Document:
-    return {"name": spec.name, "datatype": spec.datatype.name, "shape": list(spec.dims)}
+    return {"name": spec.name, "datatype": spec.datatype.name, "shape": list(spec.declared)}
 
 
 def _check_load(parameters: Mapping[str, Any]) -> None:

@@ -10,31 +10,17 @@ import numpy as np
 import onnx
 
 from ..errors import InputError
-from ..runtimes.engine_lane import Tensor
 from ..tensors import datatypes
-from ..tensors.datatypes import Datatype
+from ..tensors.signature import ANY, Signature, TensorSpec, read_spec
 from .errors import RequestError
 from .request import WantedOutput
 
-ANY = -1
-
 
 @dataclass(frozen=True)
-class TensorSpec:
-    """`dims`: as in the file, -1 where dynamic; of a batching model with the batch in front."""
-
-    name: str
-    datatype: Datatype
-    dims: tuple[int, ...]
-
-
-@dataclass(frozen=True)
-class Signature:
+class RequestSignature(Signature):
     """`max_batch` 0: the model does not batch; else the first dimension of every tensor counts rows."""
 
-    inputs: tuple[TensorSpec, ...]
-    outputs: tuple[TensorSpec, ...]
-    max_batch: int
+    max_batch: int = 0
 
     def rows(self, inputs: Mapping[str, np.ndarray]) -> int:
         """Check every input and return the number of rows (1 where the model does not batch).
@@ -69,7 +55,7 @@ class Signature:
             )
         return list(asked)
 
-    def unbatched(self) -> Signature:
+    def unbatched(self) -> RequestSignature:
         """The same without batching."""
         return replace(self, max_batch=0)
 
@@ -91,15 +77,15 @@ def _check(spec: TensorSpec, array: np.ndarray) -> None:
     if array.dtype != spec.datatype.dtype:
         saw = f"input {spec.name!r} of {datatypes.of_array(array).name}"
         raise RequestError(saw, spec.datatype.name, "Convert the data.")
-    fits = array.ndim == len(spec.dims) and all(
-        want in (ANY, got) for want, got in zip(spec.dims, array.shape, strict=True)
+    fits = array.ndim == len(spec.declared) and all(
+        want in (ANY, got) for want, got in zip(spec.declared, array.shape, strict=True)
     )
     if not fits:
         saw = f"input {spec.name!r} of shape {list(array.shape)}"
-        raise RequestError(saw, f"{list(spec.dims)} (-1: any)", "Send the model's shape.")
+        raise RequestError(saw, f"{list(spec.declared)} (-1: any)", "Send the model's shape.")
 
 
-def signature_from_onnx(model: onnx.ModelProto, max_batch: int) -> Signature:
+def signature_from_onnx(model: onnx.ModelProto, max_batch: int) -> RequestSignature:
     """The signature of a model; `max_batch` applies where the file leaves the batch open everywhere.
 
     Raises:
@@ -108,28 +94,19 @@ def signature_from_onnx(model: onnx.ModelProto, max_batch: int) -> Signature:
     constants = {tensor.name for tensor in model.graph.initializer}
     inputs = [value for value in model.graph.input if value.name not in constants]
     batch = max_batch if _open_batch([*inputs, *model.graph.output]) else 0
-    return Signature(tuple(map(_spec, inputs)), tuple(map(_spec, model.graph.output)), batch)
+    return RequestSignature(tuple(map(_spec, inputs)), tuple(map(_spec, model.graph.output)), batch)
 
 
-def signature_from_engine(tensors: Sequence[Tensor], max_batch: int) -> Signature:
+def signature_from_engine(signature: Signature, max_batch: int) -> RequestSignature:
     """The signature of an engine; where its batch is open, `max_batch` or what its profile allows.
 
     Raises:
         InputError: an input or output is of a type that the protocol has not.
     """
-    is_open = all(tensor.shape and tensor.shape[0] == ANY for tensor in tensors)
+    tensors = (*signature.inputs, *signature.outputs)
+    is_open = all(tensor.datatype and tensor.declared[:1] == (ANY,) for tensor in tensors)
     allowed = min((tensor.largest[0] for tensor in tensors if tensor.largest), default=0)
-    specs = [(tensor.is_input, _engine_spec(tensor)) for tensor in tensors]
-    inputs, outputs = (tuple(spec for is_input, spec in specs if is_input is kind) for kind in (True, False))
-    return Signature(inputs, outputs, min(max_batch, allowed) if is_open else 0)
-
-
-def _engine_spec(tensor: Tensor) -> TensorSpec:
-    datatype = datatypes.of_dtype(tensor.dtype)
-    if datatype is None:
-        saw = f"{tensor.name} of {tensor.dtype}"
-        raise InputError(saw, "a datatype of the protocol", "Export the model without --half-io.")
-    return TensorSpec(tensor.name, datatype, tensor.shape)
+    return RequestSignature(signature.inputs, signature.outputs, min(max_batch, allowed) if is_open else 0)
 
 
 def _open_batch(values: Sequence[Any]) -> bool:
@@ -147,5 +124,4 @@ def _spec(value: Any) -> TensorSpec:
         kind = onnx.TensorProto.DataType.Name(tensor.elem_type)
         saw = f"{value.name} of {kind}" if datatype is None else f"{value.name} of unknown rank"
         raise InputError(saw, "tensors of known rank and a datatype of the protocol", "Export the model again.")
-    dims = tuple(dim.dim_value if dim.HasField("dim_value") else ANY for dim in tensor.shape.dim)
-    return TensorSpec(value.name, datatype, dims)
+    return read_spec(value)

@@ -6,7 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from .signature import ANY, Signature, TensorSpec
+from ..tensors.signature import ANY, TensorSpec
+from .signature import RequestSignature
 
 Run = Callable[[Mapping[str, np.ndarray]], dict[str, np.ndarray]]
 
@@ -15,7 +16,7 @@ Run = Callable[[Mapping[str, np.ndarray]], dict[str, np.ndarray]]
 _TOLERANCE = 0.02
 
 
-def warm_up(run: Run, signature: Signature, shape: Sequence[int]) -> None:
+def warm_up(run: Run, signature: RequestSignature, shape: Sequence[int]) -> None:
     """Run one row and, where the model batches, a full batch.
 
     Args:
@@ -25,7 +26,7 @@ def warm_up(run: Run, signature: Signature, shape: Sequence[int]) -> None:
         run(sample(signature, rows, shape))
 
 
-def rows_are_independent(run: Run, signature: Signature, shape: Sequence[int]) -> bool:
+def rows_are_independent(run: Run, signature: RequestSignature, shape: Sequence[int]) -> bool:
     """Whether two different rows give together what each gives alone."""
     both = sample(signature, 2, shape)
     together = run(both)
@@ -36,7 +37,7 @@ def rows_are_independent(run: Run, signature: Signature, shape: Sequence[int]) -
     return True
 
 
-def sample(signature: Signature, rows: int, shape: Sequence[int]) -> dict[str, np.ndarray]:
+def sample(signature: RequestSignature, rows: int, shape: Sequence[int]) -> dict[str, np.ndarray]:
     """Inputs of `rows` rows: normal values from a fixed seed, zeros and ones for integers and booleans."""
     generator = np.random.default_rng(0)
     return {spec.name: _values(spec, _sizes(spec, signature, rows, shape), generator) for spec in signature.inputs}
@@ -53,8 +54,8 @@ def _agree(together: np.ndarray, alone: np.ndarray, at: int) -> bool:
     return bool(np.allclose(one[finite], other[finite], rtol=0, atol=_TOLERANCE * scale))
 
 
-def _sizes(spec: TensorSpec, signature: Signature, rows: int, shape: Sequence[int]) -> tuple[int, ...]:
-    dims = list(spec.dims)
+def _sizes(spec: TensorSpec, signature: RequestSignature, rows: int, shape: Sequence[int]) -> tuple[int, ...]:
+    dims = list(spec.declared)
     if signature.max_batch:
         dims[0] = rows
     behind = list(shape) if len(shape) == len(dims) - 1 else [1] * (len(dims) - 1)

@@ -67,7 +67,7 @@ def _photograph(signature: Signature, batch: int) -> Feed:
 
 
 def _draw(generator: np.random.Generator, spec: TensorSpec, batch: int, contrast: float) -> np.ndarray:
-    shape, dtype = spec.shape(batch), dtype_of(spec)
+    shape, dtype = spec.shape(batch), spec.numpy_dtype
     if spec.is_image:
         images = contrast * _image(generator, spec.image, shape[0])
         images = np.ascontiguousarray(images.transpose(0, 2, 3, 1)) if spec.channels_last else images
@@ -87,15 +87,6 @@ def _image(generator: np.random.Generator, shape: Shape, batch: int) -> np.ndarr
     blocks = coarse.repeat(_BLOCK, axis=2).repeat(_BLOCK, axis=3)[:, :, :height, :width]
     offset = generator.standard_normal((batch, channels, 1, 1))
     return 0.5 * generator.standard_normal((batch, *shape)) + blocks + offset
-
-
-def dtype_of(spec: TensorSpec) -> np.dtype:
-    """The numpy type of a tensor; bfloat16 is the one of ml_dtypes."""
-    if spec.dtype == "bfloat16":
-        import ml_dtypes
-
-        return np.dtype(ml_dtypes.bfloat16)
-    return np.dtype(spec.dtype)
 
 
 def is_float(dtype: np.dtype) -> bool:
@@ -132,7 +123,7 @@ def as_wanted(array: np.ndarray, spec: TensorSpec, origin: str) -> np.ndarray:
         raise InputError(saw, f"finite numbers of shape ({wanted})", "Give samples in the layout of the network.")
     if spec.dtype == "uint8" and array.dtype != np.uint8:
         raise InputError(saw, "uint8 pixels", "Save the pixels themselves.")
-    return array.astype(dtype_of(spec))
+    return array.astype(spec.numpy_dtype)
 
 
 def fits_dims(shape: Shape, dims: tuple[int | str, ...]) -> bool:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ..errors import InputError
+from .datatypes import Datatype, of_dtype
 
 if TYPE_CHECKING:
     import onnx
@@ -19,6 +21,7 @@ Shape = tuple[int, ...]
 INPUT = "input"  # of a torch network with one input
 BATCH, HEIGHT, WIDTH = "batch", "height", "width"
 _IMAGE_RANK = 4
+ANY = -1  # an open size, where sizes are numbers
 
 
 @dataclass(frozen=True)
@@ -28,7 +31,8 @@ class TensorSpec:
     `dtype`: numpy's name ("float32", "bfloat16", "object" for strings). `dims`: a number where the size is fixed, a
     name where it is open; the batch comes first; None where not even the rank is known. `sample`: sizes of one
     sample, without the batch, to use where `dims` leaves them open; None: nobody said. `rows`: integers lie in
-    [0, rows), the smallest table that they are indices of; None: of none.
+    [0, rows), the smallest table that they are indices of; None: of none. `largest`: of an engine's input, what it
+    takes at most.
     """
 
     name: str
@@ -36,6 +40,40 @@ class TensorSpec:
     dims: tuple[int | str, ...] | None
     sample: Shape | None = None
     rows: int | None = None
+    largest: Shape = ()
+
+    @classmethod
+    def of_sizes(cls, name: str, dtype: str, sizes: Iterable[int], largest: Shape = ()) -> TensorSpec:
+        """A tensor with -1 where its size is open."""
+        dims = tuple(f"{name}_{axis}" if size == ANY else size for axis, size in enumerate(sizes))
+        return cls(name, dtype, dims, largest=largest)
+
+    @cached_property
+    def declared(self) -> Shape:
+        """`dims` with -1 where the size is open."""
+        return tuple(dim if isinstance(dim, int) else ANY for dim in self.dims or ())
+
+    @cached_property
+    def numpy_dtype(self) -> np.dtype:
+        """The numpy type; bfloat16 is the one of ml_dtypes."""
+        if self.dtype == "bfloat16":
+            import ml_dtypes
+
+            return np.dtype(ml_dtypes.bfloat16)
+        return np.dtype(self.dtype)
+
+    @cached_property
+    def datatype(self) -> Datatype:
+        """Its type in the inference protocol.
+
+        Raises:
+            InputError: the protocol has no such type.
+        """
+        datatype = of_dtype(self.numpy_dtype)
+        if datatype is None:
+            saw = f"{self.name} of {self.dtype}"
+            raise InputError(saw, "a datatype of the protocol", "Export the model without --half-io.")
+        return datatype
 
     @property
     def fixed_batch(self) -> int | None:

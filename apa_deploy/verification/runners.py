@@ -19,7 +19,6 @@ from ..graph.read import read_graph
 from ..parity.session_runner import SessionRunner
 from ..runtimes.openvino import compile_model
 from ..runtimes.session import Session
-from ..tensors.inputs import dtype_of
 from ..tensors.signature import Feed, TensorSpec
 from .signature import OnnxFacts
 
@@ -78,7 +77,7 @@ class ArtifactRunner(BaseRunner):
 
 def in_type(array: np.ndarray, spec: TensorSpec | None) -> np.ndarray:
     """A feed in the type that the file takes."""
-    return array if spec is None else array.astype(dtype_of(spec))
+    return array if spec is None else array.astype(spec.numpy_dtype)
 
 
 def _open(spec: TensorSpec | None) -> list[int] | None:
@@ -128,7 +127,7 @@ class OpenVinoRunner(BaseRunner):
     def get_input_metadata_impl(self) -> TensorMetadata:
         metadata = TensorMetadata()
         for spec in self._facts.signature.inputs:
-            metadata.add(spec.name, dtype=dtype_of(spec), shape=_open(spec))
+            metadata.add(spec.name, dtype=spec.numpy_dtype, shape=_open(spec))
         return metadata
 
     def infer_impl(self, feed_dict: Feed) -> Feed:

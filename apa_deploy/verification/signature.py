@@ -14,7 +14,7 @@ from ..graph.node import DOMAIN
 from ..graph.precision import HALF_ELEMENT
 from ..graph.read import read_graph
 from ..graph.sites import read_metadata
-from ..tensors.inputs import dtype_of, fits_dims, is_float
+from ..tensors.inputs import fits_dims, is_float
 from ..tensors.signature import Signature, TensorSpec, read_signature
 
 _INTEGER_MATHS = {"QuantizeLinear", "DequantizeLinear", "ConvInteger", "MatMulInteger", "QLinearConv"}
@@ -77,7 +77,7 @@ def match_inputs(signature: Signature, feed: Mapping[str, np.ndarray], name: str
 
 
 def _check_type(spec: TensorSpec, given: np.dtype, name: str) -> None:
-    kind = dtype_of(spec)
+    kind = spec.numpy_dtype
     if kind == given or (is_float(kind) and is_float(given)):
         return
     pixels = "Pass --preprocess as for the export." if kind == np.uint8 else "Leave --preprocess out."

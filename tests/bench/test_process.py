@@ -11,15 +11,16 @@ import pytest
 from apa_deploy.bench.process import Worker
 from apa_deploy.child_process import ChildError
 from apa_deploy.measure import tournament as tournament_module
-from apa_deploy.measure.subject import Feed, Subject
+from apa_deploy.measure.subject import Subject
 from apa_deploy.measure.tournament import Pace, tournament
+from apa_deploy.tensors.signature import TensorSpec
 from tests.bench.conftest import SIDE
 
 QUICK = Pace(launches=2, rounds=2, turn_s=0.01, warmup=1, limit_s=60)
 
 
 def subject(path, name="net", runtime="onnxruntime"):
-    return Subject(name, str(path), runtime, (Feed("input", (None, 3, SIDE, SIDE), "float32"),))
+    return Subject(name, str(path), runtime, (TensorSpec("input", "float32", ("batch", 3, SIDE, SIDE)),))
 
 
 def pid(worker):

@@ -17,10 +17,10 @@ from apa_deploy.serving.layout import scan
 from apa_deploy.serving.model import Model, _sample_shape, load_model
 from apa_deploy.serving.model_config import ModelConfig
 from apa_deploy.serving.request import WantedOutput
-from apa_deploy.serving.signature import Signature, TensorSpec, signature_from_onnx
+from apa_deploy.serving.signature import RequestSignature, signature_from_onnx
 from apa_deploy.serving.statistics import Statistics
-from apa_deploy.serving.tensors import read_datatype
 from apa_deploy.serving.warmup import sample
+from apa_deploy.tensors.signature import TensorSpec
 
 
 def loaded(source, **settings):
@@ -215,7 +215,7 @@ def test_open_sizes_of_pixels_are_warmed_up_in_their_layout(layout, shape, tmp_p
     passport.input_shape, passport.options["pixels"] = (3, 32, 48), {"layout": layout}
     image = {"nhwc": (32, 48, 3), "nchw": (3, 32, 48)}[layout]
     assert _sample_shape(passport) == image
-    (row,) = sample(Signature((TensorSpec("input", read_datatype("UINT8"), shape),), (), 4), 1, image).values()
+    (row,) = sample(RequestSignature((TensorSpec.of_sizes("input", "uint8", shape),), (), 4), 1, image).values()
     assert row.shape == (1, *image)
 
 

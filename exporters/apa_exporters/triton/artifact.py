@@ -23,11 +23,11 @@ from apa_deploy.serving.errors import RequestError
 from apa_deploy.serving.layout import Artifact, fingerprint
 from apa_deploy.serving.model import load_model
 from apa_deploy.serving.model_config import ModelConfig
-from apa_deploy.serving.signature import ANY, Signature, TensorSpec, signature_from_onnx
+from apa_deploy.serving.signature import RequestSignature, signature_from_onnx
 from apa_deploy.serving.tensors import read_datatype
 from apa_deploy.serving.triton_releases import advise_release
 from apa_deploy.serving.warmup import sample
-from apa_deploy.tensors.signature import Shape, image_spec
+from apa_deploy.tensors.signature import ANY, Shape, TensorSpec, image_spec
 
 from ..options import BATCHES, Batches
 
@@ -47,7 +47,7 @@ class Served:
 
     path: Path
     beside: tuple[Path, ...]
-    signature: Signature
+    signature: RequestSignature
     passport: Passport | None
     batches: Batches
     size: Shape | None = None
@@ -152,13 +152,13 @@ def _within(profile: Batches, batches: Batches | None) -> Batches:
     return batches or profile
 
 
-def _signature(passport: Passport, max_batch: int) -> Signature:
-    return Signature(_specs(passport.input_tensors), _specs(passport.output_tensors), max_batch)
+def _signature(passport: Passport, max_batch: int) -> RequestSignature:
+    return RequestSignature(_specs(passport.input_tensors), _specs(passport.output_tensors), max_batch)
 
 
 def _specs(records: Sequence[TensorRecord]) -> tuple[TensorSpec, ...]:
     try:
-        return tuple(TensorSpec(r.name, read_datatype(r.datatype), tuple(r.shape)) for r in records)
+        return tuple(TensorSpec.of_sizes(r.name, read_datatype(r.datatype).dtype.name, r.shape) for r in records)
     except RequestError as error:
         raise InputError(error.saw, error.wanted, "Export the engine without --half-io.") from error
 
@@ -169,7 +169,7 @@ def row_shapes(found: Served) -> dict[str, tuple[int, ...]]:
 
 
 def _sizes(spec: TensorSpec, found: Served) -> tuple[int, ...]:
-    known = list(spec.dims)
+    known = list(spec.declared)
     if found.size and len(known) == 4:
         behind = image_spec(found.size, channels_last=(found.pixels or {}).get("layout") == "nhwc").sizes
         known[1:] = [size if dim == ANY else dim for dim, size in zip(known[1:], behind, strict=True)]
@@ -183,7 +183,7 @@ def _row(found: Served) -> Arrays:
     if found.detector and VALID in shapes:
         return photograph_feed(shapes[IMAGES][-3:])
     specs = [replace(spec, dims=(1, *shapes[spec.name])) for spec in found.signature.inputs]
-    row = {name: _pixels(array) for name, array in sample(Signature(tuple(specs), (), 1), 1, ()).items()}
+    row = {name: _pixels(array) for name, array in sample(RequestSignature(tuple(specs), (), 1), 1, ()).items()}
     return row if found.signature.max_batch else {name: array[0] for name, array in row.items()}
 
 

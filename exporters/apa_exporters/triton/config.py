@@ -11,7 +11,7 @@ from typing import Any
 from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2 as pb
 
-from apa_deploy.serving.signature import TensorSpec
+from apa_deploy.tensors.signature import TensorSpec
 
 from .artifact import Served, row_shapes
 
@@ -150,7 +150,7 @@ def write_config(config: Any, folder: Path) -> None:
 
 
 def _tensor(kind: Any, spec: TensorSpec, batched: bool) -> Any:
-    dims = spec.dims[1:] if batched else spec.dims
+    dims = spec.declared[1:] if batched else spec.declared
     tensor = kind(name=spec.name, data_type=pb.DataType.Value(spec.datatype.config), dims=dims or [1])
     if batched and not dims:  # one number a row: Triton wants a size for it
         tensor.reshape.SetInParent()

@@ -105,7 +105,7 @@ def _labels(folder: Path, found: Served, options: TritonOptions) -> list[str]:
     names = labels_of(options.labels, None) if options.labels else list(found.labels)
     if names:
         check_names(names, found.path.name)
-        check_number(names, {spec.name: spec.dims for spec in found.signature.outputs})
+        check_number(names, {spec.name: spec.declared for spec in found.signature.outputs})
         (folder / LABELS).write_text("".join(f"{label}\n" for label in names), encoding="utf-8")
     return names
 

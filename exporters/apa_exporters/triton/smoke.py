@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from apa_deploy.serving.signature import TensorSpec
 from apa_deploy.tensors.datatypes import of_array
+from apa_deploy.tensors.signature import TensorSpec
 
 FILE = "smoke-test.json"
 
@@ -41,7 +41,7 @@ def write_smoke_test(
     sent = [_write(root, folder / f"input{at}", *pair) for at, pair in enumerate(inputs.items())]
     wanted = []
     for at, spec in enumerate(specs):
-        record = {"name": spec.name, "datatype": spec.datatype.name, "shape": list(spec.dims), "file": None}
+        record = {"name": spec.name, "datatype": spec.datatype.name, "shape": list(spec.declared), "file": None}
         if outputs is not None:
             array = outputs[spec.name]  # Triton gives one number a row a size of its own
             record = _write(root, folder / f"output{at}", spec.name, array[:, None] if array.ndim == 1 else array)
