@@ -94,7 +94,7 @@ def signature_from_onnx(model: onnx.ModelProto, max_batch: int) -> RequestSignat
     constants = {tensor.name for tensor in model.graph.initializer}
     inputs = [value for value in model.graph.input if value.name not in constants]
     batch = max_batch if _open_batch([*inputs, *model.graph.output]) else 0
-    return RequestSignature(tuple(map(_spec, inputs)), tuple(map(_spec, model.graph.output)), batch)
+    return RequestSignature(tuple(map(_spec, inputs)), tuple(map(_spec, model.graph.output)), max_batch=batch)
 
 
 def signature_from_engine(signature: Signature, max_batch: int) -> RequestSignature:
@@ -106,7 +106,8 @@ def signature_from_engine(signature: Signature, max_batch: int) -> RequestSignat
     tensors = (*signature.inputs, *signature.outputs)
     is_open = all(tensor.datatype and tensor.declared[:1] == (ANY,) for tensor in tensors)
     allowed = min((tensor.largest[0] for tensor in tensors if tensor.largest), default=0)
-    return RequestSignature(signature.inputs, signature.outputs, min(max_batch, allowed) if is_open else 0)
+    largest = min(max_batch, allowed) if is_open else 0
+    return RequestSignature(signature.inputs, signature.outputs, max_batch=largest)
 
 
 def _open_batch(values: Sequence[Any]) -> bool:

@@ -63,7 +63,7 @@ def _photograph(signature: Signature, batch: int) -> Feed:
         whole[: picture.shape[0], : picture.shape[1]] = picture
         picture = whole
     pictures = np.repeat(picture[None] if first.channels_last else picture.transpose(2, 0, 1)[None], count, axis=0)
-    return {first.name: pictures if first.dtype == "uint8" else (pictures / 255).astype(dtype_of(first))}
+    return {first.name: pictures if first.dtype == "uint8" else (pictures / 255).astype(first.numpy_dtype)}
 
 
 def _draw(generator: np.random.Generator, spec: TensorSpec, batch: int, contrast: float) -> np.ndarray:

@@ -215,7 +215,9 @@ def test_open_sizes_of_pixels_are_warmed_up_in_their_layout(layout, shape, tmp_p
     passport.input_shape, passport.options["pixels"] = (3, 32, 48), {"layout": layout}
     image = {"nhwc": (32, 48, 3), "nchw": (3, 32, 48)}[layout]
     assert _sample_shape(passport) == image
-    (row,) = sample(RequestSignature((TensorSpec.of_sizes("input", "uint8", shape),), (), 4), 1, image).values()
+    (row,) = sample(
+        RequestSignature((TensorSpec.of_sizes("input", "uint8", shape),), max_batch=4), 1, image
+    ).values()
     assert row.shape == (1, *image)
 
 

@@ -153,7 +153,7 @@ def _within(profile: Batches, batches: Batches | None) -> Batches:
 
 
 def _signature(passport: Passport, max_batch: int) -> RequestSignature:
-    return RequestSignature(_specs(passport.input_tensors), _specs(passport.output_tensors), max_batch)
+    return RequestSignature(_specs(passport.input_tensors), _specs(passport.output_tensors), max_batch=max_batch)
 
 
 def _specs(records: Sequence[TensorRecord]) -> tuple[TensorSpec, ...]:
@@ -183,7 +183,8 @@ def _row(found: Served) -> Arrays:
     if found.detector and VALID in shapes:
         return photograph_feed(shapes[IMAGES][-3:])
     specs = [replace(spec, dims=(1, *shapes[spec.name])) for spec in found.signature.inputs]
-    row = {name: _pixels(array) for name, array in sample(RequestSignature(tuple(specs), (), 1), 1, ()).items()}
+    values = sample(RequestSignature(tuple(specs), max_batch=1), 1, ())
+    row = {name: _pixels(array) for name, array in values.items()}
     return row if found.signature.max_batch else {name: array[0] for name, array in row.items()}
 
 

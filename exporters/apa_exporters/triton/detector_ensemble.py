@@ -18,7 +18,6 @@ from apa_deploy.errors import InputError
 from apa_deploy.runtimes.artifacts import ENGINE, artifact_kind
 from apa_deploy.runtimes.session import Session
 from apa_deploy.serving.signature import TensorSpec
-from apa_deploy.tensors.datatypes import BY_NAME
 
 from .artifact import Arrays, Served
 from .config import detector_configs, write_config
@@ -76,7 +75,7 @@ def detector_smoke(
     picture = pictures.photograph()
     Image.fromarray(picture).save(file, "PNG")
     image = {"image": np.array([[file.getvalue()]], np.object_)}
-    masks = (TensorSpec("masks", BY_NAME["BOOL"], (-1, specs[0].dims[1], *picture.shape[:2])),)
+    masks = (TensorSpec.of_sizes("masks", "bool", (-1, specs[0].declared[1], *picture.shape[:2])),)
     specs = tuple(masks[0] if s.name == "masks" else s for s in specs)
     if artifact_kind(found.path) is ENGINE:
         return image, None, specs
