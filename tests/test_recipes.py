@@ -20,6 +20,7 @@ BLOCK = re.compile(r"^```(python|console)(?: needs=(\w+))?\n(.*?)^```$", re.MULT
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda p: p.stem)
 def test_recipe(recipe, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
     blocks = BLOCK.findall(recipe.read_text())
     assert blocks
     namespace = {"__name__": recipe.stem}

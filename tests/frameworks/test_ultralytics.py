@@ -63,7 +63,7 @@ def predict(file, task):
 CASES = [
     # task, suffix of their yaml, activation, further words of `yolo export`, the least parity of boxes in pixels
     ("detect", "", AGLU, [], 2e-2),
-    ("detect", "", Unit, ["dynamic=True"], 2e-2),
+    ("detect", "", AGLU, ["dynamic=True"], 2e-2),
     ("segment", "-seg", AGLU, ["half=True"], 8.0),
     ("pose", "-pose", Unit, [], 2e-2),
     ("classify", "-cls", AGLU, [], 2e-2),
