@@ -68,7 +68,7 @@ def verify_detector(
         c for one in dict.fromkeys((None, library)) for c in check_activations(model, sites, network, one)
     ]
     reason = explain_doubt(outputs)
-    passed = not reason and all(c.passed for c in (*outputs, *detections, *activations))
+    passed = not reason and all(c.passed for checks in (outputs, detections, activations) for c in checks)
     return ParityReport(
         passed=passed,
         verdict="cannot be judged" if reason else "passed" if passed else "failed",

@@ -268,7 +268,9 @@ class RoiAlign(ReferenceRoiAlign):
 
     op_domain = ""
 
-    def _run(self, x: Array, rois: Array, images: Array, **attributes: Any) -> tuple[Array]:
+    def _run(  # type: ignore[override]  # the evaluator gives attributes by name
+        self, x: Array, rois: Array, images: Array, **attributes: Any
+    ) -> Any:
         from ..detection import boxes, spec
 
         size, mode = attributes["output_height"], attributes["coordinate_transformation_mode"] or "half_pixel"

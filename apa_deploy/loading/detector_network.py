@@ -11,7 +11,6 @@ from functools import cached_property
 from hashlib import blake2b
 from typing import NoReturn
 
-import numpy as np
 from torch import nn
 
 from ..detection.graph import PAIRS, TENSORRT_PAIRS, DetectorGraphOptions, append_detector
@@ -105,7 +104,7 @@ class DetectorNetwork(TorchNetwork):
         if exchange:
             return super().outputs(feed, dtype, exchange)
         # several gates ask about the same picture, of which float64 takes a minute
-        key = (dtype, *(blake2b(np.ascontiguousarray(array)).digest() for array in feed.values()))
+        key = (dtype, *(blake2b(array.tobytes()).digest() for array in feed.values()))
         if key not in self._answers:
             self._answers[key] = super().outputs(feed, dtype)
         return dict(self._answers[key])

@@ -29,8 +29,11 @@ def cut_before_nms(path: Path) -> tuple[str, ...]:
     part = cut_at(model, {}, PRE_NMS_OUTPUTS)
     del part.graph.output[:]
     for name in PRE_NMS_OUTPUTS:
-        dims = {"rpn_boxes": ["batch", "places", 4], "rpn_scores": ["batch", "levels", "best"]}
-        maps = ["batch", "channels", f"height_{name}", f"width_{name}"]
+        dims: dict[str, list[str | int | None]] = {
+            "rpn_boxes": ["batch", "places", 4],
+            "rpn_scores": ["batch", "levels", "best"],
+        }
+        maps: list[str | int | None] = ["batch", "channels", f"height_{name}", f"width_{name}"]
         part.graph.output.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, dims.get(name, maps)))
     save_model(part, path)
     return PRE_NMS_OUTPUTS

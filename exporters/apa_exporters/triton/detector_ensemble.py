@@ -85,19 +85,21 @@ def detector_smoke(
     outputs["boxes"] = pictures.rescale(outputs["boxes"], sizes, picture.shape[:2])
     if "masks" in outputs:
         threshold = facts_of(found)["mask_thr"]
-        pasted = pictures.paste_masks(outputs["masks"][0], outputs["boxes"][0], *picture.shape[:2], threshold)
+        height, width = picture.shape[:2]
+        pasted = pictures.paste_masks(outputs["masks"][0], outputs["boxes"][0], height, width, threshold)
         outputs["masks"] = pasted[None]
     return image, outputs, specs
 
 
 def _prepare(picture: np.ndarray, facts: dict[str, Any]) -> tuple[dict[str, np.ndarray], tuple[int, int]]:
     """What the network takes of one picture, and its height and width there."""
-    size = pictures.resized_size(*picture.shape[:2], limits=tuple(facts["resize"]), keep_ratio=facts["keep_ratio"])
+    height, width = picture.shape[:2]
+    size = pictures.resized_size(height, width, limits=tuple(facts["resize"]), keep_ratio=facts["keep_ratio"])
     small = pictures.resize(picture, *size)
     if of_bytes := facts.get("pixels"):
         small = small[:, :, ::-1] if of_bytes["channels"] == "bgr" else small
         return {IMAGES: (small if of_bytes["layout"] == "nhwc" else small.transpose(2, 0, 1))[None]}, size
-    numbers = {name: tuple(facts[name]) for name in ("mean", "std")}
+    numbers: dict[str, Any] = {name: tuple(facts[name]) for name in ("mean", "std")}
     detector = spec.DetectorSpec(
         "", "", spec.Rpn(), (), **numbers, bgr=facts["bgr_to_rgb"], divisor=facts["divisor"]
     )
