@@ -142,7 +142,7 @@ def run_verb(
     try:
         options = parser.parse_args(given)
         options.command = shlex.join([parser.prog, *given])
-        if libraries := getattr(options, "ort_library", None):
+        if libraries := getattr(options, "libraries", None):
             from ..runtimes.ort_session import use_libraries
 
             use_libraries(libraries)
@@ -217,7 +217,9 @@ def describe(error: BaseException) -> str:
 def add_ort_library(group: argparse._ActionsContainer) -> None:
     """Custom operators of the user's models; `run_verb` lets every session have them."""
     help_ = "custom operators that a model needs beside ours; repeatable"
-    group.add_argument("--ort-library", type=Path, action="append", default=[], metavar="SO", help=help_)
+    group.add_argument(
+        "--ort-library", dest="libraries", type=Path, action="append", default=[], metavar="SO", help=help_
+    )
 
 
 def wide_console() -> Terminal:

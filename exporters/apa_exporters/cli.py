@@ -131,7 +131,9 @@ def _load(options: argparse.Namespace) -> Network:
     from apa_deploy.deployment import deploy
     from apa_deploy.loading.load import load
     from apa_deploy.progress import notice
+    from apa_deploy.runtimes.ort_session import use_libraries
 
+    use_libraries(options.ort_library or ())
     network = load(options.checkpoint, input_shape=options.input_shape, **loading_of(options))
     if options.explain:
         for line in network.explain():
