@@ -133,7 +133,7 @@ def _load(options: argparse.Namespace) -> Network:
     from apa_deploy.progress import notice
     from apa_deploy.runtimes.ort_session import use_libraries
 
-    use_libraries(options.ort_library or ())
+    use_libraries(vars(options).get("ort_library", ()))  # no default: see `_given_options`
     network = load(options.checkpoint, input_shape=options.input_shape, **loading_of(options))
     if options.explain:
         for line in network.explain():
