@@ -132,7 +132,7 @@ def test_sizes_come_from_the_command_line_or_are_asked_for(plain, capsys):
     ("arguments", "said"),
     [
         (["absent.onnx"], "is not a file"),
-        (["broken.onnx", "--input-shape", "3x8x8"], "an ONNX model"),
+        (["broken.onnx", "--input-shape", "3x8x8"], "no ONNX model"),
         (["plain.onnx", "--passport"], "which its passport does not know"),
         (["plain.onnx", "--report", "r.txt"], ".html, .md, .json"),
     ],
