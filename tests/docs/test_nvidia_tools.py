@@ -62,4 +62,6 @@ def test_here(folder):
 def test_with_tensorrt(folder, machine):
     (text,) = [text for language, text in BLOCKS if language == "python" and text.startswith(NEEDS_GPU)]
     given = "import numpy as np\nx = np.zeros((2, 3, 32, 32), np.float32)\n"
-    assert _ran([sys.executable, "-c", given + text], folder, **machine.variables(11)).endswith("(2, 5)\n")
+    libraries = f"{machine.folder}{os.pathsep}{machine.with_runtime()}"  # Polygraphy's runner wants CUDA's runtime
+    variables = machine.variables(11, LD_LIBRARY_PATH=libraries)
+    assert _ran([sys.executable, "-c", given + text], folder, **variables).endswith("(2, 5)\n")

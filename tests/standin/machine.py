@@ -37,6 +37,15 @@ class Machine:
         }
         return known | more
 
+    def with_runtime(self) -> Path:
+        """A folder with a CUDA runtime over the driver, for users' code: no code of ours needs one."""
+        folder = self.folder / "runtime"
+        if not folder.exists():
+            folder.mkdir()
+            command = ["cc", "-shared", "-fPIC", str(HERE / "cudart.c"), f"-L{self.folder}", "-l:libcuda.so.1"]
+            subprocess.run([*command, "-o", str(folder / "libcudart.so")], check=True)
+        return folder
+
 
 @pytest.fixture(scope="session")
 def machine(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Machine:
