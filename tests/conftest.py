@@ -12,6 +12,9 @@ import pytest
 import torch
 
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+# pytest's import of readline sets 80 for its children, behind Python's back: piped text is as wide as it needs.
+os.environ.pop("COLUMNS", None)
+os.unsetenv("COLUMNS")
 
 COMMITTED = Path(__file__).parent / "golden"
 BESIDE = Path(__file__).parents[2] / "shared" / "golden"

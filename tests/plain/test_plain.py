@@ -20,7 +20,8 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 VERBS = PROJECT["scripts"]
 FOLDERS = ("apa_deploy", "exporters/apa_exporters")
 PLAIN = {re.match(r"[\w-]+", line)[0].lower().replace("_", "-") for line in PROJECT["dependencies"]}
-OURS = {"apa_deploy", "apa_exporters", "apa_target", "triton_python_backend_utils"}  # the last: Triton's own
+TRITON = {"triton_python_backend_utils", "apa_pictures"}  # Triton's own, and what a repository of ours carries
+OURS = {"apa_deploy", "apa_exporters", "apa_target", *TRITON}
 BROUGHT = {"google": "protobuf"}  # by onnx
 
 
