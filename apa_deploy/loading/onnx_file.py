@@ -45,18 +45,18 @@ def read_repaired(path: Path) -> tuple[onnx.ModelProto, list[str]]:
     """`load_onnx`, and the inputs of size 0, whose sizes are open now: no runtime takes a sample otherwise."""
     model = read_graph(path, weights=True)
     _check(model, path)
+    return repair_model(model)
+
+
+def repair_model(model: onnx.ModelProto) -> tuple[onnx.ModelProto, list[str]]:
+    """The model, with what ONNX Runtime takes and onnx's tools do not put right; and its inputs of size 0."""
     model = _inline_functions(model)
     _without_default_inputs(model)
-    return model, _repair(model)
-
-
-def _repair(model: onnx.ModelProto) -> list[str]:
-    """Put right what ONNX Runtime takes and onnx's tools do not."""
     model.ir_version = max(model.ir_version, _FIRST_IR_WITH_FREE_WEIGHTS)
     spell_out_group_norms(model, opset_of(model))
     empty = open_dimensions(model)
     declare_shapes(model)
-    return empty
+    return model, empty
 
 
 def network_from_onnx(path: Path, input_shape: Shape | None = None, inputs: Sequence[str] = ()) -> OnnxNetwork:

@@ -257,7 +257,7 @@ swap = prepared.swap_placeholders
 BLOCKED = [
     # what stands in the way, what is replaced by what, what is said
     ("old runtime", "blocking", lambda: blocking.Blocking(8, False), "leaves its blocked layout at activations"),
-    ("wrong outputs", "swapped", _swap_without_the_unit, "outputs differ"),
+    ("wrong outputs", "swap_placeholders", _swap_without_the_unit, "outputs differ"),
     ("too large", "_LARGEST", 10, "more than 2 GB"),
 ]
 

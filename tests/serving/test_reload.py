@@ -64,7 +64,7 @@ def test_what_does_not_load_leaves_the_old_model_in_service(repository):
     assert kappa_of(y_of(server), [1.0, 2.0]) == 1.0
     row = json.loads(server.ask("/v2/repository/index", {})[2])[0]
     assert row["state"] == "READY"
-    assert "not ONNX" in row["reason"]
+    assert "no ONNX model" in row["reason"]
     put(path, 2.0)
     server.wait_for("loaded", reload=True)
     assert kappa_of(y_of(server), [1.0, 2.0]) == 2.0

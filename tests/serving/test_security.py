@@ -116,7 +116,7 @@ MISUSE = [
     ("an open host", ["--host", "0.0.0.0"], "token"),
     ("half of TLS", ["--tls-cert", "none.pem"], "--tls-key"),
     ("a missing token file", ["--token-file", "none"], "token file"),
-    ("a port beyond", ["--http-port", "99999"], ":99999"),
+    ("a port beyond", ["--http-port", "99999"], "99999"),
     ("a host of another machine", ["--host", "192.0.2.1", "--insecure"], "192.0.2.1"),
     ("a provider that is not there", ["--provider", "NoneExecutionProvider"], "NoneExecutionProvider"),
 ]
