@@ -76,3 +76,16 @@ def golden_arrays():
 def cifar_checkpoint(tmp_path) -> Path:
     """A small checkpoint of upstream's: se_resnet32 with AGLU, APA and a cosine head."""
     return Golden(GOLDEN["cifar_se_resnet32_gumbel_cosine"]).save(tmp_path / "model.pth")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    from tests.scheduling import ByFiles
+
+    return ByFiles(config, log)
+
+
+def pytest_collection_modifyitems(items):
+    from tests.scheduling import sort_items
+
+    sort_items(items)

@@ -7,8 +7,6 @@ import trt_building as building
 from planting import plant_faults, run_planted
 from trt_faults import FAULTS
 
-pytestmark = pytest.mark.xdist_group("trt-faults")  # what is compiled once serves them all
-
 # Fast to compile: alignment of packs is the one thing that only a sanitizer sees here.
 FLAGS = ("-g0", "-fsanitize=alignment", "-fno-sanitize-recover=all", "-w")
 KERNELS = ("trt_kernels_cpu.cc", "activation.cc", "layout.cc", "formats.cc")

@@ -10,10 +10,7 @@ import ort_building as building
 import pytest
 from planting import Fault, plant_faults, run_planted
 
-pytestmark = [
-    pytest.mark.skipif(building.compiler() is None, reason=building.NO_COMPILER),
-    pytest.mark.xdist_group("maths"),  # what is compiled once serves them all
-]
+pytestmark = pytest.mark.skipif(building.compiler() is None, reason=building.NO_COMPILER)
 
 FAST = ("-O2", "-ffp-contract=fast")
 SANITIZED = ("-O1", "-g", "-fsanitize=undefined,address", "-fno-sanitize-recover=all")

@@ -9,10 +9,7 @@ import ort_building as building
 import pytest
 from planting import Fault, plant_faults, run_planted
 
-pytestmark = [
-    pytest.mark.skipif(building.compiler() is None, reason=building.NO_COMPILER),
-    pytest.mark.xdist_group("ort-kernels"),
-]
+pytestmark = pytest.mark.skipif(building.compiler() is None, reason=building.NO_COMPILER)
 
 CHECK = building.TESTS / "ort_bytes_check.cc"
 QUICK = ("-O1", "-w")

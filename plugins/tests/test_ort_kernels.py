@@ -14,7 +14,6 @@ from benchmarks import float32_exhaustive as sweep
 
 pytestmark = [
     pytest.mark.skipif(building.compiler() is None, reason=building.NO_COMPILER),
-    pytest.mark.xdist_group("ort-kernels"),  # what is compiled once serves them all
 ]
 
 SETS = building.instruction_sets()

@@ -15,7 +15,6 @@ pytestmark = [
     pytest.mark.skipif(
         building.compiler() is None or not building.table_sets(), reason="wants a compiler and AVX2"
     ),
-    pytest.mark.xdist_group("ort-kernels"),
 ]
 
 QUICK = ("-O1", "-ffp-contract=fast", "-fno-trapping-math", "-w")  # a planted fault may leave something unused

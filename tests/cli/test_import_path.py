@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-pytestmark = pytest.mark.xdist_group("import-path")  # the folder is planted and exported to once
 CHECKPOINT = Path(__file__).resolve().parents[2] / "examples/digits/digits.pth"
 PLANTED = "import pathlib, sys\nwith open({log!r}, 'a') as log: log.write({name!r} + '\\n')\nraise ImportError\n"
 VERBS = [

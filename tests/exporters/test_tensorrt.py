@@ -45,7 +45,6 @@ from tests.standin.machine import MAJORS
 
 CORPUS = Path(__file__).parents[1] / "graph" / "corpus" / "files"
 pytestmark = [
-    pytest.mark.xdist_group("standin"),
     pytest.mark.skipif(device_count() > 0, reason="a real GPU would answer in the stand-in's place"),
 ]
 

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-pytestmark = pytest.mark.xdist_group("report")  # one browser and one page for all
 PHONE, DESK = 390, 1280
 OVERFLOW = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
 # What a page must not say while it loads; a request beside the page itself would be one for the network.

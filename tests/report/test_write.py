@@ -10,8 +10,6 @@ from report_example import INJECTION, report
 from apa_deploy.errors import InputError, MissingError
 from apa_deploy.report import Report, check_report_path, read_report, write_report
 
-pytestmark = pytest.mark.xdist_group("report")  # the page is drawn once
-
 
 def test_page_needs_nothing_else(page):
     text = page.read_text()

@@ -17,7 +17,6 @@ from apa_deploy.runtimes.engine_trust import Trust, UntrustedEngineError, read_t
 from tests.standin.engines import passport_for, standing_in
 from tests.standin.machine import MAJORS
 
-pytestmark = pytest.mark.xdist_group("standin")
 no_gpu = pytest.mark.skipif(device_count() > 0, reason="a real GPU would answer in the stand-in's place")
 HERE = Path(__file__).parent
 CONTENT = b"an engine"

@@ -14,9 +14,6 @@ import pytest
 LIBRARY = "apa_deploy/lib/libapa_ort.so"
 
 
-pytestmark = pytest.mark.xdist_group("ort-build")  # three builds at once would only wait for each other
-
-
 @pytest.fixture(scope="module")
 def checkout(tmp_path_factory):
     """A copy of what a build reads: nothing that was built here lies in it."""

@@ -66,14 +66,12 @@ ADDRESS = ("-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
 THREAD = ("-O1", "-fsanitize=thread", "-fno-sanitize-recover=all")
 
 
-@pytest.mark.xdist_group("ort-host")
 @pytest.mark.parametrize(("flags", "pool"), [(ADDRESS, 1), (ADDRESS, 2), (THREAD, 1)])
 def test_sixteen_threads_under_sanitizers(host, model, flags, pool):
     done = host(flags, "run", 2, 16, model, pool)
     assert done.returncode == 0 and ", 0 wrong" in done.stdout, done.stdout + done.stderr
 
 
-@pytest.mark.xdist_group("ort-host")
 def test_refusals_under_sanitizers(host, tmp_path):
     paths = [tmp_path / f"{i}.onnx" for i in range(len(BAD))]
     for path, (parameters, _) in zip(paths, BAD, strict=True):
@@ -84,7 +82,6 @@ def test_refusals_under_sanitizers(host, tmp_path):
     assert all("'act'" in line and says in line for line, (_, says) in zip(lines, BAD, strict=True)), lines
 
 
-@pytest.mark.xdist_group("ort-host")
 def test_running_allocates_nothing(host, model):
     done = host(("-O2", "-DAPA_COUNT_ALLOCATIONS"), "allocations", model)
     assert done.returncode == 0, done.stdout + done.stderr

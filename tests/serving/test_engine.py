@@ -12,7 +12,6 @@ from tests.standin.engines import standing_in
 from tests.standin.machine import machine  # noqa: F401 - a fixture
 
 pytestmark = [
-    pytest.mark.xdist_group("standin"),
     pytest.mark.skipif(device_count() > 0, reason="a real GPU would answer in the stand-in's place"),
 ]
 

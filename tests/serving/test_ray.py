@@ -13,7 +13,6 @@ from serving_models import TOLERANCE, small_model, truth
 from apa_deploy.serving.ray_app import RayOptions, application
 
 pytestmark = [
-    pytest.mark.xdist_group("ray"),
     pytest.mark.slow,
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),  # Ray's own
 ]

@@ -9,8 +9,6 @@ import pytest
 
 from tests.standin.machine import MAJORS, machine  # noqa: F401 - a fixture
 
-pytestmark = pytest.mark.xdist_group("standin")
-
 CHILD = """
 import json, sys
 import tensorrt as trt

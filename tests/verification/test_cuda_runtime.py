@@ -11,7 +11,6 @@ import pytest
 import apa_deploy
 from tests.standin.machine import machine  # noqa: F401 - a fixture
 
-pytestmark = pytest.mark.xdist_group("standin")
 CHILD = """
 from apa_deploy.verification.tensorrt_runner import open_cuda_runtime
 from polygraphy import cuda

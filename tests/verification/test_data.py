@@ -11,7 +11,6 @@ from apa_deploy.verification.data import Data, Digest, read_batches
 from apa_deploy.verification.pictures import PictureError, Pictures, label_pictures, pictures_in
 from tests.verification.conftest import SHAPE, verify
 
-pytestmark = pytest.mark.xdist_group("verification")
 SIGNATURE = image_signature(SHAPE)
 RNG = np.random.default_rng(0)
 

@@ -15,7 +15,6 @@ from apa_deploy.verification.source import Loading, ModelSource, SourceKind
 from apa_deploy.verification.work import CandidateJob, Work
 from tests.verification.conftest import FACTORY
 
-pytestmark = pytest.mark.xdist_group("verification")
 _BAD = """
 import os, subprocess, time
 

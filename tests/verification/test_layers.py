@@ -24,7 +24,6 @@ from apa_deploy.verification.layers_replay import measure_replayed_layers
 from apa_deploy.verification.layers_torch import measure_torch_layers
 from tests.networks import RawActivation
 
-pytestmark = pytest.mark.xdist_group("verification")
 SHAPE, LAYERS = (3, 8, 8), 50
 
 

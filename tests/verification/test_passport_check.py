@@ -7,8 +7,6 @@ from apa_deploy.cli.verify import main
 from apa_deploy.records.integrity import verify_files
 from apa_deploy.records.passport import dump, is_intact, passport_path, read_passport
 
-pytestmark = pytest.mark.xdist_group("verification")
-
 
 def flipped(data, position, bit=0):
     return data[:position] + bytes([data[position] ^ (1 << bit)]) + data[position + 1 :]

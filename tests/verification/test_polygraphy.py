@@ -4,10 +4,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
-pytestmark = pytest.mark.xdist_group("verification")
-
 
 def polygraphy(*arguments):
     program = Path(sys.executable).with_name("polygraphy")

@@ -14,8 +14,6 @@ from apa_deploy.verification.limits import Given, verdict
 from apa_deploy.verification.runners import RUNNERS
 from tests.verification.conftest import EXPORTS, FACTORY, edited, set_initializer, verify
 
-pytestmark = pytest.mark.xdist_group("verification")
-
 
 @pytest.fixture(scope="module")
 def everything(exports):

@@ -10,8 +10,6 @@ from apa_deploy.verification.report import verification_report
 from apa_deploy.verification.show import factory_hint
 from tests.verification.conftest import EXPORTS, edited, set_initializer, verify
 
-pytestmark = pytest.mark.xdist_group("verification")
-
 
 def test_what_it_prints(told):
     assert told.code == 0

@@ -18,8 +18,6 @@ from apa_deploy.serving.layout import scan
 from apa_deploy.serving.model import load_model
 from apa_deploy.serving.model_config import ModelConfig
 
-pytestmark = pytest.mark.xdist_group("tritonserver")  # the repositories are made once
-
 
 def _config(folder):
     return text_format.Parse((folder / "config.pbtxt").read_text(), model_config_pb2.ModelConfig())

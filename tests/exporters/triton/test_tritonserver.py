@@ -18,7 +18,7 @@ from watched import watched
 from apa_deploy import Session
 from benchmarks.tritonserver import TritonServer
 
-pytestmark = [pytest.mark.xdist_group("tritonserver"), pytest.mark.slow]
+pytestmark = pytest.mark.slow
 
 TESTS = Path(__file__).parents[2]
 CONTROL = ("--model-control-mode=explicit", "--load-model=*")  # the suite unloads and loads
