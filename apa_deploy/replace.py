@@ -141,7 +141,7 @@ class _Probe:
         kind, floor = known
         lambda_ = FLOORS[floor](self.raw_lambda.numpy())
         # A floor of "none" with a negative lambda is no activation: let the parameters say so.
-        return self._found(path, kind, floor, lambda_, self.raw_kappa.numpy())
+        return self._describe_site(path, kind, floor, lambda_, self.raw_kappa.numpy())
 
     def _known_floor(self) -> tuple[str, str] | None:
         answers = [(lam, k, self._run(lam, k)) for lam, k in _PROBES]
@@ -162,10 +162,10 @@ class _Probe:
             lambda_, kappa = fit_curve(y[-2] / scale[0], y[-1] / scale[1])
             wanted = REFERENCE[kind](_GRID[:, None], lambda_, kappa)
             if np.isfinite(wanted).all() and _close(y[:-2], wanted):
-                return self._found(path, kind, FITTED, lambda_, kappa)
+                return self._describe_site(path, kind, FITTED, lambda_, kappa)
         return None
 
-    def _found(self, path: str, kind: str, floor: str, lambda_: Float64, kappa: Float64) -> ActivationSite:
+    def _describe_site(self, path: str, kind: str, floor: str, lambda_: Float64, kappa: Float64) -> ActivationSite:
         effective = effective_parameters(lambda_, kappa, _axis(tuple(self.lambda_.shape)))
         return ActivationSite(path, kind, effective, floor)
 

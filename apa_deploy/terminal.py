@@ -48,7 +48,7 @@ class Terminal(Console):
         text = printable(" ".join(objects))
         if len(text) > self.limit:
             indent = " " * (len(text) - len(text.lstrip()))
-            text = "\n".join(self._wrapped(text.strip(), indent, f"{indent}  "))
+            text = "\n".join(self._wrap(text.strip(), indent, f"{indent}  "))
         super().print(Text(text), **options)
 
     def print_lines(self, text: str) -> None:
@@ -82,10 +82,10 @@ class Terminal(Console):
     def _print_pairs(self, start: str, pairs: Sequence[str], indent: str) -> None:
         """Names with their values, separated by commas: a line ends between two of them."""
         kept = [printable(pair).replace(" ", _NO_BREAK) for pair in pairs]
-        for line in self._wrapped(f"{start} {', '.join(kept)}".strip(), indent, indent):
+        for line in self._wrap(f"{start} {', '.join(kept)}".strip(), indent, indent):
             super().print(Text(line.replace(_NO_BREAK, " ")))
 
-    def _wrapped(self, text: str, first: str, others: str) -> list[str]:
+    def _wrap(self, text: str, first: str, others: str) -> list[str]:
         """Lines of `text`; a word that is longer than a line has one of its own."""
         return textwrap.wrap(
             text, self.limit or _UNLIMITED, initial_indent=first, subsequent_indent=others,

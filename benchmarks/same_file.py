@@ -24,9 +24,9 @@ from apa_deploy.bench.environment import read_load_average
 from apa_deploy.graph.functions import with_functions
 from apa_deploy.graph.node import make_node
 from apa_deploy.maths import Parameters
+from apa_deploy.measure.side_by_side import TimingPlan, time_side_by_side
 from apa_deploy.measure.statistics import compare_turns
 from apa_deploy.measure.subject import Subject
-from apa_deploy.measure.tournament import Pace, tournament
 from apa_deploy.tensors.signature import TensorSpec
 
 CHANNELS, SIDE = 32, 32
@@ -56,7 +56,7 @@ def network() -> onnx.ModelProto:
 Run = dict[str, Any]
 
 
-def runs(count: int, pace: Pace, seed: int) -> Iterator[Run]:
+def runs(count: int, plan: TimingPlan, seed: int) -> Iterator[Run]:
     """`count` benchmarks of one file beside itself, on one thread."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.onnx"
@@ -64,9 +64,9 @@ def runs(count: int, pace: Pace, seed: int) -> Iterator[Run]:
         feeds = (TensorSpec("input", "float32", ("batch", 3, SIDE, SIDE)),)
         pair = [Subject(name, str(path), "onnxruntime", feeds) for name in ("A", "A again")]
         for run in range(count):
-            series, failures = tournament(pair, 1, 1, pace, seed=seed * 1000 + run)
+            series, failures = time_side_by_side(pair, 1, 1, plan, seed=seed * 1000 + run)
             assert not failures, failures
-            ratio, p, verdict = compare_turns(series[1].rounds, series[0].rounds, pace.launches)
+            ratio, p, verdict = compare_turns(series[1].rounds, series[0].rounds, plan.launches)
             yield {"verdict": verdict, "p": p, "ratio": ratio.model_dump(), "load": read_load_average()}
 
 
@@ -80,7 +80,7 @@ def main() -> int:
     parser.add_argument("--json", action="store_true", help="one line a run, as it ends")
     options = parser.parse_args()
     found: list[Run] = []
-    for one in runs(options.runs, Pace(options.launches, options.rounds, options.duration), options.seed):
+    for one in runs(options.runs, TimingPlan(options.launches, options.rounds, options.duration), options.seed):
         found.append(one)
         print(
             json.dumps(one) if options.json else f"run {len(found)}: {one['verdict']}, p {one['p']:.3f}", flush=True

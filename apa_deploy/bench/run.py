@@ -11,9 +11,9 @@ from typing import Any
 
 from ..errors import GateError
 from ..files import sha256
+from ..measure.side_by_side import TimingPlan, time_side_by_side
 from ..measure.statistics import compare_turns
 from ..measure.subject import TORCH_RUNTIMES, Subject, runtimes_of
-from ..measure.tournament import Pace, tournament
 from ..measure.twins import with_twins
 from ..progress import step
 from ..records.benchmark import BenchResult, Comparison, Failure, Latency
@@ -36,7 +36,7 @@ class BenchOptions:
     against: str = ""
     input_shape: Image | None = None
     activations: bool = True
-    pace: Pace = field(default_factory=Pace)
+    plan: TimingPlan = field(default_factory=TimingPlan)
     loading: dict[str, Any] = field(default_factory=dict)
 
 
@@ -65,14 +65,14 @@ def bench(paths: Sequence[Path], options: BenchOptions) -> BenchResult:
         series: list[Latency] = []
         for batch, threads in product(options.batches, options.threads):
             with step(f"Measuring {_setting(batch, threads)}"):
-                found, failed = tournament([*subjects, *twins], batch, threads, options.pace)
+                found, failed = time_side_by_side([*subjects, *twins], batch, threads, options.plan)
             series, failures = series + found, failures + failed
     if not series:
         raise BenchError(failures)
     traffic, copy = measure_traffic(subjects, options.batches[0]) if options.activations else ([], None)
     return BenchResult(
         series=series,
-        comparisons=_comparisons(series, beside, options.pace.launches),
+        comparisons=_comparisons(series, beside, options.plan.launches),
         traffic=traffic,
         failures=failures,
         copy_bytes_per_s=copy,

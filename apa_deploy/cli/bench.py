@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 from ..bench.environment import busy_note
 from ..choices import PLAIN_UNITS
+from ..measure.side_by_side import TimingPlan
 from ..measure.subject import RUNTIMES
-from ..measure.tournament import Pace
 from ..records.benchmark import BenchResult
 from ..report import check_report_path, write_report
 from ..report.bench import bench_report, sentence
@@ -52,14 +52,14 @@ def _parser() -> argparse.ArgumentParser:
     add_ort_library(parser)
     add_report(parser)
     add("--force", action="store_true", help="replace an existing report")
-    add = parser.add_argument_group("pace").add_argument
-    pace, shown = Pace(), "(default: %(default)s)"
+    add = parser.add_argument_group("timing").add_argument
+    plan, shown = TimingPlan(), "(default: %(default)s)"
     from_zero = partial(count_of, least=0)
-    add("--launches", type=count_of, default=pace.launches, help=f"fresh processes {shown}")
-    add("--rounds", type=count_of, default=pace.rounds, help=f"turns a launch {shown}")
-    add("--duration", type=seconds_of, default=pace.turn_s, help=f"seconds a turn {shown}")
-    add("--warmup", type=from_zero, default=pace.warmup, help=f"inferences before the first turn {shown}")
-    add("--timeout", type=seconds_of, default=pace.limit_s, help=f"seconds an answer may take {shown}")
+    add("--launches", type=count_of, default=plan.launches, help=f"fresh processes {shown}")
+    add("--rounds", type=count_of, default=plan.rounds, help=f"turns a launch {shown}")
+    add("--duration", type=seconds_of, default=plan.turn_s, help=f"seconds a turn {shown}")
+    add("--warmup", type=from_zero, default=plan.warmup, help=f"inferences before the first turn {shown}")
+    add("--timeout", type=seconds_of, default=plan.limit_s, help=f"seconds an answer may take {shown}")
     group = parser.add_argument_group("checkpoints")
     add_loading(group)
     return parser
@@ -99,19 +99,19 @@ def _bench(options: argparse.Namespace) -> int:
 
 def _report_options(options: argparse.Namespace) -> dict[str, object]:
     """The options that shape the figures, for the report."""
-    pace = {name: getattr(options, name) for name in ("launches", "rounds", "duration", "warmup")}
+    plan = {name: getattr(options, name) for name in ("launches", "rounds", "duration", "warmup")}
     threads = ", ".join(str(count or "the runtime's own") for count in options.threads)
     return {
         "batch": ", ".join(map(str, options.batch)),
         "threads": threads,
         "against": options.against or "-",
-    } | pace
+    } | plan
 
 
 def _bench_options(options: argparse.Namespace) -> BenchOptions:
     from ..bench.run import BenchOptions
 
-    pace = Pace(
+    plan = TimingPlan(
         launches=options.launches,
         rounds=options.rounds,
         turn_s=options.duration,
@@ -125,7 +125,7 @@ def _bench_options(options: argparse.Namespace) -> BenchOptions:
         against=options.against,
         input_shape=options.input_shape,
         activations=not options.no_activations,
-        pace=pace,
+        plan=plan,
         loading=loading_of(options),
     )
 

@@ -87,7 +87,7 @@ class Heads:
         n, p, key = self.n, head.predictor, f"{head.prefix}fc_cls"
         if p.kind == "linear":
             return self._linear(x, key)
-        weight, bias = self._normed(key, p), self.weights[f"{key}.bias"].astype(np.float64)
+        weight, bias = self._normalise_weights(key, p), self.weights[f"{key}.bias"].astype(np.float64)
         with n.in_float32():
             x = self._unit(x, p)
         if p.kind == "normed":
@@ -99,7 +99,7 @@ class Heads:
             below = n.floats(-2 * gamma[:, None] * weight), n.floats(1 + gamma**2 - 2 * gamma * bias)
             return n.add("Div", n.floats(scale / 2 / 3.14 * (1 - gamma**2)), n.add("Gemm", x, *below, transB=1))
 
-    def _normed(self, key: str, p: Predictor) -> np.ndarray:
+    def _normalise_weights(self, key: str, p: Predictor) -> np.ndarray:
         """Weights (C, D) over their norms, times the temperature."""
         weight = self.weights[f"{key}.weight"].astype(np.float64)
         weight = weight.reshape(len(weight), -1)
@@ -188,7 +188,7 @@ class Heads:
         x = n.reshape(x, 0, channels, (2 * head.align.size) ** 2)
         weight, bias = self.weights[f"{key}.weight"].reshape(-1, channels), self.weights[f"{key}.bias"]
         if head.predictor.kind == "normed":
-            weight = self._normed(key, head.predictor)
+            weight = self._normalise_weights(key, head.predictor)
             with n.in_float32():
                 x = self._unit(x, head.predictor)
         # of thousands of maps each box needs one: its label's row of weights

@@ -222,9 +222,9 @@ class _Reader:
             boxes=boxes,
             masks=masks,
             align=self._align("bbox_roi_extractor", self._side(boxes[0].prefix)),
-            score_thr=self._said("test_cfg.rcnn.score_thr", 0.05),
-            nms_iou=self._said("test_cfg.rcnn.nms.iou_threshold", 0.5),
-            max_detections=int(self._said("test_cfg.rcnn.max_per_img", 100)),
+            score_thr=self._read_number("test_cfg.rcnn.score_thr", 0.05),
+            nms_iou=self._read_number("test_cfg.rcnn.nms.iou_threshold", 0.5),
+            max_detections=int(self._read_number("test_cfg.rcnn.max_per_img", 100)),
             mask_thr=self.number("test_cfg.rcnn.mask_thr_binary", 0.5),
             mean=mean,
             std=std,
@@ -234,7 +234,7 @@ class _Reader:
             keep_ratio=keep_ratio,
         )
 
-    def _said(self, path: str, default: float) -> float:
+    def _read_number(self, path: str, default: float) -> float:
         if self.get(path) is None:
             self.assumed.append(f"{path.rsplit('.', 1)[-1]} {default:g}")
         return self.number(path, default)

@@ -64,7 +64,7 @@ def _columns(outputs: Arrays) -> tuple[np.ndarray, np.ndarray, np.ndarray] | Non
     return None
 
 
-def found_in(outputs: Arrays, image: int) -> Found:
+def read_detections(outputs: Arrays, image: int) -> Found:
     """The detections of one image of a batch: the rows before the first without a score."""
     columns = _columns(outputs)
     assert columns is not None
@@ -109,7 +109,8 @@ def _table(outputs: Arrays) -> str:
 
 def _match_detections(found: Arrays, truth: Arrays, image: int, rows: Rows) -> tuple[np.ndarray, np.ndarray, bool]:
     places = truth[_table(truth)].shape[1]
-    result = match(found_in(truth, image), found_in(found, image), rows.nms_iou, rows.score_thr, places)
+    right, judged = read_detections(truth, image), read_detections(found, image)
+    result = match(right, judged, rows.nms_iou, rows.score_thr, places)
     miscounted = "num" in found and int(found["num"][image]) != int((found["scores"][image] > 0).sum())
     return result.left, result.right, miscounted or not result.complete
 
@@ -125,7 +126,7 @@ def _match_proposals(found: Arrays, truth: Arrays, image: int) -> tuple[np.ndarr
 def mean_precision(found: Sequence[Arrays], truth: Sequence[Arrays]) -> float:
     """Average precision, with the detections of `truth` for the truth; the mean over images."""
     values = [
-        average_precision(found_in(right, i), found_in(one, i))
+        average_precision(read_detections(right, i), read_detections(one, i))
         for one, right in zip(found, truth, strict=True)
         for i in range(len(right[_table(right)]))
     ]
@@ -136,4 +137,4 @@ def is_empty(truth: Arrays) -> bool:
     """Whether nothing is detected in one of the images, so that nothing can be judged by them."""
     if "proposals" in truth:
         return False
-    return any(not len(found_in(truth, i).scores) for i in range(len(truth[_table(truth)])))
+    return any(not len(read_detections(truth, i).scores) for i in range(len(truth[_table(truth)])))

@@ -93,15 +93,15 @@ class _Chain:
         p = self._parameters
         lambda_, kappa = (np.asarray(v, dtype=np.float64) for v in (p.lambda_, p.kappa))
         if (np.abs(lambda_ - 1) <= np.finfo(np.float32).eps).all():
-            return self._add("Sigmoid", self._scaled(z, kappa))
+            return self._add("Sigmoid", self._scale(z, kappa))
         if (lambda_ <= LIMIT_LAMBDA).all():
-            growth = self._add("Exp", self._scaled(z, -kappa))
+            growth = self._add("Exp", self._scale(z, -kappa))
             return self._add("Exp", self._add("Neg", growth))
         return _FORMS[form](self, z, np.maximum(lambda_, LIMIT_LAMBDA), kappa)
 
     def anl(self, z: str, lambda_: Float64, kappa: Float64) -> str:
         rate = -1 / lambda_
-        t = self._add("Add", self._scaled(z, -kappa), self._constant("log_lambda", np.log(lambda_)))
+        t = self._add("Add", self._scale(z, -kappa), self._constant("log_lambda", np.log(lambda_)))
         w = self._add("Exp", self._add("Neg", self._add("Abs", t)))
         s = self._add("Div", w, self._add("Add", w, self._constant("two", np.array([2.0]))))
         series = self._horner(self._add("Mul", s, s), [c * rate for c in log1p_coefficients(4)])
@@ -110,7 +110,7 @@ class _Chain:
         return self._add("Exp", self._add("Add", head, self._add("Mul", s, series)))
 
     def softplus(self, z: str, lambda_: Float64, kappa: Float64) -> str:
-        t = self._add("Add", self._scaled(z, -kappa), self._constant("log_lambda", np.log(lambda_)))
+        t = self._add("Add", self._scale(z, -kappa), self._constant("log_lambda", np.log(lambda_)))
         scaled = self._add("Mul", self._add("Softplus", t), self._constant("rate", -1 / lambda_))
         return self._add("Exp", scaled)
 
@@ -120,7 +120,7 @@ class _Chain:
             value = self._add("Add", self._add("Mul", value, u), self._constant(f"c{i}", ascending[i]))
         return value
 
-    def _scaled(self, z: str, factor: Float64) -> str:
+    def _scale(self, z: str, factor: Float64) -> str:
         return z if (factor == 1).all() else self._add("Mul", z, self._constant("kappa", factor))
 
     def _constant(self, name: str, values: Float64) -> str:

@@ -98,7 +98,7 @@ def _run_node(node: onnx.NodeProto, inputs: tuple[Any, ...], opsets: dict[str, i
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid(d, v) for d, v in opsets.items()])
     model.ir_version = lowest_ir_version(model)
     answers = dict(zip(names, open_session(model).run(names, feed), strict=True))
-    return tuple(_widened(answers[name]) if name else np.empty(0) for name in node.output)
+    return tuple(_widen_array(answers[name]) if name else np.empty(0) for name in node.output)
 
 
 def _narrow(value: Any) -> Array:
@@ -106,5 +106,5 @@ def _narrow(value: Any) -> Array:
     return array.astype(np.float32) if array.dtype == np.float64 else array
 
 
-def _widened(array: Array) -> Array:
+def _widen_array(array: Array) -> Array:
     return array.astype(np.float64) if array.dtype in (np.float32, np.float16) else array

@@ -122,10 +122,10 @@ class _Conversion:
         if self._type.get(name) == element:
             return name
         if (name, element) not in self._cast:
-            self._cast[name, element] = self._made(name, element)
+            self._cast[name, element] = self._add_cast(name, element)
         return self._cast[name, element]
 
-    def _made(self, name: str, element: int) -> str:
+    def _add_cast(self, name: str, element: int) -> str:
         if name in self._weights:
             return name if element == FLOAT else f"{name}/{self._precision}"
         new = f"{name}/{'fp32' if element == FLOAT else self._precision}"
@@ -150,11 +150,11 @@ class _Conversion:
         wanted = {name: new for (name, _), new in self._cast.items() if name in self._weights and new != name}
         used = {name for node in self._nodes for name in read_by(node)}
         kept = [t for t in self._graph.initializer if t.name in used or t.name not in self._weights]
-        kept += [self._rounded(self._weights[name], new) for name, new in wanted.items()]
+        kept += [self._round_tensor(self._weights[name], new) for name, new in wanted.items()]
         del self._graph.initializer[:]
         self._graph.initializer.extend(kept)
 
-    def _rounded(self, tensor: TensorProto, name: str) -> TensorProto:
+    def _round_tensor(self, tensor: TensorProto, name: str) -> TensorProto:
         exact = numpy_helper.to_array(tensor)
         with np.errstate(over="ignore"):
             rounded = exact.astype(NUMPY_TYPE[self._precision])

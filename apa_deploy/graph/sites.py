@@ -99,13 +99,13 @@ def read_recorded(model: onnx.ModelProto, key: str, kind: type) -> Any:
     try:
         value = kind() if text is None else json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise _damaged(key, type(error).__name__) from error
+        raise _explain_damage(key, type(error).__name__) from error
     if not isinstance(value, kind):
-        raise _damaged(key, f"a {type(value).__name__}")
+        raise _explain_damage(key, f"a {type(value).__name__}")
     return value
 
 
-def _damaged(key: str, reason: str) -> InputError:
+def _explain_damage(key: str, reason: str) -> InputError:
     return InputError(f"metadata {key} that is damaged ({reason})", "what apa-export writes", "Export it again.")
 
 
@@ -127,7 +127,7 @@ def _site_of_chain(name: str, known: dict[str, Any], chain: Iterable[onnx.NodePr
         source, target = _ends(chain)
         return ActivationSite(path, facts["kind"], parameters, facts.get("floor", "-"), use, source, target)
     except (KeyError, TypeError, IndexError, AttributeError) as error:
-        raise _damaged(METADATA, f"of {path}") from error
+        raise _explain_damage(METADATA, f"of {path}") from error
 
 
 def _ends(chain: Iterable[onnx.NodeProto]) -> tuple[str, str]:

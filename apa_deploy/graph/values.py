@@ -36,14 +36,14 @@ def infer_types(model: onnx.ModelProto) -> onnx.GraphProto:
     graph.input.extend(model.graph.input)
     graph.output.extend(model.graph.output)
     graph.value_info.extend(model.graph.value_info)
-    graph.initializer.extend(_light(tensor) for tensor in model.graph.initializer)
+    graph.initializer.extend(_drop_data(tensor) for tensor in model.graph.initializer)
     try:
         return onnx.shape_inference.infer_shapes(light).graph
     except (onnx.shape_inference.InferenceError, ValueError, RuntimeError):
         return graph
 
 
-def _light(tensor: TensorProto) -> TensorProto:
+def _drop_data(tensor: TensorProto) -> TensorProto:
     if math.prod(tensor.dims) <= _SHAPE_LIKE and tensor.data_location != TensorProto.EXTERNAL:
         return tensor
     return TensorProto(name=tensor.name, dims=tensor.dims, data_type=tensor.data_type)

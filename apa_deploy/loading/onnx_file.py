@@ -11,12 +11,12 @@ from onnx.inliner import inline_selected_functions
 
 from ..errors import InputError
 from ..files import sha256
-from ..graph.foreign import foreign_part, up_to
 from ..graph.node import DOMAIN
 from ..graph.read import OnnxFileError, read_graph
 from ..graph.recognise import recognise
 from ..graph.repair import declare_shapes, open_dimensions, spell_out_group_norms
 from ..graph.tables import table_rows
+from ..graph.unsupported import end_graph_at, find_unsupported_part
 from ..maths import KINDS
 from ..network import Metadata
 from ..tensors.inputs import fits_dims
@@ -72,7 +72,7 @@ def network_from_onnx(path: Path, input_shape: Shape | None = None, inputs: Sequ
     folded = onnx.ModelProto()
     folded.CopyFrom(graph)
     recognition = recognise(folded)
-    foreign = foreign_part(graph)
+    unsupported = find_unsupported_part(graph)
     signature, notices = with_sizes(read_signature(graph), input_shape, inputs)
     signature = with_rows(signature, graph)
     if read_rows(graph.graph) and len(signature.inputs) == 1 and signature.first.is_image:
@@ -89,10 +89,11 @@ def network_from_onnx(path: Path, input_shape: Shape | None = None, inputs: Sequ
     )
     network = OnnxNetwork(path, graph, folded, recognition, signature, metadata)
     network.repaired = bool(empty)
-    if not foreign or network.runs:  # com.microsoft's operators run, and those of a library that was given
+    if not unsupported or network.runs:  # com.microsoft's operators run, and those of a library that was given
         return network
-    metadata.notices += (str(foreign[0]),)
-    return OnnxNetwork(None, up_to(graph, foreign[1]), folded, recognition, signature, metadata, foreign[0])
+    operators, outputs = unsupported
+    metadata.notices += (str(operators),)
+    return OnnxNetwork(None, end_graph_at(graph, outputs), folded, recognition, signature, metadata, operators)
 
 
 def with_rows(signature: Signature, graph: onnx.ModelProto) -> Signature:

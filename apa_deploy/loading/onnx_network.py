@@ -24,7 +24,6 @@ from onnx import NodeProto, numpy_helper
 from ..detection.rows import Rows
 from ..errors import InputError
 from ..graph.decompose import HALF_TYPES
-from ..graph.foreign import Foreign, up_to
 from ..graph.functions import lowest_ir_version, with_functions
 from ..graph.node import activations, all_activations, all_nodes, read_parameters
 from ..graph.precision import HALF_ELEMENT
@@ -35,6 +34,7 @@ from ..graph.reference_operators import round_array
 from ..graph.repair import fix_sizes
 from ..graph.sites import ActivationSite, site_of_node
 from ..graph.stored import store_values
+from ..graph.unsupported import UnsupportedOperators, end_graph_at
 from ..graph.values import ranks_and_types
 from ..graph.widen import widen
 from ..maths import REFERENCE, Parameters
@@ -87,7 +87,7 @@ class OnnxNetwork(Network):
         path: what ONNX Runtime loads; None where that is the part of it that `graph` holds.
         graph: the same, functions inlined: what is evaluated in float64. Not to be changed.
         folded: the same, its activations folded into canonical nodes; `recognition`: how.
-        foreign: the operators that nothing here runs, where there are any; `graph` then ends before them.
+        unsupported: the operators that nothing here runs, where there are any; `graph` then ends before them.
     """
 
     def __init__(
@@ -98,9 +98,9 @@ class OnnxNetwork(Network):
         recognition: Recognition,
         signature: Signature,
         metadata: Metadata,
-        foreign: Foreign | None = None,
+        unsupported: UnsupportedOperators | None = None,
     ) -> None:
-        self.path, self.graph, self.recognition, self.foreign = path, graph, recognition, foreign
+        self.path, self.graph, self.recognition, self.unsupported = path, graph, recognition, unsupported
         self.signature, self.metadata = signature, metadata
         self._folded = folded
         self._evaluators: dict[str, Any] = {}
@@ -137,7 +137,7 @@ class OnnxNetwork(Network):
         """See `Network.outputs`; `exchange` only looks, in float32 at nothing: ONNX Runtime shows no insides."""
         if dtype == FLOAT32:
             return self._run_float32(feed)
-        wide = {spec.name: self._typed(feed[spec.name], spec.numpy_dtype, dtype) for spec in self.signature.inputs}
+        wide = {spec.name: self._cast(feed[spec.name], spec.numpy_dtype, dtype) for spec in self.signature.inputs}
         if dtype not in (TRUTH, OWN):
             wide = {name: round_array(array, dtype) for name, array in wide.items()}
         try:
@@ -154,9 +154,7 @@ class OnnxNetwork(Network):
 
     def _run_float32(self, feed: Feed) -> Feed:
         session = self._float32
-        feed = {
-            spec.name: self._typed(feed[spec.name], spec.numpy_dtype, FLOAT32) for spec in self.signature.inputs
-        }
+        feed = {spec.name: self._cast(feed[spec.name], spec.numpy_dtype, FLOAT32) for spec in self.signature.inputs}
         if self._unevaluated:
             session = open_session(self._runnable, optimise=False)
             feed = {n: np.nextafter(a, a.dtype.type(np.inf)) if a.dtype.kind == "f" else a for n, a in feed.items()}
@@ -190,7 +188,7 @@ class OnnxNetwork(Network):
             notice(text)
             self.metadata.notices += (text,)
 
-    def _typed(self, array: np.ndarray, own: np.dtype, dtype: str) -> np.ndarray:
+    def _cast(self, array: np.ndarray, own: np.dtype, dtype: str) -> np.ndarray:
         return array.astype(np.float64 if dtype != FLOAT32 and is_float(own) else own)
 
     def _evaluate(self, feed: Feed, dtype: str, *, intermediate: bool) -> Mapping[str, Any]:
@@ -308,9 +306,9 @@ class OnnxNetwork(Network):
         self, file: Path, sites: Sequence[ActivationSite]
     ) -> tuple[Path, Sequence[ActivationSite], tuple[str, ...]]:
         """What lies before operators that nothing here runs, written beside `file`."""
-        if not self.foreign:
+        if not self.unsupported:
             return super().judged_part(file, sites)
-        part = up_to(read_graph(file, weights=True), self.output_names)
+        part = end_graph_at(read_graph(file, weights=True), self.output_names)
         made = {output for node in part.graph.node for output in node.output}
         runnable = file.with_name("runnable.onnx")
         save_model(part, runnable)

@@ -87,7 +87,7 @@ def report_of_gate(parity: ParityReport, name: str, command: str) -> Report:
         figures=[KeyFigure(label=label, value=value, note=f"{worst.name}, {worst.runner}")] if worst else [],
         outputs=parity.outputs,
         limits=_limits(parity),
-        activation_errors=[_alone(check, parity.runtime) for check in parity.activations],
+        activation_errors=[_error_alone(check, parity.runtime) for check in parity.activations],
         versions=versions(),
         commands=[command],
     )
@@ -102,7 +102,7 @@ def _limits(parity: ParityReport) -> list[Limit]:
     ]
 
 
-def _alone(check: ActivationCheck, runtime: str) -> ActivationError:
+def _error_alone(check: ActivationCheck, runtime: str) -> ActivationError:
     return ActivationError(
         runner=runtime,
         path=check.path,

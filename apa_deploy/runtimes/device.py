@@ -70,7 +70,7 @@ class Device:
         """Wait for all work of a stream."""
         self.call(self._driver.cuStreamSynchronize, stream)
 
-    def captured(self, stream: int, work: Callable[[], bool]) -> Any:
+    def capture_graph(self, stream: int, work: Callable[[], bool]) -> Any:
         """A graph of what `work` launches on `stream`, ready to launch; None where `work` says that it failed.
 
         Only this thread is restricted meanwhile: others go on allocating and copying.

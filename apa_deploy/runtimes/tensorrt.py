@@ -16,7 +16,7 @@ from ..require import require
 from ..tensors.signature import ANY, Signature, TensorSpec
 from .cuda_driver import missing_gpu
 from .device import Device
-from .engine_lane import Lane
+from .engine_instance import EngineInstance
 from .engine_trust import EngineFile, Trust, read_trusted_engine
 
 _TYPES: dict[str, Any] = {
@@ -64,25 +64,25 @@ class TensorRTRunner:
         self._logger = _logger(trt)
         self._runtime, self._engine = _deserialize(trt, path, file, self._logger)
         self.signature = _read_signature(trt, self._engine)
-        self._lanes: queue.LifoQueue[Lane] = queue.LifoQueue()
+        self._instances: queue.LifoQueue[EngineInstance] = queue.LifoQueue()
         for _ in range(contexts):
-            self._lanes.put(Lane(self._context(path), self._device, self.signature, cuda_graph))
+            self._instances.put(EngineInstance(self._context(path), self._device, self.signature, cuda_graph))
         self._count = contexts
         self.input_names = tuple(tensor.name for tensor in self.signature.inputs)
         self.output_names = tuple(tensor.name for tensor in self.signature.outputs)
 
     def run(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """The lane used last is the warmest."""
-        lane = self._lanes.get()
+        """The instance used last is the warmest."""
+        instance = self._instances.get()
         try:
-            return lane.run(inputs)
+            return instance.run(inputs)
         finally:
-            self._lanes.put(lane)
+            self._instances.put(instance)
 
     def close(self) -> None:
         """Waits for what still runs."""
         for _ in range(self._count):
-            self._lanes.get().close()
+            self._instances.get().close()
         self._engine = self._runtime = None
         self._device.close()
 

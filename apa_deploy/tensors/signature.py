@@ -120,7 +120,7 @@ class TensorSpec:
         """`sizes`, but an image's always in the order channels, height, width."""
         return (self.sizes[-1], *self.sizes[:-1]) if self.channels_last else self.sizes
 
-    def resized(self, image: Shape) -> TensorSpec:
+    def resize(self, image: Shape) -> TensorSpec:
         """The same for another image of (C, H, W)."""
         return replace(self, sample=(*image[1:], image[0]) if self.channels_last else image)
 
@@ -197,7 +197,7 @@ def image_spec(
     channels: int | str = sample[0] if sample else "channels"
     dims = (BATCH, HEIGHT, WIDTH, channels) if channels_last else (BATCH, channels, HEIGHT, WIDTH)
     spec = TensorSpec(name, dtype, dims)
-    return spec.resized(sample) if sample else spec
+    return spec.resize(sample) if sample else spec
 
 
 def image_signature(sample: Shape | None, *, channels_last: bool = False, dtype: str = "float32") -> Signature:

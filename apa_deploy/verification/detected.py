@@ -10,7 +10,7 @@ from itertools import islice
 import numpy as np
 
 from ..detection.pictures import Pixels
-from ..detection.rows import are_detections, found_in
+from ..detection.rows import are_detections, read_detections
 from ..detection.spec import VALID, DetectorSpec, Rpn
 from ..network import TRUTH
 from ..report.record import Detected
@@ -43,7 +43,7 @@ def _of_picture(name: str, feed: Feed, spec: TensorSpec, answers: dict[str, Feed
     np.savez_compressed(file, pixels=pixels[::shrink, ::shrink])
     image = base64.b64encode(file.getvalue()).decode()
     for runner, outputs in answers.items():
-        found = found_in(outputs, 0)
+        found = read_detections(outputs, 0)
         yield Detected(
             picture=name,
             runner="reference, float64" if runner == TRUTH else runner,

@@ -50,16 +50,16 @@ class _Follower(Exchange):
 
     def arrive(self, name: str, value: np.ndarray) -> np.ndarray:
         site = self._sites.get(name)
-        return self._followed(site.source, name, value, BEFORE) if site else value
+        return self._follow(site.source, name, value, BEFORE) if site else value
 
     def leave(self, name: str, value: np.ndarray) -> np.ndarray:
         site = self._sites.get(name)
         if site is None:
             return value
         kind = site.kind if site.source in self._seen else f"{site.kind}, fused"
-        return self._followed(site.target, name, value, kind)
+        return self._follow(site.target, name, value, kind)
 
-    def _followed(self, value_name: str, place: str, right: np.ndarray, kind: str) -> np.ndarray:
+    def _follow(self, value_name: str, place: str, right: np.ndarray, kind: str) -> np.ndarray:
         if value_name not in self._seen:
             return right
         value = self._seen[value_name].astype(np.float64)

@@ -16,7 +16,7 @@ from apa_deploy.files import PASSPORT_SUFFIX
 from apa_deploy.terminal import Terminal
 
 from .options import read_options
-from .registry import TARGETS, add_target_options, refuse_for_exported, refuse_foreign_options
+from .registry import TARGETS, add_target_options, refuse_for_exported, refuse_options_of_others
 from .target import ExportSource, Outcome, Target
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ def _export(options: argparse.Namespace) -> int:
     given = _given_options(options)
     options.format = options.format or ("onnx-custom" if given.get("precision") == INT8 else "onnx")
     target = TARGETS[options.format]
-    _refuse_foreign_options(given, target, options.checkpoint)
+    _refuse_options_of_others(given, target, options.checkpoint)
     output = options.output or _default_output(options.checkpoint, target)
     _check_paths(output, target, options)
     from apa_deploy.records.parity import ParityError
@@ -96,9 +96,9 @@ def _given_options(options: argparse.Namespace) -> dict[str, object]:
     return {name: value for name, value in vars(options).items() if value != parser.get_default(name)}
 
 
-def _refuse_foreign_options(given: dict[str, object], target: Target, source: Path) -> None:
+def _refuse_options_of_others(given: dict[str, object], target: Target, source: Path) -> None:
     repack = target.takes_as_it_is(source)
-    refuse_foreign_options(given, target, repack=repack)
+    refuse_options_of_others(given, target, repack=repack)
     for name, value in given.items():
         if repack and name not in _GENERAL and not target.takes(name, value, repack=True):
             refuse_for_exported(f"--{name.replace('_', '-')}")

@@ -31,14 +31,14 @@ def _same(value: Any) -> Any:
 class Flag:
     """How a field is spelled, and which of its values its class takes: `choices`, or those of type `takes`.
 
-    `read`: from the parsed value to the field's. `foreign`: the parser has it already, from elsewhere.
+    `read`: from the parsed value to the field's. `shared`: the parser has it already, from elsewhere.
     """
 
     name: str
     choices: tuple[str, ...] = ()
     takes: type = object
     read: Callable[[Any], Any] = _same
-    foreign: bool = False
+    shared: bool = False
     keywords: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -59,13 +59,13 @@ def option(
     choices: tuple[str, ...] = (),
     takes: type = object,
     read: Callable[[Any], Any] = _same,
-    foreign: bool = False,
+    shared: bool = False,
     **keywords: Any,
 ) -> Any:
     """A field that is an option; `flag`: its name where it isn't the field's, `keywords`: for `add_argument`."""
     if isinstance(default, bool):
         keywords["action"] = "store_false" if default else "store_true"
-    one = Flag(flag, choices, takes, read, foreign, {"help": help} | keywords)
+    one = Flag(flag, choices, takes, read, shared, {"help": help} | keywords)
     return field(default=default, metadata={_KEY: one})
 
 

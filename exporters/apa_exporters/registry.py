@@ -30,7 +30,7 @@ def add_target_options(parser: argparse.ArgumentParser) -> None:
     merged: dict[str, Flag] = {}
     for target in TARGETS.values():
         for destination, (flag, group) in all_flags(target.options).items():
-            if flag.foreign:
+            if flag.shared:
                 continue
             owners.setdefault(group, [])
             owners[group] += [target.name] * (target.name not in owners[group])
@@ -50,7 +50,7 @@ def add_target_options(parser: argparse.ArgumentParser) -> None:
             added.add_argument(flag.name, default=argparse.SUPPRESS, **keywords)
 
 
-def refuse_foreign_options(given: Mapping[str, object], target: Target, *, repack: bool) -> None:
+def refuse_options_of_others(given: Mapping[str, object], target: Target, *, repack: bool) -> None:
     """Refuse the first option that does not belong to `target`, or not with this value.
 
     Args:
@@ -64,7 +64,7 @@ def refuse_foreign_options(given: Mapping[str, object], target: Target, *, repac
         name: flag
         for one in TARGETS.values()
         for name, (flag, _) in all_flags(one.options).items()
-        if not flag.foreign
+        if not flag.shared
     }
     for destination, value in given.items():
         if destination not in known or target.takes(destination, value, repack=repack):

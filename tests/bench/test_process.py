@@ -10,13 +10,13 @@ import pytest
 
 from apa_deploy.bench.process import Worker
 from apa_deploy.child_process import ChildError
-from apa_deploy.measure import tournament as tournament_module
+from apa_deploy.measure import side_by_side
+from apa_deploy.measure.side_by_side import TimingPlan, time_side_by_side
 from apa_deploy.measure.subject import Subject
-from apa_deploy.measure.tournament import Pace, tournament
 from apa_deploy.tensors.signature import TensorSpec
 from tests.bench.conftest import SIDE
 
-QUICK = Pace(launches=2, rounds=2, turn_s=0.01, warmup=1, limit_s=60)
+QUICK = TimingPlan(launches=2, rounds=2, turn_s=0.01, warmup=1, limit_s=60)
 
 
 def subject(path, name="net", runtime="onnxruntime"):
@@ -85,9 +85,9 @@ def test_the_others_go_on(plain, fused, monkeypatch):
                 os.kill(pid(self), signal.SIGABRT)
             return super().turn(seconds, least)
 
-    monkeypatch.setattr(tournament_module, "Worker", Doomed)
+    monkeypatch.setattr(side_by_side, "Worker", Doomed)
     subjects = [subject(plain, "plain"), subject(plain, "doomed"), subject(fused, "fused")]
-    series, failures = tournament(subjects, 1, 1, QUICK)
+    series, failures = time_side_by_side(subjects, 1, 1, QUICK)
     assert [one.name for one in series] == ["plain", "fused"]
     assert all(len(one.rounds) == 4 and one.launches == 2 and len(one.loads_s) == 2 for one in series)
     assert [(one.name, one.batch, one.threads) for one in failures] == [("doomed", 1, 1)]
@@ -105,10 +105,10 @@ def test_turns_alternate(plain, monkeypatch):
             log.append((self._subject.name, start, time.monotonic(), pid(self)))
             return answer
 
-    monkeypatch.setattr(tournament_module, "Worker", Logged)
+    monkeypatch.setattr(side_by_side, "Worker", Logged)
     names = ["a", "b", "c"]
-    pace = Pace(launches=2, rounds=5, turn_s=0.001, warmup=0, limit_s=60)
-    tournament([subject(plain, name) for name in names], 1, 1, pace)
+    plan = TimingPlan(launches=2, rounds=5, turn_s=0.001, warmup=0, limit_s=60)
+    time_side_by_side([subject(plain, name) for name in names], 1, 1, plan)
     rounds = [[name for name, *_ in log[i : i + 3]] for i in range(0, len(log), 3)]
     assert len(rounds) == 10
     assert all(sorted(one) == names for one in rounds)

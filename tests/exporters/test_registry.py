@@ -22,7 +22,7 @@ VALUES = {
     "--precision": "fp16", "--resize": "256", "--shapes": "3x8x8:3x8x8:3x8x8",
     "--threads": "2", "--timing-cache": "c", "--workspace": "1G",
 }  # fmt: skip
-OWN = sorted(name for name, flag in FLAGS.items() if not flag.foreign)
+OWN = sorted(name for name, flag in FLAGS.items() if not flag.shared)
 PAIRS = [(name, target) for name in OWN for target in TARGETS]
 
 

@@ -48,7 +48,7 @@ def test_an_option_is_declared_by_one_class_of_a_target():
     owners = {}
     for target in TARGETS.values():
         for flag, _ in all_flags(target.options).values():
-            if not flag.foreign:
+            if not flag.shared:
                 owners.setdefault(flag.name, set()).add(id(flag.keywords.get("type")))
     assert {name for name, types in owners.items() if len(types) > 1} == set()
 

@@ -125,7 +125,7 @@ def test_a_wide_gate_of_a_half_value_stays_wide():
 @pytest.mark.parametrize("lam", [1e-8, 0.3, 1.0])
 @pytest.mark.parametrize("kind", KINDS)
 def test_our_own_decompositions(kind, lam):
-    """What `apa-export` wrote is found again; beside an undoubted activation also at lambda 1."""
+    """What `apa-export` wrote is found again; beside an unambiguous activation also at lambda 1."""
     x, y = (helper.make_tensor_value_info(n, TensorProto.FLOAT, ["N", 3]) for n in "xy")
     nodes = [
         make_node("AGLU", "x", "a", Parameters((0.7,), (1.2,)), "first"),

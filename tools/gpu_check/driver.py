@@ -68,7 +68,7 @@ def _recording(device: Device) -> bool:
         good[0] = all(_comes_back(device, 1 << 16, i) for i in range(ROUNDS))
         done.set()
 
-    graph = device.captured(stream, lambda: _run_threads([disturb]) and done.is_set())
+    graph = device.capture_graph(stream, lambda: _run_threads([disturb]) and done.is_set())
     if graph is None:
         return False
     device.launch(graph, stream)

@@ -50,7 +50,7 @@ class OnDevice:
             self._context.set_tensor_address(name, device.allocate(size))
         self.launch()  # what TensorRT put off until the first run must not be recorded
         device.synchronize(self.stream)
-        self._graph = device.captured(self.stream, self.launch)
+        self._graph = device.capture_graph(self.stream, self.launch)
 
     def launch(self) -> bool:
         """Enqueue one inference."""

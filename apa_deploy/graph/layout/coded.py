@@ -65,7 +65,7 @@ def with_coded_placeholders(model: onnx.ModelProto, *, gated: bool = True) -> Co
     gone: set[str] = set()
     made: list[onnx.NodeProto] = []
     for unit in pointwise_units(model):
-        before, after = links.made_by(unit.source, "DequantizeLinear"), links.only_reader(unit.target)
+        before, after = links.find_producer(unit.source, "DequantizeLinear"), links.only_reader(unit.target)
         if before is None or after is None or not is_standard(after, "QuantizeLinear"):
             continue
         if _scale(links, before) is None or _scale(links, after) is None:
@@ -119,21 +119,21 @@ def _scale(links: Links, node: onnx.NodeProto, at: int = 1) -> Scale | None:
 
 def _through_pair(name: str, links: Links) -> tuple[str, onnx.NodeProto] | None:
     """The float value in front of a Q/DQ pair that ends at `name`, and the DequantizeLinear."""
-    back = links.made_by(name, "DequantizeLinear")
-    forth = links.made_by(back.input[0], "QuantizeLinear") if back is not None else None
+    back = links.find_producer(name, "DequantizeLinear")
+    forth = links.find_producer(back.input[0], "QuantizeLinear") if back is not None else None
     return (forth.input[0], back) if forth is not None and back is not None else None
 
 
 def _sum_before(before: onnx.NodeProto, links: Links, known: dict[str, tuple[Dim, ...]]) -> onnx.NodeProto | None:
     """The Add of two maps of one shape that alone feeds the pair before an activation."""
     pair = _through_pair(before.output[0], links)
-    add = links.made_by(pair[0], "Add") if pair else None
+    add = links.find_producer(pair[0], "Add") if pair else None
     if add is None or links.only_reader(add.output[0]) is None or links.only_reader(before.input[0]) is not before:
         return None
     a, b = (known.get(name, ()) for name in add.input)
     if len(a) != 4 or len(b) != 4 or any((x == 1) != (y == 1) for x, y in zip(a, b, strict=True)):
         return None
-    coded = all(links.made_by(name, "DequantizeLinear") is not None for name in add.input)
+    coded = all(links.find_producer(name, "DequantizeLinear") is not None for name in add.input)
     return add if coded and add.input[0] != add.input[1] else None
 
 
@@ -143,7 +143,7 @@ def _gate_of(
     """The gate, the side of the sum and the product, where one side is a map times one number a channel."""
     for side, name in enumerate(add.input):
         pair = _through_pair(name, links)
-        product = links.made_by(pair[0], "Mul") if pair else None
+        product = links.find_producer(pair[0], "Mul") if pair else None
         if product is None or links.only_reader(name) is not add or links.only_reader(product.output[0]) is None:
             continue
         for x, gate in (product.input, reversed(product.input)):
@@ -151,7 +151,7 @@ def _gate_of(
             fits = len(whole) == len(one) == 4 and one[2:] == (1, 1)
             fits = fits and isinstance(one[1], int) and one[1] == whole[1]
             # Its codes must be those of a map, and the batch of the gate the map's.
-            if fits and links.made_by(x, "DequantizeLinear") is not None and one[0] == whole[0]:
+            if fits and links.find_producer(x, "DequantizeLinear") is not None and one[0] == whole[0]:
                 return gate, side, product
     return None
 
@@ -237,7 +237,7 @@ class _Swap:
 
         ONNX Runtime leaves one in front of the last placeholder.
         """
-        turn = self.links.made_by(node.input[0], "Transpose")
+        turn = self.links.find_producer(node.input[0], "Transpose")
         if turn is None or self.links.only_reader(turn.output[0]) is not node:
             return
         pool, target = self.links.only_reader(node.output[0]), node.output[0]

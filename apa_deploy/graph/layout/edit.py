@@ -27,7 +27,7 @@ class Links:
         readers = self.readers[name]
         return readers[0] if len(readers) == 1 and name not in self.outputs else None
 
-    def made_by(self, name: str, operation: str) -> onnx.NodeProto | None:
+    def find_producer(self, name: str, operation: str) -> onnx.NodeProto | None:
         """The node that makes `name`, if it is the standard operator `operation`."""
         node = self.maker.get(name)
         return node if node is not None and is_standard(node, operation) else None
@@ -36,7 +36,7 @@ class Links:
         """The value of a constant list of integers."""
         if name in self.constants:
             return [int(v) for v in np.ravel(numpy_helper.to_array(self.constants[name]))]
-        node = self.made_by(name, "Constant")
+        node = self.find_producer(name, "Constant")
         if node is None:
             return None
         return [int(v) for v in np.ravel(numpy_helper.to_array(_value(node)))]

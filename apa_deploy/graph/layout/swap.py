@@ -39,7 +39,7 @@ def swap_placeholders(model: onnx.ModelProto, plan: PlaceholderPlan, block: int)
     if numbers != list(range(len(plan.slots))):
         raise BlockedLayoutError(f"{len(numbers)} of {len(plan.slots)} activations are left after optimisation")
     swap = _Swap(graph, block)
-    nodes = [new for node in graph.node for new in swap.replaced(node, plan)]
+    nodes = [new for node in graph.node for new in swap.replace_node(node, plan)]
     _drop_values(graph, plan)
     replace_nodes(graph, list(_without_unread(nodes, graph)))
     _name_sizes(graph, [node for node in nodes if node.domain == DOMAIN and attribute(node, "block")])
@@ -75,7 +75,7 @@ class _Swap:
         self.count = 0
         self._entered: set[str] = set()
 
-    def replaced(self, node: onnx.NodeProto, plan: PlaceholderPlan) -> Iterator[onnx.NodeProto]:
+    def replace_node(self, node: onnx.NodeProto, plan: PlaceholderPlan) -> Iterator[onnx.NodeProto]:
         number = _number(node)
         if number is None:
             yield node

@@ -87,7 +87,7 @@ class _Planning:
 
     def plan(self) -> QuantisationPlan:
         names = [unit.name for unit in self.s.units.values()]
-        asked = {unit.target for unit in self.s.units.values() if self._asked_for(unit.name, unit.target)}
+        asked = {unit.target for unit in self.s.units.values() if self._are_asked_for(unit.name, unit.target)}
         if self.unmatched:
             saw = f"--keep-float {sorted(self.unmatched)[0]}"
             known = ", ".join(dict.fromkeys([*(layer.name for layer in self.layers), *names]))
@@ -118,7 +118,7 @@ class _Planning:
 
     def _why_float(self, node: onnx.NodeProto, name: str) -> str:
         output = node.output[0]
-        if self._asked_for(name, node.name, output):
+        if self._are_asked_for(name, node.name, output):
             return "--keep-float"
         if output in self.s.in_gate:
             return "leads to a gate only"
@@ -132,7 +132,7 @@ class _Planning:
             return "its input is transposed"
         return ""
 
-    def _asked_for(self, *names: str) -> bool:
+    def _are_asked_for(self, *names: str) -> bool:
         matching = {p for p in self.patterns if any(fnmatchcase(name, p) for name in names if name)}
         self.unmatched -= matching
         return bool(matching)

@@ -180,7 +180,7 @@ def _fold_batch_norms(graph: onnx.GraphProto) -> None:
     """Conv -> BatchNormalization that alone reads it: one convolution, in float64, each number rounded once."""
     links, gone = Links(graph), set[int]()
     for norm in graph.node:
-        conv = links.made_by(norm.input[0], "Conv") if is_standard(norm, "BatchNormalization") else None
+        conv = links.find_producer(norm.input[0], "Conv") if is_standard(norm, "BatchNormalization") else None
         if conv is None or links.only_reader(conv.output[0]) is not norm or not _is_constant(conv, norm, links):
             continue
         scale, bias, mean, variance = (_float64(links, name) for name in norm.input[1:5])

@@ -34,7 +34,7 @@ class Structure:
         self.units = {unit.target: unit for unit in pointwise_units(model)}
         self.inside = {name: unit for unit in self.units.values() for name in unit.inside}
         self.inputs = {value.name for value in self.graph.input} - set(self.links.constants)
-        self.gates = dict(self._gated())
+        self.gates = dict(self._find_gates())
         self.pooled = self._find_pooled()
         self.in_gate = self._find_in_gate()
         self.leads_on = self._find_leads_on()
@@ -71,17 +71,17 @@ class Structure:
             return name
         return reader.output[0] if reader.input[0] == name and name not in self.inside else name
 
-    def _gated(self) -> Iterator[tuple[str, tuple[str, str]]]:
+    def _find_gates(self) -> Iterator[tuple[str, tuple[str, str]]]:
         """Output of the product -> (map, gate)."""
         for node in self.graph.node:
             if not is_standard(node, "Mul") or node.output[0] in self.inside:
                 continue
             for x, gate in (node.input, reversed(node.input)):
-                if self._spreads(self.known.get(gate, ()), self.known.get(x, ())) and self._computed(x, gate):
+                if self._spreads(self.known.get(gate, ()), self.known.get(x, ())) and self._are_computed(x, gate):
                     yield node.output[0], (x, gate)
                     break
 
-    def _computed(self, *names: str) -> bool:
+    def _are_computed(self, *names: str) -> bool:
         return all(name in self.links.maker or name in self.inputs for name in names)
 
     @staticmethod

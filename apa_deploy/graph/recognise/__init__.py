@@ -4,7 +4,7 @@
 
 No list of spellings: each elementwise piece between two values is run in float64 on a grid, lambda and kappa
 are found from its curve, and it is folded only where the curve is theirs everywhere (`prove`), where it is not
-something else as well (`doubt`), and where nobody else looks inside.
+something else as well (`ambiguity`), and where nobody else looks inside.
 """
 
 from __future__ import annotations

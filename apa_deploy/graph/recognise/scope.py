@@ -69,7 +69,7 @@ class Scope:
                 pending += waiting
                 continue
             if top not in self._constants:
-                self._constants[top] = self._found(top)
+                self._constants[top] = self._look_up(top)
             pending.pop()
         return self._constants[name]
 
@@ -83,16 +83,16 @@ class Scope:
             return []
         return [value for value in node.input if value and value not in self._constants]
 
-    def _found(self, name: str) -> Constant | None:
+    def _look_up(self, name: str) -> Constant | None:
         if name in self._initializers:
             return constant_of(self._initializers[name])
         node = self.makers.get(name)
         if node is None:
             known_here = name in self._types and any(v.name == name for v in self.graph.input)
             return self.outer.constant(name) if self.outer and not known_here else None
-        return constant_node(node) if node.op_type == "Constant" else self._folded(node)
+        return constant_node(node) if node.op_type == "Constant" else self._fold(node)
 
-    def _folded(self, node: onnx.NodeProto) -> Constant | None:
+    def _fold(self, node: onnx.NodeProto) -> Constant | None:
         inputs = [self._constants.get(name) for name in node.input]
         if not inputs or any(c is None and name for c, name in zip(inputs, node.input, strict=True)):
             return None

@@ -9,8 +9,8 @@ import onnx
 
 from ...errors import InputError
 from ...maths import GATE, UNIT, Parameters
+from .ambiguity import explain_ambiguity
 from .cut import Cut, channel_axis, cuts
-from .doubt import doubt
 from .evaluate import FLOATS, STANDARD, UnknownError
 from .found import Fold, NotApa, Refusal
 from .prove import Proof, merge_channels, prove
@@ -24,7 +24,7 @@ _SCOPES = "pkg.torch.onnx.name_scopes"
 
 
 class Search:
-    """Finds the activations of one graph. `in_company`: see `doubt`."""
+    """Finds the activations of one graph. `in_company`: see `explain_ambiguity`."""
 
     def __init__(self, scope: Scope, *, in_company: bool) -> None:
         self._scope, self._in_company = scope, in_company
@@ -47,7 +47,7 @@ class Search:
         reasons: list[tuple[Cut, str]] = []
         for cut in reversed([c for c in cuts(self._scope, node.output[0]) if c.operators & _CURVED]):
             for kind in (UNIT, GATE):
-                answer = self._judged(cut, kind)
+                answer = self._judge_cut(cut, kind)
                 if isinstance(answer, Fold):
                     self._claim(answer)
                     return
@@ -55,7 +55,7 @@ class Search:
         if reasons:
             self._refuse(node, reasons)
 
-    def _judged(self, cut: Cut, kind: str) -> Fold | str:
+    def _judge_cut(self, cut: Cut, kind: str) -> Fold | str:
         try:
             axis = channel_axis(cut)
         except (UnknownError, ValueError) as reason:
@@ -64,7 +64,7 @@ class Search:
         if isinstance(proof, str):
             return proof
         objection = (
-            doubt(cut, kind, proof, in_company=self._in_company)
+            explain_ambiguity(cut, kind, proof, in_company=self._in_company)
             or self._unlike(cut, proof, axis)
             or self._escaping(cut)
         )

@@ -26,7 +26,7 @@ class VerificationOptions:
 
     verify: bool = option(True, "skip the parity gate", flag="--no-verify")
     inputs: Path | None = option(None, "verify on these: an array an input, by its name", type=Path, metavar="NPZ")
-    force: bool = option(False, foreign=True)
+    force: bool = option(False, shared=True)
 
 
 @dataclass(frozen=True)

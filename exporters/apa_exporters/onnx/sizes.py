@@ -42,7 +42,7 @@ def trace_at_true_sizes(network: Network, opset: int, batch: int | None) -> Trac
     """
     notices = _fix_refused_batch(network, batch)
     traced = network.trace(opset, batch or network.signature.first.fixed_batch)
-    fixed = _fixed_by_tracing(network, traced, batch) or {}
+    fixed = _find_sizes_fixed_by_tracing(network, traced, batch) or {}
     runs = _Runs(network, traced, batch)
     if runs.session:
         fixed |= runs.find_fixed()
@@ -101,7 +101,7 @@ def _contradiction(batch: int, found: int) -> InputError:
     return InputError(f"--batch {batch}", f"{found}, the batch that the network fixes", "Leave --batch out.")
 
 
-def _fixed_by_tracing(network: Network, traced: Trace, batch: int | None) -> dict[str, int]:
+def _find_sizes_fixed_by_tracing(network: Network, traced: Trace, batch: int | None) -> dict[str, int]:
     """Sizes that are open in the signature, and that tracing found to be fixed."""
     found = {}
     for spec, got in zip(network.signature.inputs, read_signature(traced.proto).inputs, strict=True):
@@ -188,7 +188,7 @@ class _Runs:
         except Exception:  # noqa: BLE001 - whatever a network raises at a size, it does not take it
             return None
         try:
-            values = self.session.run(list(self._traced.output_names), _typed(feed, self.session))
+            values = self.session.run(list(self._traced.output_names), _convert_feed(feed, self.session))
         except Exception:  # noqa: BLE001 - nor does the graph
             return False
         self._shapes[sizes[BATCH]] = [value.shape for value in values]
@@ -206,15 +206,15 @@ def _feed_at(signature: Signature, sizes: _Sizes) -> Feed:
 
 
 def _with_samples(signature: Signature, sizes: _Sizes) -> Signature:
-    def resized(spec: TensorSpec) -> TensorSpec:
+    def resize(spec: TensorSpec) -> TensorSpec:
         dims = (spec.dims or ())[1:]
         chosen = (sizes.get(d, s) if isinstance(d, str) else d for d, s in zip(dims, spec.sizes, strict=True))
         return replace(spec, sample=tuple(chosen)) if spec.dims else spec
 
-    return Signature(tuple(map(resized, signature.inputs)), signature.outputs)
+    return Signature(tuple(map(resize, signature.inputs)), signature.outputs)
 
 
-def _typed(feed: Feed, session: object) -> Feed:
+def _convert_feed(feed: Feed, session: object) -> Feed:
     """What a graph in float32 takes."""
     wanted = {value.name: value.type for value in session.get_inputs()}  # type: ignore[attr-defined]
     return {k: v.astype(np.float32) if wanted[k] == "tensor(float)" else v for k, v in feed.items() if k in wanted}
@@ -253,11 +253,11 @@ def _fix(network: Network, traced: Trace, fixed: _Sizes) -> None:
 def _with_sizes(signature: Signature, fixed: _Sizes) -> Signature:
     """The signature with these sizes fixed; an image of channels last keeps the names that tell it from others."""
 
-    def narrowed(spec: TensorSpec) -> TensorSpec:
+    def narrow(spec: TensorSpec) -> TensorSpec:
         if not spec.dims:
             return spec
         first = fixed.get(BATCH, spec.dims[0]) if isinstance(spec.dims[0], str) else spec.dims[0]
         rest = (spec.dims if spec.channels_last else tuple(fixed.get(str(d), d) for d in spec.dims))[1:]
         return replace(spec, dims=(first, *rest))
 
-    return Signature(tuple(map(narrowed, signature.inputs)), signature.outputs)
+    return Signature(tuple(map(narrow, signature.inputs)), signature.outputs)

@@ -114,7 +114,7 @@ def profile(options: TrtOptions, signature: Signature, feed: Feed) -> dict[str, 
     """The optimization profile: least, usual and largest shape of each input of `feed`."""
     if options.images:
         first = signature.first
-        samples = [first.resized(image).sizes for image in options.images]
+        samples = [first.resize(image).sizes for image in options.images]
         return {first.name: [[batch, *sample] for batch, sample in zip(options.batches, samples, strict=True)]}
     return {name: [[batch, *array.shape[1:]] for batch in options.batches] for name, array in feed.items()}
 
@@ -276,7 +276,7 @@ def _feeds(network: Network, options: TrtOptions, traced: Trace) -> list[Feed]:
         _, held_back = samples_of(network, traced, options.graph.coding).split()
         return [{name: np.resize(array, (batch, *array.shape[1:])) for name, array in held_back.feed.items()}]
     if options.images and not options.graph.inputs:
-        return seeded_feeds(Signature((network.signature.first.resized(options.images[1]),)), batch)
+        return seeded_feeds(Signature((network.signature.first.resize(options.images[1]),)), batch)
     feeds, _ = choose_feeds(network, batch, options.graph.inputs)
     return [{name: np.resize(array, (batch, *array.shape[1:])) for name, array in feed.items()} for feed in feeds]
 

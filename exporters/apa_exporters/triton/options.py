@@ -56,9 +56,9 @@ class TritonOptions:
     ensemble: bool = option(False, "JPEG or PNG in: decoding in front; see --preprocess")
     resize: int | None = option(None, "shorter side before the crop, for --ensemble", type=count_of, metavar="N")
     batches: Batches | None = batch_option(None, read=batches_from)
-    labels: Path | None = option(None, foreign=True)
-    size: tuple[int, ...] | None = option(None, flag="--input-shape", foreign=True)
-    force: bool = option(False, foreign=True)
+    labels: Path | None = option(None, shared=True)
+    size: tuple[int, ...] | None = option(None, flag="--input-shape", shared=True)
+    force: bool = option(False, shared=True)
 
 
 def _export(source: ExportSource, output: Path, options: TritonOptions) -> Outcome:

@@ -1,10 +1,10 @@
-"""apa_deploy.graph.foreign: where a graph can no longer be run here."""
+"""apa_deploy.graph.unsupported: where a graph can no longer be run here."""
 
 import numpy as np
 import pytest
 from onnx import TensorProto, helper
 
-from apa_deploy.graph.foreign import foreign_part, up_to
+from apa_deploy.graph.unsupported import end_graph_at, find_unsupported_part
 from apa_deploy.runtimes.ort_session import open_session
 from tests.graph.corpus import spellings
 
@@ -22,11 +22,11 @@ def model(domain="mmdeploy"):
 
 def test_the_part_that_runs():
     made, z = model()
-    foreign, outputs = foreign_part(made)
-    assert (foreign.operators, foreign.entering) == (("mmdeploy::NMS",), (z,))
+    unsupported, outputs = find_unsupported_part(made)
+    assert (unsupported.operators, unsupported.entering) == (("mmdeploy::NMS",), (z,))
     assert outputs == ("side", z)
-    assert "mmdeploy::NMS runs nowhere here" in str(foreign)
-    part = up_to(made, outputs)
+    assert "mmdeploy::NMS runs nowhere here" in str(unsupported)
+    part = end_graph_at(made, outputs)
     x = np.linspace(-3, 3, 6, dtype=np.float32).reshape(2, 3)
     side, unit = open_session(part).run(None, {"x": x})
     np.testing.assert_array_equal(side, np.abs(unit))
@@ -35,7 +35,7 @@ def test_the_part_that_runs():
 
 @pytest.mark.parametrize("domain", ["", "ai.onnx.ml", "com.apa"])
 def test_known_domains_are_not_foreign(domain):
-    assert foreign_part(model(domain)[0]) is None
+    assert find_unsupported_part(model(domain)[0]) is None
 
 
 def test_inside_a_branch():
@@ -45,4 +45,4 @@ def test_inside_a_branch():
     then = helper.make_graph([helper.make_node("NMS", [z], ["b"], domain="mmdeploy")], "b", [],
                              [helper.make_tensor_value_info("b", TensorProto.FLOAT, None)])  # fmt: skip
     call.CopyFrom(helper.make_node("If", ["c"], ["dets"], then_branch=then, else_branch=then))
-    assert foreign_part(made)[0].operators == ("mmdeploy::NMS",)
+    assert find_unsupported_part(made)[0].operators == ("mmdeploy::NMS",)

@@ -20,11 +20,11 @@ from .arguments import as_declared
 from .device import Device, DeviceError
 
 Shapes = tuple[tuple[str, tuple[int, ...]], ...]
-_MOST_GRAPHS = 16  # of one lane: a graph of a large network takes a few MB
+_MOST_GRAPHS = 16  # of one instance: a graph of a large network takes a few MB
 _MOST_SEEN = 256  # shapes that are remembered without a graph
 
 
-class Lane:
+class EngineInstance:
     """Runs one inference at a time."""
 
     def __init__(self, context: Any, device: Device, signature: Signature, cuda_graph: bool) -> None:
@@ -122,7 +122,7 @@ class Lane:
         """
         graph = None
         with contextlib.suppress(DeviceError):
-            graph = self._device.captured(self._stream, lambda: self._context.execute_async_v3(self._stream))
+            graph = self._device.capture_graph(self._stream, lambda: self._context.execute_async_v3(self._stream))
         self._want_graph = graph is not None
         if graph is not None:
             self._graphs[shapes] = graph

@@ -20,7 +20,7 @@ from .subject import Subject
 
 
 @dataclass(frozen=True)
-class Pace:
+class TimingPlan:
     """`launches` of fresh processes; in each `rounds` of turns of `turn_s` seconds, at least `least` inferences.
 
     `warmup`: inferences before the first round; `limit_s`: seconds that any answer may take.
@@ -45,21 +45,21 @@ class _Taken:
     reason: str = ""
 
 
-def tournament(
-    subjects: Sequence[Subject], batch: int, threads: int | None, pace: Pace, seed: int = 0
+def time_side_by_side(
+    subjects: Sequence[Subject], batch: int, threads: int | None, plan: TimingPlan, seed: int = 0
 ) -> tuple[list[Latency], list[Failure]]:
     """Measure `subjects` in one setting; those that refuse, crash or hang are left out and named."""
     taken = [_Taken() for _ in subjects]
     order = random.Random(seed)
-    for _ in range(pace.launches):
-        _launch(subjects, taken, (batch, threads), pace, order)
+    for _ in range(plan.launches):
+        _launch(subjects, taken, (batch, threads), plan, order)
     failures = [
         Failure(name=s.name, batch=batch, threads=threads, reason=t.reason)
         for s, t in zip(subjects, taken, strict=True)
         if t.reason
     ]
     series = [
-        _latency(s, t, batch, threads, pace.launches) for s, t in zip(subjects, taken, strict=True) if not t.reason
+        _latency(s, t, batch, threads, plan.launches) for s, t in zip(subjects, taken, strict=True) if not t.reason
     ]
     return series, failures
 
@@ -68,19 +68,19 @@ def _launch(
     subjects: Sequence[Subject],
     taken: Sequence[_Taken],
     setting: tuple[int, int | None],
-    pace: Pace,
+    plan: TimingPlan,
     order: random.Random,
 ) -> None:
     with ExitStack() as stack:
         workers: dict[int, Worker] = {}
         for i in _shuffle(range(len(subjects)), order):
             if not taken[i].reason:
-                workers[i] = stack.enter_context(Worker(subjects[i], pace.limit_s))
-                _record(taken[i], lambda i=i: workers[i].load(*setting, pace.warmup))
-        for _ in range(pace.rounds):
+                workers[i] = stack.enter_context(Worker(subjects[i], plan.limit_s))
+                _record(taken[i], lambda i=i: workers[i].load(*setting, plan.warmup))
+        for _ in range(plan.rounds):
             for i in _shuffle(workers, order):
                 if not taken[i].reason:
-                    _record(taken[i], lambda i=i: workers[i].turn(pace.turn_s, pace.least))
+                    _record(taken[i], lambda i=i: workers[i].turn(plan.turn_s, plan.least))
 
 
 def _shuffle(items: Any, order: random.Random) -> list[int]:

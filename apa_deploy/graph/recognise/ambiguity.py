@@ -4,7 +4,7 @@
 | ------------------------------ | -------------------------- | --------------------------------------------- |
 | lambda 1, kappa 1              | Sigmoid, SiLU              | only where lambda and kappa are spelled out   |
 | z * Sigmoid(kappa*z)           | QuickGELU at kappa = 1.702 | where kappa is neither 1 nor 1.702            |
-| Sigmoid(kappa*z)               | logistic head, temperature | beside an activation that leaves no doubt     |
+| Sigmoid(kappa*z)               | logistic head, temperature | beside an activation that is unambiguous     |
 | lambda 0, kappa +-1: the gate  | Gumbel score, cloglog link | only where lambda or kappa is spelled out     |
 
 "Spelled out": by a Softplus or Log among at least two constant operands for lambda 1, by one constant operand
@@ -25,21 +25,21 @@ _QUICK_GELU, _QUICK_GELU_DIGITS = 1.702, 1e-3
 _TAKE_CONSTANTS = {"Add", "Sub", "Mul", "Div", "Pow"}
 
 
-def doubt(cut: Cut, kind: str, proof: Proof, *, in_company: bool) -> str | None:
-    """Why `cut` may be something else, or None. `in_company`: the model has an undoubted activation."""
+def explain_ambiguity(cut: Cut, kind: str, proof: Proof, *, in_company: bool) -> str | None:
+    """Why `cut` may be something else, or None. `in_company`: the model has an unambiguous activation."""
     spelled = _constant_operands(cut)
     size = np.abs(proof.kappa)
     if (np.abs(proof.lambda_ - 1) <= _EQUAL).all():
         if spelled >= 2 and cut.operators & {"Softplus", "Log"}:
             return None
-        return _doubt_at_one(kind, size, in_company=in_company)
+        return _explain_at_one(kind, size, in_company=in_company)
     unspelled = kind == GATE and not spelled and (np.abs(size - 1) <= _EQUAL).all()
     if unspelled and (proof.lambda_ <= TINY_LAMBDA).all():
         return "exp(-exp(-z)) without a parameter is a Gumbel score or a cloglog link, not a learned activation"
     return None
 
 
-def _doubt_at_one(kind: str, size: np.ndarray, *, in_company: bool) -> str | None:
+def _explain_at_one(kind: str, size: np.ndarray, *, in_company: bool) -> str | None:
     if (np.abs(size - 1) <= _EQUAL).all():
         return f"{'Sigmoid' if kind == GATE else 'SiLU'} without lambda or kappa is not a learned activation"
     if (np.abs(size - _QUICK_GELU) <= _QUICK_GELU_DIGITS).all():

@@ -17,7 +17,7 @@ _KNOWN = {"", "ai.onnx", "ai.onnx.ml", DOMAIN}
 
 
 @dataclass(frozen=True)
-class Foreign:
+class UnsupportedOperators:
     """`operators`: by domain and name. `entering`: the values that they take from the network."""
 
     operators: tuple[str, ...]
@@ -29,14 +29,14 @@ class Foreign:
         return f"{', '.join(self.operators)} {several} nowhere here: verified up to what enters it ({entering})"
 
 
-def foreign_part(model: onnx.ModelProto) -> tuple[Foreign, tuple[str, ...]] | None:
+def find_unsupported_part(model: onnx.ModelProto) -> tuple[UnsupportedOperators, tuple[str, ...]] | None:
     """The operators of unknown domains, and the outputs of what can run without them; None without any."""
     operators: dict[str, None] = {}
     behind: set[str] = set()
     entering: dict[str, None] = {}
     made = {output for node in model.graph.node for output in node.output if output}
     for node in model.graph.node:
-        unknown = list(_unknown(node))
+        unknown = list(_find_unsupported(node))
         operators |= dict.fromkeys(unknown)
         if unknown or behind & read_by(node):
             entering |= dict.fromkeys(name for name in node.input if name in made - behind)
@@ -44,18 +44,18 @@ def foreign_part(model: onnx.ModelProto) -> tuple[Foreign, tuple[str, ...]] | No
     if not operators:
         return None
     outputs = [value.name for value in model.graph.output if value.name not in behind]
-    return Foreign(tuple(operators), tuple(entering)), tuple(dict.fromkeys([*outputs, *entering]))
+    return UnsupportedOperators(tuple(operators), tuple(entering)), tuple(dict.fromkeys([*outputs, *entering]))
 
 
-def _unknown(node: onnx.NodeProto) -> Iterator[str]:
+def _find_unsupported(node: onnx.NodeProto) -> Iterator[str]:
     if node.domain not in _KNOWN:
         yield f"{node.domain}::{node.op_type}"
     for graph in subgraphs(node):
         for inner in graph.node:
-            yield from _unknown(inner)
+            yield from _find_unsupported(inner)
 
 
-def up_to(model: onnx.ModelProto, outputs: Sequence[str]) -> onnx.ModelProto:
+def end_graph_at(model: onnx.ModelProto, outputs: Sequence[str]) -> onnx.ModelProto:
     """A copy of `model` with these values as its outputs, and only the nodes that they need."""
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
