@@ -249,6 +249,16 @@ class Network(ABC):
         other.metadata = metadata
         return other
 
+    def with_pixels(self, preprocess: str, layout: str, channels: str) -> Network:
+        """A detector on bytes, its own config's mean, std and padding before it: `layout` nhwc or nchw, `channels`
+        rgb or bgr.
+
+        Raises:
+            InputError: it is a graph, or `preprocess` is not mmdet.
+        """
+        saw = f"--preprocess {preprocess} with the detector {self.metadata.architecture}"
+        raise InputError(saw, "mmdet: mean, std and padding are its config's", "Give --preprocess mmdet.")
+
     def wrap(self, options: str, wrapper: Callable[[nn.Module], nn.Module], signature: Signature) -> Network:
         """The network of `wrapper(module)`, which takes `signature`; `options`: who wants it, for the error.
 

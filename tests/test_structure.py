@@ -154,7 +154,7 @@ def test_the_registry_and_the_options_import_nothing_heavy(heavy):
 
 def test_nobody_asks_for_the_kind_of_a_network():
     """What differs between kinds is a method of `Network`."""
-    kinds = {"TorchNetwork", "OnnxNetwork", "ProgramNetwork"}
+    kinds = {"TorchNetwork", "OnnxNetwork", "ProgramNetwork", "DetectorNetwork"}
     asked = [
         f"{name}:{node.lineno}"
         for name, (_, tree) in modules().items()

@@ -57,7 +57,8 @@ def deploy(network: Network, options: Deployment) -> Network:
     if not (pixels or offsets is not None or options.softmax):
         return network.with_metadata(metadata)
     if pixels and metadata.detector and offsets is None and not options.softmax:
-        return _on_pixels(network.with_metadata(metadata), options.preprocess, pixels)
+        described = network.with_metadata(metadata)
+        return described.with_pixels(options.preprocess or "", pixels.layout, pixels.channels)
     if (offsets is not None or options.softmax) and _is_backbone(network):
         saw = f"--iif or --softmax for the backbone {metadata.architecture}"
         raise InputError(saw, "a network that answers with class scores", "Leave it out.")
@@ -75,16 +76,6 @@ def deploy(network: Network, options: Deployment) -> Network:
         return Deployed(module, pixels, offsets, softmax).train(False)
 
     return network.with_metadata(metadata).wrap(given, wrapper, signature)
-
-
-def _on_pixels(network: Network, preprocess: str | None, pixels: Pixels) -> Network:
-    """A detector that takes bytes: its own config says mean, std and padding."""
-    from ..loading.detector_network import DetectorNetwork
-
-    if preprocess != "mmdet" or not isinstance(network, DetectorNetwork):
-        saw = f"--preprocess {preprocess} with the detector {network.metadata.architecture}"
-        raise InputError(saw, "mmdet: mean, std and padding are its config's", "Give --preprocess mmdet.")
-    return network.with_pixels(pixels.layout, pixels.channels)
 
 
 class Deployed(nn.Module):

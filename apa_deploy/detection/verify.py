@@ -35,8 +35,9 @@ def verify_detector(
     precision: str = "fp32",
     inputs: str = "photograph",
     library: Path | None = None,
+    output_names: Sequence[str] | None = None,
 ) -> ParityReport:
-    """Judge the file at `path`; the arguments of `parity.verify.verify`.
+    """Judge the file at `path`; the arguments of `parity.verify.verify`, but every output is judged.
 
     Of half types the raw tensors are judged, and detections reported as average precision: rounding scores to 3
     digits reorders what NMS sees.

@@ -21,7 +21,7 @@ from ..detection.spec import IMAGES, VALID
 from ..errors import InputError
 from ..graph.node import is_activation
 from ..graph.sites import site_of_node
-from ..network import TRUTH, Exchange, Metadata, Trace
+from ..network import TRUTH, Exchange, Metadata, Network, Trace
 from ..tensors.signature import BATCH, Feed, Shape, Signature, TensorSpec, image_signature, image_spec
 from .torch_network import TorchNetwork
 
@@ -81,8 +81,9 @@ class DetectorNetwork(TorchNetwork):
         )
         return other
 
-    def with_pixels(self, layout: str, channels: str) -> DetectorNetwork:
-        """The same network on bytes: `layout` nhwc or nchw, `channels` rgb or bgr."""
+    def with_pixels(self, preprocess: str, layout: str, channels: str) -> Network:
+        if preprocess != "mmdet":
+            return super().with_pixels(preprocess, layout, channels)
         other = self.with_metadata(self.metadata)
         image = image_spec(self.signature.first.image, channels_last=layout == "nhwc", dtype="uint8", name=IMAGES)
         other.signature, other.pixels = Signature((image,), photograph=True), (layout, channels)

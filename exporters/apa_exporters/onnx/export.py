@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
-from functools import partial
+from functools import singledispatch
 from pathlib import Path
+from typing import Any
 
 import onnx
 
@@ -18,6 +19,7 @@ from apa_deploy.files import stage_files
 from apa_deploy.graph.decompose import decompose
 from apa_deploy.graph.functions import with_functions
 from apa_deploy.graph.precision import LOWEST_OPSET, check_precision, in_precision
+from apa_deploy.graph.sites import ActivationSite
 from apa_deploy.loading.detector_network import DetectorNetwork
 from apa_deploy.loading.torch_trace import OPSETS
 from apa_deploy.native import LibraryError, ort_library
@@ -162,21 +164,35 @@ def _float32_form(coded: Quantised, path: Path) -> Path:
 def _judge(path: Path, network: Network, traced: Trace, options: OnnxOptions) -> ParityReport:
     feeds, said = choose_feeds(network, options.batch, options.inputs)
     path, sites, names = network.judged_part(path, traced.sites)
-    if isinstance(network, DetectorNetwork):
-        judge = partial(verify_detector, path, network)
-    else:
-        judge = partial(verify, path, network, output_names=names)
     with step("Verifying against the float64 module"):
-        report = judge(
+        report = _verify(
+            network,
+            path,
             sites,
             feeds,
             precision="fp32" if options.precision in CODED else options.precision,
             inputs=said,
             library=custom_library() if options.format == "onnx-custom" else None,
+            output_names=names,
         )
     if not report.passed:
         raise ParityError(report)
     return report
+
+
+@singledispatch
+def _verify(
+    network: Network, path: Path, sites: Sequence[ActivationSite], feeds: Sequence[Feed], **options: Any
+) -> ParityReport:
+    """What says whether the file at `path` is right: outputs by value, of a detector stage by stage."""
+    return verify(path, network, sites, feeds, **options)
+
+
+@_verify.register
+def _(
+    network: DetectorNetwork, path: Path, sites: Sequence[ActivationSite], feeds: Sequence[Feed], **options: Any
+) -> ParityReport:
+    return verify_detector(path, network, sites, feeds, **options)
 
 
 def custom_library() -> Path | None:
