@@ -21,6 +21,7 @@ from onnx import helper
 from torch import Tensor
 
 from ..errors import GateError
+from ..graph.pieces import end_graph_at
 from ..parity.limits import least_cosine, model_limit
 from ..parity.model_gate import has_evidence
 from ..records.parity import DetectionCheck, OutputCheck
@@ -128,33 +129,18 @@ def cut_at(model: onnx.ModelProto, fixed: Mapping[str, np.ndarray], outputs: Seq
 
     What the graph itself would say is there as `NAME/made`.
     """
-    cut = onnx.ModelProto()
-    cut.CopyFrom(model)
-    graph = cut.graph
-    for node in graph.node:
+    cut = copy.deepcopy(model)
+    for node in cut.graph.node:
         node.output[:] = [f"{name}/made" if name in fixed else name for name in node.output]
-    kept, wanted = [], set(outputs)
-    for node in reversed(graph.node):
-        if wanted.intersection(node.output):
-            kept.append(node)
-            wanted.update(node.input)
-    kept = [copy.deepcopy(node) for node in reversed(kept)]
-    # shapes stay: without them ONNX Runtime infers a wrong rank behind a function
-    known = [value for value in graph.value_info if value.name in wanted and value.name not in fixed]
-    del graph.node[:], graph.output[:], graph.value_info[:]
-    graph.node.extend(kept)
-    graph.value_info.extend(known)
+    del cut.graph.output[:]
     for name, value in fixed.items():
-        if name in wanted:
-            kind = helper.np_dtype_to_tensor_dtype(value.dtype)
-            graph.input.append(helper.make_tensor_value_info(name, kind, ["batch", *value.shape[1:]]))
-    for name in outputs:
-        graph.output.append(onnx.ValueInfoProto(name=name))
-    weights = [tensor for tensor in graph.initializer if tensor.name in wanted]
-    inputs = [value for value in graph.input if value.name in wanted]
-    del graph.initializer[:], graph.input[:]
-    graph.initializer.extend(weights)
-    graph.input.extend(inputs)
+        kind = helper.np_dtype_to_tensor_dtype(value.dtype)
+        cut.graph.input.append(helper.make_tensor_value_info(name, kind, ["batch", *value.shape[1:]]))
+    cut = end_graph_at(cut, outputs)
+    read = {name for node in cut.graph.node for name in node.input}
+    inputs = [entry for entry in cut.graph.input if entry.name in read]
+    del cut.graph.input[:]
+    cut.graph.input.extend(inputs)
     return cut
 
 

@@ -1,4 +1,4 @@
-"""Cut a graph at some of its values, so that every piece between them can be fed by itself, in one run.
+"""Cut a graph at some of its values: end it there, or feed every piece between them by itself, in one run.
 
 ... -> a -> Conv -> b -> ...     becomes     a (input) -> Conv -> b/measured (output);   b (input) -> ...
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import onnx
+import onnx_ir as ir
 from onnx import TensorProto, helper
 
 from .values import ranks_and_types
@@ -32,3 +33,15 @@ def cut_pieces(model: onnx.ModelProto, values: Sequence[str]) -> onnx.ModelProto
     graph.output.extend([*kept, *measured])
     del graph.value_info[:]
     return model
+
+
+def end_graph_at(model: onnx.ModelProto, outputs: Sequence[str]) -> onnx.ModelProto:
+    """A copy of `model` with these values as its outputs, and only the nodes and weights that they need."""
+    whole, known = ir.from_proto(model), ranks_and_types(model)
+    graph = ir.convenience.extract(whole.graph, whole.graph.inputs, outputs)
+    for value in graph.outputs:
+        if value.type is None:
+            value.type = ir.TensorType(ir.DataType(known.get(value.name or "", (None, TensorProto.FLOAT))[1]))
+    part = ir.Model(graph, ir_version=whole.ir_version, functions=list(whole.functions.values()))
+    part.metadata_props.update(whole.metadata_props)
+    return ir.to_proto(part)

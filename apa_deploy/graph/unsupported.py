@@ -5,13 +5,12 @@ images -> network -> boxes, scores -> mmdeploy::TRTBatchedNMS -> dets        jud
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import onnx
 
 from .node import DOMAIN, read_by, subgraphs
-from .values import ranks_and_types
 
 _KNOWN = {"", "ai.onnx", "ai.onnx.ml", DOMAIN}
 
@@ -53,26 +52,3 @@ def _find_unsupported(node: onnx.NodeProto) -> Iterator[str]:
     for graph in subgraphs(node):
         for inner in graph.node:
             yield from _find_unsupported(inner)
-
-
-def end_graph_at(model: onnx.ModelProto, outputs: Sequence[str]) -> onnx.ModelProto:
-    """A copy of `model` with these values as its outputs, and only the nodes that they need."""
-    copy = onnx.ModelProto()
-    copy.CopyFrom(model)
-    nodes, needed = [], set(outputs)
-    for node in reversed(model.graph.node):
-        if needed & set(node.output):
-            nodes.append(node)
-            needed |= read_by(node)
-    del copy.graph.node[:], copy.graph.output[:]
-    copy.graph.node.extend(reversed(nodes))
-    declared = {value.name: value for value in (*model.graph.output, *model.graph.value_info)}
-    known = ranks_and_types(model)
-    for name in outputs:
-        element = known.get(name, (None, onnx.TensorProto.FLOAT))[1]
-        value = declared.get(name) or onnx.helper.make_tensor_value_info(name, element, None)
-        copy.graph.output.append(value)
-    kept = [tensor for tensor in model.graph.initializer if tensor.name in needed]
-    del copy.graph.initializer[:], copy.graph.value_info[:]
-    copy.graph.initializer.extend(kept)
-    return copy

@@ -12,11 +12,12 @@ from onnx.inliner import inline_selected_functions
 from ..errors import InputError
 from ..files import sha256
 from ..graph.node import DOMAIN
+from ..graph.pieces import end_graph_at
 from ..graph.read import OnnxFileError, read_graph
 from ..graph.recognise import recognise
 from ..graph.repair import declare_shapes, open_dimensions, spell_out_group_norms
 from ..graph.tables import table_rows
-from ..graph.unsupported import end_graph_at, find_unsupported_part
+from ..graph.unsupported import find_unsupported_part
 from ..maths import KINDS
 from ..network import Metadata
 from ..tensors.inputs import fits_dims

@@ -26,6 +26,7 @@ from ..errors import InputError
 from ..graph.decompose import HALF_TYPES
 from ..graph.functions import lowest_ir_version, with_functions
 from ..graph.node import activations, all_activations, all_nodes, read_parameters
+from ..graph.pieces import end_graph_at
 from ..graph.precision import HALF_ELEMENT
 from ..graph.randomness import random_nodes
 from ..graph.read import read_graph
@@ -34,7 +35,7 @@ from ..graph.reference_operators import round_array
 from ..graph.repair import fix_sizes
 from ..graph.sites import ActivationSite, site_of_node
 from ..graph.stored import store_values
-from ..graph.unsupported import UnsupportedOperators, end_graph_at
+from ..graph.unsupported import UnsupportedOperators
 from ..graph.values import ranks_and_types
 from ..graph.widen import widen
 from ..maths import REFERENCE, Parameters

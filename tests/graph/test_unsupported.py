@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from onnx import TensorProto, helper
 
-from apa_deploy.graph.unsupported import end_graph_at, find_unsupported_part
+from apa_deploy.graph.pieces import end_graph_at
+from apa_deploy.graph.unsupported import find_unsupported_part
 from apa_deploy.runtimes.ort_session import open_session
 from tests.graph.corpus import spellings
 
