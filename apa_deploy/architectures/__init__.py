@@ -20,10 +20,15 @@ M = TypeVar("M", bound=nn.Module)
 __all__ = ["KeysError", "Spec", "fill_module", "network_of"]
 
 
+_GIVE_MODEL = "Give the network's own constructor with --model package.module:factory, or check the file."
+
+
 class KeysError(InputError):
     """A state dict does not fit its network. `missing`, `unexpected`, `misshaped`: keys."""
 
-    def __init__(self, name: str, missing: list[str], unexpected: list[str], misshaped: list[str]) -> None:
+    def __init__(
+        self, name: str, missing: list[str], unexpected: list[str], misshaped: list[str], do: str = _GIVE_MODEL
+    ) -> None:
         nearest = {key: _nearest(key, missing) for key in unexpected[:8]}
         parts = [
             f"missing: {_list_keys(missing)}" if missing else "",
@@ -32,7 +37,6 @@ class KeysError(InputError):
             else "",
             f"of another shape: {_list_keys(misshaped)}" if misshaped else "",
         ]
-        do = "Give the network's own constructor with --model package.module:factory, or check the file."
         super().__init__("; ".join(part for part in parts if part), f"the keys of {name}", do)
         self.missing, self.unexpected, self.misshaped = missing, unexpected, misshaped
 
@@ -52,16 +56,17 @@ def network_of(
     return fill_module(network, state, found.spec.name, assign=True), found
 
 
-def fill_module(module: M, state: State, name: str, assign: bool = False) -> M:
+def fill_module(module: M, state: State, name: str, assign: bool = False, do: str = _GIVE_MODEL) -> M:
     """`module` in eval mode with the values of `state`, every key used and none missing.
 
     Args:
         assign: take the tensors of `state` instead of copying their values.
+        do: the advice where they do not fit.
 
     Raises:
         KeysError: see `network_of`.
     """
-    own = module.state_dict()
+    own = {key: value for key, value in module.state_dict().items() if isinstance(value, Tensor)}
     counters = {key: torch.zeros((), dtype=torch.long) for key in own if key.endswith("num_batches_tracked")}
     state = {**counters, **state}
     missing = [key for key in own if key not in state]
@@ -72,8 +77,8 @@ def fill_module(module: M, state: State, name: str, assign: bool = False) -> M:
         if key in state and not _fits(state[key], own[key])
     ]
     if missing or unexpected or unfit:
-        raise KeysError(name, missing, unexpected, unfit)
-    module.load_state_dict(state, assign=assign)
+        raise KeysError(name, missing, unexpected, unfit, do)
+    module.load_state_dict(state, assign=assign, strict=False)  # extra states apart, every key was looked at
     freeze(module)
     return module
 

@@ -19,8 +19,8 @@ _LARGEST_PICKLE = 64 << 20
 class ArchiveError(InputError):
     """A torch file claims sizes that it does not have. `path`."""
 
-    def __init__(self, path: Path, saw: str) -> None:
-        super().__init__(f"{path.name}: {saw}", "a file as torch.save writes it", "Get the file again.")
+    def __init__(self, path: Path, saw: str, do: str = "Get the file again.") -> None:
+        super().__init__(f"{path.name}: {saw}", "a file as torch.save writes it", do)
         self.path = path
 
 
@@ -39,6 +39,9 @@ def check_archive(path: Path) -> frozenset[int]:
             members = archive.infolist()
     except (zipfile.BadZipFile, ValueError, NotImplementedError, OSError) as error:
         raise ArchiveError(path, f"a damaged zip archive ({error})") from error
+    if any("/code/__torch__" in f"/{member.filename}" for member in members):
+        do = "Save model.state_dict() of the network before it was scripted, or export it with torch.onnx.export."
+        raise ArchiveError(path, "a TorchScript archive", do)
     for member in members:
         if member.compress_type != zipfile.ZIP_STORED or member.compress_size != member.file_size:
             raise ArchiveError(path, f"member {member.filename!r} is compressed ({member.file_size} bytes)")

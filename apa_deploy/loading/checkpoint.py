@@ -151,10 +151,6 @@ def _global_names(operations: list[tuple[str, Any]]) -> list[str]:
 
 def _damage_error(path: Path, error: Exception) -> CheckpointError:
     first = (str(error).splitlines() or [type(error).__name__])[0][:160]
-    if "TorchScript" in str(error):
-        return CheckpointError(
-            path, "a TorchScript archive", "a checkpoint of weights", "Save model.state_dict() instead."
-        )
     return CheckpointError(
         path, f"not readable as a torch checkpoint ({first})", "a file written by torch.save", "Copy it again."
     )

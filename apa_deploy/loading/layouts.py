@@ -9,13 +9,13 @@ two. Nothing of it is known from a list of frameworks: keys are matched with tho
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from ..errors import InputError
 from .stand_ins import StoredArray
 
 State = dict[str, Tensor]
@@ -47,16 +47,19 @@ def as_state(value: Any) -> State | None:
         return None
     state: State = {}
     for key, item in value.items():
+        if key.rpartition(".")[2] == _EXTRA:
+            continue
         tensor = item.tensor() if isinstance(item, StoredArray) else item
-        if isinstance(tensor, Tensor):
-            state[key] = tensor
-        elif key.rpartition(".")[2] != _EXTRA:
+        if not isinstance(tensor, Tensor):
             return None
+        state[key] = tensor
     return state or None
 
 
 def state_in(content: Any, weights: str) -> State | None:
-    """The weights in what a file holds: the content itself, or under a framework's key, or the only ones there.
+    """The weights in what a file holds: the content itself, or under a framework's key, or whatever is there.
+
+    Several of unknown names keep these before their keys, for `fit_to` to choose by.
 
     Args:
         weights: "model", or "ema" for averaged ones.
@@ -72,8 +75,10 @@ def state_in(content: Any, weights: str) -> State | None:
         return whole
     if known := next((s for key in _KEYS["model"] if (s := as_state(content.get(key)))), None):
         return known
-    others = [s for key, value in content.items() if key not in _KEYS["ema"] and (s := as_state(value))]
-    return others[0] if len(others) == 1 else None
+    others = {str(k): s for k, value in content.items() if k not in _KEYS["ema"] and (s := as_state(value))}
+    if len(others) == 1:
+        return next(iter(others.values()))
+    return {f"{name}.{key}": value for name, state in others.items() for key, value in state.items()} or None
 
 
 def _average(value: Any) -> State | None:
@@ -99,6 +104,9 @@ def fit_to(own: Iterable[str], state: State, weights: str = "model") -> tuple[St
     """`state` under the keys `own` of a network, as far as they match, and what was left beside them.
 
     Keys of `state` that match nothing keep their names, for whoever reports them.
+
+    Raises:
+        InputError: two parts of `state` fit equally well and differ.
     """
     names = {_without_wrappers(key): key for key in own if key.rpartition(".")[2] != _EXTRA}
     while names and all(key.startswith(_LEADING) for key in names):
@@ -108,6 +116,7 @@ def fit_to(own: Iterable[str], state: State, weights: str = "model") -> tuple[St
     if deeper and all(key.startswith(deeper) for key in names):
         names = {key.removeprefix(deeper): real for key, real in names.items()}
     before = prefix_of(list(names), state, weights)
+    _refuse_rivals(before, list(names), state)
     fitted = {names.get(key.removeprefix(before), key): v for key, v in state.items() if key.startswith(before)}
     beside = tuple(key for key in state if not key.startswith(before))
     heads = {key.partition(".")[0] for key in names}
@@ -125,13 +134,27 @@ def prefix_of(wanted: list[str], state: Iterable[str], weights: str = "model") -
 
     Of two that fit equally, the averaged ones only where those are asked for.
     """
-    have = set(state)
+    counts, ema = _count_by_prefix(wanted, set(state)), weights == "ema"
+    return max(counts, key=lambda p: (counts[p], ("ema" in p) is ema, -len(p)))
+
+
+def _count_by_prefix(wanted: list[str], have: set[str]) -> dict[str, int]:
+    """How many of the keys `wanted` there are behind each prefix."""
     step = max(1, len(wanted) // _ASKED)
-    found = Counter({"": 0})
-    for name in wanted[::step]:
-        found.update(key[: -len(name)] for key in have if key == name or key.endswith("." + name))
-    ema = weights == "ema"
-    return max(found, key=lambda p: (sum(p + name in have for name in wanted), ("ema" in p) is ema, -len(p)))
+    found = {key[: -len(name)] for name in wanted[::step] for key in have if f".{key}".endswith(f".{name}")}
+    return {prefix: sum(prefix + name in have for name in wanted) for prefix in sorted(found | {""})}
+
+
+def _refuse_rivals(before: str, wanted: list[str], state: State) -> None:
+    """A student and a teacher, two networks of one kind: which of them is meant cannot be told."""
+    counts = _count_by_prefix(wanted, set(state))
+    for other, count in counts.items():
+        if other == before or not count or count != counts[before] or ("ema" in other) != ("ema" in before):
+            continue
+        names = [name for name in wanted if before + name in state and other + name in state]
+        if any(not torch.equal(state[before + name], state[other + name]) for name in names):
+            saw = f"weights of the network under {before or 'its own names'} and, others, under {other}"
+            raise InputError(saw, "one network's", "Save the state dict of the one that is meant.")
 
 
 def network_part(state: State) -> State:

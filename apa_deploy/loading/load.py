@@ -159,7 +159,8 @@ def _record_source(metadata: Metadata, path: Path) -> None:
 def _own(checkpoint: Checkpoint, factory: str) -> _Loaded:
     module = remove_compile(call_factory(factory))
     state, beside = fit_to(module.state_dict(), checkpoint.state, checkpoint.weights)
-    module = architectures.fill_module(module, state, factory).float()
+    do = "Check that the factory makes the network which the file was saved from."
+    module = architectures.fill_module(module, state, factory, do=do).float()
     metadata = Metadata(
         architecture=factory,
         weights=checkpoint.weights,

@@ -51,9 +51,11 @@ STORED = {
     "tutorial": {"epoch": 5, "model_state_dict": STATE, "optimizer_state_dict": {"state": {}}},
     "net": {"net": STATE, "acc": 91.2},
     "a name of its own": {"my_network": STATE, "epoch": 3},
+    "two networks": {"generator": STATE, "discriminator": {"x": torch.ones(2)}},
     "deepspeed": {"module": before("module."), "ds_version": "0.16", "optimizer": None},
     "arrays": {"model": {key: value.numpy() for key, value in STATE.items()}, "__author__": "x"},
     "extra states": {"model": {**STATE, "bn1._extra_state": {"a": 1.0}, "_extra_state": None}},
+    "extra states that are tensors": {"module": {**STATE, "bn1._extra_state": torch.zeros(0)}},
     "FSDP": before("_fsdp_wrapped_module."),
     "compiled in part": inside("se.", "_orig_mod"),
     "activation checkpoints": inside("act1.", "_checkpoint_wrapped_module"),
@@ -188,7 +190,30 @@ def harmful_name():
     return "model.pt"
 
 
+def student_and_teacher():
+    torch.save({"student": STATE, "teacher": AVERAGE}, "model.pt")
+    return "model.pt"
+
+
+def student_and_teacher_in_one():
+    torch.save({"state_dict": {**before("student."), **before("teacher.", AVERAGE)}}, "model.pt")
+    return "model.pt"
+
+
+def scripted():
+    torch.jit.save(torch.jit.script(torch.nn.Linear(2, 2)), "model.pt")
+    return "model.pt"
+
+
+def a_key_too_many():
+    torch.save({**STATE, "extra.weight": torch.ones(4)}, "model.pt")
+    return "model.pt"
+
+
 REFUSED = [
+    (student_and_teacher, "under student. and, others, under teacher."),
+    (student_and_teacher_in_one, "under student. and, others, under teacher."),
+    (scripted, "TorchScript"), (a_key_too_many, "Check that the factory makes the network"),
     (evil_metadata, "asks for posix.system"), (metadata_that_leads_out, "leads out"),
     (metadata_of_absurd_size, "larger than all files"), (index_that_leads_out, "leads out"),
     (link_that_leads_out, "leads out"), (empty_tensors, "zero_to_fp32.py"), (harmful_name, "posix.system"),
