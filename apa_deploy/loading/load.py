@@ -25,7 +25,7 @@ from .factory import call_factory, name_source
 from .layouts import fit_to, network_part
 from .module_inputs import rows_reached, signature_of_module
 from .torch_network import TorchNetwork
-from .trusted import NOTICE, read_trusted, ready, remove_compile
+from .trusted import NOTICE, read_trusted, ready, remove_compile, remove_scripts
 
 _CIFAR_SIDE, _IMAGENET_SIDE, _LARGEST_SIDE = 32, 224, 2048
 # A module, the usual size of its input, and what is known about it.
@@ -117,7 +117,7 @@ def load_module(
     Raises:
         InputError: it cannot be imported or called, or makes no torch module.
     """
-    module = remove_compile(call_factory(factory)).float()
+    module = remove_scripts(remove_compile(call_factory(factory)).float())
     module.train(False)
     metadata = Metadata(factory, notices=(name_source(factory),))
     return _with_inputs(module, metadata, input, example, input_shape)
@@ -160,7 +160,7 @@ def _own(checkpoint: Checkpoint, factory: str) -> _Loaded:
     module = remove_compile(call_factory(factory))
     state, beside = fit_to(module.state_dict(), checkpoint.state, checkpoint.weights)
     do = "Check that the factory makes the network which the file was saved from."
-    module = architectures.fill_module(module, state, factory, do=do).float()
+    module = remove_scripts(architectures.fill_module(module, state, factory, do=do).float())
     metadata = Metadata(
         architecture=factory,
         weights=checkpoint.weights,

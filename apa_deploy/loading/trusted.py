@@ -76,4 +76,29 @@ def _inner(module: nn.Module) -> nn.Module:
 
 def ready(module: nn.Module) -> nn.Module:
     """`module` in float32 and eval mode."""
-    return freeze(remove_compile(module).float())
+    return freeze(remove_scripts(remove_compile(module).float()))
+
+
+class _Interpreted(nn.Module):
+    """A scripted module as its graph, whose tensors are inputs, so that torch.export and hooks can follow it."""
+
+    def __init__(self, scripted: torch.jit.ScriptModule) -> None:
+        super().__init__()
+        jit: Any = torch._C
+        frozen = jit._freeze_module(scripted._c, [], True, True)  # keeps the parameters, inlines all else
+        graph, tensors = jit._jit_pass_lower_graph(frozen.forward.graph, frozen)
+        for i, tensor in enumerate(tensors):
+            self.register_buffer(f"value{i}", tensor.detach())
+        self._run = lambda values: jit._jit_interpret_graph(graph, values)
+
+    def forward(self, *positional: Any) -> Any:
+        return self._run((*positional, *self.buffers()))
+
+
+def remove_scripts(module: nn.Module) -> nn.Module:
+    """`module` with each part that torch.jit scripted or traced run by its graph, in eval mode."""
+    if isinstance(module, torch.jit.ScriptModule):
+        return _Interpreted(module.eval())
+    for name, child in module.named_children():
+        setattr(module, name, remove_scripts(child))
+    return module

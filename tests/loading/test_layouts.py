@@ -119,6 +119,21 @@ def test_a_factory_of_a_compiled_network(state):
     assert type(module).__name__ == "TinyNet"
 
 
+def scripted_in_part():
+    net = tiny_net()
+    net.act1 = torch.jit.script(net.act1)
+    return net
+
+
+def test_a_factory_of_a_network_that_is_scripted_in_part():
+    torch.save(STATE, "model.pth")
+    factory = "tests.loading.test_layouts:scripted_in_part"
+    network = apa_deploy.load("model.pth", model=factory, input_shape=(3, 16, 16))
+    assert {site.kind for site in network.trace().sites} == {"AGLU", "APA"} and len(network.trace().sites) == 3
+    x = torch.ones(1, 3, 16, 16)
+    assert torch.equal(network.module(x), NET(x))
+
+
 def test_a_folder_of_distributed_checkpoint():
     distributed.save({"model": STATE, "optim": {"lr": 0.1}, "epoch": 3}, checkpoint_id="dcp", no_dist=True)
     assert torch.equal(outputs("dcp"), NET(torch.ones(1, 3, 16, 16)))
