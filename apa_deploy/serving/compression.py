@@ -5,7 +5,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Iterable
 
-from .errors import RequestError, TooLargeError, UnsupportedError
+from .errors import CodingError, RequestError, TooLargeError
 from .tensors import Buffer
 
 # zlib's window bits: 16 + 15 reads a gzip header, 15 a zlib one (which HTTP calls deflate)
@@ -19,12 +19,12 @@ def expand(data: bytes, coding: str, limit: int) -> bytes:
     Raises:
         RequestError: it is no such stream, or cut short.
         TooLargeError: it would be larger than `limit`.
-        UnsupportedError: another coding.
+        CodingError: another coding.
     """
     if coding in ("", "identity"):
         return data
     if coding not in _WINDOW:
-        raise UnsupportedError(f"content-encoding {coding[:40]!r}", "gzip, deflate or none", "Use one of these.")
+        raise CodingError(f"content-encoding {coding[:40]!r}", "gzip, deflate or none", "Use one of these.")
     stream = zlib.decompressobj(_WINDOW[coding])
     try:
         out = stream.decompress(data, limit + 1)

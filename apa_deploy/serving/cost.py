@@ -15,7 +15,7 @@ import onnx
 
 from ..tensors.signature import ANY
 from .signature import RequestSignature
-from .warmup import sample
+from .warmup import largest_batch, sample
 
 # To hand an execution to a thread and to come back takes about 0.2 ms.
 _QUICK = 200e-6
@@ -47,7 +47,10 @@ def is_bounded(model: onnx.ModelProto, signature: RequestSignature) -> bool:
 
 def is_quick(run: Callable[[Mapping[str, np.ndarray]], object], signature: RequestSignature) -> bool:
     """Whether a full batch runs in less time than it takes to wake a thread; the best of five: noise only adds."""
-    inputs, times = sample(signature, max(1, signature.max_batch), ()), []
+    rows = max(1, signature.max_batch)
+    if largest_batch(signature, ()) < rows:
+        return False
+    inputs, times = sample(signature, rows, ()), []
     for _ in range(_TIMES):
         start = time.perf_counter()
         run(inputs)

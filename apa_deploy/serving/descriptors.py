@@ -10,7 +10,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from .http_guard import Connections
+from .connections import Connections
 from .log import JsonLog
 
 _OTHERS = 400  # descriptors: ports of their own and their reserves, libraries, models, processes

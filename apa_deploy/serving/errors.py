@@ -68,7 +68,13 @@ class TooLargeError(ServingError):
 class UnsupportedError(ServingError):
     """A part of the protocol that this server does not have."""
 
-    http, grpc = 415, "UNIMPLEMENTED"
+    http, grpc = 501, "UNIMPLEMENTED"
+
+
+class CodingError(UnsupportedError):
+    """A body in a coding that this server does not read."""
+
+    http = 415
 
 
 class ExecutionError(ServingError):

@@ -5,27 +5,31 @@ from __future__ import annotations
 import asyncio
 import time
 import traceback
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from functools import wraps
-from typing import Any, NoReturn
+from typing import Any
 
 import grpc  # type: ignore[import-untyped]
 from google.protobuf.json_format import ParseDict
-from google.protobuf.message import DecodeError
 from google.protobuf.message_factory import GetMessageClass
 from tritonclient.grpc import service_pb2 as pb
 
 from .access import check_token
 from .budget import Share
-from .errors import RequestError, ServingError, UnavailableError, UnsupportedError
+from .connections import RESERVE
+from .errors import OverloadedError, ServingError, UnavailableError, UnsupportedError
+from .grpc_calls import Calls, check_decoded, decoder, refuse
 from .grpc_codec import decode, encode, values
-from .grpc_health import health_handlers
+from .grpc_health import check_probe, health_handlers
 from .log import JsonLog
 from .offload import LARGE_BYTES, LARGE_COUNT
 from .request import trace_id
 from .service import Service
 
 _IDLE_MS = 300_000  # clients connect again by themselves
+_PROBES = ("ServerLive", "ServerReady")
+_WATCHES = 256  # of health; each is looked after five times a second
+_LOOK = 0.02  # seconds between two looks whether calls are open
 
 Handler = Callable[["GrpcApp", Any, Any], Awaitable[Any]]
 
@@ -40,7 +44,7 @@ def operation(method: Handler) -> Handler:
         try:
             self.check_token(context)
             self.check_open()
-            _check_decoded(request)
+            check_decoded(request)
             reply = await method(self, request, context)
             code = "OK"
             return reply
@@ -59,17 +63,23 @@ def operation(method: Handler) -> Handler:
     return call
 
 
-async def refuse(context: Any, error: ServingError) -> NoReturn:
-    """End a call with the status of `error`."""
-    await context.abort(grpc.StatusCode[error.grpc], str(error), trailing_metadata=tuple(error.headers.items()))
-    raise AssertionError("abort returned")
-
-
 class GrpcApp:
     """The inference service: a method for each of its calls. A request is a message, or `DecodeError`."""
 
     def __init__(self, service: Service, log: JsonLog) -> None:
         self.service, self.log = service, log
+        options, codes = service.options, service.codes
+        self.calls = Calls(options.max_connections, options.read_timeout, codes)
+        self.probes = Calls(RESERVE, options.read_timeout, codes)
+        self.watches = Calls(_WATCHES, options.read_timeout, codes)
+
+    async def no_call(self) -> None:
+        """End the calls that are idle, and return once none is open."""
+        shares = (self.calls, self.probes, self.watches)
+        while any(share.open for share in shares):
+            for share in shares:
+                share.end_idle()
+            await asyncio.sleep(_LOOK)
 
     def check_token(self, context: Any) -> None:
         """Raise `UnauthorizedError` unless the call carries the server's token."""
@@ -98,9 +108,11 @@ class GrpcApp:
     # Probes carry no token.
 
     async def ServerLive(self, request: Any, context: Any) -> Any:  # noqa: N802
+        await check_probe(request, context)
         return pb.ServerLiveResponse(live=True)
 
     async def ServerReady(self, request: Any, context: Any) -> Any:  # noqa: N802
+        await check_probe(request, context)
         return pb.ServerReadyResponse(ready=self.service.ready)
 
     @operation
@@ -148,22 +160,33 @@ class GrpcApp:
         context.add_done_callback(lambda _: share.give_back())  # once the client has taken the answer, or is gone
         return await self._inferred(request, share)
 
-    async def ModelStreamInfer(self, requests: AsyncIterator[Any], context: Any) -> AsyncIterator[Any]:  # noqa: N802
+    async def ModelStreamInfer(self, requests: Any, context: Any) -> None:  # noqa: N802
         """Each request is answered in turn; a refusal is a message, so that the stream goes on."""
         try:
+            self.calls.enter(context)
             self.check_token(context)
             self.check_open()
+            while (request := await self._following(context)) is not None:
+                with self.service.budget.share() as share:
+                    await context.write(await self._streamed(request, share))
         except ServingError as error:
             await refuse(context, error)
-        async for request in _until(self.service.closing, requests):
-            with self.service.budget.share() as share:
-                yield await self._streamed(request, share)
+
+    async def _following(self, context: Any) -> Any:
+        """The next message of a stream; None at its end, which comes when the server closes at the latest."""
+        closing = self.service.closing
+        try:
+            return None if closing.is_set() else await self.calls.read(context)
+        except OverloadedError:
+            if closing.is_set():
+                return None
+            raise
 
     async def _streamed(self, request: Any, share: Share) -> Any:
         start, code = time.perf_counter(), "OK"
         self.service.accepted += 1
         try:
-            _check_decoded(request)
+            check_decoded(request)
             return pb.ModelStreamInferResponse(infer_response=await self._inferred(request, share))
         except ServingError as error:
             code = error.grpc
@@ -225,54 +248,24 @@ def grpc_server(app: GrpcApp, credentials: Any, address: str) -> tuple[Any, int]
             ("grpc.keepalive_time_ms", round(options.write_timeout * 1000)),
             ("grpc.keepalive_timeout_ms", round(options.write_timeout * 1000)),
         ),
-        maximum_concurrent_rpcs=options.max_connections,
     )
-    server.add_generic_rpc_handlers((_handlers(app), health_handlers(app.service)))
+    server.add_generic_rpc_handlers((_handlers(app), health_handlers(app.service, app.probes, app.watches)))
     bound = server.add_secure_port(address, credentials) if credentials else server.add_insecure_port(address)
     return server, bound
-
-
-async def _until(closing: asyncio.Event, requests: AsyncIterator[Any]) -> AsyncIterator[Any]:
-    """The requests of a stream; it ends when the server closes, for an idle one would hold up the drain."""
-    closes = asyncio.ensure_future(closing.wait())
-    try:
-        while not closing.is_set():
-            following = asyncio.ensure_future(anext(requests, None))
-            await asyncio.wait((following, closes), return_when=asyncio.FIRST_COMPLETED)
-            if not following.done() or (request := following.result()) is None:
-                following.cancel()
-                return
-            yield request
-    finally:
-        closes.cancel()
 
 
 def _handlers(app: GrpcApp) -> Any:
     """Handlers of every call of the service, from its descriptor."""
     service = pb.DESCRIPTOR.services_by_name["GRPCInferenceService"]
-    handlers = {method.name: _handler(method, getattr(app, method.name)) for method in service.methods}
-    return grpc.method_handlers_generic_handler(service.full_name, handlers)
+    return grpc.method_handlers_generic_handler(
+        service.full_name, {m.name: _handler(app, m) for m in service.methods}
+    )
 
 
-def _handler(method: Any, behaviour: Any) -> Any:
-    streams = method.client_streaming
-    make = grpc.stream_stream_rpc_method_handler if streams else grpc.unary_unary_rpc_method_handler
-    response = GetMessageClass(method.output_type)
-    return make(behaviour, _decoder(GetMessageClass(method.input_type)), response.SerializeToString)
-
-
-def _decoder(message: Any) -> Callable[[bytes], Any]:
-    """grpc answers UNKNOWN to what a decoder raises; so the error is handed on, and refused as malformed."""
-
-    def decode_or_error(data: bytes) -> Any:
-        try:
-            return message.FromString(data)
-        except Exception as error:  # noqa: BLE001  what it raises otherwise would end a stream without a word
-            return error if isinstance(error, DecodeError) else DecodeError(str(error))
-
-    return decode_or_error
-
-
-def _check_decoded(request: Any) -> None:
-    if isinstance(request, DecodeError):
-        raise RequestError(f"a message that cannot be read ({request})", "one of the protocol", "Mend the message.")
+def _handler(app: GrpcApp, method: Any) -> Any:
+    request, response = GetMessageClass(method.input_type), GetMessageClass(method.output_type)
+    behaviour = getattr(app, method.name)
+    if method.client_streaming:
+        return grpc.stream_stream_rpc_method_handler(behaviour, decoder(request), response.SerializeToString)
+    calls = app.probes if method.name in _PROBES else app.calls
+    return calls.handle_unary(behaviour, request, response)

@@ -14,6 +14,7 @@ from google.protobuf import descriptor_pb2, descriptor_pool
 from google.protobuf.message_factory import GetMessageClass
 
 from .errors import NotFoundError, ServingError
+from .grpc_calls import Calls, check_decoded, decoder, refuse
 from .service import Service
 
 _PACKAGE = "grpc.health.v1"
@@ -36,18 +37,28 @@ def _messages() -> tuple[Any, Any]:
     return found[0], found[1]
 
 
-def health_handlers(service: Service) -> Any:
-    """The handlers of the health service."""
+async def check_probe(request: Any, context: Any) -> None:
+    """Refuse a probe whose message cannot be read."""
+    try:
+        check_decoded(request)
+    except ServingError as error:
+        await refuse(context, error)
+
+
+def health_handlers(service: Service, probes: Calls, watches: Calls) -> Any:
+    """The handlers of the health service, with the places for its two kinds of calls."""
     request_type, response_type = _messages()
 
     async def check(request: Any, context: Any) -> Any:
+        await check_probe(request, context)
         try:
             return response_type(status=_status(service, request.service))
         except NotFoundError as error:
             await context.abort(grpc.StatusCode.NOT_FOUND, str(error))
 
-    async def watch(request: Any, context: Any) -> AsyncIterator[Any]:
-        last = 0
+    async def watch(_: Any, context: Any) -> AsyncIterator[Any]:
+        request, last = await watches.begin(context), 0
+        await check_probe(request, context)
         while not service.closing.is_set():
             try:
                 status = _status(service, request.service)
@@ -60,13 +71,10 @@ def health_handlers(service: Service) -> Any:
         if last != _NOT_SERVING:
             yield response_type(status=_NOT_SERVING)
 
-    coding = {
-        "request_deserializer": request_type.FromString,
-        "response_serializer": response_type.SerializeToString,
-    }
+    coding = decoder(request_type), response_type.SerializeToString
     handlers = {
-        "Check": grpc.unary_unary_rpc_method_handler(check, **coding),
-        "Watch": grpc.unary_stream_rpc_method_handler(watch, **coding),
+        "Check": probes.handle_unary(check, request_type, response_type),
+        "Watch": grpc.stream_stream_rpc_method_handler(watch, *coding),
     }
     return grpc.method_handlers_generic_handler(f"{_PACKAGE}.Health", handlers)
 

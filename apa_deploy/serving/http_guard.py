@@ -1,24 +1,31 @@
-"""uvicorn's HTTP protocol with the bounds that it lacks: on heads, on clients that do not read, and on connections.
+"""uvicorn's HTTP protocol with the bounds that it lacks: on heads, chunks and connections (`connections.py`), on
+requests that wait for the answer to the one before, and on clients that do not read.
 
-At the limit of connections, those that wait for a request are the first to go. Where all are at work, some more are
-taken for the sake of probes, which are answered there; anything else is told to come back.
+While a request is being answered, what lies behind it is not parsed, and no more is read. As the parser cannot be
+stopped, it is fed in slices: a body at once where its length is known, anything else by a few KiB.
 """
 
 from __future__ import annotations
 
 import asyncio
-import select
 from collections.abc import Callable
-from itertools import islice
 from typing import Any
 
+from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
-MAX_HEAD = 64 * 1024  # bytes of request line, headers and trailers
+from .budget import Budget
+from .connections import Connections
+from .errors import OverloadedError
+from .half_closed import BegunTransport, has_gone
+
+MAX_HEAD = 64 * 1024  # bytes of request line, headers and trailers; and of extensions of a body's chunks
 PROBES = "/v2/health/"
 
-_RESERVE = 32  # connections beyond the limit, for probes
+_SLICE = 4096  # bytes fed to the parser at once, where many small requests may lie in them
+_CHUNK = 32  # bytes around a chunk that need no extension: the size in up to 16 digits, line ends, some zeros
 _LINGER = 2.0  # seconds for which what a refused client still sends is read and dropped, lest a reset overtake us
+_LOOK = 0.1  # seconds between two looks at a connection from which nothing is read
 _VERSIONS = ("1.0", "1.1")
 _BUSY = b"503 Service Unavailable"
 
@@ -27,51 +34,14 @@ class HeadError(Exception):
     """The head is too large, or of another HTTP: ends the parser's work from within one of its callbacks."""
 
 
-class Connections:
-    """The connections of one port. `limit`: how many there may be, apart from a reserve for probes."""
+class HeldFlow(FlowControl):
+    """uvicorn's flow control; while `held`, nothing more is read, whoever asks for it."""
 
-    def __init__(self, limit: int) -> None:
-        self.limit, self.ended = limit, 0
-        self._all: set[GuardedProtocol] = set()
-        self._idle: dict[GuardedProtocol, None] = {}  # the one that has waited longest in front
+    held = False
 
-    def __len__(self) -> int:
-        return len(self._all)
-
-    def add(self, connection: GuardedProtocol) -> bool:
-        """Take a connection in, at the cost of an idle one at the limit; False: there is no room at all."""
-        if len(self._all) >= self.limit and not self.end_idle(1) and len(self._all) >= self.limit + _RESERVE:
-            return False
-        connection.for_probes = len(self._all) >= self.limit
-        self._all.add(connection)
-        self._idle[connection] = None
-        return True
-
-    def rest(self, connection: GuardedProtocol) -> None:
-        """It waits for a request."""
-        if connection in self._all:
-            self._idle[connection] = None
-
-    def work(self, connection: GuardedProtocol) -> None:
-        """It has a request."""
-        self._idle.pop(connection, None)
-
-    def discard(self, connection: GuardedProtocol) -> None:
-        """It is gone, or as good as."""
-        self._all.discard(connection)
-        self._idle.pop(connection, None)
-
-    def end_idle(self, count: int) -> bool:
-        """Close up to `count` connections that wait for a request; whether there was one.
-
-        Where many clients connect at once, a request may be there that was not read: its connection stays.
-        """
-        oldest = list(islice((one for one in self._idle if not one.has_unread()), count))
-        for connection in oldest:
-            self.discard(connection)
-            self.ended += 1
-            connection.transport.abort()
-        return bool(oldest)
+    def resume_reading(self) -> None:
+        if not self.held:
+            super().resume_reading()
 
 
 class GuardedProtocol(HttpToolsProtocol):
@@ -79,60 +49,74 @@ class GuardedProtocol(HttpToolsProtocol):
 
     Args:
         connections: of its port.
+        budget: what is read before its turn counts there.
         head_seconds: within which a head must be complete, and a new connection must have begun one.
         write_seconds: within which the client must take the next piece of an answer.
     """
 
     def __init__(
-        self, *arguments: Any, connections: Connections, head_seconds: float, write_seconds: float, **options: Any
+        self,
+        *arguments: Any,
+        connections: Connections,
+        budget: Budget,
+        head_seconds: float,
+        write_seconds: float,
+        **options: Any,
     ) -> None:
         super().__init__(*arguments, **options)
         self._connections, self._head_seconds, self._write_seconds = connections, head_seconds, write_seconds
-        self.for_probes = False
-        self._began = self._refused = False
+        self.in_head = False
+        self._began = self._refused = self._at_end = self._watched = False
+        self._current: RequestResponseCycle | None = None
+        self._unread, self._share = memoryview(b""), budget.share()
         self._head_bytes = self._field_bytes = 0
+        self._body_bytes = self._body_began = self._framing_bytes = self._chunks = 0
         self._head_timer: asyncio.TimerHandle | None = None
         self._write_timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
+        self.flow = HeldFlow(transport)
         transport.set_write_buffer_limits(
             high=1, low=0
         )  # an answer is sent when its last byte is, not 64 KiB before
         if not self._connections.add(self):
             self._refuse(_BUSY)
-        elif self.for_probes:
-            self.app = answer_probes(self.app, 503)
         self._expect_head()  # a connection that never says anything is closed as well
-
-    def has_unread(self) -> bool:
-        """Whether the client has sent what nobody has read yet."""
-        if self.transport.is_closing():
-            return False
-        poll = select.poll()
-        poll.register(self.transport.get_extra_info("socket").fileno(), select.POLLIN)
-        return bool(poll.poll(0))
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._connections.discard(self)
+        self._share.give_back()
         self._stop_head_timer()
         self._stop_write_timer()
         super().connection_lost(exc)
+        if self._current is not None and not self._current.response_complete:  # uvicorn tells the last one alone
+            self._current.disconnected = True
+            self._current.message_event.set()
 
     def data_received(self, data: bytes) -> None:
         if self._refused:
             return
-        self._began = False
-        super().data_received(data)
-        if self._head_timer is not None and not self._refused:
-            if not self._began:  # else part of the data may be the body of the request before
-                self._head_bytes += len(data)
-            if self._head_bytes > MAX_HEAD:
-                self._refuse_rest(b"431 Request Header Fields Too Large")
+        if self._unread:
+            self._hold(memoryview(bytes(self._unread) + data))
+        elif len(data) <= _SLICE and not self._waits():
+            self._parse(data)
+        else:
+            self._feed(memoryview(data))
+
+    def eof_received(self) -> bool | None:
+        """The client has sent all that it wants to. What it asked for is answered before the connection closes."""
+        if self._refused or not self._waits() or self.scheme == "https":  # asyncio ends TLS in both directions
+            return None
+        self._at_end = True
+        if not self._current.response_started:
+            self.transport = self._current.transport = BegunTransport(self.transport)
+        self._watch()
+        return True
 
     def on_message_begin(self) -> None:
-        self._began = True
-        self._field_bytes = 0
+        self._began = self.in_head = True
+        self._field_bytes = self._framing_bytes = self._chunks = 0
         self._expect_head()
         super().on_message_begin()
 
@@ -148,13 +132,33 @@ class GuardedProtocol(HttpToolsProtocol):
         if self.parser.get_http_version() not in _VERSIONS:
             raise HeadError
         self._stop_head_timer()
-        self._connections.work(self)
+        self.in_head, self._body_began = False, self._body_bytes
+        has_room, app = self._connections.work(self), self.config.loaded_app
+        self.app = app if has_room else answer_probes(app, 503)
+        starts = self.cycle is None or self.cycle.response_complete
         super().on_headers_complete()
+        if starts:
+            self._current = self.cycle
+
+    def on_body(self, body: bytes) -> None:
+        self._body_bytes += len(body)
+        super().on_body(body)
+
+    def on_chunk_header(self) -> None:
+        self._chunks += 1
 
     def on_response_complete(self) -> None:
-        if not self.pipeline:
-            self._connections.rest(self)
+        if self.pipeline:
+            self._current = self.pipeline[-1][0]
         super().on_response_complete()
+        if self._waits():
+            return
+        if self._at_end:
+            self.transport.close()
+        elif self._unread:
+            self.loop.call_soon(self._feed_unread)
+        elif self.cycle.response_complete:
+            self._connections.rest(self)
 
     def send_400_response(self, msg: str) -> None:
         """Called where the parser gives up, and where a callback ends it."""
@@ -169,6 +173,97 @@ class GuardedProtocol(HttpToolsProtocol):
     def resume_writing(self) -> None:
         super().resume_writing()
         self._stop_write_timer()
+
+    def _waits(self) -> bool:
+        """Whether a whole request is there that is not answered: what comes behind it has to wait."""
+        cycle = self.cycle
+        return bool(self.pipeline) or not (cycle is None or cycle.response_complete or cycle.more_body)
+
+    def _feed(self, data: memoryview) -> None:
+        """Parse as much of it as may be parsed now."""
+        while data and not self._refused and not self.transport.is_closing():
+            if self._waits():
+                return self._hold(data)
+            size = max(_SLICE, self._rest_of_body())
+            self._parse(data[:size])
+            data = data[size:]
+        return None
+
+    def _feed_unread(self) -> None:
+        if self._refused or self.transport.is_closing():
+            return
+        data, self._unread = self._unread, memoryview(b"")
+        self._share.give_back()
+        if self.in_head or self.cycle.response_complete:
+            self._expect_head()  # the time for which it waited is not the client's
+        self._feed(data)
+        self.flow.held = bool(self._unread)
+        self.flow.resume_reading()
+
+    def _hold(self, data: memoryview) -> None:
+        """Keep what cannot be parsed yet, and read no more meanwhile."""
+        self._stop_head_timer()
+        self._unread = data
+        self._share.give_back()
+        try:
+            self._share.take(len(data))
+        except OverloadedError:
+            self._refuse_rest(_BUSY)
+        else:
+            self.flow.held = True
+            self.flow.pause_reading()
+            self._watch()
+
+    def _watch(self) -> None:
+        """While nothing is read, see whether the client is still there."""
+        if not self._watched:
+            self._watched = True
+            self.loop.call_later(_LOOK, self._look)
+
+    def _look(self) -> None:
+        self._watched = False
+        if self.transport.is_closing() or not (self._at_end or self._unread):
+            return
+        if has_gone(self.transport):
+            self.transport.abort()
+        else:
+            self._watch()
+
+    def _rest_of_body(self) -> int:
+        """Bytes to come of a body whose length was announced; else 0."""
+        if self.in_head or self.cycle is None or not self.cycle.more_body:
+            return 0
+        announced = next((value for name, value in self.headers if name == b"content-length"), b"0")
+        return int(announced) + self._body_began - self._body_bytes
+
+    def _parse(self, data: bytes | memoryview) -> None:
+        in_body = not self.in_head and self.cycle is not None and self.cycle.more_body
+        body_bytes, self._began = self._body_bytes, False
+        super().data_received(data)  # type: ignore[arg-type]
+        if in_body:
+            self._framing_bytes += len(data) - (self._body_bytes - body_bytes)
+        elif self._head_timer is not None and not self._began:  # else it may belong to the request before
+            self._head_bytes += len(data)
+        if self._refused:
+            return
+        if self._framing_bytes - _CHUNK * self._chunks > MAX_HEAD:
+            self._refuse_rest(b"413 Content Too Large")
+        elif self._head_bytes > MAX_HEAD:
+            self._refuse_rest(b"431 Request Header Fields Too Large")
+        else:
+            self._see_what_is_wanted(in_body)
+
+    def _see_what_is_wanted(self, in_body: bool) -> None:
+        """Tell what this connection is at; `in_body`: it was in the middle of a body."""
+        if self._waits():
+            if in_body:
+                self._connections.received(self)
+        elif self.in_head or self.cycle is None or self.cycle.response_complete:
+            self._connections.rest(self)
+            if self._head_timer is None:
+                self._expect_head()
+        else:
+            self._connections.receive(self)
 
     def _count(self, size: int) -> None:
         self._field_bytes += size
@@ -206,6 +301,8 @@ class GuardedProtocol(HttpToolsProtocol):
             return None
         self._refused = True
         self._stop_head_timer()
+        self._unread = memoryview(b"")
+        self._share.give_back()
         current = self.cycle
         if current is None or current.response_complete:
             return self._refuse(status)
@@ -249,6 +346,7 @@ class GuardedProtocol(HttpToolsProtocol):
             self.transport.close()
             return
         self.transport.write_eof()
+        self.flow.held = False  # type: ignore[attr-defined]
         self.flow.resume_reading()
         self.loop.call_later(_LINGER, self.transport.abort)
 

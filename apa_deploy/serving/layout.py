@@ -9,13 +9,21 @@ repository/b/3/model.onnx      -> model "b", version 3; b/config.pbtxt where the
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..errors import InputError
 from ..runtimes.artifacts import ENGINE, ONNX
-from .model_config import DEFAULT_ARTIFACT, FILE, ModelConfig, check_kind, read_model_config, versions_to_serve
+from .model_config import (
+    DEFAULT_ARTIFACT,
+    FILE,
+    ModelConfig,
+    check_kind,
+    read_model_config,
+    versions_by_name,
+    versions_to_serve,
+)
 
 _NOT_MODELS = ("lost+found",)
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]{0,127}")
@@ -55,14 +63,15 @@ def scan(source: Path, defaults: ModelConfig) -> dict[str, Entry]:
     """The models of `source` as they are on disk now.
 
     Raises:
-        LayoutError: `source` holds no model, or two of one name.
+        LayoutError: `source` holds no model.
     """
     root = source.resolve()
     entries: dict[str, Entry] = {}
     for path in _model_paths(source):
         entry = _entry(path, root if root.is_dir() else root.parent, defaults)
         if entry.name in entries:
-            raise LayoutError(source, f"two models named {entry.name}", "one", "Rename one of them.")
+            entry.artifacts = {}
+            entry.error = LayoutError(source, f"two models named {entry.name}", "one", "Rename one of them.")
         entries[entry.name] = entry
     return entries
 
@@ -151,9 +160,23 @@ def _artifacts(path: Path, name: str, root: Path, defaults: ModelConfig) -> dict
     versions = {_version(folder.name): folder for folder in _version_folders(path)}
     chosen = versions_to_serve(config, list(versions))
     if not chosen:
-        raise LayoutError(path, "no version to serve", f"{name}/1/{config.artifact}", "Add one.")
+        raise _no_version(path, config, sorted(filter(None, versions)))
     files = {version: _file(versions[version], config, root) for version in chosen}
     return {v: Artifact(name, v, found, config, fingerprint(found, file)) for v, found in files.items()}
+
+
+def _no_version(path: Path, config: ModelConfig, present: Sequence[int]) -> LayoutError:
+    """Why none is served; a file where a folder should be is the likeliest slip."""
+    asked = versions_by_name(config) or present or [1]
+    wanted = f"{path.name}/{asked[0]}/{config.artifact}"
+    if (path / str(asked[0])).is_file():
+        return LayoutError(path / str(asked[0]), "a file", f"a folder: {wanted}", "Move the file into one.")
+    if beside := [child.name for child in sorted(path.iterdir()) if child.suffix in _SUFFIXES]:
+        return LayoutError(path / beside[0], "beside the versions", wanted, "Move it there.")
+    if not present:
+        return LayoutError(path, "no version to serve", wanted, "Add one.")
+    saw = f"versions {', '.join(map(str, present))}, none of which the version_policy names"
+    return LayoutError(path, saw, wanted, "Add it, or mend config.pbtxt.")
 
 
 def _file(folder: Path, config: ModelConfig, root: Path) -> Path:

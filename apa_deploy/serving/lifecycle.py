@@ -20,10 +20,11 @@ import uvicorn
 
 from ..errors import ApaError, InputError
 from .access import is_loopback
+from .connections import Connections
 from .descriptors import count_connections, end_idle_where_none_is_left
 from .grpc_app import GrpcApp, grpc_server
 from .http_app import HttpApp
-from .http_guard import Connections, GuardedProtocol, answer_probes
+from .http_guard import GuardedProtocol, answer_probes
 from .log import Forward, JsonLog
 from .memory import give_back
 from .metrics import metrics_registry
@@ -66,7 +67,7 @@ class RunningServer:
         self.stop = asyncio.Event()
         self.http: list[tuple[QuietServer, asyncio.Task[None]]] = []
         self.connections: list[Connections] = []
-        self.app = HttpApp(self.service, log)
+        self.app, self.grpc_app = HttpApp(self.service, log), GrpcApp(self.service, log)
         self.grpc: Any = None
         self.background: list[asyncio.Task[None]] = []
 
@@ -164,9 +165,7 @@ class RunningServer:
             ports["health_port"] = await self._serve_http(app, options.health_port, _OF_OWN)
         address = _address(options.host, options.grpc_port)
         try:
-            self.grpc, ports["grpc_port"] = grpc_server(
-                GrpcApp(self.service, self.log), _credentials(options), address
-            )
+            self.grpc, ports["grpc_port"] = grpc_server(self.grpc_app, _credentials(options), address)
         except RuntimeError as error:
             raise _port_error(address, str(error)) from error
         await self.grpc.start()
@@ -178,6 +177,7 @@ class RunningServer:
         protocol = partial(
             GuardedProtocol,
             connections=self.connections[-1],
+            budget=self.service.budget,
             head_seconds=self.options.read_timeout,
             write_seconds=self.options.write_timeout,
         )
@@ -220,11 +220,18 @@ class RunningServer:
             if self.service.accepted == before:
                 return
 
+    async def _close_grpc(self, limit: float) -> None:
+        """Let the calls end. Connections without one would be given 20 s to confirm that they know."""
+        stopping = asyncio.ensure_future(self.grpc.stop(limit))
+        await self.grpc_app.no_call()
+        await self.grpc.stop(0)
+        await stopping
+
     async def _close_fronts(self, limit: float) -> None:
         """Both protocols finish what they have, in the seconds they are given."""
         for server, _ in self.http:
             server.should_exit = True
-        closing = asyncio.gather(self.grpc.stop(limit + _MARGIN), *(task for _, task in self.http))
+        closing = asyncio.gather(self._close_grpc(limit + _MARGIN), *(task for _, task in self.http))
         await asyncio.wait((closing,), timeout=max(0.0, limit))
         if not closing.done():
             self.service.cutting = True

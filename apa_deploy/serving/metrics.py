@@ -11,7 +11,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
-from .http_guard import Connections
+from .connections import Connections
 from .model import Model
 from .service import Service
 from .shadow import OUTCOMES as SHADOW_OUTCOMES

@@ -13,7 +13,7 @@ from .errors import MethodError, NotFoundError, ServingError
 
 
 class MetricsApp:
-    """ASGI 3 application that answers `GET /metrics`; with a token, where the server has one."""
+    """ASGI 3 application that answers `GET` and `HEAD /metrics`; with a token, where the server has one."""
 
     def __init__(self, registry: CollectorRegistry, token: str | None) -> None:
         self._registry, self._token = registry, token
@@ -30,7 +30,7 @@ class MetricsApp:
         try:
             if scope["path"] != "/metrics":
                 raise NotFoundError(scope["path"][:80], "/metrics", "Ask for /metrics.")
-            if scope["method"] != "GET":
+            if scope["method"] not in ("GET", "HEAD"):
                 raise MethodError(scope["method"], "GET")
             check_token(authorization, self._token)
         except ServingError as error:

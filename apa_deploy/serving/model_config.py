@@ -14,6 +14,7 @@ from ..errors import InputError
 from ..require import require
 from ..runtimes.artifacts import ENGINE, artifact_kind
 from ..tensors.signature import ANY, TensorSpec
+from .options import most_instances
 from .signature import RequestSignature
 
 FILE = "config.pbtxt"
@@ -68,7 +69,7 @@ def read_model_config(path: Path | None, defaults: ModelConfig) -> ModelConfig:
         message = text_format.Parse(path.read_text(encoding="utf-8"), _messages().ModelConfig())
     except (OSError, UnicodeDecodeError, text_format.ParseError) as error:
         raise ModelConfigError(path, str(error).splitlines()[0], "a model configuration in text form") from error
-    return replace(defaults, message=message, **_batching(message), **_running(message, path))
+    return replace(defaults, message=message, **_batching(message, path, defaults), **_running(message, path))
 
 
 def check_kind(config: ModelConfig, path: Path, name: str) -> None:
@@ -112,6 +113,11 @@ def versions_to_serve(config: ModelConfig, present: Sequence[int]) -> list[int]:
         return sorted(set(present) & set(policy.specific.versions))
     count = policy.latest.num_versions if choice == "latest" else 1
     return sorted(present)[-max(1, count) :]
+
+
+def versions_by_name(config: ModelConfig) -> list[int]:
+    """Those that the version policy names, if it names any."""
+    return list(config.message.version_policy.specific.versions) if config.message is not None else []
 
 
 def apply_config(config: ModelConfig, signature: RequestSignature, path: Path, artifact: Path) -> RequestSignature:
@@ -181,26 +187,35 @@ def _label_lines(folder: Path, file: str) -> list[str]:
     return path.read_text(encoding="utf-8").splitlines()
 
 
-def _batching(message: Any) -> dict[str, Any]:
+def _batching(message: Any, path: Path, defaults: ModelConfig) -> dict[str, Any]:
     """An absent max_batch_size is 0, no batching; without dynamic_batching each request runs alone."""
     settings: dict[str, Any] = {"max_batch": message.max_batch_size, "delay": 0.0}
     settings["combine"] = message.HasField("dynamic_batching")
     if message.HasField("dynamic_batching"):
         batching = message.dynamic_batching
         settings["delay"] = batching.max_queue_delay_microseconds / 1e6
+        if settings["delay"] > defaults.timeout:
+            saw = f"max_queue_delay_microseconds {batching.max_queue_delay_microseconds}"
+            wanted = f"at most {defaults.timeout * 1e6:.0f}, for no request waits longer (--request-timeout)"
+            raise ModelConfigError(path, saw, wanted)
         policy = batching.default_queue_policy
         if policy.max_queue_size:
             settings["queue"] = policy.max_queue_size
         if policy.default_timeout_microseconds:
-            settings["timeout"] = policy.default_timeout_microseconds / 1e6
+            settings["timeout"] = min(defaults.timeout, policy.default_timeout_microseconds / 1e6)
     return settings
 
 
 def _running(message: Any, path: Path) -> dict[str, Any]:
     settings: dict[str, Any] = {}
-    count = sum(max(1, group.count) for group in message.instance_group)
-    if count:
-        settings["instances"] = count
+    counts = [group.count for group in message.instance_group]
+    if any(count < 0 for count in counts):
+        raise ModelConfigError(path, f"instance_group with a count of {min(counts)}", "1 or more; 0 means 1")
+    if (total := sum(max(1, count) for count in counts)) > most_instances():
+        wanted = f"at most {most_instances()} on this machine"
+        raise ModelConfigError(path, f"{total} instances in instance_group", wanted)
+    if total:
+        settings["instances"] = total
     if name := message.default_model_filename:
         if Path(name).name != name:
             raise ModelConfigError(path, f"default_model_filename {name!r}", "a name without a folder")

@@ -19,6 +19,11 @@ def default_threads(instances: int) -> int:
     return max(1, (len(os.sched_getaffinity(0)) - 1) // instances)
 
 
+def most_instances() -> int:
+    """Executions at once, or threads of one: more than four a core only wait for each other; 32 fit any machine."""
+    return max(32, 4 * len(os.sched_getaffinity(0)))
+
+
 @dataclass(frozen=True)
 class ServeOptions:
     """Times in seconds, sizes in bytes, ports 0 for any free one.
@@ -92,6 +97,12 @@ class ServeOptions:
         at_least_0 = ("max_batch", "batch_delay", "reload_interval", "drain_delay", "drain_timeout")
         for name in (*positive, *at_least_0, "max_connections"):
             value = getattr(self, name)
+            if name in ("instances", "threads") and value > most_instances():
+                wanted = f"at most {most_instances()} on this machine"
+                raise InputError(f"--{name} {value}", wanted, "Give fewer, or leave it out.")
             if value < 0 or (value == 0 and name not in at_least_0):
                 wanted = "a value >= 0" if name in at_least_0 else "a positive value"
                 raise InputError(f"--{name.replace('_', '-')} {value}", wanted, "Change it or leave it out.")
+        if self.batch_delay > self.request_timeout:
+            saw, wanted = f"--batch-delay-ms {self.batch_delay * 1e3:g}", f"at most {self.request_timeout * 1e3:g}"
+            raise InputError(saw, f"{wanted}, for no request waits longer (--request-timeout)", "Give less.")

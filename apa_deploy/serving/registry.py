@@ -203,7 +203,12 @@ class Registry:
         if self._retired:
             await asyncio.to_thread(loaded.session.close)
             return UnavailableError("a server that stops", "one that serves", "Start it again.")
-        self._put(loaded)
+        try:
+            self._put(loaded, Model(loaded, self._statistics[artifact.model, artifact.version]))
+        except RuntimeError as error:  # no thread is left for its instances
+            await asyncio.to_thread(loaded.session.close)
+            self._failed(artifact, state, failure := _failure(error))
+            return failure
         return None
 
     def _failed(self, artifact: Artifact, state: ModelState, error: ApaError) -> None:
@@ -212,9 +217,8 @@ class Registry:
             state.state = UNAVAILABLE
         self._log.error("load", model=artifact.model, version=artifact.version, error=str(error))
 
-    def _put(self, loaded: Loaded) -> None:
-        name, version = loaded.artifact.model, loaded.artifact.version
-        model = Model(loaded, self._statistics[name, version])
+    def _put(self, loaded: Loaded, model: Model) -> None:
+        name, version = model.name, model.version
         versions = self._models.setdefault(name, {})
         old = versions.get(version)
         versions[version] = model

@@ -14,16 +14,23 @@ Run = Callable[[Mapping[str, np.ndarray]], dict[str, np.ndarray]]
 # Rounding differs with the batch size, by far less than this even in half precision (eps 1e-3, some layers);
 # rows that are mixed differ by as much as the inputs do.
 _TOLERANCE = 0.02
+_LARGEST = 256 << 20  # bytes of inputs to try; a config.pbtxt may allow batches that nobody can send
 
 
 def warm_up(run: Run, signature: RequestSignature, shape: Sequence[int]) -> None:
-    """Run one row and, where the model batches, a full batch.
+    """Run one row and, where the model batches, a full batch, or as much of one as clients will ever send.
 
     Args:
         shape: sizes for open dimensions behind the batch, e.g. (3, 224, 224); () makes them 1.
     """
-    for rows in sorted({1, signature.max_batch} - {0}):
+    for rows in sorted({1, largest_batch(signature, shape)}):
         run(sample(signature, rows, shape))
+
+
+def largest_batch(signature: RequestSignature, shape: Sequence[int]) -> int:
+    """Rows of a full batch; fewer where its inputs would take more memory than is reasonable."""
+    row = sum(array.nbytes for array in sample(signature, 1, shape).values())
+    return max(1, min(signature.max_batch, _LARGEST // max(1, row)))
 
 
 def rows_are_independent(run: Run, signature: RequestSignature, shape: Sequence[int]) -> bool:

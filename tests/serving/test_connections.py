@@ -15,7 +15,7 @@ from serving_models import large_answer_model, loop_model, small_model
 from serving_process import ServerProcess
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 
-from apa_deploy.serving.http_guard import Connections, GuardedProtocol
+from apa_deploy.serving.connections import Connections
 
 ROW = [[1.0, 2.0, 3.0, 4.0]]
 MIB = 1 << 20
@@ -146,10 +146,17 @@ def test_clients_that_do_not_read_do_not_hold_up_the_end(large):
         assert server.events("drained")[-1]["lost"] == 8
 
 
-def test_idle_connections_make_room(tmp_path):
+@pytest.mark.parametrize(
+    "sent", [b"", b"\r\n", b"GET /v2/health/live HTTP/1.1\r\nHo"], ids=["none", "line end", "half"]
+)
+def test_connections_without_a_request_make_room(tmp_path, sent):
+    """Whatever they have sent, it is no request."""
     small_model(tmp_path / "act.onnx")
     with ServerProcess(tmp_path, "--max-connections", 32) as server:
-        idle = [connect(server.http) for _ in range(200)]
+        idle = []
+        for _ in range(150):
+            idle.append(connect(server.http))
+            idle[-1].sendall(sent)
         assert [server.infer(ROW)[0] for _ in range(5)] == [200] * 5
         kept = connect(server.http)
         kept.sendall(infer_request("act"))
@@ -162,20 +169,71 @@ def test_idle_connections_make_room(tmp_path):
         assert server.stop() == 0
 
 
-def test_a_connection_with_a_request_to_read_is_not_idle():
-    """The one that has waited longest goes first, unless its request lies in the socket."""
-    connections, clients = Connections(2), []
-    for _ in range(2):
+@pytest.fixture
+def connect_to():
+    """Makes a stand-in of a connection, whose client has sent what is given."""
+    sockets = []
+
+    def make(sent=b"", in_head=False):
         ours, theirs = socket.socketpair()
-        connection = object.__new__(GuardedProtocol)
-        connection.transport = Mock(**{"is_closing.return_value": False, "get_extra_info.return_value": ours})
-        connections.add(connection)
-        clients.append((connection, ours, theirs))
-    (first, _, client), (second, *_) = clients
-    client.sendall(b"POST")
-    assert connections.end_idle(1)
-    assert (first.transport.abort.called, second.transport.abort.called) == (False, True)
-    assert not connections.end_idle(1)
+        sockets.extend((ours, theirs))
+        theirs.sendall(sent)
+        transport = Mock(**{"get_extra_info.side_effect": {"socket": ours}.get})
+        return Mock(in_head=in_head, transport=transport, has_gone=lambda: transport.abort.called)
+
+    yield make
+    for one in sockets:
+        one.close()
+
+
+UNREAD = [
+    ("nothing", b"", False, True),
+    ("a line end", b"\r\n", False, True),
+    ("half a head", b"POST /v2 HTTP/1.1\r\nHost: h\r\n", False, True),
+    ("a head", b"POST /v2 HTTP/1.1\r\nHost: h\r\n\r\n", False, False),
+    ("the end of a head", b"\r\n", True, False),
+]
+
+
+@pytest.mark.parametrize(("sent", "in_head", "goes"), [c[1:] for c in UNREAD], ids=[c[0] for c in UNREAD])
+def test_who_has_a_request_that_nobody_has_read(connect_to, sent, in_head, goes):
+    """The longest idle goes first, unless the end of its head lies in the socket."""
+    connections = Connections(2)
+    first, second = connect_to(sent, in_head), connect_to()
+    assert connections.add(first) and connections.add(second) and connections.add(connect_to())
+    assert (first.has_gone(), second.has_gone()) == (goes, not goes)
+
+
+def test_a_connection_beyond_the_limit_is_for_probes_until_there_is_room(connect_to):
+    connections = Connections(1)
+    first, second, third = connect_to(), connect_to(), connect_to()
+    connections.add(first)
+    assert connections.work(first)
+    assert connections.add(second)
+    assert not connections.work(second)  # it is answered nothing but a probe
+    connections.rest(second)
+    connections.discard(first)
+    assert connections.add(third)  # and now there is room for one
+    assert second.has_gone()
+    assert connections.work(third)
+
+
+def test_bodies_that_have_come_to_a_halt_make_room(connect_to, monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr("apa_deploy.serving.connections.time.monotonic", lambda: now[0])
+    connections = Connections(3)
+    halted, sending, whole = connect_to(), connect_to(b"more of it"), connect_to()
+    for one in (halted, sending, whole):
+        connections.add(one)
+        connections.work(one)
+        connections.receive(one)
+    connections.received(whole)
+    connections.add(connect_to())
+    assert not halted.has_gone()  # it may be on its way
+    now[0] = 10.0
+    connections.add(connect_to())
+    connections.add(connect_to())
+    assert [one.has_gone() for one in (halted, sending, whole)] == [True, False, False]
 
 
 def test_busy_connections_leave_room_for_probes(tmp_path):

@@ -9,6 +9,8 @@ from apa_deploy.serving.layout import LayoutError, fingerprint, scan
 from apa_deploy.serving.model_config import ModelConfig
 
 CONFIG = "max_batch_size: 4 dynamic_batching {} instance_group [ { count: 2 } ]"
+SEVEN = "version_policy { specific { versions: 7 } }"
+ENDLESS = "dynamic_batching { max_queue_delay_microseconds: 18446744073709551615 }"
 ALL = "version_policy { all {} }"
 
 
@@ -89,8 +91,21 @@ REFUSED = [
      "m", "without a folder"),
     ("a name with a space", {"my model.onnx": ""}, "my model", "letters, digits"),
     ("no file", {"m/1/readme": ""}, "m", "no model.onnx"),
+    ("two of one name", {"a.onnx": "", "a/1/model.onnx": "", "b.onnx": ""}, "a", "two models named a"),
+    ("a version that is a file", {"m/1": "", "m/config.pbtxt": ""}, "m", "m/1: a file"),
+    ("a named version that is a file", {"m/1/model.onnx": "", "m/7": "", "m/config.pbtxt": SEVEN},
+     "m", "m/7: a file"),
+    ("a named version that is not there", {"m/1/model.onnx": "", "m/config.pbtxt": SEVEN},
+     "m", "versions 1, none of"),
+    ("a million instances", {"m/1/model.onnx": "", "m/config.pbtxt": "instance_group { count: 1000000 }"},
+     "m", "1000000 instances"),
+    ("as many in small groups", {"m/1/model.onnx": "", "m/config.pbtxt": "instance_group { count: 9 }" * 1000},
+     "m", "9000 instances"),
+    ("a negative count", {"m/1/model.onnx": "", "m/config.pbtxt": "instance_group { count: -3 }"},
+     "m", "count of -3"),
+    ("an endless delay", {"m/1/model.onnx": "", "m/config.pbtxt": ENDLESS}, "m", "max_queue_delay_microseconds"),
     ("two files", {"m/1/a.onnx": "", "m/1/b.onnx": ""}, "m", "no model.onnx"),
-    ("no version", {"m/model.onnx": ""}, "m", "no version"),
+    ("no version", {"m/model.onnx": ""}, "m", "beside the versions"),
     ("version 0", {"m/0/model.onnx": ""}, "m", "no version"),
     ("a broken config", {"m/1/model.onnx": "", "m/config.pbtxt": "max_batch_size: many"}, "m", "config.pbtxt"),
 ]  # fmt: skip
@@ -104,16 +119,26 @@ def test_an_entry_that_cannot_be_served_says_why(tmp_path, files, name, saw):
     assert not entry.artifacts
 
 
-@pytest.mark.parametrize("files", [{}, {"a.onnx": "", "a/1/model.onnx": ""}], ids=["empty", "one name twice"])
-def test_a_source_that_cannot_be_served(tmp_path, files):
+def test_an_empty_source(tmp_path):
     with pytest.raises(LayoutError):
-        scan(tree(tmp_path, files), ModelConfig())
+        scan(tmp_path, ModelConfig())
 
 
 def test_config_overrules_the_defaults(tmp_path):
     files = {"m/1/model.onnx": "", "m/config.pbtxt": CONFIG}
     config = scan(tree(tmp_path, files), ModelConfig(max_batch=32, queue=7))["m"].artifacts[1].config
     assert (config.max_batch, config.instances, config.queue, config.delay) == (4, 2, 7, 0.0)
+
+
+INSTANCES = [("", 3), ("count: 0", 1), ("count: 5", 5), ("}, { count: 4", 5)]
+
+
+@pytest.mark.parametrize(("group", "wanted"), INSTANCES)
+def test_instances(tmp_path, group, wanted):
+    """A group without a count, or with 0, is one, as in Triton; without a group, the option counts."""
+    text = f"instance_group [ {{ {group} }} ]" if group else ""
+    files = {"m/1/model.onnx": "", "m/config.pbtxt": text}
+    assert scan(tree(tmp_path, files), ModelConfig(instances=3))["m"].artifacts[1].config.instances == wanted
 
 
 CHANGES = [

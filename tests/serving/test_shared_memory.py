@@ -143,4 +143,4 @@ def test_an_open_server_takes_none(tmp_path, segment):
     small_model(tmp_path / "act.onnx")
     with ServerProcess(tmp_path, "--host", "0.0.0.0", "--insecure") as server:
         body = {"key": segment.name, "byte_size": 8}
-        assert server.ask("/v2/systemsharedmemory/region/r/register", body)[0] == 415
+        assert server.ask("/v2/systemsharedmemory/region/r/register", body)[0] == 501

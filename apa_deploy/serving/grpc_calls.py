@@ -1,0 +1,119 @@
+"""The calls that are open over gRPC: how many there may be, and which go first.
+
+A call is open before its message is there. Without it, it is idle, and so is a stream between two messages: where
+there are too many calls, the longest idle is ended, and all of them are where the server closes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from itertools import islice
+from typing import Any, NoReturn
+
+import grpc  # type: ignore[import-untyped]
+from google.protobuf.message import DecodeError
+
+from .errors import OverloadedError, RequestError, ServingError, SlowClientError
+
+
+class Calls:
+    """A share of the calls.
+
+    Args:
+        limit: of those open at once.
+        seconds: within which the message of a call must have arrived.
+        codes: where refusals are counted.
+    """
+
+    def __init__(self, limit: int, seconds: float, codes: Counter[tuple[str, str]]) -> None:
+        self.limit, self.open = limit, 0
+        self._seconds, self._codes = seconds, codes
+        self._idle: dict[asyncio.Timeout, None] = {}  # the longest idle in front
+
+    def handle_unary(self, behaviour: Callable[[Any, Any], Awaitable[Any]], request: Any, response: Any) -> Any:
+        """gRPC's handler of calls with one message; `request` and `response`: the types of the messages."""
+
+        async def call(_: Any, context: Any) -> Any:
+            return await behaviour(await self.begin(context), context)
+
+        # to the client it is the same; here, the message is read when there is room for the call, and not for ever
+        return grpc.stream_unary_rpc_method_handler(call, decoder(request), response.SerializeToString)
+
+    async def begin(self, context: Any) -> Any:
+        """Count a call until its status has left, and return its message; or refuse it."""
+        try:
+            self.enter(context)
+            message = await self.read(context, self._seconds)
+        except ServingError as error:
+            self._codes["grpc", error.grpc] += 1
+            await refuse(context, error)
+        return DecodeError("there is none") if message is None else message
+
+    def enter(self, context: Any) -> None:
+        """Count a call until its status has left.
+
+        Raises:
+            OverloadedError: there are too many, and none of them is idle.
+        """
+        if self.open >= self.limit and not self.end_idle(1):
+            raise OverloadedError(f"{self.limit} calls", "a free place")
+        self.open += 1
+        context.add_done_callback(self._leave)
+
+    async def read(self, context: Any, seconds: float | None = None) -> Any:
+        """The next message, None at the end.
+
+        Raises:
+            SlowClientError: it has not arrived after so many seconds.
+            OverloadedError: its place was wanted for another call.
+        """
+        timeout = asyncio.timeout(seconds)
+        self._idle[timeout] = None
+        try:
+            async with timeout:
+                message = await context.read()
+        except TimeoutError as error:
+            if timeout not in self._idle:
+                raise OverloadedError(f"{self.limit} calls, this one without a message", "fewer") from error
+            saw = f"no whole message after {seconds:g} s"
+            raise SlowClientError(saw, "one within the time limit", "Send it faster.") from error
+        finally:
+            self._idle.pop(timeout, None)
+        return None if message is grpc.aio.EOF else message
+
+    def end_idle(self, count: int | None = None) -> bool:
+        """End the `count` longest idle (None: all); whether there was one."""
+        oldest = [timeout for timeout in islice(self._idle, count) if not timeout.expired()]
+        for timeout in oldest:
+            del self._idle[timeout]
+            timeout.reschedule(0)
+        return bool(oldest)
+
+    def _leave(self, _: Any) -> None:
+        self.open -= 1
+
+
+async def refuse(context: Any, error: ServingError) -> NoReturn:
+    """End a call with the status of `error`."""
+    await context.abort(grpc.StatusCode[error.grpc], str(error), trailing_metadata=tuple(error.headers.items()))
+    raise AssertionError("abort returned")
+
+
+def decoder(message: Any) -> Callable[[bytes], Any]:
+    """grpc answers UNKNOWN to what a decoder raises; so the error is handed on, and refused as malformed."""
+
+    def decode_or_error(data: bytes) -> Any:
+        try:
+            return message.FromString(data)
+        except Exception as error:  # noqa: BLE001  what it raises otherwise would end a stream without a word
+            return error if isinstance(error, DecodeError) else DecodeError(str(error))
+
+    return decode_or_error
+
+
+def check_decoded(request: Any) -> None:
+    """Raise `RequestError` where the message could not be read."""
+    if isinstance(request, DecodeError):
+        raise RequestError(f"a message that cannot be read ({request})", "one of the protocol", "Mend the message.")

@@ -1,0 +1,34 @@
+"""A client that has sent all it wants to and waits for its answer, or one that is gone: both say the same in TCP.
+
+So the first byte of the answer, which is the same in all answers, is sent at once. Where the client is gone, its
+machine refuses it, and the socket is found broken.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import select
+from typing import Any
+
+
+class BegunTransport:
+    """A transport whose answer, and only one is to come, has begun."""
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        self._transport, self._sent = transport, 1
+        transport.write(b"H")
+
+    def write(self, data: bytes) -> None:
+        """Send what is not sent yet: anything that HTTP answers begins with its name."""
+        self._transport.write(data[self._sent :])
+        self._sent = 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+
+def has_gone(transport: asyncio.BaseTransport) -> bool:
+    """Whether the connection is broken, though nobody reads from it or writes to it."""
+    poll = select.poll()
+    poll.register(transport.get_extra_info("socket").fileno(), 0)  # errors are always reported
+    return bool(poll.poll(0))
