@@ -86,15 +86,16 @@ def _join(requests: Sequence[Arrays]) -> Arrays:
 
 
 def _cut(outputs: dict[str, np.ndarray], rows: Sequence[int]) -> list[dict[str, np.ndarray]]:
+    """Each request's outputs, as copies: the runtime's own memory, which never shrinks, is free again at once."""
     if len(rows) == 1:
-        return [outputs]
+        return [{name: array if array.flags.owndata else array.copy() for name, array in outputs.items()}]
     short = [name for name, array in outputs.items() if array.ndim == 0 or len(array) != sum(rows)]
     if short:
         saw = f"output {short[0]} of shape {list(outputs[short[0]].shape)} for {sum(rows)} rows"
         raise ExecutionError(saw, "one row for each", "Serve the model with --max-batch 0.")
     ends = np.cumsum(rows)
     return [
-        {name: array[end - count : end] for name, array in outputs.items()}
+        {name: array[end - count : end].copy() for name, array in outputs.items()}
         for end, count in zip(ends, rows, strict=True)
     ]
 

@@ -76,7 +76,7 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
-        self.flow = HeldFlow(transport)
+        self.flow: HeldFlow = HeldFlow(transport)
         transport.set_write_buffer_limits(
             high=1, low=0
         )  # an answer is sent when its last byte is, not 64 KiB before
@@ -104,13 +104,14 @@ class GuardedProtocol(HttpToolsProtocol):
         else:
             self._feed(memoryview(data))
 
-    def eof_received(self) -> bool | None:
+    def eof_received(self) -> bool:  # type: ignore[override]
         """The client has sent all that it wants to. What it asked for is answered before the connection closes."""
-        if self._refused or not self._waits() or self.scheme == "https":  # asyncio ends TLS in both directions
-            return None
+        current = self._current
+        if self._refused or current is None or not self._waits() or self.scheme == "https":  # TLS ends both ways
+            return False
         self._at_end = True
-        if not self._current.response_started:
-            self.transport = self._current.transport = BegunTransport(self.transport)
+        if not current.response_started:
+            self.transport = current.transport = BegunTransport(self.transport)  # type: ignore[assignment]
         self._watch()
         return True
 
@@ -346,7 +347,7 @@ class GuardedProtocol(HttpToolsProtocol):
             self.transport.close()
             return
         self.transport.write_eof()
-        self.flow.held = False  # type: ignore[attr-defined]
+        self.flow.held = False
         self.flow.resume_reading()
         self.loop.call_later(_LINGER, self.transport.abort)
 

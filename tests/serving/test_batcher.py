@@ -9,6 +9,7 @@ import pytest
 from apa_deploy.errors import InputError
 from apa_deploy.serving.batcher import Batcher
 from apa_deploy.serving.errors import ExecutionError, OverloadedError, RequestError, TimedOutError, UnavailableError
+from apa_deploy.serving.execution import execute
 from apa_deploy.serving.statistics import Statistics
 from apa_deploy.serving.waiting import ClientGoneError, settle
 
@@ -239,6 +240,16 @@ def test_outputs_without_rows_are_our_fault():
 
     # Together they cannot be told apart; alone each is what it is.
     assert [answer["y"] for answer in asyncio.run(scenario())] == [1, 2]
+
+
+@pytest.mark.parametrize("rows", [[1], [3], [1, 2]])
+def test_answers_do_not_hold_what_is_the_runtimes(rows):
+    """An answer may wait for its client for long; ONNX Runtime's memory would grow with all of them and stay so."""
+    memory = np.zeros((8, 4), np.float32)
+    work = [({"x": np.zeros((count, 4), np.float32)}, count) for count in rows]
+    (executed,) = execute(lambda inputs, _: {"y": memory[: len(inputs["x"])]}, work)
+    assert [result["y"].shape for result in executed.results] == [(count, 4) for count in rows]
+    assert not any(np.shares_memory(result["y"], memory) for result in executed.results)
 
 
 def test_instances_run_at_once():
