@@ -45,11 +45,11 @@ class Faults:
         self._server, self._folder, self._random = server, folder, random.Random(seed)
         self.seen: Counter[str] = Counter()
 
-    def run(self, seconds: float) -> None:
-        """One fault after the other, each once before any comes again."""
+    def run(self, seconds: float, at_least: int) -> None:
+        """One fault after the other, each before any comes again: for so long, and until so many were seen."""
         faults = [name for name in vars(Faults) if not name.startswith("_") and name != "run"]
         end, waiting = time.monotonic() + seconds, []
-        while time.monotonic() < end:
+        while time.monotonic() < end or len(self.seen) < min(at_least, len(faults)):
             if not self._server.alive():
                 return
             waiting = waiting or self._random.sample(faults, len(faults))
@@ -156,7 +156,7 @@ def run_campaign(seconds: float, seed: int, full_disk: bool = False) -> dict[str
         with ServerProcess(folder, *OPTIONS, log_to=Path("/dev/full") if full_disk else None) as server:
             faults = Faults(server, folder, seed)
             with Load(server, "act", http_clients=3, grpc_clients=3, stays=True) as load:
-                faults.run(seconds)
+                faults.run(seconds, at_least=1 if full_disk else len(vars(Faults)))
                 alive = server.alive()
             memory = server.memory() if alive else 0
             code = server.stop() if alive else server.exit_code()

@@ -26,6 +26,7 @@ _SLICE = 4096  # bytes fed to the parser at once, where many small requests may 
 _CHUNK = 32  # bytes around a chunk that need no extension: the size in up to 16 digits, line ends, some zeros
 _LINGER = 2.0  # seconds for which what a refused client still sends is read and dropped, lest a reset overtake us
 _LOOK = 0.1  # seconds between two looks at a connection from which nothing is read
+_GOODBYE = 0.5  # seconds
 _VERSIONS = ("1.0", "1.1")
 _BUSY = b"503 Service Unavailable"
 
@@ -160,6 +161,12 @@ class GuardedProtocol(HttpToolsProtocol):
             self.loop.call_soon(self._feed_unread)
         elif self.cycle.response_complete:
             self._connections.rest(self)
+
+    def shutdown(self) -> None:
+        """At the drain: an idle connection closes at once, though in TLS a client has 30 s to say goodbye."""
+        super().shutdown()
+        if self.scheme == "https" and self.transport.is_closing():
+            self.loop.call_later(_GOODBYE, self.transport.abort)
 
     def send_400_response(self, msg: str) -> None:
         """Called where the parser gives up, and where a callback ends it."""

@@ -28,10 +28,12 @@ def account_of(*command):
 
 
 def test_no_request_is_lost():
-    code, account = account_of(str(CAMPAIGN), "--seconds", "20", "--json")
+    code, account = account_of(str(CAMPAIGN), "--seconds", "4", "--json")  # longer: each kind of fault comes once
     assert account["lost"] == 0, account
     assert account["accepted"] == account["answered"] + account["refused"]
     assert account["answered"] > 100
+    assert len(account["phases"]["faults"]["faults"]) == 12, account
+    assert account["phases"]["full disk"]["faults"], account
     assert code == 0, account
 
 
