@@ -254,9 +254,7 @@ class GuardedProtocol(HttpToolsProtocol):
             self._head_bytes += len(data)
         if self._refused:
             return
-        if self._framing_bytes - _CHUNK * self._chunks > MAX_HEAD:
-            self._refuse_rest(b"413 Content Too Large")
-        elif self._head_bytes > MAX_HEAD:
+        if max(self._head_bytes, self._framing_bytes - _CHUNK * self._chunks) > MAX_HEAD:
             self._refuse_rest(b"431 Request Header Fields Too Large")
         else:
             self._see_what_is_wanted(in_body)

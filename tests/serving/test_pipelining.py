@@ -147,9 +147,10 @@ def test_a_client_that_has_gone_is_not_waited_for(server, pipelined):
 
 
 EXTENSIONS = [
-    ("one long extension", b"1;" + b"a" * 200_000 + b"\r\n", [413]),
-    ("many extensions", (b"1;" + b"a" * 1000 + b"\r\n \r\n") * 100, [413]),
-    ("leading zeros", b"0" * 200_000 + b"1\r\n", [413]),
+    ("one long extension", b"1;" + b"a" * 200_000 + b"\r\n", [431]),
+    ("many extensions", (b"1;" + b"a" * 1000 + b"\r\n \r\n") * 100, [431]),
+    ("leading zeros", b"0" * 200_000 + b"1\r\n", [431]),
+    ("a long trailer", b"0\r\nx: " + b"a" * 200_000 + b"\r\n\r\n", [431]),
     ("a short extension", b"1;a=b\r\n \r\n%x\r\n%s\r\n0\r\n\r\n" % (len(BODY), BODY), [200]),
     ("one byte a chunk", b"1\r\n \r\n" * 50_000 + b"%x\r\n%s\r\n0\r\n\r\n" % (len(BODY), BODY), [200]),
 ]  # fmt: skip

@@ -1,5 +1,8 @@
 """Tokens, TLS and paths, through the stock clients and from outside."""
 
+import contextlib
+import socket
+import ssl
 import subprocess
 
 import grpc
@@ -164,3 +167,20 @@ def test_a_load_call_carries_no_configuration_and_no_file(server, parameters):
         with pytest.raises(InferenceServerException, match="repository"):
             client.load_model("act", config="{}", files={"file:1/model.onnx": b"x"})
     assert server.infer([[1.0, 2.0, 3.0, 4.0]])[0] == 200
+
+
+def test_idle_connections_do_not_hold_up_the_drain(tmp_path, certificate):
+    """A client of TLS that says nothing at the end would be given 30 s."""
+    key, pem = certificate
+    small_model(tmp_path / "act.onnx")
+    options = ("--tls-cert", pem, "--tls-key", key, "--drain-timeout", 600)
+    with ServerProcess(tmp_path, *options) as server, contextlib.ExitStack() as stack:
+        context = ssl.create_default_context(cafile=pem)
+        for sent in (b"", b"GET /v2/health/li", b"GET /v2/health/live HTTP/1.1\r\nHost: h\r\n\r\n"):
+            host, port = server.http.split(":")
+            plain = stack.enter_context(socket.create_connection((host, int(port)), 60))
+            connection = stack.enter_context(context.wrap_socket(plain, server_hostname="localhost"))
+            connection.sendall(sent)
+        assert connection.recv(12) == b"HTTP/1.1 200"
+        server.process.terminate()
+        assert server.process.wait(15) == 0
