@@ -21,7 +21,7 @@ from ..graph.unsupported import find_unsupported_part
 from ..maths import KINDS
 from ..network import Metadata
 from ..tensors.inputs import fits_dims
-from ..tensors.signature import Shape, Signature, TensorSpec, parse_input, read_signature
+from ..tensors.signature import BATCH, Shape, Signature, TensorSpec, parse_input, read_signature
 from .onnx_network import OnnxNetwork, read_rows
 from .opset import opset_of
 
@@ -67,9 +67,10 @@ def network_from_onnx(path: Path, input_shape: Shape | None = None, inputs: Sequ
 
     Raises:
         OnnxFileError: see `load_onnx`.
-        InputError: `input_shape` contradicts the file.
+        InputError: `input_shape` contradicts the file, or nothing of it runs here.
     """
     graph, empty = read_repaired(path)
+    _declare_inputs(graph, input_shape, [parse_input(text) for text in inputs])
     folded = onnx.ModelProto()
     folded.CopyFrom(graph)
     recognition = recognise(folded)
@@ -93,8 +94,23 @@ def network_from_onnx(path: Path, input_shape: Shape | None = None, inputs: Sequ
     if not unsupported or network.runs:  # com.microsoft's operators run, and those of a library that was given
         return network
     operators, outputs = unsupported
+    if not outputs:
+        saw = f"{path.name}: {', '.join(operators.operators)}, which nothing here runs, before every output"
+        do = "Give the library that holds it: --ort-library of apa-export, apa-verify, apa-bench and apa-serve."
+        raise InputError(saw, "a part of the graph that can be run and judged", do)
     metadata.notices += (str(operators),)
     return OnnxNetwork(None, end_graph_at(graph, outputs), folded, recognition, signature, metadata, operators)
+
+
+def _declare_inputs(graph: onnx.ModelProto, first: Shape | None, given: Sequence[TensorSpec]) -> None:
+    """Write what the user says of inputs into those of which the file says nothing, not even the rank."""
+    said = {spec.name: spec.dims for spec in given}
+    for i, value in enumerate(graph.graph.input):
+        dims = said.get(value.name) or ((BATCH, *first) if first and not i else None)
+        if dims and not value.type.tensor_type.HasField("shape"):
+            element = value.type.tensor_type.elem_type
+            value.CopyFrom(onnx.helper.make_tensor_value_info(value.name, element, dims))
+    declare_shapes(graph)
 
 
 def with_rows(signature: Signature, graph: onnx.ModelProto) -> Signature:
@@ -109,6 +125,7 @@ def with_sizes(
     """The signature with the sizes of one sample of every input, and what to tell the user about them.
 
     Open sizes of the first input are `wanted`'s; without it, height and width of an image are 224, all else is 16.
+    Where the file tells nothing of a shape, not even its rank, nothing is assumed.
 
     Raises:
         InputError: there is no input, or `wanted` contradicts the first.
@@ -119,12 +136,12 @@ def with_sizes(
         signature = _with_given(signature, [parse_input(text) for text in inputs])
         wanted = signature.first.sample
     first = signature.first
-    dims = first.dims[1:] if first.dims else ()
+    dims = (first.dims or ())[1:]
     notices: tuple[str, ...] = ()
     if wanted is None:
-        shape = _usual_sizes(dims)
+        shape = None if first.dims is None else _usual_sizes(dims)
         if first.open_axes.keys() - {0}:
-            at = "x".join(map(str, shape))
+            at = "x".join(map(str, shape or ()))
             notices = (f"{first.name} has open dimensions: verified at {at}; --input-shape sets others",)
     elif len(wanted) != len(dims) or any(isinstance(d, int) and d != w for d, w in zip(dims, wanted, strict=True)):
         has = "x".join("?" if isinstance(d, str) else str(d) for d in dims)
@@ -134,7 +151,7 @@ def with_sizes(
         shape = wanted
     others = (
         spec
-        if spec.sample is not None
+        if spec.sample is not None or spec.dims is None
         else replace(spec, sample=tuple(_LENGTH if isinstance(d, str) else d for d in (spec.dims or ())[1:]))
         for spec in signature.inputs[1:]
     )
@@ -148,7 +165,8 @@ def _with_given(signature: Signature, given: Sequence[TensorSpec]) -> Signature:
         has = known.get(one.name)
         if has is None:
             raise InputError(f"--input {one.name}", f"an input of the file: {', '.join(known)}", "Name it so.")
-        dims, sample = (has.dims or ())[1:], one.sample or ()
+        sample = one.sample or ()
+        dims = (has.dims or ())[1:]
         if not fits_dims(sample, dims):
             shown = "x".join("?" if isinstance(d, str) else str(d) for d in dims)
             saw = f"--input {one.name}={'x'.join(map(str, sample))}"

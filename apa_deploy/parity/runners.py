@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
@@ -61,6 +62,7 @@ class RecordedRunner(BaseRunner):
 
 @contextmanager
 def quiet_polygraphy() -> Iterator[None]:
-    """Polygraphy reports by its logger; our own report says what matters."""
-    with G_LOGGER.verbosity(G_LOGGER.CRITICAL):
+    """Polygraphy reports by its logger, of empty tensors by warnings; our own report says what matters."""
+    with G_LOGGER.verbosity(G_LOGGER.CRITICAL), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Mean of empty slice", RuntimeWarning)
         yield

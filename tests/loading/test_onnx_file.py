@@ -181,6 +181,32 @@ def test_open_dimensions(dims, wanted, shape, said):
     assert said in " ".join(notices)
 
 
+def test_a_file_of_which_nothing_runs(tmp_path):
+    model = shaped("N", 3, 16, 16)
+    node = helper.make_node("Norm", ["x"], ["x1"], domain="their.own")
+    for other in model.graph.node:
+        other.input[:] = ["x1" if name == "x" else name for name in other.input]
+    model.graph.node.insert(0, node)
+    model.opset_import.append(helper.make_opsetid("their.own", 1))
+    onnx.save(model, tmp_path / "m.onnx")
+    with pytest.raises(InputError, match=r"their\.own::Norm.*--ort-library"):
+        apa_deploy.load(tmp_path / "m.onnx")
+
+
+@pytest.mark.parametrize("said", [{"input_shape": (3, 16, 16)}, {"input": ["x=3xHx16"]}, {}], ids=str)
+def test_a_file_without_shapes_asks_for_them(said, tmp_path):
+    model = shaped("N", 3, 16, 16)
+    model.graph.input[0].type.tensor_type.ClearField("shape")
+    onnx.save(model, tmp_path / "m.onnx")
+    network = apa_deploy.load(tmp_path / "m.onnx", **said)
+    if said:
+        assert network.signature.first.sizes == (3, 16, 16)
+        assert len(network.trace().proto.graph.input[0].type.tensor_type.shape.dim) == 4
+    else:
+        with pytest.raises(InputError, match="--input-shape"):
+            _ = network.signature.first.sizes
+
+
 @pytest.mark.parametrize("wanted", [(3, 32, 32), (4, 16, 16), (3, 16)])
 def test_a_shape_that_contradicts_the_file(wanted):
     with pytest.raises(InputError, match="3x16x16"):
