@@ -21,6 +21,7 @@ from .loading.load import load
 from .loading.onnx_file import load_onnx
 from .maths import KINDS, REFERENCE, UNIT, Parameters, effective_parameters
 from .modules import MODULES
+from .progress import notice
 from .runtimes.artifacts import ONNX, artifact_kind
 
 # The span in which the activations of trained networks work; beyond it they are flat or linear.
@@ -46,7 +47,10 @@ def inspect_file(path: Path, **loading: Any) -> list[ActivationSite]:
             saw = f"{', '.join(given)} with an .onnx file"
             raise InputError(saw, "a checkpoint", "Leave it out: the graph says it all.")
         return _of_onnx(path)
-    return list(load(path, **loading).learned)
+    network = load(path, **loading)
+    for text in network.metadata.notices:
+        notice(text)
+    return list(network.learned)
 
 
 def _of_onnx(path: Path) -> list[ActivationSite]:

@@ -15,6 +15,8 @@ from ..architectures.infer import norm_of
 from ..choices import NORMS, WEIGHTS
 from ..errors import InputError
 from ..files import sha256
+from ..graph.sites import ActivationSite
+from ..maths import GATE, UNIT
 from ..network import Metadata, Network
 from ..replace import FLOORS
 from ..runtimes.artifacts import ONNX, artifact_kind, is_program, is_safetensors
@@ -106,7 +108,24 @@ def _with_inputs(
     signature, keywords = signature_of_module(module, inputs=inputs, example=example, shape=shape)
     rows = rows_reached(module, signature, keywords)
     specs = tuple(dataclasses.replace(spec, rows=rows.get(spec.name)) for spec in signature.inputs)
-    return TorchNetwork(module, dataclasses.replace(signature, inputs=specs), metadata, keywords)
+    network = TorchNetwork(module, dataclasses.replace(signature, inputs=specs), metadata, keywords)
+    metadata.notices += _describe_gates(module, network.activations)
+    return network
+
+
+def _describe_gates(module: nn.Module, sites: Sequence[ActivationSite]) -> tuple[str, ...]:
+    """Ultralytics' class AGLU does not multiply by x: who trained with it has the gate, whatever its name says."""
+    gates = [site.path for site in sites if site.kind == GATE and _class_of(module, site.path) == UNIT]
+    if not gates:
+        return ()
+    more = f" and {len(gates) - 1} more" if len(gates) > 1 else ""
+    return (f"{gates[0]}{more}: a class AGLU that is the gate alone, without x (as Ultralytics'): it is APA",)
+
+
+def _class_of(module: nn.Module, path: str) -> str:
+    """The name of the class of one of our activations, or of whoever stands at `path`."""
+    part = dict(module.named_modules()).get(path)
+    return "" if part is None or type(part).__module__.startswith("apa_deploy.") else type(part).__name__
 
 
 def load_module(

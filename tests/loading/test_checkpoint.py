@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 import apa_deploy
 from apa_deploy.errors import InputError
 from apa_deploy.loading.checkpoint import CheckpointError, read_checkpoint
-from tests.networks import TinyNet, tiny_net
+from tests.networks import RawActivation, TinyNet, tiny_net
 
 STATE = OrderedDict(weight=torch.ones(2, 2), bias=torch.zeros(2))
 
@@ -146,3 +146,23 @@ def test_model_says_what_it_is(cifar_checkpoint):
     assert next(model.module.parameters()).dtype == torch.float32
     assert model.metadata.source == "model.pth"
     assert len(model.metadata.sha256) == 64
+
+
+class AGLU(RawActivation):
+    """As Ultralytics' class: the gate."""
+
+    def __init__(self):
+        super().__init__(0.6, 1.1, kind="APA", floor="clamp 1e-4")
+
+
+def network_of_gates():
+    return torch.nn.Sequential(torch.nn.Linear(4, 4), AGLU(), torch.nn.Linear(4, 4), AGLU())
+
+
+def test_a_class_aglu_that_is_the_gate_is_said(tmp_path):
+    path = saved(tmp_path, network_of_gates().state_dict())
+    network = apa_deploy.load(path, model=f"{__name__}:network_of_gates", input_shape=(4,))
+    assert "1 and 1 more: a class AGLU that is the gate alone" in str(network.metadata.notices)
+    path = saved(tmp_path, tiny_net().state_dict())
+    own = apa_deploy.load(path, model="tests.networks:TinyNet", input_shape=(3, 16, 16))
+    assert "the gate alone" not in str(own.metadata.notices)
