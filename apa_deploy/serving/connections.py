@@ -105,7 +105,9 @@ def _has_request(connection: Connection) -> bool:
     unread = _unread(connection)
     if unread and connection.transport.get_extra_info("sslcontext"):
         return True
-    return b"\n\r\n" in unread or b"\n\n" in unread or (connection.in_head and unread.startswith((b"\r\n", b"\n")))
+    if not connection.in_head:
+        unread = unread.lstrip(b"\r\n")  # which may precede a head, and are none
+    return b"\n\r\n" in unread or b"\n\n" in unread or unread.startswith((b"\r\n", b"\n"))
 
 
 def _unread(connection: Connection) -> bytes:

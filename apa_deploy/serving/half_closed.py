@@ -12,7 +12,7 @@ from typing import Any
 
 
 class BegunTransport:
-    """A transport whose answer, and only one is to come, has begun."""
+    """A transport on which the next answer has begun."""
 
     def __init__(self, transport: asyncio.Transport) -> None:
         self._transport, self._sent = transport, 1
@@ -27,8 +27,9 @@ class BegunTransport:
         return getattr(self._transport, name)
 
 
-def has_gone(transport: asyncio.BaseTransport) -> bool:
-    """Whether the connection is broken, though nobody reads from it or writes to it."""
+def see_end(transport: asyncio.BaseTransport) -> tuple[bool, bool]:
+    """Whether the client sends no more, and whether the connection is broken, though nobody reads or writes."""
     poll = select.poll()
-    poll.register(transport.get_extra_info("socket").fileno(), 0)  # errors are always reported
-    return bool(poll.poll(0))
+    poll.register(transport.get_extra_info("socket").fileno(), select.POLLRDHUP)
+    found = sum(event for _, event in poll.poll(0))
+    return bool(found & select.POLLRDHUP), bool(found & (select.POLLHUP | select.POLLERR))

@@ -17,7 +17,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 from .budget import Budget
 from .connections import Connections
 from .errors import OverloadedError
-from .half_closed import BegunTransport, has_gone
+from .half_closed import BegunTransport, see_end
 
 MAX_HEAD = 64 * 1024  # bytes of request line, headers and trailers; and of extensions of a body's chunks
 PROBES = "/v2/health/"
@@ -67,7 +67,7 @@ class GuardedProtocol(HttpToolsProtocol):
         super().__init__(*arguments, **options)
         self._connections, self._head_seconds, self._write_seconds = connections, head_seconds, write_seconds
         self.in_head = False
-        self._began = self._refused = self._at_end = self._watched = False
+        self._began = self._refused = self._at_end = self._watched = self._answer_begun = False
         self._current: RequestResponseCycle | None = None
         self._unread, self._share = memoryview(b""), budget.share()
         self._head_bytes = self._field_bytes = 0
@@ -111,8 +111,7 @@ class GuardedProtocol(HttpToolsProtocol):
         if self._refused or current is None or not self._waits() or self.scheme == "https":  # TLS ends both ways
             return False
         self._at_end = True
-        if not current.response_started:
-            self.transport = current.transport = BegunTransport(self.transport)  # type: ignore[assignment]
+        self._begin_answer(current)
         self._watch()
         return True
 
@@ -232,10 +231,18 @@ class GuardedProtocol(HttpToolsProtocol):
         self._watched = False
         if self.transport.is_closing() or not (self._at_end or self._unread):
             return
-        if has_gone(self.transport):
+        sends_no_more, has_gone = see_end(self.transport)
+        if has_gone:
             self.transport.abort()
-        else:
-            self._watch()
+            return
+        if sends_no_more and self._current is not None:
+            self._begin_answer(self._current)
+        self._watch()
+
+    def _begin_answer(self, current: RequestResponseCycle) -> None:
+        if not self._answer_begun and not current.response_started and self.scheme == "http":
+            self._answer_begun = True
+            self.transport = current.transport = BegunTransport(self.transport)  # type: ignore[assignment]
 
     def _rest_of_body(self) -> int:
         """Bytes to come of a body whose length was announced; else 0."""

@@ -197,6 +197,7 @@ def connect_to():
 UNREAD = [
     ("nothing", b"", False, True),
     ("a line end", b"\r\n", False, True),
+    ("line ends", b"\r\n\r\n", False, True),
     ("half a head", b"POST /v2 HTTP/1.1\r\nHost: h\r\n", False, True),
     ("a head", b"POST /v2 HTTP/1.1\r\nHost: h\r\n\r\n", False, False),
     ("the end of a head", b"\r\n", True, False),

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import socket
+import struct
 import threading
 from unittest.mock import Mock
 
@@ -134,16 +135,31 @@ def dict_of(head):
     return dict(line.split(": ", 1) for line in head.decode().splitlines()[1:])
 
 
+@pytest.mark.parametrize("killed", [False, True], ids=["closes", "is killed"])
 @pytest.mark.parametrize("pipelined", [0, 1, 1000])
-def test_a_client_that_has_gone_is_not_waited_for(server, pipelined):
+def test_a_client_that_has_gone_is_not_waited_for(server, pipelined, killed):
+    """Also where what it had sent beyond the request lies unread."""
     wait_until_idle(server)
     count = len([event for event in server.events("request") if event["status"] == 499])
     with connect(server.http) as connection:
         connection.sendall(infer_request("loop", turns=9e9) + LIVE * pipelined)
         wait_until(lambda: server.metric("apa_executing"))
-        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0") if pipelined else None
+        connection.sendall(LIVE * pipelined)
+        if killed:  # then the connection breaks; else it ends
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     server.wait_for("request", count + 1, status=499)
     wait_until_idle(server)
+    assert server.metric("apa_pending_bytes") == 0
+
+
+def test_a_client_that_pipelines_and_sends_no_more_gets_every_answer(server):
+    with connect(server.http) as connection:
+        connection.sendall(infer_request("loop", turns=1e5))
+        connection.sendall(LIVE * 3000)
+        connection.shutdown(socket.SHUT_WR)
+        received = read_all(connection)
+    assert statuses(received) == [200] * 3001
+    assert received.startswith(b"HTTP/1.1 200")
 
 
 EXTENSIONS = [
