@@ -86,6 +86,6 @@ def find_refusal(error: BaseException) -> LibraryRefusalError | None:
     frames = [frame.f_globals.get("__name__", "") for frame, _ in traceback.walk_tb(error.__traceback__)]
     for module in (type(error).__module__, frames[-1] if frames else ""):
         if library := _LIBRARIES.get(module.partition(".")[0]):
-            do = "Check the file; --debug shows where it was refused."
+            do = "Check the file and the network's code; --debug shows where it was refused."
             return LibraryRefusalError(f"{library} refuses it", reason, f"input that {library} can work with", do)
     return None

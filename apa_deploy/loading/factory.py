@@ -47,14 +47,18 @@ def call_function(function: str, option: str = "--example") -> Any:
     here = os.getcwd()  # noqa: PTH109 - text for sys.path
     if here not in sys.path:
         sys.path.append(here)
+    do = "Check the name, and that its package is installed, on PYTHONPATH, or in the current folder."
     try:
-        module = importlib.import_module(module_name)
-        return getattr(module, name)()
-    except (ImportError, AttributeError, TypeError, ValueError) as error:
-        found = sys.modules.get(module_name)
-        taken = f" (taken from {getattr(found, '__file__', None)})" if found else ""
-        do = "Check the name, and that its package is installed, on PYTHONPATH, or in the current folder."
-        raise FactoryError(function, f"{error}{taken}", do, option) from error
+        found = getattr(importlib.import_module(module_name), name)
+        do = "It is called without arguments, on the CPU; --debug shows where it stopped."
+        return found()
+    except (Exception, SystemExit) as error:  # whatever the user's code does, a script's sys.exit among it
+        source = getattr(sys.modules.get(module_name), "__file__", None)
+        taken = f" (taken from {source})" if source else ""
+        reason = (str(error).splitlines() or [""])[0]
+        if not isinstance(error, ImportError | AttributeError | TypeError | ValueError):
+            reason = f"it raised {type(error).__name__}: {reason}"
+        raise FactoryError(function, f"{reason}{taken}", do, option) from error
 
 
 def name_source(factory: str) -> str:

@@ -65,6 +65,9 @@ class TorchNetwork(Network):
     def name_outputs(self, answer: Any) -> dict[str, Tensor]:
         """The tensors in an answer of any structure, by their names."""
         found = dict(flatten_outputs(answer))
+        if not found:
+            saw = f"{self.metadata.architecture} returns no tensor, but a {type(answer).__name__}"
+            raise InputError(saw, "a network that returns one or more", "Return the outputs from forward.")
         names = self.metadata.output_names or _names_of(list(found))
         return dict(zip(names, found.values(), strict=True))
 

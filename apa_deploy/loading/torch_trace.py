@@ -16,6 +16,7 @@ from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from io import StringIO
 from typing import Any
 
+import numpy as np
 import onnx
 import torch
 from torch import Tensor, nn
@@ -23,7 +24,7 @@ from torch import Tensor, nn
 from ..errors import InputError
 from ..graph.functions import lowest_ir_version
 from ..graph.narrow import narrow
-from ..graph.node import activations
+from ..graph.node import activations, read_parameters
 from ..graph.recognise import recognise
 from ..graph.sites import ActivationSite, NoMatch, site_of_node, use_name
 from ..modules import freeze
@@ -40,9 +41,10 @@ class ExportError(InputError):
     """torch cannot trace the network. `reason`: its first line."""
 
     def __init__(self, reason: str) -> None:
-        super().__init__(
-            f"torch.export says: {reason}", "a network that can be traced", "See --debug for the trace."
-        )
+        do = "See --debug for the trace."
+        if "data-dependent" in reason:
+            do = "Write what depends on values with torch.where or torch.cond; --debug shows where it stands."
+        super().__init__(f"torch.export says: {reason}", "a network that can be traced", do)
         self.reason = reason
 
 
@@ -97,7 +99,7 @@ def trace_module(
     assert program is not None  # torch returns None only without dynamo
     proto = program.model_proto
     recognition = recognise(proto)  # what no module holds: functions, packed or fixed parameters, scripted parts
-    _name_after_modules(proto)
+    _name_after_modules(proto, module, {fold.name for fold in recognition.found})
     _name_dimensions(proto, network.signature)
     _strip_metadata(proto)
     proto.ir_version = lowest_ir_version(proto)
@@ -122,13 +124,32 @@ def _flatten_answer(module: nn.Module, flatten: Callable[[Any], tuple[Tensor, ..
     module.forward = flat
 
 
-def _name_after_modules(proto: onnx.ModelProto) -> None:
-    """Name canonical nodes by the path of their module; a second use of a shared module gets `#2`."""
+def _name_after_modules(proto: onnx.ModelProto, module: nn.Module, folded: set[str]) -> None:
+    """Name canonical nodes by the path of their module, the first where it has several; a second use gets `#2`.
+
+    Args:
+        folded: names of those that no module is.
+    """
+    first = {part: path for path, part in module.named_modules()}
+    known = {path: first[part] for path, part in module.named_modules(remove_duplicate=False)}
     uses: dict[str, int] = {}
     for node in activations(proto.graph):
-        path = _module_path(node) or node.name
+        path = _module_path(node)
+        path = known.get(path, path) or (node.name if node.name in folded else _path_by_parameters(node, first))
         uses[path] = uses.get(path, 0) + 1
         node.name = use_name(path, uses[path])
+
+
+def _path_by_parameters(node: onnx.NodeProto, paths: dict[nn.Module, str]) -> str:
+    """Where torch records no scope, as below autocast: the first module that draws the same curve."""
+    wanted = read_parameters(node)
+    for part, path in paths.items():
+        effective = getattr(part, "effective", None) if getattr(part, "kind", "") == node.op_type else None
+        if effective is not None and np.shape(effective.lambda_) == np.shape(wanted.lambda_):
+            pairs = ((effective.lambda_, wanted.lambda_), (effective.kappa, wanted.kappa))
+            if all(np.allclose(one, other, rtol=1e-6, atol=0) for one, other in pairs):  # attributes are float32
+                return path
+    return node.name
 
 
 def _module_path(node: onnx.NodeProto) -> str:

@@ -13,7 +13,10 @@ from safetensors.torch import save_file
 import apa_deploy
 from apa_deploy.errors import InputError
 from apa_deploy.loading.checkpoint import CheckpointError, read_checkpoint
-from tests.networks import RawActivation, TinyNet, tiny_net
+from apa_deploy.loading.torch_network import TorchNetwork
+from apa_deploy.network import Metadata
+from apa_deploy.tensors.signature import image_signature
+from tests.networks import RawActivation, Silent, TinyNet, tiny_net
 
 STATE = OrderedDict(weight=torch.ones(2, 2), bias=torch.zeros(2))
 
@@ -121,8 +124,16 @@ def test_own_network(tmp_path):
     assert model.input_shape == (3, 16, 16)
 
 
+def test_a_network_without_outputs_is_refused():
+    network = TorchNetwork(Silent().eval(), image_signature((3, 8, 8)), Metadata("silent"))
+    with pytest.raises(InputError, match="silent returns no tensor, but a NoneType"):
+        network.trace()
+
+
 HINTS = [
     ("an unknown factory", {"model": "tests.networks:Nothing"}, "tests.networks:Nothing"),
+    ("a factory that raises", {"model": "tests.networks:raises"}, "it raised RuntimeError: no kernel image"),
+    ("a script for a factory", {"model": "tests.networks:ends"}, "it raised SystemExit: usage"),
     ("a factory of something else", {"model": "builtins:dict"}, "torch.nn.Module"),
     ("another architecture", {"arch": "se_resnet50"}, "keys of se_resnet32"),
     ("an unknown head", {"classif_norm": "arcface"}, "--classif-norm arcface"),

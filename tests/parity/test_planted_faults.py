@@ -93,6 +93,41 @@ def test_nan_is_a_failure(exported, tmp_path):
     assert not judged(exported, tmp_path, plant).passed
 
 
+def test_one_module_at_several_paths_has_the_first(tmp_path):
+    """As where a default activation is one object for all layers."""
+
+    class Listed(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv = torch.nn.Conv2d(3, 3, 3, padding=1)
+            self.acts = torch.nn.ModuleList([RawActivation(0.3, 1.0)] * 2)
+
+        def forward(self, x):
+            return self.acts[1](self.conv(self.acts[0](self.conv(x)))).mean((2, 3))
+
+    torch.manual_seed(0)
+    model = TorchNetwork(Listed().eval(), image_signature(SHAPE), Metadata("listed"))
+    traced = model.trace()
+    assert [site.name for site in traced.sites] == ["acts.0", "acts.0#2"]
+    report = judged((model, traced), tmp_path, lambda n, _: changed(n["acts.0#2"], lambda_=0.31))
+    assert report.blame.path == "acts.0#2"
+
+
+def test_modules_below_autocast_are_named_though_torch_records_none():
+    class Mixed(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv = torch.nn.Conv2d(3, 3, 3, padding=1)
+            self.first, self.second = RawActivation(0.3, 1.0), RawActivation(0.6, 1.1)
+
+        def forward(self, x):
+            with torch.autocast("cpu", torch.bfloat16):
+                return self.second(self.conv(self.first(x))).mean((2, 3))
+
+    model = TorchNetwork(Mixed().eval(), image_signature(SHAPE), Metadata("mixed"))
+    assert [site.name for site in model.trace().sites] == ["first", "second"]
+
+
 def test_shared_module_is_judged_at_each_use(tmp_path):
     class Twice(torch.nn.Module):
         def __init__(self):
