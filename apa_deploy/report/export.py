@@ -122,10 +122,12 @@ def _verdict(parity: ParityReport, name: str) -> ReportVerdict:
         return ReportVerdict(
             status="failed", summary=f"{name} is not right: it breaks {failed} limits.", reasons=reasons
         )
-    reasons = [f"{len(parity.outputs)} comparisons of outputs are within their limits, on {parity.inputs} inputs."]
+    reasons = [f"Every output is within its limit, on {parity.inputs} inputs; compared: {len(parity.outputs)}."]
     if parity.activations:
         largest = max(c.max_error for c in parity.activations)
-        reasons.append(f"{len(parity.activations)} activations alone are at most {exact(largest)} off.")
+        reasons.append(
+            f"Each activation alone is at most {exact(largest)} off; compared: {len(parity.activations)}."
+        )
     return ReportVerdict(status="passed", summary=f"{name} answers as the float64 module does.", reasons=reasons)
 
 

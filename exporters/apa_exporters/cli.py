@@ -164,7 +164,8 @@ def summarise(passport: Passport, output: Path) -> None:
     size = sum(record.bytes for record in passport.outputs) / 1e6
     forms = [record.form for record in passport.activations]
     counts = ", ".join(f"{forms.count(form)} {form}" for form in dict.fromkeys(forms)) or "none"
-    console.print(f"{output}: {passport.architecture}, {size:.1f} MB, {len(forms)} activations ({counts})")
+    number = f"{len(forms)} activation{'' if len(forms) == 1 else 's'}"
+    console.print(f"{output}: {passport.architecture}, {size:.1f} MB, {number} ({counts})")
     if passport.build:
         _summarise_build(console, passport.build)
     for line in quantisation_lines(passport.quantisation):
