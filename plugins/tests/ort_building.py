@@ -6,6 +6,7 @@ Tests skip where `compiler()` is None; whatever else goes wrong fails them, with
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import os
 import re
 import shutil
@@ -41,12 +42,47 @@ def kernel_flags() -> list[str]:
     return found[1].split()
 
 
+def sanitized(kind: str) -> tuple[str, ...]:
+    """The flags of every test that looks for "thread" or "address,undefined": their objects are the same."""
+    return ("-O1", "-g1", f"-fsanitize={kind}", "-fno-sanitize-recover=all", "-Wno-unused-function")
+
+
 def compiled(output: Path, *arguments: str | Path) -> Path:
-    """Compile to `output`: a program, an object (-c) or a shared library (-shared), as the arguments say."""
-    command = [compiler() or "c++", *STRICT, *map(str, arguments), "-o", str(output)]
-    done = subprocess.run(command, capture_output=True, text=True)
-    assert done.returncode == 0, f"{' '.join(command)}\n{done.stderr}"
+    """Compile to `output`: a program, an object (-c) or a shared library (-shared), as the arguments say.
+
+    What the same command has made of the same text is kept in build/, and serves every test and worker.
+    """
+    command = [compiler() or "c++", *STRICT, *map(str, arguments)]
+    kept = BUILD / "compiled" / _digest(command)
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    with kept.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not kept.exists():
+            new = kept.with_suffix(".new")
+            done = subprocess.run([*command, "-o", str(new)], capture_output=True, text=True)
+            assert done.returncode == 0, f"{' '.join(command)}\n{done.stderr}"
+            new.rename(kept)
+    shutil.copy(kept, output)
     return output
+
+
+def _digest(command: list[str]) -> str:
+    """Of a command, the files it names and the headers where it looks; where all these lie does not matter."""
+    digest = hashlib.sha256()
+    for part in command:
+        path = Path(part.removeprefix("-I"))
+        headers = sorted(path.rglob("*.h")) if path.is_dir() else []
+        for file in [path] if path.is_file() else headers:
+            digest.update(file.name.encode() + file.read_bytes())
+        if not path.exists():
+            digest.update(part.encode())
+    if "-march=native" in command:
+        digest.update(" ".join(sorted(_processor_flags())).encode())
+    return digest.hexdigest()
+
+
+def _processor_flags() -> set[str]:
+    return set(Path("/proc/cpuinfo").read_text().partition("\nflags")[2].partition("\n")[0].split())
 
 
 def is_newer(built: Path, sources: Iterable[Path]) -> bool:
@@ -79,7 +115,7 @@ def instruction_sets() -> list[str]:
     """The generations of this processor that the library has code for, oldest first; [""] off x86-64."""
     if os.uname().machine != "x86_64":
         return [""]
-    flags = set(Path("/proc/cpuinfo").read_text().split())
+    flags = _processor_flags()
     wanted = {
         "x86-64": set(),
         "x86-64-v3": {"avx2", "fma", "bmi2", "f16c"},

@@ -38,7 +38,7 @@ def test_every_kernel_is_exact(tmp_path):
 
 
 def test_the_same_under_sanitizers(tmp_path):
-    flags = ["-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-Wno-unused-function"]
+    flags = building.sanitized("address,undefined")
     done = _run(_program(tmp_path, building.BYTE_KERNELS, *flags))
     assert done.returncode == 0, done.stdout + done.stderr
 

@@ -12,9 +12,7 @@ import pytest
 
 from benchmarks import float32_exhaustive as sweep
 
-pytestmark = [
-    pytest.mark.skipif(building.compiler() is None, reason=building.NO_COMPILER),
-]
+pytestmark = pytest.mark.skipif(building.compiler() is None, reason=building.NO_COMPILER)
 
 SETS = building.instruction_sets()
 LAYERS = building.TESTS / "ort_layer_check.cc"
@@ -48,7 +46,7 @@ def test_shapes_types_tails_alignment_threads_refusals(check, instructions):
 
 @pytest.mark.parametrize("sanitizer", ["address,undefined", "thread"])
 def test_the_same_under_sanitizers(tmp_path, sanitizer):
-    flags = ["-O1", f"-fsanitize={sanitizer}", "-fno-sanitize-recover=all", "-Wno-unused-function"]
+    flags = building.sanitized(sanitizer)
     kernels = building.kernel_objects(tmp_path, "", *flags)
     _passes(building.compiled(tmp_path / "check", *flags, LAYERS, *kernels))
 

@@ -11,11 +11,9 @@ from planting import Fault, plant_faults
 from benchmarks import float32_exhaustive as sweep
 
 SET = building.instruction_sets()[-1]
-pytestmark = [
-    pytest.mark.skipif(
-        building.compiler() is None or not building.table_sets(), reason="wants a compiler and AVX2"
-    ),
-]
+pytestmark = pytest.mark.skipif(
+    building.compiler() is None or not building.table_sets(), reason="wants a compiler and AVX2"
+)
 
 QUICK = ("-O1", "-ffp-contract=fast", "-fno-trapping-math", "-w")  # a planted fault may leave something unused
 FIT, ROW, AVX2, AVX512, CHOICE = "table_fit.cc", "table_row.h", "table_avx2.cc", "table_avx512.cc", "choice.cc"
