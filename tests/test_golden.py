@@ -3,11 +3,13 @@
 import numpy as np
 import onnx
 import onnxruntime
+import pytest
 import torch
 
 import apa_deploy
 from apa_deploy.graph.decompose import decompose
 from apa_deploy.graph.functions import with_functions
+from tests.conftest import GOLDEN
 
 LAYOUTS = ("upstream", "ema", "ddp", "bare", "mmdet")
 
@@ -35,6 +37,12 @@ def _same(one: torch.nn.Module, other: torch.nn.Module) -> bool:
     )
 
 
+# A head and a backbone; every head, gate and size in half types: graph/test_precision_golden.py
+EVERY_TIME = {"cifar_se_resnet32_gumbel_cosine", "mmdet_se_resnet50_gumbel"}
+NETWORKS = [pytest.param(name, marks=() if name in EVERY_TIME else pytest.mark.long) for name in GOLDEN]
+
+
+@pytest.mark.parametrize("golden", NETWORKS, indirect=True)
 def test_exports(golden, tmp_path):
     x = golden.input().numpy()
     model = apa_deploy.load(golden.save(tmp_path / "model.pth"), input_shape=x.shape[1:])

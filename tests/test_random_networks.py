@@ -1,9 +1,8 @@
-"""Property: any small network with learned activations exports in both formats and passes its gates."""
+"""Property: any small network with learned activations exports in either format and passes its gates."""
 
 import tempfile
 from pathlib import Path
 
-import pytest
 import torch
 from apa_exporters.onnx.export import export_onnx
 from apa_exporters.onnx.options import FORMATS, OnnxOptions
@@ -58,16 +57,12 @@ class Residual(nn.Module):
         return x + self.inner(x) if self.add else self.inner(x)
 
 
-@pytest.mark.parametrize("format", FORMATS)
-def test_exports_and_passes(format):
-    @settings(max_examples=8, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
-    @given(network())
-    def check(net):
-        model = TorchNetwork(net, image_signature((3, 8, 8)), Metadata("random"))
-        learned = sum(isinstance(m, RawActivation) for m in net.modules())
-        with tempfile.TemporaryDirectory() as folder:
-            passport = export_onnx(model, Path(folder) / "m.onnx", OnnxOptions(format=format))
-        assert passport.parity.passed
-        assert len(passport.activations) == len({c.path for c in passport.parity.activations}) == learned
-
-    check()
+@settings(max_examples=8, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@given(network(), st.sampled_from(FORMATS))
+def test_exports_and_passes(net, format):
+    model = TorchNetwork(net, image_signature((3, 8, 8)), Metadata("random"))
+    learned = sum(isinstance(m, RawActivation) for m in net.modules())
+    with tempfile.TemporaryDirectory() as folder:
+        passport = export_onnx(model, Path(folder) / "m.onnx", OnnxOptions(format=format))
+    assert passport.parity.passed
+    assert len(passport.activations) == len({c.path for c in passport.parity.activations}) == learned

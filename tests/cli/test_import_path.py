@@ -8,12 +8,14 @@ from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
+import torch
 
 CHECKPOINT = Path(__file__).resolve().parents[2] / "examples/digits/digits.pth"
 PLANTED = "import pathlib, sys\nwith open({log!r}, 'a') as log: log.write({name!r} + '\\n')\nraise ImportError\n"
+OWN = ["own.pth", "--model", "own:network", "--input-shape", "1x8x8"]
 VERBS = [
     ["apa-inspect", CHECKPOINT, "--report", "report.html"],
-    ["apa-verify", CHECKPOINT, "model.onnx"],
+    ["apa-verify", "model.onnx", "model.onnx"],
     ["apa-bench", "model.onnx", "--rounds", "1", "--duration", "0.1"],
     ["apa-doctor", "model.onnx"],
 ]
@@ -35,8 +37,10 @@ def folder(tmp_path_factory):
     for name in names:
         (folder / f"{name}.py").write_text(PLANTED.format(log=str(folder / "executed"), name=name))
     (folder / "own.py").write_text("import torch\n\ndef network():\n    return torch.nn.Conv2d(1, 2, 3)\n")
-    done = _run(folder, "apa-export", CHECKPOINT, "-o", "model.onnx")
+    torch.save(torch.nn.Conv2d(1, 2, 3).state_dict(), folder / "own.pth")
+    done = _run(folder, "apa-export", *OWN, "-o", "model.onnx")
     assert done.returncode == 0, done.stderr
+    assert f"was taken from {folder / 'own.py'}" in " ".join(done.stderr.split())  # found behind the libraries
     assert not (folder / "executed").exists()
     return folder
 
@@ -45,16 +49,4 @@ def folder(tmp_path_factory):
 def test_no_verb_runs_what_lies_in_the_folder(folder, command):
     done = _run(folder, *command)
     assert done.returncode == 0, done.stderr
-    assert not (folder / "executed").exists()
-
-
-def test_a_factory_of_the_folder_is_found_behind_the_libraries(folder, tmp_path):
-    import torch
-
-    torch.save(torch.nn.Conv2d(1, 2, 3).state_dict(), tmp_path / "own.pth")
-    arguments = ["--model", "own:network", "--input-shape", "1x8x8", "-o", "own.onnx"]
-    done = _run(folder, "apa-export", tmp_path / "own.pth", *arguments)
-    assert done.returncode == 0 and f"was taken from {folder / 'own.py'}" in " ".join(done.stderr.split()), (
-        done.stderr
-    )
     assert not (folder / "executed").exists()

@@ -1,7 +1,6 @@
-"""With only the plain dependencies every verb starts, works, and names the extra that it lacks."""
+"""With only the plain dependencies every verb starts, and names the extra that it lacks. More: tests/wheel."""
 
 import ast
-import json
 import os
 import re
 import subprocess
@@ -104,12 +103,3 @@ def test_arguments_are_parsed_before_heavy_packages_are_imported(verb, argument,
 def test_lacking_extra_is_named(extra, verb, arguments, run, tmp_path):
     code, _, stderr = run(verb, *arguments)
     assert (code, f"'apa-deploy[{extra}]'" in stderr, list(tmp_path.iterdir())) == (3, True, []), stderr
-
-
-@pytest.mark.slow
-def test_the_rest_works(run):
-    code, _, stderr = run("apa-export", DIGITS, "--format", "onnx-custom", "-o", "digits.onnx")
-    assert code == 0, stderr
-    code, stdout, _ = run("apa-inspect", "digits.onnx", "--json")
-    assert (code, len(json.loads(stdout))) == (0, 46)
-    assert run("apa-doctor", "digits.onnx")[0] == 0
