@@ -67,6 +67,36 @@ def golden(request) -> Golden:
     return Golden(GOLDEN[request.param])
 
 
+@pytest.fixture(scope="session", autouse=True)
+def trace_once():
+    from tests.traces import TorchNetwork, remember_traces
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(TorchNetwork, "trace", remember_traces(TorchNetwork.trace))
+        yield
+
+
+def use_this_process(patch):
+    """apa-verify without a process for each candidate, which tests/verification/test_isolation.py is about."""
+    from apa_deploy.errors import ApaError
+    from apa_deploy.verification import run
+    from apa_deploy.verification.record import FailureRecord
+    from apa_deploy.verification.work import Answer, do_work
+
+    def do_here(work, name, timeout):
+        try:
+            return do_work(work)
+        except ApaError as error:
+            return Answer(failure=FailureRecord.of(error)), {}
+
+    patch.setattr(run, "run_isolated", do_here)
+
+
+@pytest.fixture
+def verify_here(monkeypatch):
+    use_this_process(monkeypatch)
+
+
 @pytest.fixture(scope="session")
 def golden_arrays():
     return {path.stem: np.load(path) for path in COMMITTED.glob("*.npz")}

@@ -68,7 +68,7 @@ def test_what_is_a_fault(name, fault, tmp_path):
     assert all(check.passed for check in checks) == (fault in (None, turned_round))
 
 
-def test_verb_takes_another_order(tmp_path, capsys):
+def test_verb_takes_another_order(tmp_path, capsys, verify_here):
     assert verify([written(tmp_path, "end_to_end"), written(tmp_path, "end_to_end", turned_round)]) == 0
 
 

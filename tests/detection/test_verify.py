@@ -1,5 +1,7 @@
 """apa-verify on detectors: what is right passes in any order, what is wrong fails, and half types by precision."""
 
+import json
+
 import numpy as np
 import onnx
 import pytest
@@ -12,6 +14,7 @@ from apa_deploy.detection.pictures import photograph
 from apa_deploy.parity.model_gate import explain_doubt
 from tests.detection.test_export import SHAPE, save
 
+pytestmark = pytest.mark.usefixtures("verify_here")
 SHAPED = ["--input-shape", SHAPE, "--batch", "1"]
 
 
@@ -29,11 +32,6 @@ def edited(folder, name, change):
     change(model)
     onnx.save(model, folder / name)
     return str(folder / name)
-
-
-def test_a_right_file_passes(exported, capsys):
-    assert verify([str(exported / "detector.pth"), str(exported / "right.onnx"), *SHAPED]) == 0
-    assert "boxes" in capsys.readouterr().out
 
 
 def test_a_folder_of_pictures_is_drawn(exported, tmp_path, capsys):
@@ -69,10 +67,14 @@ def wider_boxes(model):
     model.graph.node.append(onnx.helper.make_node("Mul", ["boxes/right", "wider"], ["boxes"]))
 
 
-@pytest.mark.parametrize("fault", [more_suppression, wider_boxes])
-def test_a_wrong_file_fails(exported, fault, capsys):
-    path = edited(exported, f"{fault.__name__}.onnx", fault)
-    assert verify([str(exported / "detector.pth"), path, *SHAPED]) == 1
+def test_a_right_file_passes_and_wrong_ones_fail(exported, capsys):
+    wrong = [edited(exported, f"{fault.__name__}.onnx", fault) for fault in (more_suppression, wider_boxes)]
+    files = [str(exported / "detector.pth"), str(exported / "right.onnx"), *wrong]
+    assert verify([*files, *SHAPED, "--json"]) == 1
+    found = json.loads(capsys.readouterr().out)["candidates"]
+    assert [(one["passed"], one["failure"]) for one in found] == [(True, None), (False, None), (False, None)]
+    outputs = {verdict["check"]["name"] for verdict in found[0]["outputs"]}
+    assert {"boxes", "scores"} <= outputs
 
 
 @pytest.mark.parametrize(

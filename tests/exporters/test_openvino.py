@@ -95,7 +95,7 @@ def test_session_runs_it_from_several_threads(folder):
         np.testing.assert_allclose(one, wanted, rtol=0, atol=1e-5)
 
 
-def test_verbs_know_it(folder, capsys, monkeypatch):
+def test_verbs_know_it(folder, capsys, monkeypatch, verify_here):
     monkeypatch.chdir(folder)
     assert verify(["model.pth", "fp32.xml", "fp16.xml", *NETWORK]) == 0
     assert "OpenVINO" in capsys.readouterr().out

@@ -16,6 +16,7 @@ from apa_deploy.loading.load import load
 from apa_deploy.verification.limits import Given
 from apa_deploy.verification.run import Options, verify_candidates
 from apa_deploy.verification.source import Loading, source_of
+from tests.conftest import use_this_process
 from tests.networks import tiny_net
 
 FACTORY = "tests.networks:tiny_net"
@@ -55,7 +56,8 @@ def told(exports, tmp_path_factory) -> SimpleNamespace:
         "3x16x16",
     ]
     files = [("--save-outputs", "outputs.json"), ("--save-inputs", "inputs.json"), ("--report", "page.json")]
-    with redirect_stdout(out):
+    with redirect_stdout(out), pytest.MonkeyPatch.context() as patch:
+        use_this_process(patch)
         code = main(
             [*given, "--per-layer", *(text for option, name in files for text in (option, str(folder / name)))]
         )

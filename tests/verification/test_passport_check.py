@@ -63,7 +63,7 @@ def test_the_source_may_lie_elsewhere(mine, tmp_path):
     assert [f.status for f in check.files] == ["intact"] * 3
 
 
-def test_the_verb(mine, capsys):
+def test_the_verb(mine, capsys, verify_here):
     passport = str(passport_path(mine / "plain.onnx"))
     assert main(["--passport", passport]) == 0
     assert "intact   output     plain.onnx" in capsys.readouterr().out
@@ -73,7 +73,7 @@ def test_the_verb(mine, capsys):
     assert main(["--passport", str(mine / "none.json")]) == 2
 
 
-def test_the_verb_with_parity(mine, capsys):
+def test_the_verb_with_parity(mine, capsys, verify_here):
     """What the passport says is enough to verify again: the factory, the shape, the weights; and to record it."""
     before = read_passport(passport_path(mine / "plain.onnx"))
     assert main(["--passport", str(passport_path(mine / "plain.onnx")), "--parity", "--record"]) == 0
