@@ -84,6 +84,9 @@ OPTIONS = [
     {"max_request": 0},
     {"drain_timeout": -1},
     {"threads": 0},
+    {"threads": 1_000_000},
+    {"instances": 1_000_000},
+    {"batch_delay": 61.0},
 ]
 
 

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import urllib.request
 from pathlib import Path
 
 import pytest
@@ -75,3 +76,15 @@ def test_installed_as_a_program():
     command = [program] if program.exists() else [sys.executable, "-m", "apa_deploy.cli.serve"]
     done = subprocess.run([*command, "--version"], capture_output=True, text=True, check=True)
     assert done.stdout.startswith("apa-serve ")
+
+
+def test_metrics_answer_head(server):
+    """As load balancers ask whether anybody is there."""
+    request = urllib.request.Request(f"http://{server.metrics}/metrics", method="HEAD")
+    with urllib.request.urlopen(request, timeout=60) as answer:
+        assert (answer.status, answer.read()) == (200, b"")
+        assert int(answer.headers["content-length"]) > 1000
+
+
+def test_a_sequence_is_not_implemented(server):
+    assert server.infer([[1.0, 2.0, 3.0, 4.0]], parameters={"sequence_id": 1})[0] == 501
