@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from .detection.rows import Rows
 
 TRUTH, FLOAT32 = "float64", "float32"
+# The same with inputs one unit in the last place off: another sample of what float32 makes of the network.
+FLOAT32_AGAIN = "float32 again"
 HALVES = ("fp16", "bf16")
 OWN = "own"  # float64 that rounds what the model itself stores in a half type
 _SAME = 32 * 2.0**-24  # roundings of float32: the least limit of any gate

@@ -184,10 +184,18 @@ class _Reader:
 
 
 def norm_of(argument: Any) -> str | None:
-    """Upstream's `classif_norm` argument as one of NORMS; None where it was not given."""
-    if argument in (None, "None", ""):
+    """Upstream's `classif_norm` argument as one of NORMS; None where it was not given.
+
+    Raises:
+        InputError: it is something else, which says nothing of the head.
+    """
+    if argument is None or (isinstance(argument, str) and argument in ("None", "")):
         return None
-    return str(argument) if argument in NORMS else None
+    if not isinstance(argument, str) or argument not in NORMS:
+        said = repr(argument[:60]) if isinstance(argument, str) else f"of type {type(argument).__name__}"
+        saw = f"training arguments with classif_norm {said}"
+        raise InputError(saw, f"one of {', '.join(NORMS)}", "Say which head it is: --classif-norm NORM.")
+    return argument
 
 
 def _counts_from(first: int, numbers: Collection[int]) -> bool:

@@ -22,9 +22,10 @@ from torch import Tensor
 
 from ..errors import GateError
 from ..graph.pieces import end_graph_at
-from ..parity.limits import least_cosine, model_limit
+from ..parity.gain import check_gains, gain_ranges
+from ..parity.limits import gain_room, least_cosine, model_limit
 from ..parity.model_gate import has_evidence
-from ..records.parity import DetectionCheck, OutputCheck
+from ..records.parity import DetectionCheck, GainCheck, OutputCheck
 from .matching import Found, average_precision, match, overlap
 from .module import Detections, Detector
 from .spec import IMAGES, VALID
@@ -158,6 +159,8 @@ def check_raw(
         norm = float(np.linalg.norm(found) * np.linalg.norm(right)) if finite else 0.0
         kind = name.rstrip("0123456789").removesuffix("_stage")
         limit, least = model_limit(errors[-1], precision), least_cosine(precision)
+        ranges = gain_ranges([right], [[baselines[-1][name]]], *gain_room(precision))
+        gains = [GainCheck(**one) for one in check_gains([right], [found], ranges)]
         cosine = float(np.vdot(found, right)) / norm if norm else 0.0
         kinds.setdefault(kind, []).append(
             OutputCheck(
@@ -173,8 +176,9 @@ def check_raw(
                 stored_max_rel=errors[1] if len(errors) > 1 else None,
                 limit=limit,
                 min_cosine=least,
+                gains=gains,
                 evidence=has_evidence([right]),
-                passed=worst / scale <= limit and cosine >= least,
+                passed=worst / scale <= limit and cosine >= least and all(gain.passed for gain in gains),
             )
         )
     return [max(checks, key=lambda c: (not c.passed, c.max_rel / c.limit)) for checks in kinds.values()]

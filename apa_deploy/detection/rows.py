@@ -101,6 +101,14 @@ def align_rows(found: Arrays, truth: Arrays, rows: Rows, *, fail: bool = True) -
     return aligned
 
 
+def match_columns(found: Sequence[Arrays], truth: Sequence[Arrays], rows: Rows) -> dict[str, list[np.ndarray]]:
+    """ "boxes" (N, K, 4) and "scores" (N, K) of each iteration in the order of `truth`, and its own where rounding
+    decides about a row; float64."""
+    pairs = [_columns(align_rows(one, right, rows, fail=False)) for one, right in zip(found, truth, strict=True)]
+    names = enumerate(("boxes", "scores"))
+    return {name: [pair[i].astype(np.float64) for pair in pairs if pair] for i, name in names}
+
+
 def _table(outputs: Arrays) -> str:
     """An output with a row for each detection."""
     names = [name for name in ("boxes", "dets") if name in outputs]

@@ -71,9 +71,10 @@ def check_storages(path: Path, content: Any, sizes: frozenset[int]) -> None:
         ArchiveError: a tensor has more elements than its storage, or a storage than its member of the archive.
     """
     for tensor in _tensors(content):
-        unusual = tensor.is_quantized or tensor.is_meta or tensor.is_nested
+        unusual = [kind for kind in ("quantized", "meta", "nested") if getattr(tensor, f"is_{kind}")]
         if tensor.layout != torch.strided or unusual:
-            raise ArchiveError(path, f"a tensor of layout {tensor.layout}, on {tensor.device}")
+            layout = str(tensor.layout).removeprefix("torch.")
+            raise ArchiveError(path, f"a {', '.join(unusual) or layout} tensor")
         storage = tensor.untyped_storage().nbytes()
         if sizes and storage not in sizes:
             raise ArchiveError(path, f"a tensor storage of {storage} bytes that the file does not hold")

@@ -249,7 +249,14 @@ def _mmengine_meta(meta: Any) -> tuple[str, tuple[str, ...]]:
 
 def _check_state(path: Path, checkpoint: Checkpoint) -> Checkpoint:
     for key, value in checkpoint.state.items():
-        if value.is_floating_point() and not bool(torch.isfinite(value).all()):
+        if not value.is_floating_point():
+            continue
+        try:
+            finite = bool(torch.isfinite(value if value.element_size() > 1 else value.float()).all())
+        except NotImplementedError as error:  # two numbers in a byte
+            saw = f"{key[:60]} is stored as {str(value.dtype).removeprefix('torch.')}"
+            raise CheckpointError(path, saw, "weights that torch reads as float32", "Save them so.") from error
+        if not finite:
             raise CheckpointError(
                 path, f"{key[:60]} holds NaN or infinity", "finite weights", "Take an earlier epoch's checkpoint."
             )

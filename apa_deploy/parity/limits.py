@@ -19,6 +19,13 @@ But never more than a ceiling, past which an error hides a fault whatever made i
     bf16  1e-1   26 unit roundoffs, of 650 roundings: 4 for each layer
 
 And the cosine to the reference at least what noise of the ceiling's size leaves, 1 - ceiling^2 / 2, at most 0.999.
+Gain and offset (`gain`): a range around what a baseline has, at least the roundings of a factor or two that are
+stored by themselves and scale all that is behind them, and at most what is well below the 1 % that a fault may be:
+
+    fp32  32 unit roundoffs to 1e-3, the ceiling above
+    fp16  2 to 10 unit roundoffs, 5e-3
+    bf16  1 to 1.5 unit roundoffs, 6e-3: conversions of golden, trained and small networks are 0.65 off at most
+
 Where the network's own float32 is further off than the ceiling, nothing can be judged by it.
 
 Operator gate: an activation alone, relative to max(1, |y|), at most 2e-6 in float32:
@@ -41,6 +48,7 @@ ROUNDINGS = 32  # of float32, on the shortest path
 ONE_LAYER = 4  # roundings of a half type
 CEILING = {"fp32": 1e-3, "fp16": 2e-2, "bf16": 1e-1}
 _COSINE = 0.999
+_GAIN = {"fp32": (32, 1e-3), "fp16": (2, 5e-3), "bf16": (1, 6e-3)}  # unit roundoffs at least; at most
 _OPERATOR = 2e-6
 # What an innocent activation may show inside a network: the golden networks stay below 3e-6 anywhere in float32;
 # of a half type the roundings of a few layers.
@@ -60,6 +68,12 @@ def model_limit(baseline: float, precision: str) -> float:
 def least_cosine(precision: str) -> float:
     """The least cosine of an output to its reference."""
     return min(_COSINE, 1 - CEILING[precision] ** 2 / 2)
+
+
+def gain_room(precision: str) -> tuple[float, float]:
+    """How far gain and offset may be from a baseline's: always, and at most."""
+    roundings, ceiling = _GAIN[precision]
+    return roundings * UNIT_ROUNDOFF[precision], ceiling
 
 
 def operator_limit(precision: str) -> float:

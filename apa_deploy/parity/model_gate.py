@@ -8,12 +8,13 @@ import numpy as np
 from polygraphy.backend.base import BaseRunner
 from polygraphy.comparator import Comparator, RunResults
 
-from ..detection.rows import LEAST_LOSS, Rows, align_rows, are_detections, is_empty, mean_precision
+from ..detection.rows import LEAST_LOSS, Rows, align_rows, are_detections, is_empty, match_columns, mean_precision
 from ..errors import GateError
-from ..network import FLOAT32, OWN, TRUTH, Network
-from ..records.parity import OutputCheck
+from ..network import FLOAT32, FLOAT32_AGAIN, OWN, TRUTH, Network
+from ..records.parity import GainCheck, OutputCheck
 from ..tensors.signature import Feed
-from .limits import CEILING, FACTOR, least_cosine, model_limit
+from .gain import check_gains, gain_ranges
+from .limits import CEILING, FACTOR, gain_room, least_cosine, model_limit
 from .runners import NetworkRunner, RecordedRunner, quiet_polygraphy
 
 AVERAGE_PRECISION = "loss of average precision"
@@ -43,9 +44,9 @@ def check_outputs(
             in the half type; of a float32 export of a network that stores values in one itself, on that.
         output_names: those to judge; default: all of the network's.
     """
-    dtypes = [TRUTH, FLOAT32] if precision == "fp32" else [TRUTH, FLOAT32, precision]
+    dtypes = [TRUTH, FLOAT32, FLOAT32_AGAIN] + ([] if precision == "fp32" else [precision])
     if precision == "fp32" and network.half:
-        precision, dtypes = network.half, [TRUTH, FLOAT32, OWN]
+        precision, dtypes = network.half, [*dtypes, OWN]
     runners = [NetworkRunner(network, feeds[0], dtype, f"the network in {dtype}", output_names) for dtype in dtypes]
     with quiet_polygraphy():
         results = Comparator.run([*runners, *candidates], data_loader=list(feeds))
@@ -72,7 +73,7 @@ def _check_rows(
             "Nothing was written. Give such inputs with --inputs FILE.npz, or pass --no-verify.",
         )
     if precision != "fp32" and "proposals" not in right[0]:
-        return _check_precision(runs, right, baselines, candidates)
+        return _check_precision(runs, right, baselines, candidates, precision, rows)
     aligned = RunResults()
     for name, iterations in runs.items():
         fail = name in candidates
@@ -86,24 +87,39 @@ def _check_rows(
 def _within(check: OutputCheck, largest: float) -> OutputCheck:
     """The check with an absolute limit in place of its own."""
     scale = check.max_abs / check.max_rel if 0 < check.max_rel < np.inf else 1.0
-    changes = {"limit": largest / scale, "min_cosine": None, "evidence": True, "passed": check.max_abs <= largest}
-    return check.model_copy(update=changes)
+    none = {"min_cosine": None, "gains": [], "ranges": {}}
+    changes = {"limit": largest / scale, "evidence": True, "passed": check.max_abs <= largest}
+    return check.model_copy(update=none | changes)
 
 
 def _check_precision(
-    runs: dict[str, list[Feed]], truth: list[Feed], baselines: Sequence[str], candidates: Sequence[str]
+    runs: dict[str, list[Feed]],
+    truth: list[Feed],
+    baselines: Sequence[str],
+    candidates: Sequence[str],
+    precision: str,
+    rows: Rows,
 ) -> list[OutputCheck]:
     """One check a candidate: what it loses of average precision, against what storing in the type loses."""
     lost = {name: 1 - mean_precision(runs[name], truth) for name in (*baselines, *candidates)}
     limit = max(FACTOR * lost[baselines[-1]], LEAST_LOSS)
-    return [
-        OutputCheck(
+    matched = {name: match_columns(runs[name], truth, rows) for name in (*baselines[-1:], *candidates)}
+    right = match_columns(truth, truth, rows)
+    ranges = {k: gain_ranges(v, [matched[baselines[-1]][k]], *gain_room(precision)) for k, v in right.items()}
+    checks = []
+    for name in candidates:
+        gains = [
+            GainCheck(**{**one, "what": f"{one['what']} of {k}"})
+            for k, v in right.items()
+            for one in check_gains(v, matched[name][k], ranges[k])
+        ]
+        checks.append(OutputCheck(
             runner=name, name=AVERAGE_PRECISION, samples=len(truth), max_abs=lost[name], max_rel=lost[name],
             quantiles={}, cosine=1.0, top1_agreement=None, torch_float32_max_rel=lost[baselines[0]],
-            stored_max_rel=lost[baselines[-1]], limit=limit, passed=lost[name] <= limit,
-        )
-        for name in candidates
-    ]  # fmt: skip
+            stored_max_rel=lost[baselines[-1]], limit=limit, gains=gains, ranges=ranges,
+            passed=lost[name] <= limit and all(gain.passed for gain in gains),
+        ))  # fmt: skip
+    return checks
 
 
 def check_recorded(
@@ -116,16 +132,20 @@ def check_recorded(
 def check_results(
     results: RunResults, truth: str, baselines: Sequence[str], candidates: Sequence[str], precision: str
 ) -> list[OutputCheck]:
-    """`check_outputs` for outputs that are there already; runners by name, the last baseline makes the limit."""
+    """`check_outputs` for outputs that are there already; runners by name.
+
+    Args:
+        baselines: float32, float32 again; and where values are stored in a half type that, which makes the limits.
+    """
     names = list(results.keys())
     pairs = [(names.index(truth), names.index(name)) for name in (*baselines, *candidates)]
     with quiet_polygraphy(), np.errstate(invalid="ignore"):  # a detection that is lost is infinitely far off
         accuracy = Comparator.compare_accuracy(results, compare_func=_differences, comparisons=pairs)[0]
-    errors = [_by_output(accuracy[(truth, baseline)]) for baseline in baselines]
+    known = [_by_output(accuracy[(truth, baseline)]) for baseline in baselines]
     checks = []
     for candidate in candidates:
         for name, found in _by_output(accuracy[(truth, candidate)]).items():
-            checks.append(_check(candidate, name, found, [_relative(e[name]) for e in errors], precision))
+            checks.append(_check(candidate, name, found, [one[name] for one in known], precision))
     return checks
 
 
@@ -148,12 +168,13 @@ def _largest(values: np.ndarray) -> float:
 
 
 def _check(
-    runner: str, name: str, found: Sequence[Difference], baselines: Sequence[float], precision: str
+    runner: str, name: str, found: Sequence[Difference], baselines: Sequence[Sequence[Difference]], precision: str
 ) -> OutputCheck:
-    """`baselines`: errors of float32, and for half types of storing alone; the last makes the limit."""
-    limit, torch_error = model_limit(baselines[-1], precision), baselines[0]
-    least, evidence = least_cosine(precision), has_evidence([d.reference for d in found])
-    stored = baselines[1] if len(baselines) > 1 else None
+    """`baselines`: as in `check_results`. Two of float32: one sample of its error may be lucky."""
+    single, stores = baselines[:2], baselines[2:]
+    torch_error, stored = max(_relative(one) for one in single), _relative(stores[0]) if stores else None
+    limit, truth = model_limit(torch_error if stored is None else stored, precision), [d.reference for d in found]
+    least, evidence = least_cosine(precision), has_evidence(truth)
     samples = sum(len(d.reference) if d.reference.ndim else 1 for d in found)
     if not all(found):
         return OutputCheck(
@@ -164,6 +185,8 @@ def _check(
     errors = np.concatenate([np.abs(d.value - d.reference).ravel() for d in found])
     quantiles = {f"p{q}": float(np.quantile(errors, q / 100)) for q in (50, 90, 99)} if errors.size else {}
     max_rel, cosine = _relative(found), min(_cosine(d) for d in found)
+    ranges = gain_ranges(truth, [[d.value for d in one] for one in stores or single], *gain_room(precision))
+    gains = [GainCheck(**one) for one in check_gains(truth, [d.value for d in found], ranges)]
     return OutputCheck(
         runner=runner,
         name=name,
@@ -177,8 +200,10 @@ def _check(
         stored_max_rel=stored,
         limit=limit,
         min_cosine=least,
+        gains=gains,
+        ranges={name: ranges},
         evidence=evidence,
-        passed=max_rel <= limit and cosine >= least,
+        passed=max_rel <= limit and cosine >= least and all(gain.passed for gain in gains),
     )
 
 

@@ -16,17 +16,20 @@ from onnx import TensorProto, helper
 from ..graph.decompose import HALF_TYPES
 from ..graph.emulate import emulate_halves
 from ..graph.isolate import isolate_sites
-from ..graph.precision import HALF_ELEMENT, NUMPY_TYPE
+from ..graph.precision import HALF_ELEMENT, NUMPY_TYPE, UNIT_ROUNDOFF
 from ..graph.sites import ActivationSite
 from ..graph.values import ranks_and_types
+from ..maths import aglu_float64, apa_float64
 from ..network import Network
-from ..records.parity import ActivationCheck
+from ..records.parity import ActivationCheck, GainCheck
 from ..runtimes.ort_session import open_session
 from .limits import operator_limit
 
 # Dense where the curve bends, sparse far into both tails.
 GRID = np.concatenate([np.linspace(-12, 12, 1201), np.linspace(-90, 90, 181)]).astype(np.float32)
 _ONE = np.zeros(1, np.float32)
+_STEEP = 30.0  # |z| beyond which the curve is a line or 0
+_STEP, _NORMAL = 1e-6, 2.0**-14  # of a derivative, relative; the least number that fp16 rounds by its size
 _RANK = 4  # where the graph does not say: an image's
 
 
@@ -87,7 +90,43 @@ def check_site(
     with np.errstate(invalid="ignore"):
         error = np.abs(y - wanted) / np.maximum(1, np.abs(wanted))
     worst = float(np.where(np.isfinite(error), error, np.inf).max())
-    return ActivationCheck(path=site.name, kind=site.kind, max_error=worst, limit=limit, passed=worst <= limit)
+    gains = _parameters_off(site, z, y, wanted, precision) if precision in HALF_ELEMENT and worst <= limit else []
+    passed = worst <= limit and all(gain.passed for gain in gains)
+    return ActivationCheck(path=site.name, kind=site.kind, max_error=worst, limit=limit, gains=gains, passed=passed)
+
+
+def _parameters_off(
+    site: ActivationSite, z: np.ndarray, y: np.ndarray, wanted: np.ndarray, precision: str
+) -> list[GainCheck]:
+    """By how much of itself each parameter seems to be off, of the channels the worst.
+
+    The derivative d of the curve by ln(lambda) or ln(kappa) is a direction that rounding does not know: of errors
+    spread evenly within unit roundoff * |y|, the sum along d is sub-Gaussian with the variance of that; six
+    deviations and what the operator gate allows float32 are its limit, and the parameter's own rounding.
+    """
+    curve = aglu_float64 if site.kind == "AGLU" else apa_float64
+    _, first = np.unique(z.reshape(len(z), -1)[:, 0], return_index=True)  # a half type has fewer numbers
+    first = first[np.abs(z.reshape(len(z), -1)[first, 0]) <= _STEEP]
+    z, error, wanted = z[first].astype(np.float64), (y - wanted)[first], wanted[first]
+    shape = [1] * z.ndim
+    if site.channels > 1:
+        shape[site.parameters.axis] = site.channels
+    values = [
+        np.reshape(np.asarray(one, np.float64), shape) for one in (site.parameters.lambda_, site.parameters.kappa)
+    ]
+    unit, found = UNIT_ROUNDOFF[precision], []
+    rounding = unit * np.maximum(np.abs(wanted), _NORMAL) / np.sqrt(3)
+    for i, what in enumerate(("lambda", "kappa")):
+        nudged = [one * (1 + _STEP * (k == i)) for k, one in enumerate(values)]
+        along = (curve(z, *nudged) - curve(z, *values)) / _STEP
+        length = np.maximum((along * along).sum(0), _NORMAL**2)
+        off = (error * along).sum(0) / length
+        inside = operator_limit("fp32") * (np.maximum(1, np.abs(wanted)) * np.abs(along)).sum(0)
+        most = unit + (6 * np.sqrt(((rounding * along) ** 2).sum(0)) + inside) / length
+        worst = np.unravel_index(int((np.abs(off) / most).argmax()), off.shape)
+        high = float(most[worst])
+        found.append(GainCheck(what=what, error=float(off[worst]), low=-high, high=high))
+    return found
 
 
 def with_float32_ends(model: onnx.ModelProto) -> onnx.ModelProto:

@@ -11,7 +11,8 @@ from polygraphy.backend.base import BaseRunner
 from polygraphy.common import TensorMetadata
 from polygraphy.logger import G_LOGGER
 
-from ..network import Network
+from ..network import FLOAT32, FLOAT32_AGAIN, Network
+from ..tensors.inputs import one_ulp_off
 from ..tensors.signature import Feed
 
 
@@ -23,8 +24,13 @@ def metadata_of(feed: Feed) -> TensorMetadata:
     return metadata
 
 
+def run_network(network: Network, feed: Feed, dtype: str) -> Feed:
+    """`network.outputs` of a dtype of its own, or of "float32 again"."""
+    return network.outputs(*((one_ulp_off(feed), FLOAT32) if dtype == FLOAT32_AGAIN else (feed, dtype)))
+
+
 class NetworkRunner(BaseRunner):
-    """A network in one precision of `Network.outputs`; `names`: the outputs to give, default: all."""
+    """A network in one precision of `run_network`; `names`: the outputs to give, default: all."""
 
     def __init__(
         self, network: Network, feed: Feed, dtype: str, name: str, names: Sequence[str] | None = None
@@ -37,7 +43,7 @@ class NetworkRunner(BaseRunner):
 
     def infer_impl(self, feed_dict: Feed) -> Feed:
         start = time.perf_counter()
-        values = self._network.outputs(feed_dict, self._dtype)
+        values = run_network(self._network, feed_dict, self._dtype)
         self.inference_time = time.perf_counter() - start
         return {name: values[name] for name in self._names} if self._names is not None else values
 

@@ -3,13 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
-from pydantic import BaseModel, model_validator
+from pydantic import BaseModel, Field, model_validator
 
 from ..errors import GateError
 
 Verdict = Literal["passed", "failed", "cannot be judged", "not judged"]
+
+
+class GainCheck(BaseModel):
+    """Whether an output, or a channel of it, is scaled or shifted: `error` is 0 where it is not (`parity.gain`)."""
+
+    what: str
+    error: float
+    low: float
+    high: float
+
+    @property
+    def passed(self) -> bool:
+        """Whether rounding explains it."""
+        return self.low <= self.error <= self.high
+
+    def __str__(self) -> str:
+        """Error and range in percent."""
+        return f"{self.what} {self.error:+.2g} ({self.low:+.2g} to {self.high:+.2g})"
 
 
 class OutputCheck(BaseModel):
@@ -18,7 +36,8 @@ class OutputCheck(BaseModel):
     `quantiles`: absolute error at p50, p90, p99. `top1_agreement`: fraction of samples with the same
     largest class; None for outputs that are no class scores. `stored_max_rel`: for half types, the error of
     float64 arithmetic that stores every value in the type. `evidence`: whether the reference depends on the inputs
-    at all; one number everywhere, as a detector gives to noise, proves nothing.
+    at all; one number everywhere, as a detector gives to noise, proves nothing. `ranges`: all that `gains`
+    may be, by output; not kept.
     """
 
     runner: str
@@ -33,17 +52,33 @@ class OutputCheck(BaseModel):
     stored_max_rel: float | None = None
     limit: float
     min_cosine: float | None = None
+    gains: list[GainCheck] = []
+    ranges: dict[str, Any] = Field(default={}, exclude=True, repr=False)
     evidence: bool = True
     passed: bool
 
+    @property
+    def broken_gains(self) -> list[GainCheck]:
+        """Those that rounding does not explain."""
+        return [gain for gain in self.gains if not gain.passed]
+
+
+def gain_line(check: OutputCheck) -> str:
+    """Its gains, each with its range, in a line."""
+    return f"{check.name}, {check.runner}: " + ", ".join(map(str, check.gains))
+
 
 class ActivationCheck(BaseModel):
-    """One activation alone: its largest error against its float64 original, relative to max(1, |y|)."""
+    """One activation alone: its largest error against its float64 original, relative to max(1, |y|).
+
+    `gains`: of half types, by how much of itself each parameter seems to be off.
+    """
 
     path: str
     kind: str
     max_error: float
     limit: float
+    gains: list[GainCheck] = []
     passed: bool
 
 
@@ -128,15 +163,22 @@ def _saw(report: ParityReport) -> str:
         for d in report.detections
         if not d.passed
     ]
-    wrong = [
-        f"{c.path} ({c.kind}) is {c.max_error:.1e} off (limit {c.limit:.1e})"
-        for c in report.activations
-        if not c.passed
-    ]
+    wrong = [explain_activation(c) for c in report.activations if not c.passed]
     return "; ".join(worst + wrong[:3]) + (f" and {len(wrong) - 3} more activations" if len(wrong) > 3 else "")
 
 
+def explain_activation(check: ActivationCheck) -> str:
+    """What is wrong with an activation that did not pass."""
+    gains = [gain for gain in check.gains if not gain.passed]
+    if gains:
+        return f"{check.path} ({check.kind}) has another {' and '.join(map(str, gains))}"
+    return f"{check.path} ({check.kind}) is {check.max_error:.1e} off (limit {check.limit:.1e})"
+
+
 def _off(check: OutputCheck) -> str:
+    if check.max_rel <= check.limit and check.broken_gains:
+        off = ", ".join(map(str, check.broken_gains))
+        return f"{check.name} is scaled or shifted: {off} ({check.runner})"
     if check.max_rel <= check.limit:
         return f"{check.name} has a cosine of {check.cosine:.6f} ({check.runner}, at least {check.min_cosine})"
     return f"{check.name} is {check.max_rel:.1e} off ({check.runner}, limit {check.limit:.1e})"

@@ -12,6 +12,7 @@ _OUTPUT = (
     "The larger of 4 times the error of the same network in torch, in the type of the artifact, and what the depth "
     "of the smallest network makes unavoidable: another order of sums is another sample of one spread."
 )
+_GAIN = "errors of rounding have no direction, so that they leave this much of a sum along the output."
 _ACTIVATION = (
     "Each activation alone, relative to max(1, |y|): the roundings of t = ln(lambda) - kappa*z, of the stored "
     "parameters and of the series for log1p, summed in the worst case and doubled."
@@ -95,9 +96,11 @@ def report_of_gate(parity: ParityReport, name: str, command: str) -> Report:
 
 def _limits(parity: ParityReport) -> list[Limit]:
     outputs = dict.fromkeys((check.name, check.limit) for check in parity.outputs)
+    gains = dict.fromkeys((f"{c.name}, {g.what}", g.high, g.low) for c in parity.outputs for g in c.gains)
     activations = dict.fromkeys(check.limit for check in parity.activations)
     return [
         *(Limit(name=name, value=limit, derivation=_OUTPUT) for name, limit in outputs),
+        *(Limit(name=name, value=high, derivation=f"From {exact(low)}: {_GAIN}") for name, high, low in gains),
         *(Limit(name="activation", value=limit, derivation=_ACTIVATION) for limit in activations),
     ]
 

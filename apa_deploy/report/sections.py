@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from ..records.benchmark import Comparison, Failure, Latency
+from ..records.parity import OutputCheck
 from .drawing import Drawn
 from .record import Report, worst_first
 from .wording import DASH, FORMS, amount, exact, facts, interval, span
@@ -147,12 +148,13 @@ def _parity(report: Report) -> list[Block]:
         "limit",
         "float32's own",
         "cosine",
+        "gain",
         "top-1",
         "samples",
     ]
     rows: list[list[Cell]] = [
         [c.name, c.runner, c.passed, exact(c.max_rel), exact(c.limit), exact(c.torch_float32_max_rel),
-         f"{c.cosine:.9f}", _share(c.top1_agreement), str(c.samples)]
+         f"{c.cosine:.9f}", _gain(c), _share(c.top1_agreement), str(c.samples)]
         for c in report.outputs
     ]  # fmt: skip
     limits: list[list[Cell]] = [[one.name, exact(one.value), one.derivation] for one in report.limits]
@@ -160,6 +162,11 @@ def _parity(report: Report) -> list[Block]:
     return _grid(name, headers, rows, 3) + _grid(
         "Limits, and where they come from", ["limit", "value", "derivation"], limits
     )
+
+
+def _gain(check: OutputCheck) -> str:
+    """What is off of gain and offset, or the gain; the ranges stand under the limits."""
+    return "; ".join(map(str, check.broken_gains or check.gains[:1])) or DASH
 
 
 def _share(value: float | None) -> str:

@@ -90,9 +90,18 @@ def open_session(
         options.register_custom_ops_library(str(library))
     for name in filter(None, os.environ.get(_LIBRARIES, "").split(os.pathsep)):
         options.register_custom_ops_library(name)
-    source = str(model) if isinstance(model, Path) else model
+    source = _utf8(model) if isinstance(model, Path) else model
     names, details = zip(*providers, strict=True)
     return onnxruntime.InferenceSession(source, options, providers=list(names), provider_options=list(details))
+
+
+def _utf8(path: Path) -> str:
+    """The path as ONNX Runtime takes it, whatever the locale says of the bytes of its name."""
+    try:
+        return os.fsencode(path).decode("utf-8")
+    except UnicodeDecodeError as error:
+        wanted = "a path of UTF-8, as ONNX Runtime takes no other"
+        raise InputError(f"{str(path)!a}: a name that is no text", wanted, "Rename it.") from error
 
 
 class EndlessError(InputError):

@@ -49,6 +49,18 @@ def seeded_feeds(signature: Signature, batch: int = 2, seed: int = 0) -> list[Fe
     ]
 
 
+def one_ulp_off(feed: Feed) -> Feed:
+    """Every second float32 of `feed` one unit in its last place further from 0; all else as it is."""
+
+    def change(array: np.ndarray) -> np.ndarray:
+        if array.dtype != np.float32:
+            return array
+        odd = np.arange(array.size).reshape(array.shape) % 2 == 1
+        return np.where(odd & (array != 0), np.nextafter(array, np.copysign(np.float32(np.inf), array)), array)
+
+    return {name: change(array) for name, array in feed.items()}
+
+
 def _photograph(signature: Signature, batch: int) -> Feed:
     """The photograph, in the form that the signature says: ours, bytes, or RGB of 0 to 1 as everybody else's."""
     from ..detection.pictures import photograph_feed, photograph_within

@@ -6,16 +6,16 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ..detection.rows import Rows, are_detections
+from ..detection.rows import are_detections
 from ..errors import InputError
-from ..network import FLOAT32, TRUTH
+from ..network import FLOAT32, FLOAT32_AGAIN, OWN, TRUTH
 from ..parity.model_gate import check_results, explain_doubt
 from ..report.record import Accuracy
 from .accuracy import accuracies
 from .detections import align_detections, detection_verdicts, precision_verdicts
 from .limits import Given, verdict
 from .record import Candidate, OutputVerdict
-from .reference import UnjudgeableError
+from .reference import ReferenceAnswer, UnjudgeableError
 from .work import Recorded, as_results
 
 
@@ -24,25 +24,25 @@ def judge_outputs(
     made: Recorded,
     reference: Recorded,
     given: Given,
-    rows: Rows | None = None,
+    answer: ReferenceAnswer,
 ) -> list[OutputVerdict]:
-    """A verdict for each runner and output of a candidate; `made` is aligned with `reference`.
-
-    `rows`: of a reference that answers with detections, what decided about them.
-    """
-    precision = candidate.precision
+    """A verdict for each runner and output; `made` is aligned with `reference`, the outputs of `answer`."""
+    rows, precision = answer.rows, candidate.precision
     stored = [precision] if precision in reference else []
+    if answer.half and precision == "fp32":  # as a float32 export of such a file is judged
+        precision, stored = answer.half, [OWN]
+    baselines = [FLOAT32, FLOAT32_AGAIN, *stored]
     if rows and are_detections(reference[TRUTH][0]):
         raw, truth = (made, reference), reference[TRUTH]
         made = align_detections(made, truth, rows)
         reference = align_detections(reference, truth, rows, fail=False)
         if (rows.limits or (stored and "proposals" not in truth[0])) and given == Given():
             results = as_results(reference | made)
-            checks = check_results(results, TRUTH, [FLOAT32], list(made), "fp32")
+            checks = check_results(results, TRUTH, baselines[:2], list(made), "fp32")
             return precision_verdicts(candidate, *raw, checks) if stored else detection_verdicts(checks, rows)
     results = as_results(reference | made)
-    checks = check_results(results, TRUTH, [FLOAT32, *stored], list(made), precision if stored else "fp32")
-    if given.max_rel is None and (reason := explain_doubt(checks)):
+    checks = check_results(results, TRUTH, baselines, list(made), precision if stored else "fp32")
+    if given.max_rel is None and (reason := explain_doubt(checks, answer.half)):
         raise UnjudgeableError(reason, "a reference that tells a right copy from a wrong one")
     return [verdict(c, [one[c.name] for one in reference[TRUTH]], precision, given) for c in checks]
 

@@ -3,6 +3,7 @@
 max_rel        largest error over the largest |reference|: the model gate's (`parity.limits`)
 min_agreement  same first class: all samples but those nearer to a tie than twice the error that max_rel allows
 min_cosine     to the reference: `parity.limits`
+gain, offset   of the whole output, and the gain of each channel: `parity.gain`
 max_abs        only where given
 """
 
@@ -19,6 +20,8 @@ from ..parity.limits import CEILING, FACTOR, ONE_LAYER, ROUNDINGS, floor_of, mod
 from ..records.parity import OutputCheck
 from ..report.record import Limit
 from .record import OutputVerdict
+
+_GAIN = "what the roundings of the baseline leave of a sum that has no direction (docs/verify.md)"
 
 
 @dataclass(frozen=True)
@@ -48,6 +51,9 @@ def verdict(check: OutputCheck, references: Sequence[np.ndarray], precision: str
     if given.max_rel is None and check.min_cosine is not None:
         derivation = "noise of the ceiling's size leaves it, at most 0.999"
         limits.append(Limit(name="min_cosine", value=check.min_cosine, derivation=derivation))
+        limits += [
+            Limit(name=one.what, value=one.high, derivation=f"from {one.low:.2g}, {_GAIN}") for one in check.gains
+        ]
     if given.max_abs is not None:
         limits.append(Limit(name="max_abs", value=given.max_abs, derivation="given by --max-abs"))
     if check.top1_agreement is not None:
@@ -96,6 +102,9 @@ def _explain_broken(check: OutputCheck, limit: Limit) -> str:
     if limit.name == "min_agreement":
         share = check.top1_agreement or 0.0
         return "" if share >= limit.value else f"{share:.2%} same first class, wanted {limit.value:.2%}"
+    gain = next((one for one in check.gains if one.what == limit.name), None)
+    if gain:
+        return "" if gain.passed else str(gain)
     if limit.name == "min_cosine":
         return "" if check.cosine >= limit.value else f"cosine {check.cosine:.6f}, wanted {limit.value:g} or more"
     value = check.max_rel if limit.name == "max_rel" else check.max_abs

@@ -10,7 +10,8 @@ from pydantic import BaseModel
 
 from ..detection.rows import Rows
 from ..errors import GateError, InputError
-from ..network import FLOAT32, TRUTH, Network
+from ..network import FLOAT32, FLOAT32_AGAIN, OWN, TRUTH, Network
+from ..parity.runners import run_network
 from ..records.passport import ActivationRecord, record_activation
 from ..tensors.signature import Feed
 from .data import Data, Digest, read_batches
@@ -32,7 +33,10 @@ class ReferenceJob(BaseModel):
 
 
 class ReferenceAnswer(BaseModel):
-    """What every candidate is held against. `sha256`: of the file that the module was made from, or ""."""
+    """What every candidate is held against. `sha256`: of the file that the module was made from, or "".
+
+    `half`: the type that the reference itself stores values in, or "".
+    """
 
     data: Data
     output_names: list[str]
@@ -47,6 +51,7 @@ class ReferenceAnswer(BaseModel):
     curves: list[ActivationRecord] = []
     notices: list[str] = []
     rows: Rows | None = None
+    half: str = ""
 
 
 class UnjudgeableError(GateError):
@@ -76,11 +81,11 @@ def evaluate_reference(job: ReferenceJob) -> tuple[ReferenceAnswer, dict[str, li
         raise UnjudgeableError(
             f"the reference is not deterministic: {', '.join(parts)}", "a reference in eval mode"
         )
-    dtypes = (TRUTH, FLOAT32, *job.stored)
+    dtypes = (TRUTH, FLOAT32, FLOAT32_AGAIN, *job.stored, *([OWN] if network.half else []))
     recorded: dict[str, list[Feed]] = {dtype: [] for dtype in dtypes}
     for batch in chain([first], stream):
         for dtype in dtypes:
-            recorded[dtype].append(network.outputs(batch.feed, dtype))
+            recorded[dtype].append(run_network(network, batch.feed, dtype))
         labels.append(batch.labels)
     known = [one for one in labels if one is not None]
     answer = ReferenceAnswer(
@@ -97,6 +102,7 @@ def evaluate_reference(job: ReferenceJob) -> tuple[ReferenceAnswer, dict[str, li
         curves=[record_activation(site) for site in network.learned],
         notices=list(network.metadata.notices),
         rows=network.rows,
+        half=network.half,
     )
     return answer, recorded
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from ..deployment.counts import class_counts
 from ..errors import ApaError, GateError, InputError, MissingError
 from ..graph.precision import HALF_ELEMENT
-from ..network import TRUTH
+from ..network import FLOAT32_AGAIN, TRUTH
 from ..progress import notice, step
 from ..records.passport import versions
 from .candidate import CandidateJob
@@ -95,7 +95,7 @@ def verify_candidates(
         versions=versions(_PACKAGES),
         command=options.command,
     )
-    outcome = VerificationOutcome(verification, dict(recorded), found)
+    outcome = VerificationOutcome(verification, {k: v for k, v in recorded.items() if k != FLOAT32_AGAIN}, found)
     for i, (source, candidate) in enumerate(zip(candidates, about, strict=True)):
         job = _candidate_job(source, reference, candidate, found, options, _label(source, candidates, i))
         _judge(job, candidate, recorded, outcome, options, counts)
@@ -188,7 +188,7 @@ def _judge(
         if not candidate.failure:
             made = align(made, reference, candidate)
             outcome.recorded |= made
-            candidate.outputs = judge_outputs(candidate, made, reference, options.limits, outcome.answer.rows)
+            candidate.outputs = judge_outputs(candidate, made, reference, options.limits, outcome.answer)
             candidate.accuracy = accuracy_of(made, outcome.answer.labels, counts)
     except ApaError as error:
         candidate.failure = FailureRecord.of(error)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..records.parity import ActivationCheck
+from ..records.parity import ActivationCheck, explain_activation, gain_line
 from ..report.record import Accuracy, ActivationError
 from ..report.wording import list_names, times
 from ..terminal import Terminal
@@ -95,6 +95,8 @@ def _show_outputs(console: Terminal, candidate: Candidate) -> None:
             f"{check.cosine:.9f}", top1, "; ".join(verdict.failures) or "passed",
         ])  # fmt: skip
     console.table(("output", "runner", "max rel", "limit", "max abs", "cosine", "top-1 same", "verdict"), rows)
+    for text in (gain_line(verdict.check) for verdict in candidate.outputs if verdict.check.gains):
+        console.print(text)
     for text in dict.fromkeys(
         f"{v.check.name}: {m.name} {m.value:.3g} = {m.derivation}" for v in candidate.outputs for m in v.limits
     ):
@@ -107,7 +109,7 @@ def _show_activations(console: Terminal, candidate: Candidate) -> None:
         verdict = wrong_activations(gate, checks) or f"{gate} gate: all {len(checks)} activations alone are right"
         console.print(f"{verdict}; at most {worst.max_error:.1e} off ({worst.path}), limit {worst.limit:.1e}")
         for check in [check for check in checks if not check.passed][:_WORST]:
-            console.print(f"  {check.path} ({check.kind}) is {check.max_error:.1e} off, limit {check.limit:.1e}")
+            console.print(f"  {explain_activation(check)}")
 
 
 def _show_layers(console: Terminal, layers: Sequence[ActivationError]) -> None:

@@ -182,7 +182,12 @@ def summarise(passport: Passport, output: Path) -> None:
             f"{v:.1e}" for v in (check.max_rel, check.stored_max_rel or check.torch_float32_max_rel, check.limit)
         )
         rows.append([check.name, check.runner, *figures, f"{check.cosine:.9f}", top1])
+    from apa_deploy.records.parity import gain_line
+
     console.table(headers, rows, "parity, relative")
+    for check in passport.parity.outputs:
+        if check.gains:
+            console.print(gain_line(check))
     for d in passport.parity.detections:
         console.print(
             f"detections ({d.runner}): {d.matched} of {d.reference} found again, {d.excused} excused; boxes "

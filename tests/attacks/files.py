@@ -13,6 +13,7 @@ import os
 import pickle
 import struct
 import subprocess
+import warnings
 import zipfile
 from collections import OrderedDict
 from collections.abc import Callable
@@ -165,8 +166,15 @@ def safetensors(header: dict | bytes, data: bytes = b"", length: int | None = No
     return lambda path: path.write_bytes(struct.pack("<Q", len(raw) if length is None else length) + raw + data)
 
 
-def tensor(offsets: list[int], shape: list[int]) -> dict:
-    return {"dtype": "F32", "shape": shape, "data_offsets": offsets}
+def nested(path: Path) -> None:
+    parts = [torch.ones(2), torch.ones(3)]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.save({"weight": torch.nested.nested_tensor(parts)}, path)
+
+
+def tensor(offsets: list[int], shape: list[int], dtype: str = "F32") -> dict:
+    return {"dtype": dtype, "shape": shape, "data_offsets": offsets}
 
 
 REFUSED = "Nothing was executed"
@@ -203,6 +211,15 @@ FILES: dict[str, tuple[str, Callable[[Path], object], str]] = {
     "safetensors: overlapping": (
         ".safetensors", safetensors({"a": tensor([0, 8], [2]), "b": tensor([4, 12], [2])}, bytes(12)), DAMAGED),
     "safetensors: absurd shape": (".safetensors", safetensors({"w": tensor([0, 4], [1 << 40])}, bytes(4)), DAMAGED),
+    "safetensors: NaN in 8 bits": (
+        ".safetensors", safetensors({"w": tensor([0, 1], [1], "F8_E5M2")}, b"\x7e"), "NaN"),
+    "safetensors: two numbers in a byte": (
+        ".safetensors", safetensors({"w": tensor([0, 1], [2], "F4")}, b"\0"), "float4"),
+    "a nested tensor": (".pth", nested, "a nested tensor"),
+    "a sparse tensor": (".pth", saved({"weight": torch.eye(3).to_sparse()}), "a sparse_coo tensor"),
+    "a head of no name": (
+        ".pth", saved({"model": STATE, "args": {"classif_norm": "\x1b[31mevil\n"}}), "with classif_norm"),
+    "a head that is a list": (".pth", saved({"model": STATE, "args": {"classif_norm": [[]]}}), "of type list"),
     "safetensors: empty": (".safetensors", lambda path: path.touch(), "empty"),
     **ROWS,
 }  # fmt: skip

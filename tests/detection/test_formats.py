@@ -12,7 +12,7 @@ import onnxruntime
 import pytest
 from apa_exporters.cli import main
 from apa_exporters.tensorrt.on_target import golden
-from apa_exporters.tensorrt.on_target.recipe import INPUTS, TRUTH, read_recipe
+from apa_exporters.tensorrt.on_target.recipe import GAINS, INPUTS, TRUTH, read_recipe
 
 from apa_deploy.detection.pictures import paste_masks, photograph, rescale
 from tests.detection.test_export import SHAPE, save
@@ -62,11 +62,12 @@ def test_a_bundle_judges_detections_on_its_target(folder, capsys):
     for name in ("rows", "matching"):  # they run where apa_deploy is not
         text = (bundle / "apa_target" / f"{name}.py").read_text()
         assert "class " in text and "import apa_deploy" not in text and "from .." not in text
-    (feed,), truth = golden.load(bundle / INPUTS), golden.load(bundle / TRUTH)
+    (feed,), (gains,), truth = (golden.load(bundle / name) for name in (INPUTS, GAINS, TRUTH))
     found = run(bundle / "model.onnx", feed)
 
     def passes(found):
-        return all(c["passed"] for c in golden.check("TensorRT", truth, [found], recipe.limits, recipe.detections))
+        checks = golden.check("TensorRT", truth, [found], recipe.limits, recipe.detections, gains)
+        return all(check["passed"] for check in checks)
 
     assert passes(found)
     assert passes({name: value[:, ::-1] if value.ndim > 1 else value for name, value in found.items()})

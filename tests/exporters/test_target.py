@@ -16,6 +16,7 @@ from apa_exporters.tensorrt.on_target.refusal import MISSING, MISUSE, RefusalErr
 from apa_deploy import escaping
 from apa_deploy.detection import matching, rows
 from apa_deploy.measure import turns
+from apa_deploy.parity import gain
 from apa_deploy.parity.model_gate import check_recorded
 from apa_deploy.tensors.inputs import seeded_feeds
 from tests.exporters.trt_bundles import digits
@@ -185,7 +186,7 @@ def test_checks_are_those_of_the_model_gate(fault):
     found = [{"logits": one["logits"] + np.float32(fault)} for one in single]
     (theirs,) = check_recorded(found, "engine", model, feeds, "fp32")
     limit = Limit(theirs.limit, theirs.torch_float32_max_rel, None, theirs.min_cosine, theirs.evidence)
-    (ours,) = golden.check("engine", truth, found, {"logits": limit})
+    (ours,) = golden.check("engine", truth, found, {"logits": limit}, ranges=theirs.ranges)
     wanted = theirs.model_dump()
     assert ours.pop("quantiles") == pytest.approx(wanted.pop("quantiles"))
     assert ours == pytest.approx(wanted)
@@ -200,7 +201,9 @@ def test_golden_files_read_back(tmp_path):
 
 def test_nothing_of_the_project_is_imported():
     """A bundle carries these files alone."""
-    copied = {f"{module.__name__.rpartition('.')[2]}.py": module for module in (turns, escaping, rows, matching)}
+    copied = {
+        f"{module.__name__.rpartition('.')[2]}.py": module for module in (turns, escaping, rows, matching, gain)
+    }
     files = [path for path in Path(golden.__file__).parent.glob("*.py") if path.name not in copied]
     for path in [*files, *(Path(module.__file__) for module in copied.values())]:  # the bundle's own are these
         assert not re.search(r"^\s*(from|import) (apa_deploy|apa_exporters)", path.read_text(), re.MULTILINE)

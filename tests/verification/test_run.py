@@ -40,7 +40,8 @@ def test_each_runner_is_judged(everything):
 
 def test_limits_are_derived_and_say_how(everything):
     plain, _, half, _ = everything.verification.candidates
-    rel, cosine, agreement = plain.outputs[0].limits
+    rel, cosine, *gains, agreement = plain.outputs[0].limits
+    assert [limit.name for limit in gains] == [one.what for one in plain.outputs[0].check.gains]
     assert (cosine.name, cosine.value) == ("min_cosine", 0.999)
     assert rel.value == max(4 * plain.outputs[0].check.torch_float32_max_rel, 32 * 2.0**-24)
     assert "float32 error" in rel.derivation and "32 x 2^-24" in rel.derivation

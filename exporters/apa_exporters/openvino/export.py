@@ -83,8 +83,8 @@ def _judge(
     if options.precision == "fp16" and not of_rows:
         stored = open_session(source)
         outputs = [dict(zip(passport.output_names, stored.run(None, feed), strict=True)) for feed in feeds]
-        baselines = check_recorded(outputs, "the weights stored in fp16", network, feeds, "fp32")
-        ceilings = check_recorded(outputs, "the weights stored in fp16", network, feeds, "fp16")
+        baselines = check_recorded(outputs, "the weights stored in fp16", network, feeds, "fp16")
+        ceilings = check_recorded(recorded, runner, network, feeds, "fp16")
         checks = [_with_baseline(*three) for three in zip(checks, baselines, ceilings, strict=True)]
     passport.parity.add_checks(checks)
     if not passport.parity.passed:
@@ -96,9 +96,9 @@ def _with_baseline(check: OutputCheck, baseline: OutputCheck, ceiling: OutputChe
 
     With the same weights in both, only float32 arithmetic is between the IR and the baseline, so that by the
     triangle inequality no more than the sum can be between the IR and float64. The baseline is made of our own
-    graph: the limit of a network that stores all its values in fp16, which is made of the network, bounds it.
+    graph: the limits of a network that stores all its values in fp16, which are made of the network, bound it.
     """
     limit = min(check.limit + baseline.max_rel, ceiling.limit)
-    passed = check.max_rel <= limit and check.cosine >= (ceiling.min_cosine or 0)
-    changes = {"limit": limit, "stored_max_rel": baseline.max_rel, "passed": passed}
+    passed = check.max_rel <= limit and check.cosine >= (ceiling.min_cosine or 0) and not ceiling.broken_gains
+    changes = {"limit": limit, "stored_max_rel": baseline.max_rel, "passed": passed, "gains": ceiling.gains}
     return check.model_copy(update=changes)

@@ -4,7 +4,7 @@ model.onnx            the file to build; with --activation auto, model.custom.on
 model.aot.onnx, aot/  the file for ahead-of-time kernels, and these
 build.py, apa_target/ what builds
 recipe.json           with which options, and how right it must be
-golden/               inputs, float64's and torch float32's outputs
+golden/               inputs, float64's and torch float32's outputs, what gains may be
 plugin/               the library, its sources, and a script that builds it for another platform
 passport.json         of the ONNX files, judged here; the engine's own starts from it
 SHA256SUMS            over all of these
@@ -28,6 +28,7 @@ from apa_deploy.graph.kernels import with_kernels
 from apa_deploy.measure import turns
 from apa_deploy.native import aot_kernels, trt_plugin_library, trt_plugin_sources
 from apa_deploy.network import Network, Trace
+from apa_deploy.parity import gain
 from apa_deploy.parity.model_gate import AVERAGE_PRECISION, check_recorded, has_evidence
 from apa_deploy.progress import notice, step
 from apa_deploy.records.passport import FileRecord, Passport, dump, file_record, passport_path
@@ -44,6 +45,7 @@ from .on_target.recipe import (
     AOT,
     DECOMPOSED,
     FLOAT32,
+    GAINS,
     INPUTS,
     PLUGIN,
     TRUTH,
@@ -59,6 +61,7 @@ from .trtexec import WHY_DYNAMIC, WHY_NOT_AOT, trtexec_command
 SCRIPT, LIBRARY, SOURCES = "build.py", "plugin/libapa_trt.so", "plugin/src"
 _FORMATS = {DECOMPOSED: "onnx", PLUGIN: "onnx-custom", AOT: "onnx-custom"}
 _FILES = {DECOMPOSED: "model.onnx", AOT: "model.aot.onnx", PLUGIN: "model.custom.onnx"}
+_ONE_CODE = 2.0**-8  # of a factor in 8 bits
 _FETCH_SPARE = ("nvcc.py", "onnxruntime_headers.py")
 _TEMPLATES = Path(__file__).with_name("bundle_files")
 
@@ -226,6 +229,7 @@ def _write_golden(
     if passport.quantisation:
         return _limits_of_codes(folder / "model.onnx", feeds, truth, single, options.graph.coding.min_sqnr)
     checks = check_recorded(single, "torch float32", network, feeds, options.graph.precision)
+    golden.save(folder / GAINS, [{name: one for c in checks for name, one in c.ranges.items()}])
     return {
         c.name: Limit(c.limit, c.torch_float32_max_rel, c.stored_max_rel, c.min_cosine or 0.0, c.evidence)
         for c in checks
@@ -252,6 +256,11 @@ def _limits_of_codes(
     noise, session = 2 * 10 ** (-min_sqnr / 20), open_session(model)
     names = [value.name for value in session.get_outputs()]
     coded = [dict(zip(names, session.run(names, feed), strict=True)) for feed in feeds]
+    values = {
+        name: [[one[name].astype(np.float64) for one in runs] for runs in (truth, coded)] for name in truth[0]
+    }
+    ranges = {k: gain.gain_ranges(v[0], [v[1]], 2.0**-8, noise) for k, v in values.items()}  # of one code in 256
+    golden.save(model.parent / GAINS, [ranges])
 
     def largest(found: list[Feed], name: str) -> float:
         scale = max(np.abs(one[name]).max(initial=0) for one in truth)
@@ -299,7 +308,7 @@ def _write_plugin(folder: Path) -> None:
 def _write_script(folder: Path, recipe: Recipe) -> None:
     package = Path(golden.__file__).parent
     shutil.copytree(package, folder / "apa_target", ignore=shutil.ignore_patterns("__pycache__"))
-    for module in (escaping, turns, rows, matching):
+    for module in (escaping, turns, rows, matching, gain):
         shutil.copy(str(module.__file__), folder / "apa_target")
     shutil.copy(_TEMPLATES / SCRIPT, folder)
     lines = "\n".join(f"    {line}" for line in trtexec_lines(recipe))

@@ -80,6 +80,10 @@ def describe_artifact(path: Path, batches: Batches | None, size: Shape | None) -
 def _onnx(path: Path, batches: Batches | None, size: Shape | None) -> Served:
     proto = read_graph(path)
     weights = external_files(proto)
+    if elsewhere := [name for name in weights if Path(name).name != name]:
+        wanted = "weights in the folder of the model itself, as a version of a Triton model is one folder"
+        do = "Save it again: onnx.save_model(onnx.load(FILE), NEW, save_as_external_data=True)."
+        raise InputError(f"{path}: weights in {', '.join(elsewhere[:3])}", wanted, do)
     passport = verify_passport(path, weights)
     detector = read_recorded(proto, "apa.detector", dict) or None
     batches = batches or (_BATCHES_OF_DETECTORS if detector else BATCHES)

@@ -17,7 +17,7 @@ from .engine import Built, build_engine, deserialize
 from .layers import computes_in, count_written_types, launches, layers_of
 from .machine import Gpu, check_plugin
 from .monitor import Report
-from .recipe import INPUTS, PLUGIN, TRUTH, Recipe
+from .recipe import GAINS, INPUTS, PLUGIN, TRUTH, Recipe
 from .refusal import FAILED, MISSING, RefusalError
 
 BUILDS = 3  # of each candidate, where there is a choice
@@ -132,10 +132,11 @@ def _judge(
     attempt.launches, attempt.types = launches(layers), count_written_types(layers)
     attempt.in_precision = computes_in(recipe.precision, layers)
     name = f"TensorRT on {gpu.name}, activation {attempt.activation}"
-    attempt.checks = golden.check(name, golden.load(folder / TRUTH), found, recipe.limits, recipe.detections)
+    truth, (gains,) = golden.load(folder / TRUTH), golden.load(folder / GAINS)
+    attempt.checks = golden.check(name, truth, found, recipe.limits, recipe.detections, gains)
     wrong = [c for c in attempt.checks if not c["passed"]]
     if wrong:
-        saw = "; ".join(f"{c['name']} is {c['max_rel']:.1e} off (limit {c['limit']:.1e})" for c in wrong)
+        saw = "; ".join(golden.explain(one) for one in wrong)
         raise RefusalError(saw, "parity with the float64 module", "Nothing was written.", FAILED)
     if recipe.precision != "fp32":
         _check_precision(attempt, recipe)

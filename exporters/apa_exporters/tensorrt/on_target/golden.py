@@ -12,8 +12,9 @@ from typing import Any
 
 import numpy as np
 
+from .gain import check_gains
 from .recipe import Detections, Limit
-from .rows import Rows, align_rows, mean_precision
+from .rows import Rows, align_rows, match_columns, mean_precision
 
 Arrays = dict[str, np.ndarray]
 
@@ -39,30 +40,64 @@ def check(
     found: Sequence[Arrays],
     limits: dict[str, Limit],
     detections: Detections | None = None,
+    ranges: Arrays | None = None,
 ) -> list[Any]:
-    """One check an output, over all sets; of a detector its rows in the order of float64's."""
+    """One check an output, over all sets; of a detector its rows in the order of float64's.
+
+    `ranges`: by output, what its gains may be; without them they are not judged.
+    """
+    ranges = ranges or {}
     if detections and detections.most_lost is not None and limits:
-        lost = 1 - mean_precision(found, truth)
+        lost, rows = 1 - mean_precision(found, truth), Rows(detections.nms_iou, detections.score_thr)
+        right, theirs = (match_columns(one, truth, rows) for one in (truth, found))
+        gains = [
+            {**one, "what": f"{one['what']} of {name}"}
+            for name in ranges.keys() & right.keys()
+            for one in check_gains(right[name], theirs[name], ranges[name])
+        ]
         shown = _check(
             runner, "loss of average precision", [np.zeros(1)], [np.zeros(1)], Limit(detections.most_lost, 0.0)
         )
-        return [shown | {"max_abs": lost, "max_rel": lost, "passed": lost <= detections.most_lost}]
+        passed = lost <= detections.most_lost and _are_right(gains)
+        return [shown | {"max_abs": lost, "max_rel": lost, "gains": gains, "passed": passed}]
     if detections:
         rows = Rows(detections.nms_iou, detections.score_thr)
         found = [align_rows(one, right, rows) for one, right in zip(found, truth, strict=True)]
     return [
-        _check(runner, name, [t[name].astype(np.float64) for t in truth], [f[name] for f in found], limit)
+        _check(
+            runner,
+            name,
+            [t[name].astype(np.float64) for t in truth],
+            [f[name] for f in found],
+            limit,
+            ranges.get(name),
+        )
         for name, limit in limits.items()
     ]
 
 
+def explain(check: dict[str, Any]) -> str:
+    """What is wrong with an output that did not pass."""
+    gains = [one for one in check["gains"] if not _are_right([one])]
+    if check["max_rel"] <= check["limit"] and gains:
+        off = ", ".join(f"{g['what']} {g['error']:+.2g} ({g['low']:+.2g} to {g['high']:+.2g})" for g in gains)
+        return f"{check['name']} is scaled or shifted: {off}"
+    return f"{check['name']} is {check['max_rel']:.1e} off (limit {check['limit']:.1e})"
+
+
 def _check(
-    runner: str, name: str, truth: list[np.ndarray], found: list[np.ndarray], limit: Limit
+    runner: str,
+    name: str,
+    truth: list[np.ndarray],
+    found: list[np.ndarray],
+    limit: Limit,
+    ranges: np.ndarray | None = None,
 ) -> dict[str, Any]:
     pairs = [(t, f.astype(np.float64)) for t, f in zip(truth, found, strict=True)]
     sound = all(f.shape == t.shape and np.isfinite(f).all() for t, f in pairs)
     max_rel = max(_relative(t, f) for t, f in pairs) if sound else float("inf")
     cosine = min(_cosine(t, f) for t, f in pairs) if sound else 0.0
+    gains = check_gains(truth, [f for _, f in pairs], ranges) if sound and ranges is not None else []
     errors = np.concatenate([np.abs(f - t).ravel() for t, f in pairs]) if sound else np.array([np.inf])
     return {
         "runner": runner,
@@ -77,9 +112,14 @@ def _check(
         "stored_max_rel": limit.stored,
         "limit": limit.limit,
         "min_cosine": limit.min_cosine,
+        "gains": gains,
         "evidence": limit.evidence,
-        "passed": max_rel <= limit.limit and cosine >= limit.min_cosine,
+        "passed": max_rel <= limit.limit and cosine >= limit.min_cosine and _are_right(gains),
     }
+
+
+def _are_right(gains: Sequence[dict[str, Any]]) -> bool:
+    return all(one["low"] <= one["error"] <= one["high"] for one in gains)
 
 
 def _relative(truth: np.ndarray, value: np.ndarray) -> float:

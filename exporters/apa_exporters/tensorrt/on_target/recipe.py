@@ -9,7 +9,7 @@ from pathlib import Path
 NAME = "recipe.json"
 GOLDEN = "golden"
 INPUTS, TRUTH = f"{GOLDEN}/inputs.npz", f"{GOLDEN}/float64.npz"
-FLOAT32 = f"{GOLDEN}/torch_float32.npz"
+FLOAT32, GAINS = f"{GOLDEN}/torch_float32.npz", f"{GOLDEN}/gains.npz"
 PLUGIN, DECOMPOSED, AOT = "plugin", "decomposed", "aot"
 
 
