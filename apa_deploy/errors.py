@@ -73,9 +73,10 @@ def find_refusal(error: BaseException) -> LibraryRefusalError | None:
         return LibraryRefusalError(
             "nested too deeply", reason, "a file that was made by an exporter", "Check the file."
         )
-    if isinstance(error, UnicodeEncodeError) and "surrogates" in error.reason:
-        shown, do = printable(error.object)[:_LONGEST_REASON], "Rename it, or set LC_ALL=C.UTF-8 and PYTHONUTF8=1."
-        return LibraryRefusalError("a name in another encoding", shown, "names in UTF-8", do)
+    if "surrogates not allowed" in reason:  # Python's own error, or that of a library that writes JSON
+        shown = printable(error.object) if isinstance(error, UnicodeEncodeError) else reason
+        do = "Rename it, or set LC_ALL=C.UTF-8 and PYTHONUTF8=1."
+        return LibraryRefusalError("a name in another encoding", shown[:_LONGEST_REASON], "names in UTF-8", do)
     if (isinstance(error, OSError) and error.errno) or "Symlink loop" in reason:
         named = getattr(error, "filename", None)
         what = f"{named}: {error.strerror}" if isinstance(error, OSError) and named is not None else reason

@@ -28,6 +28,7 @@ from .limits import operator_limit
 # Dense where the curve bends, sparse far into both tails.
 GRID = np.concatenate([np.linspace(-12, 12, 1201), np.linspace(-90, 90, 181)]).astype(np.float32)
 _ONE = np.zeros(1, np.float32)
+_APART = 0.02  # of two z
 _STEEP = 30.0  # |z| beyond which the curve is a line or 0
 _STEP, _NORMAL = 1e-6, 2.0**-14  # of a derivative, relative; the least number that fp16 rounds by its size
 _RANK = 4  # where the graph does not say: an image's
@@ -105,8 +106,11 @@ def _parameters_off(
     deviations and what the operator gate allows float32 are its limit, and the parameter's own rounding.
     """
     curve = aglu_float64 if site.kind == "AGLU" else apa_float64
-    _, first = np.unique(z.reshape(len(z), -1)[:, 0], return_index=True)  # a half type has fewer numbers
-    first = first[np.abs(z.reshape(len(z), -1)[first, 0]) <= _STEEP]
+    numbers = z.reshape(len(z), -1)[:, 0].astype(np.float64)
+    _, first = np.unique(np.rint(numbers / _APART), return_index=True)  # nearer ones are rounded alike
+    first = first[np.abs(numbers[first]) <= _STEEP]
+    distinct = 1 + (np.diff(np.sort(y[first], axis=0), axis=0) != 0).sum(0)  # of a flat curve all are rounded alike
+    together = 6 * np.sqrt(len(first) / distinct)
     z, error, wanted = z[first].astype(np.float64), (y - wanted)[first], wanted[first]
     shape = [1] * z.ndim
     if site.channels > 1:
@@ -122,7 +126,7 @@ def _parameters_off(
         length = np.maximum((along * along).sum(0), _NORMAL**2)
         off = (error * along).sum(0) / length
         inside = operator_limit("fp32") * (np.maximum(1, np.abs(wanted)) * np.abs(along)).sum(0)
-        most = unit + (6 * np.sqrt(((rounding * along) ** 2).sum(0)) + inside) / length
+        most = unit + (together * np.sqrt(((rounding * along) ** 2).sum(0)) + inside) / length
         worst = np.unravel_index(int((np.abs(off) / most).argmax()), off.shape)
         high = float(most[worst])
         found.append(GainCheck(what=what, error=float(off[worst]), low=-high, high=high))

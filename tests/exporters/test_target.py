@@ -189,6 +189,7 @@ def test_checks_are_those_of_the_model_gate(fault):
     (ours,) = golden.check("engine", truth, found, {"logits": limit}, ranges=theirs.ranges)
     wanted = theirs.model_dump()
     assert ours.pop("quantiles") == pytest.approx(wanted.pop("quantiles"))
+    assert ours.pop("gains") == wanted.pop("gains")
     assert ours == pytest.approx(wanted)
 
 
