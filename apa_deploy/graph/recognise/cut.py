@@ -15,7 +15,7 @@ import numpy as np
 import onnx
 
 from .evaluate import Array, UnknownError, evaluate_node, is_elementwise
-from .scope import Constant, Scope
+from .scope import Constant, Scope, element_of
 
 # The longest spelling seen has 23 operators; beyond that nothing is worth the search.
 _MOST_NODES = 48
@@ -65,6 +65,12 @@ class Cut:
     @property
     def roundoff(self) -> float:
         return max((c.roundoff for c in self.constants.values()), default=0.0)
+
+    @property
+    def element(self) -> int | None:
+        """The element type of its float constants, where they have one."""
+        found = {c.roundoff for c in self.constants.values() if c.roundoff}
+        return element_of(found.pop()) if len(found) == 1 else None
 
     def escape(self, scope: Scope) -> str | None:
         """A value inside that is used outside, or None."""

@@ -105,6 +105,11 @@ class Scope:
         return Constant(values, max(c.roundoff for c in inputs if c))
 
 
+def element_of(roundoff: float) -> int:
+    """The float type of this relative rounding."""
+    return next(element for element, other in _ROUNDOFF.items() if other == roundoff)
+
+
 def constant_of(tensor: onnx.TensorProto) -> Constant | None:
     """A stored tensor; None where it is large, external and not loaded, or no number."""
     size = int(np.prod(tensor.dims)) if tensor.dims else 1

@@ -14,7 +14,7 @@ from .cut import Cut, channel_axis, cuts
 from .evaluate import FLOATS, STANDARD, UnknownError
 from .found import Fold, NotApa, Refusal
 from .prove import Proof, merge_channels, prove
-from .scope import Scope
+from .scope import Scope, Type
 
 # The operators that a spelling can end with, and those of which it needs one.
 _LAST = {"Exp", "Mul", "Div", "Pow", "Reciprocal", "Sigmoid", "Where", "Cast", "Identity", "Sqrt"}
@@ -73,9 +73,11 @@ class Search:
     def _unlike(self, cut: Cut, proof: Proof, axis: int | None) -> str | None:
         """Why one node cannot stand for the piece: it would have another type or shape."""
         source, root = self._scope.type_of(cut.source), self._scope.type_of(cut.root)
+        if not (source and source.element) and "Cast" not in cut.operators and cut.element:
+            source = Type(cut.element)  # behind an operator of somebody's own: arithmetic has one type throughout
         if source is None or source.element not in FLOATS:
             return f"the type of {cut.source} is not known to be a float"
-        if root is not None and root.element != source.element:
+        if root is not None and root.element and root.element != source.element:
             return f"{cut.source} and {cut.root} have different types"
         if source.dims is None:
             return f"the rank of {cut.source} is not known" if cut.rank > 1 else None
