@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from polygraphy.backend.base import BaseRunner
@@ -87,7 +88,7 @@ def _check_rows(
 def _within(check: OutputCheck, largest: float) -> OutputCheck:
     """The check with an absolute limit in place of its own."""
     scale = check.max_abs / check.max_rel if 0 < check.max_rel < np.inf else 1.0
-    none = {"min_cosine": None, "gains": [], "ranges": {}}
+    none: dict[str, Any] = {"min_cosine": None, "gains": [], "ranges": {}}
     changes = {"limit": largest / scale, "evidence": True, "passed": check.max_abs <= largest}
     return check.model_copy(update=none | changes)
 

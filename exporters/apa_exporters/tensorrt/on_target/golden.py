@@ -30,7 +30,7 @@ def load(path: Path) -> list[Arrays]:
     """What `save` wrote."""
     with np.load(path, allow_pickle=False) as file:
         arrays = {key: file[key] for key in file.files}
-    count = 1 + max(int(key.split("/")[0]) for key in arrays)
+    count = 1 + max((int(key.split("/")[0]) for key in arrays), default=0)
     return [{k.split("/", 1)[1]: v for k, v in arrays.items() if k.startswith(f"{i}/")} for i in range(count)]
 
 
