@@ -130,20 +130,20 @@ def _name_after_modules(proto: onnx.ModelProto, module: nn.Module, folded: set[s
     Args:
         folded: names of those that no module is.
     """
-    first = {part: path for path, part in module.named_modules()}
-    known = {path: first[part] for path, part in module.named_modules(remove_duplicate=False)}
+    first = {id(part): path for path, part in module.named_modules()}
+    known = {path: first[id(part)] for path, part in module.named_modules(remove_duplicate=False)}
     uses: dict[str, int] = {}
     for node in activations(proto.graph):
         path = _module_path(node)
-        path = known.get(path, path) or (node.name if node.name in folded else _path_by_parameters(node, first))
+        path = known.get(path, path) or (node.name if node.name in folded else _path_by_parameters(node, module))
         uses[path] = uses.get(path, 0) + 1
         node.name = use_name(path, uses[path])
 
 
-def _path_by_parameters(node: onnx.NodeProto, paths: dict[nn.Module, str]) -> str:
+def _path_by_parameters(node: onnx.NodeProto, module: nn.Module) -> str:
     """Where torch records no scope, as below autocast: the first module that draws the same curve."""
     wanted = read_parameters(node)
-    for part, path in paths.items():
+    for path, part in module.named_modules():
         effective = getattr(part, "effective", None) if getattr(part, "kind", "") == node.op_type else None
         if effective is not None and np.shape(effective.lambda_) == np.shape(wanted.lambda_):
             pairs = ((effective.lambda_, wanted.lambda_), (effective.kappa, wanted.kappa))
