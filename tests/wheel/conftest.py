@@ -6,10 +6,12 @@ import shutil
 import subprocess
 import sys
 import zipfile
+from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
 import pytest
 from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parents[2]
 PIP = ("-m", "pip", "--quiet", "--disable-pip-version-check", "--no-input")
@@ -52,30 +54,58 @@ class Installed:
         return done.returncode, done.stdout, done.stderr
 
     def overlay(self, extra):
-        """A folder with the packages that `extra` brings, and what these need, beside the environment."""
+        """A folder with the packages that `extra` brings, and what these need, beside the environment.
+
+        They are those that the tests run with: what the wheel's metadata leaves out is not there.
+        """
         target = self.folder / "overlays" / extra
         if not target.exists():
-            wanted = requirements(self.wheel, extra)
-            constraints = ("--constraint", ROOT / "constraints.txt")
-            self.pip("install", "--no-compile", "--target", target, *constraints, *wanted)
+            target.mkdir(parents=True)
+            for name in closure(requirements(self.wheel, extra)) - closure(requirements(self.wheel, "")):
+                link_files(distribution(name), target)
         return target
 
 
 def requirements(wheel, extra):
-    """What the wheel's metadata wants for one extra, those of nested extras included."""
+    """What the wheel's metadata wants for one extra, those of nested extras included; "": without any."""
     with zipfile.ZipFile(wheel) as archive:
         (name,) = (name for name in archive.namelist() if name.endswith(".dist-info/METADATA"))
         lines = email.message_from_bytes(archive.read(name)).get_all("Requires-Dist")
     found = []
     for one in map(Requirement, lines):
-        if not one.marker or not one.marker.evaluate({"extra": extra}) or one.marker.evaluate({"extra": ""}):
+        plain = not one.marker or one.marker.evaluate({"extra": ""})
+        if plain == bool(extra) or (not plain and not one.marker.evaluate({"extra": extra})):
             continue
-        if one.name == "apa-deploy":
-            found += [more for nested in one.extras for more in requirements(wheel, nested)]
-        else:
-            one.marker = None
-            found.append(str(one))
+        found += [r for e in one.extras for r in requirements(wheel, e)] if one.name == "apa-deploy" else [one]
     return found
+
+
+def closure(wanted):
+    """The names of the distributions that requirements bring, of those that are installed here."""
+    found, left = set(), list(wanted)
+    while left:
+        one = left.pop()
+        try:
+            lines = distribution(one.name).requires or []
+        except PackageNotFoundError:  # as of torch's CUDA build beside the CPU build
+            continue
+        found.add(canonicalize_name(one.name))
+        for more in map(Requirement, lines):
+            known = canonicalize_name(more.name) in found and not more.extras
+            if not known and (
+                not more.marker or any(more.marker.evaluate({"extra": e}) for e in ("", *one.extras))
+            ):
+                left.append(more)
+    return found
+
+
+def link_files(one, target):
+    """Show the files of an installed distribution in the folder `target`."""
+    for file in one.files:
+        if not {"..", "__pycache__"} & set(file.parts):
+            link = target / file
+            link.parent.mkdir(parents=True, exist_ok=True)
+            link.symlink_to(one.locate_file(file))
 
 
 def python_of(version):
@@ -85,8 +115,3 @@ def python_of(version):
         if subprocess.run([candidate, "-c", "import ensurepip"], capture_output=True).returncode == 0:
             return candidate
     return None
-
-
-@pytest.fixture(scope="session")
-def plain(wheel, tmp_path_factory):
-    return Installed(sys.executable, wheel, tmp_path_factory.mktemp("plain"))
