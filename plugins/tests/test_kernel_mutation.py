@@ -7,6 +7,8 @@ import trt_building as building
 from planting import plant_faults, run_planted
 from trt_faults import FAULTS
 
+pytestmark = pytest.mark.slow
+
 # Fast to compile: alignment of packs is the one thing that only a sanitizer sees here.
 FLAGS = ("-g0", "-fsanitize=alignment", "-fno-sanitize-recover=all", "-w")
 KERNELS = ("trt_kernels_cpu.cc", "activation.cc", "layout.cc", "formats.cc")

@@ -12,7 +12,10 @@ import pytest
 
 from benchmarks import float32_exhaustive as sweep
 
-pytestmark = pytest.mark.skipif(building.compiler() is None, reason=building.NO_COMPILER)
+pytestmark = [
+    pytest.mark.skipif(building.compiler() is None, reason=building.NO_COMPILER),
+    pytest.mark.slow,
+]
 
 SETS = building.instruction_sets()
 LAYERS = building.TESTS / "ort_layer_check.cc"

@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 import trt_building as building
 
+pytestmark = pytest.mark.slow
+
 PLUGIN = (
     "trt_kernels_cpu.cc",
     "cuda_cpu_runtime.cc",

@@ -14,7 +14,7 @@ from apa_deploy.native import LIBRARIES
 from tests.wheel.conftest import ROOT, Installed, python_of, run
 
 # an install waits for the network
-pytestmark = pytest.mark.timeout(1500)
+pytestmark = [pytest.mark.timeout(1500), pytest.mark.slow]
 
 DIGITS = ROOT / "examples" / "digits" / "digits.pth"
 # Red Hat 9, Debian 12 and Ubuntu 22.04 have it or a later one: dlopen and pthread_create are libc's own from
