@@ -53,15 +53,24 @@ class Installed:
         done = subprocess.run(command, cwd=self.folder, env=environment, capture_output=True, text=True)
         return done.returncode, done.stdout, done.stderr
 
-    def overlay(self, extra):
+    def overlay(self, extra, by):
         """A folder with the packages that `extra` brings, and what these need, beside the environment.
 
-        They are those that the tests run with: what the wheel's metadata leaves out is not there.
+        `by`: "pip", which resolves and fetches them, or "links" to those that the tests run with: what the wheel's
+        metadata leaves out is in neither.
         """
-        target = self.folder / "overlays" / extra
-        if not target.exists():
-            target.mkdir(parents=True)
-            for name in closure(requirements(self.wheel, extra)) - closure(requirements(self.wheel, "")):
+        target = self.folder / "overlays" / by / extra
+        if target.exists():
+            return target
+        target.mkdir(parents=True)
+        wanted = requirements(self.wheel, extra)
+        if by == "pip":
+            for one in wanted:
+                one.marker = None
+            constraints = ("--constraint", ROOT / "constraints.txt")
+            self.pip("install", "--no-compile", "--target", target, *constraints, *map(str, wanted))
+        else:
+            for name in closure(wanted) - closure(requirements(self.wheel, "")):
                 link_files(distribution(name), target)
         return target
 

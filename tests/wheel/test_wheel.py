@@ -146,8 +146,9 @@ MINUTES = ("rtx", "ray")
 
 
 @pytest.mark.parametrize("extra", [pytest.param(e, marks=pytest.mark.long if e in MINUTES else ()) for e in EXTRAS])
-def test_extra_does_its_job_alone(extra, plain):
-    overlay = plain.overlay(extra)
+@pytest.mark.parametrize("by", ["links", pytest.param("pip", marks=pytest.mark.long)])
+def test_extra_does_its_job_alone(extra, by, plain):
+    overlay = plain.overlay(extra, by)
     for program, *arguments in EXTRAS[extra]:
         code, stdout, stderr = plain.run(program, *arguments, overlay=overlay)
         assert code == 0, stdout + stderr
