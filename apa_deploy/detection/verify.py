@@ -13,7 +13,7 @@ from ..graph.emulate import emulate_halves
 from ..graph.read import read_graph
 from ..graph.sites import ActivationSite
 from ..network import FLOAT32, TRUTH
-from ..parity.model_gate import explain_doubt
+from ..parity.model_gate import explain_no_verdict
 from ..parity.operator_gate import check_activations
 from ..parity.session_runner import SessionRunner
 from ..records.parity import DetectionCheck, OutputCheck, ParityReport
@@ -68,7 +68,7 @@ def verify_detector(
     activations = [
         c for one in dict.fromkeys((None, library)) for c in check_activations(model, sites, network, one)
     ]
-    reason = explain_doubt(outputs)
+    reason = explain_no_verdict(outputs)
     passed = not reason and all(c.passed for checks in (outputs, detections, activations) for c in checks)
     return ParityReport(
         passed=passed,

@@ -208,7 +208,7 @@ def _check(
     )
 
 
-def explain_doubt(checks: Sequence[OutputCheck], half: str = "") -> str:
+def explain_no_verdict(checks: Sequence[OutputCheck], half: str = "") -> str:
     """Why these checks prove nothing whatever they found, in words; "" where they prove something.
 
     `half`: the type that the network itself stores values in, if any.
@@ -217,12 +217,14 @@ def explain_doubt(checks: Sequence[OutputCheck], half: str = "") -> str:
         names = ", ".join(dict.fromkeys(check.name for check in checks))
         return f"the reference answers the same to every input ({names})"
     errors = [check for check in checks if check.name != AVERAGE_PRECISION]  # that is no error of values
-    far = max(errors, key=lambda check: check.torch_float32_max_rel, default=checks[0])
+    far = max(errors, key=lambda check: np.nan_to_num(check.torch_float32_max_rel, nan=np.inf), default=checks[0])
     ceiling = CEILING[half or "fp32"]
-    if errors and not far.torch_float32_max_rel <= ceiling:
-        off = f"{far.torch_float32_max_rel:.1e} off its float64 ({far.name})"
-        return f"the network's own float32 is {off}, more than {ceiling:.0e}"
-    return ""
+    if not errors or far.torch_float32_max_rel <= ceiling:
+        return ""
+    if not np.isfinite(far.torch_float32_max_rel):
+        return f"the network's own float32 overflows where its float64 does not ({far.name})"
+    off = f"{far.torch_float32_max_rel:.1e} off its float64 ({far.name})"
+    return f"the network's own float32 is {off}, more than {ceiling:.0e}"
 
 
 def has_evidence(references: Sequence[np.ndarray]) -> bool:

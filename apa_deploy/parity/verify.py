@@ -20,7 +20,7 @@ from ..network import Network
 from ..records.parity import ParityReport, refuse_to_judge
 from ..tensors.signature import Feed
 from .blame import find_culprit
-from .model_gate import check_outputs, explain_doubt
+from .model_gate import check_outputs, explain_no_verdict
 from .operator_gate import check_activations
 from .session_runner import SessionRunner
 
@@ -69,7 +69,7 @@ def verify(
         outputs = check_outputs(network, candidates, feeds, precision, output_names)
         model = read_graph(path, weights=True)
         activations = [c for one in libraries for c in check_activations(model, sites, network, one)]
-        reason = explain_doubt(outputs, network.half)
+        reason = explain_no_verdict(outputs, network.half)
         passed = not reason and all(c.passed for c in outputs) and all(c.passed for c in activations)
         own = library if precision == "fp32" else None
         limits = network.half if network.half and precision == "fp32" else precision

@@ -9,7 +9,7 @@ import numpy as np
 from ..detection.rows import are_detections
 from ..errors import InputError
 from ..network import FLOAT32, FLOAT32_AGAIN, OWN, TRUTH
-from ..parity.model_gate import check_results, explain_doubt
+from ..parity.model_gate import check_results, explain_no_verdict
 from ..report.record import Accuracy
 from .accuracy import accuracies
 from .detections import align_detections, detection_verdicts, precision_verdicts
@@ -42,7 +42,7 @@ def judge_outputs(
             return precision_verdicts(candidate, *raw, checks) if stored else detection_verdicts(checks, rows)
     results = as_results(reference | made)
     checks = check_results(results, TRUTH, baselines, list(made), precision if stored else "fp32")
-    if given.max_rel is None and (reason := explain_doubt(checks, answer.half)):
+    if given.max_rel is None and (reason := explain_no_verdict(checks, answer.half)):
         raise UnjudgeableError(reason, "a reference that tells a right copy from a wrong one")
     return [verdict(c, [one[c.name] for one in reference[TRUTH]], precision, given) for c in checks]
 

@@ -11,7 +11,7 @@ from onnx import numpy_helper
 from apa_deploy.cli.verify import main as verify
 from apa_deploy.detection.gate import check_raw
 from apa_deploy.detection.pictures import photograph
-from apa_deploy.parity.model_gate import explain_doubt
+from apa_deploy.parity.model_gate import explain_no_verdict
 from tests.detection.test_export import SHAPE, save
 
 pytestmark = pytest.mark.usefixtures("verify_here")
@@ -93,13 +93,21 @@ def test_raw_tensors_have_the_ceilings_of_every_gate(change, passed, evidence):
     [check] = check_raw("it", {"rpn_cls0": right}, [{"rpn_cls0": right * (1 + 1e-2)}], found, "fp32")
     assert (check.passed, check.evidence, check.min_cosine) == (passed, evidence, 0.999)
     assert check.limit == 1e-3
-    assert "own float32" in explain_doubt([check])
+    assert "own float32" in explain_no_verdict([check])
 
 
 def test_raw_tensors_of_one_number_are_no_evidence():
     right = {"rpn_cls0": np.zeros((1, 4, 5, 5))}
     [check] = check_raw("it", right, [right], {"rpn_cls0": np.zeros((1, 4, 5, 5))}, "fp32")
-    assert not check.evidence and "the same" in explain_doubt([check])
+    assert not check.evidence and "the same" in explain_no_verdict([check])
+
+
+@pytest.mark.parametrize("place", [0, 1])
+def test_a_float32_that_overflows_is_no_baseline(place):
+    right = np.random.default_rng(0).standard_normal((1, 4, 5, 5))
+    baselines = [right, np.where(right > 1, np.nan, right)]
+    checks = [check_raw("it", {"rpn_cls0": right}, [b], {"rpn_cls0": right}, "fp32")[0] for b in baselines]
+    assert "float32 overflows" in explain_no_verdict([checks[place], checks[1 - place]])
 
 
 @pytest.mark.parametrize("precision", ["fp16", pytest.param("bf16", marks=pytest.mark.long)])
