@@ -106,7 +106,9 @@ def test_raw_tensors_of_one_number_are_no_evidence():
 def test_a_float32_that_overflows_is_no_baseline(place):
     right = np.random.default_rng(0).standard_normal((1, 4, 5, 5))
     baselines = [right, np.where(right > 1, np.nan, right)]
-    checks = [check_raw("it", {"rpn_cls0": right}, [b], {"rpn_cls0": right}, "fp32")[0] for b in baselines]
+    checks = [
+        check_raw("it", {"rpn_cls0": right}, [{"rpn_cls0": b}], {"rpn_cls0": right}, "fp32")[0] for b in baselines
+    ]
     assert "float32 overflows" in explain_no_verdict([checks[place], checks[1 - place]])
 
 
