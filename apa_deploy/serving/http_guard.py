@@ -12,12 +12,13 @@ from collections.abc import Callable
 from typing import Any
 
 from uvicorn.protocols.http.flow_control import FlowControl
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 from .budget import Budget
 from .connections import Connections
 from .errors import OverloadedError
 from .half_closed import BegunTransport, see_end
+from .http_upgrade import PlainProtocol
 
 MAX_HEAD = 64 * 1024  # bytes of request line, headers and trailers; and of extensions of a body's chunks
 PROBES = "/v2/health/"
@@ -45,7 +46,7 @@ class HeldFlow(FlowControl):
             super().resume_reading()
 
 
-class GuardedProtocol(HttpToolsProtocol):
+class GuardedProtocol(PlainProtocol):
     """One connection.
 
     Args:
@@ -129,7 +130,7 @@ class GuardedProtocol(HttpToolsProtocol):
         self._count(len(name) + len(value) + len(b": \r\n"))
         super().on_header(name, value)
 
-    def on_headers_complete(self) -> None:
+    def on_head(self) -> None:
         if self.parser.get_http_version() not in _VERSIONS:
             raise HeadError
         self._stop_head_timer()
@@ -137,7 +138,7 @@ class GuardedProtocol(HttpToolsProtocol):
         has_room, app = self._connections.work(self), self.config.loaded_app
         self.app = app if has_room else answer_probes(app, 503)
         starts = self.cycle is None or self.cycle.response_complete
-        super().on_headers_complete()
+        super().on_head()
         if starts:
             self._current = self.cycle
 

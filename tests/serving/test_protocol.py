@@ -20,6 +20,8 @@ TENSOR = {"name": "x", "datatype": "FP32", "shape": [1, 4], "data": ROW}
 GOOD = json.dumps({"inputs": [TENSOR]}).encode()
 INFER = "/v2/models/act/infer"
 CLOSE = "Connection: close\r\n"
+H2C = "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQCAAAAAAIAAAAA\r\n"
+WEBSOCKET = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
 
 
 def request(body=GOOD, path=INFER, method="POST", head=CLOSE, version="HTTP/1.1"):
@@ -57,6 +59,14 @@ CASES = [
     ("a head of 120 kB in small lines", request(head=CLOSE + "a: b\r\n" * 20_000), [431]),
     ("an address of 70 kB", request(path="/" + "a" * 70_000), [431]),
     ("a head of 50 kB", request(head=CLOSE + "a: " + "b" * 50_000 + "\r\n"), [200]),
+    ("a wish for HTTP/2", request(head=H2C.replace("Upgrade,", "Upgrade, close,")), [200]),
+    ("wishes for HTTP/2 in front of others", request(head=H2C) + request(head=H2C) + request(), [200] * 3),
+    ("a wish for HTTP/2 with chunks", b"POST " + INFER.encode() + b" HTTP/1.1\r\nHost: h\r\n" + H2C.encode()
+     + b"Transfer-Encoding: chunked\r\n\r\n%x\r\n%s\r\n0\r\n\r\n" % (len(GOOD), GOOD) + request(), [200, 200]),
+    ("a wish for WebSocket without a body", request(b"", "/v2", "GET", WEBSOCKET) + request(), [200, 200]),
+    ("a wish for HTTP/2 in front of garbage", request(head=H2C) + b"garbage\r\n\r\n", [200, 400]),
+    ("a wish with a head of 120 kB", request(head=H2C + "a: " + "b" * 120_000 + "\r\n"), [431]),
+    ("a wish and a large body", request(b" " * 500_000 + GOOD, head=H2C) + request(), [200, 200]),
     ("garbage behind good ones", request(head="") * 3 + b"garbage\r\n\r\n", [200, 200, 200, 400]),
     ("much garbage behind good ones", request(head="") * 3 + b"\x00garbage" * 100_000, [200, 200, 200, 400]),
     ("a long head behind good ones", request(head="") * 3 + request(head="a: " + "b" * 99_000 + "\r\n"),
@@ -85,6 +95,16 @@ def test_the_answers_are(server, data, wanted):
     assert [int(code) for code in re.findall(rb"HTTP/1\.1 (\d{3})", received)] == wanted, received[-300:]
     assert b"<reset>" not in received
     assert server.ask("/v2/health/live")[0] == 200
+
+
+def test_a_wish_that_comes_byte_by_byte(server):
+    host, port = server.http.split(":")
+    with socket.create_connection((host, int(port)), timeout=60) as connection:
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for byte in request(head=H2C) + request():
+            connection.sendall(bytes([byte]))
+        received = connection.makefile("rb").read()
+    assert re.findall(rb"HTTP/1\.1 (\d{3})", received) == [b"200", b"200"]
 
 
 def test_head_has_no_body(server):
