@@ -21,6 +21,7 @@ from ..errors import ApaError, InputError
 from .child import Child, ChildError
 from .model import Model
 from .reference import ShadowVerdict
+from .tensors import count_bytes
 
 OUTCOMES = ("compared", "unjudged", "dropped", "failed")
 QUANTILES = (0.5, 0.9, 0.99, 1.0)
@@ -102,7 +103,7 @@ class Shadow:
         findings = self.findings[model.name, model.version]
         if not findings.limits:
             findings.limits = {spec.name: self._limit_of(model, spec) for spec in model.signature.outputs}
-        size = sum(array.nbytes for array in (*inputs.values(), *outputs.values()))
+        size = sum(map(count_bytes, (*inputs.values(), *outputs.values())))
         if len(self._queue) >= _WAITING or self._bytes + size > _WAITING_BYTES:
             findings.outcomes["dropped"] += 1
             return

@@ -143,8 +143,9 @@ def _open(key: str) -> int:
         raise RequestError(f"key {key[:80]!r}", "the name of a segment, without a folder", "Mend the key.")
     try:
         descriptor = os.open(_FOLDER / name, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    except OSError as error:
-        raise RequestError(f"{key[:80]!r}: {error.strerror}", "a segment of this user", "Make it first.") from error
+    except (OSError, UnicodeEncodeError) as error:
+        saw = getattr(error, "strerror", "no name of a file")
+        raise RequestError(f"{key[:80]!r}: {saw}", "a segment of this user", "Make it first.") from error
     found = os.fstat(descriptor)
     if not stat.S_ISREG(found.st_mode) or found.st_uid != os.geteuid():
         os.close(descriptor)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import struct
+import sys
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -62,6 +63,12 @@ def bytes_from_array(array: np.ndarray) -> bytes:
     return b"".join(_LENGTH.pack(len(value)) + value for value in encoded)
 
 
+def count_bytes(array: np.ndarray) -> int:
+    """The memory that an array holds; its `nbytes` has no more than the pointers to strings."""
+    strings = sum(map(sys.getsizeof, array.flat)) if array.dtype == np.object_ else 0
+    return array.nbytes + strings
+
+
 def array_from_list(data: object, datatype: Datatype, shape: tuple[int, ...], name: str) -> np.ndarray:
     """The array of a flat or nested JSON list.
 
@@ -74,8 +81,9 @@ def array_from_list(data: object, datatype: Datatype, shape: tuple[int, ...], na
         raise _wrong_size(name, shape, f"{len(data)} values", f"{math.prod(shape)}, flat or nested as the shape")
     _check_kind(data, datatype, name)
     try:
-        array = np.array(data, dtype=datatype.dtype)
-    except (TypeError, ValueError, OverflowError) as error:
+        with np.errstate(over="raise"):  # JSON has no infinity: none is to come of a number beyond the datatype
+            array = np.array(data, dtype=datatype.dtype)
+    except (TypeError, ValueError, ArithmeticError) as error:
         raise RequestError(f"input {name!r}: {error}", f"a list of {datatype.name}", "Mend the data.") from error
     if array.size != math.prod(shape) or array.shape not in ((array.size,), shape):
         raise _wrong_size(name, shape, f"data of shape {array.shape}", "that shape, or a flat list")

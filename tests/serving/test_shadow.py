@@ -6,6 +6,7 @@ import re
 import time
 import urllib.request
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import onnx
@@ -20,7 +21,7 @@ from serving_process import ServerProcess
 from apa_deploy import load
 from apa_deploy.errors import InputError
 from apa_deploy.serving.reference import judge_answers, open_reference
-from apa_deploy.serving.shadow import references_by_model
+from apa_deploy.serving.shadow import Shadow, references_by_model
 
 DOCKER = Path(__file__).parents[2] / "docker"
 ALERTS = yaml.safe_load((DOCKER / "alerts.yaml").read_text())["groups"][0]["rules"]
@@ -100,6 +101,16 @@ def test_what_is_too_much_is_dropped_and_counted(tmp_path):
         dropped = outcomes(server)["dropped"]
         assert dropped > 0
         assert dropped + outcomes(server)["compared"] <= 203
+
+
+def test_strings_that_wait_count_with_all_their_bytes(monkeypatch):
+    """numpy counts 8 bytes a string, however long it is."""
+    monkeypatch.setattr("apa_deploy.serving.shadow._WAITING_BYTES", 100_000)
+    shadow = Shadow(1.0, {"m": Path("reference.onnx")}, None)
+    model = SimpleNamespace(name="m", version=1, signature=SimpleNamespace(outputs=()), limits={})
+    for _ in range(5):
+        shadow.offer(model, {"x": np.array(["z" * 30_000], np.object_)}, {"y": np.zeros(1)})
+    assert shadow.findings["m", 1].outcomes == {"dropped": 2}
 
 
 def test_a_replaced_model_starts_from_nothing(tmp_path):

@@ -98,7 +98,18 @@ def test_a_segment_that_is_cut_short_does_not_end_the_server(server, segment, mo
     assert server.alive()
 
 
-KEYS = ["", "/", "..", "../etc/passwd", "/../etc/passwd", "/etc/passwd", "no-such-segment", "a/b", "a\0b"]
+KEYS = [
+    "",
+    "/",
+    "..",
+    "../etc/passwd",
+    "/../etc/passwd",
+    "/etc/passwd",
+    "no-such-segment",
+    "a/b",
+    "a\0b",
+    "a\ud800",
+]
 
 
 @pytest.mark.parametrize("key", KEYS)
