@@ -26,6 +26,7 @@ from ..maths import aglu_float64, apa_float64
 from ..runtimes.ort_session import open_session
 from .node import read_parameters
 from .precision import NUMPY_TYPE
+from .reference_loops import Loop, Scan
 from .stored import REFERENCE_DOMAIN
 
 Array = np.ndarray
@@ -386,5 +387,5 @@ def round_array(x: Array, precision: str) -> Array:
 OPERATORS: list[type[OpRun]] = [
     Conv, MaxPool, AveragePool, Resize, Upsample, BatchNormalization, LayerNormalization, RMSNormalization,
     GroupNormalization, MeanVarianceNormalization, Scatter, GridSample, RoiAlign,
-    NonMaxSuppression, APA, AGLU, Stored,
+    NonMaxSuppression, APA, AGLU, Stored, Loop, Scan,
 ]  # fmt: skip

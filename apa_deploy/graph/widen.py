@@ -10,7 +10,7 @@ import onnx
 from onnx import AttributeProto, TensorProto, helper, numpy_helper
 
 from .node import subgraphs
-from .recognise.evaluate import FLOATS
+from .recognise.evaluate import FLOATS, STANDARD
 
 _DOUBLE = TensorProto.DOUBLE
 # Attributes that name an element type.
@@ -18,11 +18,18 @@ _TYPE_NAMES = {"to", "dtype", "output_dtype", "precision", "softmax_precision"}
 
 
 def widen(model: onnx.ModelProto) -> onnx.ModelProto:
-    """A copy of `model` in which every float is a float64; its functions must be inlined."""
+    """A copy of `model`, its functions inlined: every float a float64, every standard operator of domain ""."""
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
     _widen(copy.graph)
+    for entry in copy.opset_import:
+        entry.domain = _own_name(entry.domain)
     return copy
+
+
+def _own_name(domain: str) -> str:
+    """The evaluator knows one of the two names of the standard domain."""
+    return "" if domain in STANDARD else domain
 
 
 def _widen(graph: onnx.GraphProto) -> None:
@@ -32,6 +39,7 @@ def _widen(graph: onnx.GraphProto) -> None:
         if value.type.tensor_type.elem_type in FLOATS:
             value.type.tensor_type.elem_type = _DOUBLE
     for node in graph.node:
+        node.domain = _own_name(node.domain)
         for attribute in node.attribute:
             _widen_attribute(node, attribute)
         if node.op_type == "ConstantOfShape" and not node.attribute:
