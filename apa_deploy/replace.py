@@ -93,6 +93,9 @@ def recognise_module(path: str, candidate: nn.Module) -> ActivationSite | NoMatc
         probe = _Probe(candidate, lambda_name, kappa_name)
         match = probe.match(path)
         if match is not None:
+            shape = tuple(probe.lambda_.shape)
+            if sum(size > 1 for size in shape) > 1:
+                return NoMatch(path, f"its parameters have the shape {shape}: a node has them along one axis")
             return match
     return NoMatch(path, f"{type(candidate).__name__} answers neither as APA nor as AGLU for any known floor")
 

@@ -38,7 +38,6 @@ REASONS = {
     "a sequence or an optional at an end, which no artifact here takes": r"sequence|optional|if_opt|if_seq",
     "resized as ONNX Runtime does, whose size of the output differs": r"resize.*align_corners",
     "an absent initial state of a loop": r"scan_sum",
-    "onnx's evaluator stacks the scalars of a Loop as n x 1": r"test_range_.*_expanded",
     "no graph of the standard operators": r"ai_onnx_ml",
 }
 

@@ -74,11 +74,19 @@ def _type_of(element: int) -> str:
 
 
 def grid_of(site: ActivationSite, rank: int, values: np.ndarray = GRID) -> np.ndarray:
-    """z of shape (len(values), 1, ..., C, ..., 1); a rank below 2 leaves no room for channels."""
-    shape = [1] * rank
+    """z of shape (len(values), 1, ..., C, ..., 1), or (C, len(values), 1, ...) where the channels come first."""
+    if site.channels > 1:
+        rank = max(rank, 2)  # a vector of channels: one row for each number
+    shape, numbers = [1] * rank, [1] * rank
+    numbers[int(_leads(site, rank))] = shape[int(_leads(site, rank))] = len(values)
     if site.channels > 1:
         shape[site.parameters.axis] = site.channels
-    return np.broadcast_to(values.reshape(-1, *[1] * (rank - 1)), (len(values), *shape[1:])).copy()
+    return np.broadcast_to(values.reshape(numbers), shape).copy()
+
+
+def _leads(site: ActivationSite, rank: int) -> bool:
+    """Whether the channels lie on the first axis, so that the numbers need the second."""
+    return site.channels > 1 and site.parameters.axis % rank == 0
 
 
 def check_site(
@@ -91,13 +99,18 @@ def check_site(
     with np.errstate(invalid="ignore"):
         error = np.abs(y - wanted) / np.maximum(1, np.abs(wanted))
     worst = float(np.where(np.isfinite(error), error, np.inf).max())
-    gains = _parameters_off(site, z, y, wanted, precision) if precision in HALF_ELEMENT and worst <= limit else []
+    gains = []
+    if precision in HALF_ELEMENT and worst <= limit:
+        axis = site.parameters.axis % z.ndim
+        if _leads(site, z.ndim):
+            (z, y, wanted), axis = (np.swapaxes(one, 0, 1) for one in (z, y, wanted)), 1
+        gains = _parameters_off(site, axis, z, y, wanted, precision)
     passed = worst <= limit and all(gain.passed for gain in gains)
     return ActivationCheck(path=site.name, kind=site.kind, max_error=worst, limit=limit, gains=gains, passed=passed)
 
 
 def _parameters_off(
-    site: ActivationSite, z: np.ndarray, y: np.ndarray, wanted: np.ndarray, precision: str
+    site: ActivationSite, axis: int, z: np.ndarray, y: np.ndarray, wanted: np.ndarray, precision: str
 ) -> list[GainCheck]:
     """By how much of itself each parameter seems to be off, of the channels the worst.
 
@@ -113,8 +126,7 @@ def _parameters_off(
     together = 6 * np.sqrt(len(first) / distinct)
     z, error, wanted = z[first].astype(np.float64), (y - wanted)[first], wanted[first]
     shape = [1] * z.ndim
-    if site.channels > 1:
-        shape[site.parameters.axis] = site.channels
+    shape[axis] = site.channels
     values = [
         np.reshape(np.asarray(one, np.float64), shape) for one in (site.parameters.lambda_, site.parameters.kappa)
     ]
