@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import _compat_pickle
 import argparse
+import dataclasses
 import pickle
 import pickletools
 import re
@@ -22,7 +23,7 @@ from torch import Tensor
 from ..errors import InputError
 from ..runtimes.artifacts import is_safetensors
 from .archive import check_archive, check_storages, is_zip
-from .layouts import as_state, state_in, unwrap_keys
+from .layouts import as_state, nest, state_in, unwrap_keys
 from .shards import INDEX, METADATA, ShardError, files_of_index, read_folder
 from .stand_ins import ALLOWED, STAND_INS
 
@@ -63,13 +64,14 @@ def read_checkpoint(path: Path, weights: str = "model") -> Checkpoint:
         CheckpointError: the file is no such file, is damaged, asks for code to be run, or lacks the weights.
     """
     if path.is_dir() or path.name.endswith(INDEX):
-        return _check_state(path, _read_shards(path))
+        return organise(path, nest(_read_shards(path)), weights)
     if not path.is_file():
         raise CheckpointError(path, "no such file", "a checkpoint", "Check the path.")
     if path.stat().st_size == 0:
         raise CheckpointError(path, "an empty file", "a checkpoint", "Copy the file again.")
     if is_safetensors(path):
-        return _check_state(path, _read_safetensors(path))
+        state, arguments = _read_safetensors(path)
+        return dataclasses.replace(organise(path, state, weights), arguments=arguments)
     content = read_pickle(path)
     return organise(path, content, weights)
 
@@ -156,7 +158,7 @@ def _damage_error(path: Path, error: Exception) -> CheckpointError:
     )
 
 
-def _read_safetensors(path: Path) -> Checkpoint:
+def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     from safetensors import SafetensorError, safe_open
 
     try:
@@ -167,21 +169,21 @@ def _read_safetensors(path: Path) -> Checkpoint:
         raise CheckpointError(
             path, f"not readable as safetensors ({error})", "a .safetensors file", "Copy the file again."
         ) from error
-    return Checkpoint(unwrap_keys(state), arguments)
+    return state, arguments
 
 
-def _read_shards(path: Path) -> Checkpoint:
+def _read_shards(path: Path) -> dict[str, Tensor]:
     """A folder of torch.distributed.checkpoint or of safetensors, or the index of shards."""
     try:
         if (path / METADATA).is_file():
-            return Checkpoint(unwrap_keys(read_folder(path, read_pickle)))
+            return read_folder(path, read_pickle)
         index = path if path.is_file() else next(iter(sorted(path.glob(f"*{INDEX}"))), None)
         if index is None:
             raise ShardError(f"no {METADATA}, and no *{INDEX} in it")
         state: dict[str, Tensor] = {}
         for file in files_of_index(index):
-            state |= read_checkpoint(file).state
-        return Checkpoint(unwrap_keys(state))
+            state |= _read_safetensors(file)[0] if is_safetensors(file) else read_checkpoint(file).state
+        return state
     except ShardError as error:
         wanted = "weights of torch.distributed.checkpoint, or shards with an index"
         raise CheckpointError(path, str(error), wanted, "Copy the folder again, whole.") from error

@@ -81,6 +81,23 @@ def state_in(content: Any, weights: str) -> State | None:
     return {f"{name}.{key}": value for name, state in others.items() for key, value in state.items()} or None
 
 
+def nest(state: State) -> Mapping[str, Any]:
+    """What torch.distributed.checkpoint flattened, averages under their key again; all else keeps its names."""
+    content: dict[str, Any] = {"model": {}}
+    for key, value in state.items():
+        top, _, rest = key.partition(".")
+        if top not in _KEYS["ema"]:
+            content["model"][key] = value
+            continue
+        within, _, name = rest.partition(".")
+        place = content.setdefault(top, {})
+        if within in _WITHIN_EMA:
+            place.setdefault(within, {})[name] = value
+        else:
+            place[rest] = value
+    return content
+
+
 def _average(value: Any) -> State | None:
     if state := as_state(value):
         return state

@@ -147,6 +147,29 @@ def shards(names=("one.safetensors", "two.safetensors")):
     pathlib.Path("model.safetensors.index.json").write_text(json.dumps(index))
 
 
+@pytest.mark.parametrize(
+    "content",
+    [{"model": STATE, "model_ema": AVERAGE}, {"model": STATE, "ema": {"shadow": AVERAGE}}],
+    ids=["key", "shadow"],
+)
+def test_averages_in_a_folder(content):
+    distributed.save(content, checkpoint_id="dcp", no_dist=True)
+    wanted = tiny_net()
+    wanted.load_state_dict(AVERAGE)
+    assert torch.equal(outputs("dcp"), NET(torch.ones(1, 3, 16, 16)))
+    assert torch.equal(outputs("dcp", weights="ema"), wanted(torch.ones(1, 3, 16, 16)))
+    assert "averaged" in str(apa_deploy.load("dcp", model=FACTORY, input_shape=(3, 16, 16)).metadata.notices)
+
+
+def test_no_average_is_made_up():
+    distributed.save({"model": STATE}, checkpoint_id="dcp", no_dist=True)
+    shards()
+    save_file(dict(STATE), "whole.safetensors")
+    for path in ("dcp", "model.safetensors.index.json", "whole.safetensors"):
+        with pytest.raises(InputError, match="averaged"):
+            outputs(path, weights="ema")
+
+
 @pytest.mark.parametrize("path", ["model.safetensors.index.json", "."])
 def test_shards(path):
     shards()
