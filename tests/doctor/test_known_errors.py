@@ -97,6 +97,10 @@ pip: ERROR: Could not find a version that satisfies the requirement foo
 java.lang.NullPointerException
 thread 'main' panicked at src/main.rs:2: index out of bounds
 Traceback (most recent call last): KeyboardInterrupt
+sqlalchemy.exc.ResourceClosedError: This result object does not return rows. engine.execute results has been closed
+Unity engine: output log says NullReferenceException
+jinja2 template engine output error: TemplateNotFound
+KeyError: 'output' while docker engine was starting
 torch.distributed.DistBackendError: NCCL error, unhandled system error
 """.splitlines()
 
