@@ -68,7 +68,11 @@ def fill_module(module: M, state: State, name: str, assign: bool = False, do: st
     """
     own = {key: value for key, value in module.state_dict().items() if isinstance(value, Tensor)}
     counters = {key: torch.zeros((), dtype=torch.long) for key in own if key.endswith("num_batches_tracked")}
-    state = {**counters, **state}
+    # averages of the whole state dict make floats of the counters, which nothing here reads
+    state = {
+        **counters,
+        **{k: v.long() if k in counters and v.is_floating_point() else v for k, v in state.items()},
+    }
     missing = [key for key in own if key not in state]
     unexpected = [key for key in state if key not in own]
     unfit = [

@@ -117,8 +117,8 @@ def _without_wrappers(key: str) -> str:
     return ".".join(part for part in key.split(".") if part not in _WRAPPERS)
 
 
-def fit_to(own: Iterable[str], state: State, weights: str = "model") -> tuple[State, tuple[str, ...]]:
-    """`state` under the keys `own` of a network, as far as they match, and what was left beside them.
+def fit_to(own: Mapping[str, Tensor], state: State, weights: str = "model") -> tuple[State, tuple[str, ...]]:
+    """`state` under the keys of a network's `own`, as far as they match, and what was left beside them.
 
     Keys of `state` that match nothing keep their names, for whoever reports them.
 
@@ -136,6 +136,7 @@ def fit_to(own: Iterable[str], state: State, weights: str = "model") -> tuple[St
     _refuse_rivals(before, list(names), state)
     fitted = {names.get(key.removeprefix(before), key): v for key, v in state.items() if key.startswith(before)}
     beside = tuple(key for key in state if not key.startswith(before))
+    _split_weights(fitted, own, before)
     heads = {key.partition(".")[0] for key in names}
     spare = [key for key in fitted if key not in names.values() and _is_spare(key, heads)]
     return {key: value for key, value in fitted.items() if key not in spare}, (*beside, *spare)
@@ -193,6 +194,20 @@ def whole_weights(state: State, wanted: Iterable[str] = ()) -> State:
             if stem != key and all(part in kept for part in parts) and not known.intersection(parts):
                 kept[stem.replace("parametrizations.", "")] = join(*(kept.pop(part) for part in parts))
     return kept
+
+
+def _split_weights(fitted: State, own: Mapping[str, Tensor], before: str) -> None:
+    """Put whole weights into the parts that a network with weight norm has: the norm over the axes of `own`'s."""
+    for first, second in (ends for ends, join in _SPELLINGS if join is _weight_norm):
+        for key in (key for key in own if key.endswith(first)):
+            stem = key.removesuffix(first)
+            whole = stem.replace("parametrizations.", "")
+            found = next((name for name in (whole, before + whole) if name in fitted and name not in own), "")
+            if found and stem + second in own and not {key, stem + second} & fitted.keys():
+                weight, size = fitted.pop(found), own[key]
+                axes = [i for i, n in enumerate(size.shape) if n == 1] if size.ndim == weight.ndim else []
+                squares = weight.double().square().sum(axes or None, keepdim=bool(axes))
+                fitted[key], fitted[stem + second] = squares.sqrt().to(weight.dtype), weight
 
 
 def _weight_norm(size: Tensor, direction: Tensor) -> Tensor:

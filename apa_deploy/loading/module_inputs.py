@@ -23,6 +23,7 @@ from ..errors import InputError
 from ..tensors.signature import BATCH, Shape, Signature, TensorSpec, image_signature, parse_input
 from .factory import call_function
 
+_NESTED = "Give the .pt2 of torch.export.save with --trust-pickle: it takes arguments of any structure."
 _TYPES = ("float32", "float64", "float16", "bfloat16", "int64", "int32", "int16", "int8", "uint8", "bool")
 
 
@@ -123,9 +124,13 @@ def _specs_of(example: Any, parameters: Sequence[str], origin: str) -> list[Tens
     found = {**dict(zip(parameters, positional, strict=False)), **named}
     specs = []
     for name, value in found.items():
-        tensor = torch.as_tensor(value) if not isinstance(value, Tensor) and value is not None else value
-        if tensor is None:
+        if value is None:
             continue
+        try:
+            tensor = torch.as_tensor(value)
+        except (TypeError, ValueError, RuntimeError) as error:
+            saw = f"{origin}: {name} is a {type(value).__name__}"
+            raise InputError(saw, "a tensor for each argument of forward", _NESTED) from error
         dtype = str(tensor.dtype).removeprefix("torch.")
         if not tensor.ndim or dtype not in _TYPES:
             saw = f"{origin}: {name} of shape {tuple(tensor.shape)} and type {dtype}"

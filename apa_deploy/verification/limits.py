@@ -92,7 +92,7 @@ def _agreement(references: Sequence[np.ndarray], allowed: float, given: Given) -
 
 def _margins(y: np.ndarray) -> np.ndarray:
     """By how much the first class leads, a sample."""
-    top = np.partition(y, y.shape[1] - 2, axis=1)[:, -2:]
+    top = np.partition(y.astype(np.float64), y.shape[1] - 2, axis=1)[:, -2:]
     margins: np.ndarray = top[:, 1] - top[:, 0]
     return margins
 

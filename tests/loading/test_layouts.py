@@ -96,6 +96,40 @@ def test_averages(content):
     assert torch.allclose(outputs("model.pth", weights="ema"), wanted(torch.ones(1, 3, 16, 16)), atol=1e-5)
 
 
+def net_with(register):
+    net = tiny_net()
+    register(net.conv2)
+    return net
+
+
+NORMS = {"new": torch.nn.utils.parametrizations.weight_norm, "old": torch.nn.utils.weight_norm}
+new_norm, old_norm = (lambda: net_with(NORMS["new"])), (lambda: net_with(NORMS["old"]))
+
+
+@pytest.mark.parametrize("stored", ["plain", *NORMS])
+@pytest.mark.parametrize("wanted", ["new_norm", "old_norm"])
+def test_weight_norm_of_another_spelling(stored, wanted):
+    torch.save(STATE if stored == "plain" else normed(NORMS[stored]), "model.pth")
+    network = apa_deploy.load("model.pth", model=f"tests.loading.test_layouts:{wanted}", input_shape=(3, 16, 16))
+    x = torch.ones(1, 3, 16, 16)
+    assert torch.allclose(network.module(x), NET(x), atol=1e-6)
+
+
+def test_counters_that_were_averaged():
+    torch.save({key: value.float() for key, value in STATE.items()}, "model.pth")
+    assert torch.equal(outputs("model.pth"), NET(torch.ones(1, 3, 16, 16)))
+
+
+def nested_example():
+    return {"x": [torch.ones(2, 3, 16, 16)]}
+
+
+def test_an_example_of_containers_is_refused():
+    torch.save(STATE, "model.pth")
+    with pytest.raises(InputError, match=r"x is a list.*\.pt2"):
+        apa_deploy.load("model.pth", model=FACTORY, example="tests.loading.test_layouts:nested_example")
+
+
 def test_what_is_left_beside_is_said():
     torch.save(STORED["lightning"], "model.ckpt")
     assert "criterion.weight" in str(apa_deploy.load("model.ckpt", model=FACTORY).metadata.notices)
