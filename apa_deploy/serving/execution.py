@@ -103,7 +103,7 @@ def _cut(outputs: dict[str, np.ndarray], rows: Sequence[int]) -> list[dict[str, 
 def _refusal(error: Exception) -> Exception:
     """The runtime's own refusal of a shape or value is the request's fault; anything else is ours."""
     if isinstance(error, ServingError):
-        return error
+        return error.with_traceback(None)  # whose frames hold on to the result, which is this error
     if isinstance(error, ApaError):
         return RequestError(error.saw, error.wanted, error.do)
     return ExecutionError(f"{type(error).__name__}: {error}", "a result", "See the server's log.")

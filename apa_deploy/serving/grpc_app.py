@@ -18,7 +18,7 @@ from .access import check_token
 from .budget import Share
 from .connections import RESERVE
 from .errors import OverloadedError, ServingError, UnavailableError, UnsupportedError
-from .grpc_calls import Calls, check_decoded, decoder, refuse
+from .grpc_calls import Calls, check_decoded, decoder, end_call, refuse
 from .grpc_codec import decode, encode, values
 from .grpc_health import check_probe, health_handlers
 from .log import JsonLog
@@ -56,7 +56,7 @@ def operation(method: Handler) -> Handler:
         except Exception:  # noqa: BLE001  a fault of ours is an answer, not the end of the server
             code = "INTERNAL"
             self.log.error("fault", rpc=method.__name__, trace=traceback.format_exc())
-            await context.abort(grpc.StatusCode.INTERNAL, "internal error; the log says more")
+            await end_call(context, code, "internal error; the log says more")
         finally:
             self.record(method.__name__, request, code, start)
 
@@ -108,12 +108,10 @@ class GrpcApp:
     # Probes carry no token.
 
     async def ServerLive(self, request: Any, context: Any) -> Any:  # noqa: N802
-        await check_probe(request, context)
-        return pb.ServerLiveResponse(live=True)
+        return pb.ServerLiveResponse(live=True) if await check_probe(request, context) else None
 
     async def ServerReady(self, request: Any, context: Any) -> Any:  # noqa: N802
-        await check_probe(request, context)
-        return pb.ServerReadyResponse(ready=self.service.ready)
+        return pb.ServerReadyResponse(ready=self.service.ready) if await check_probe(request, context) else None
 
     @operation
     async def ModelReady(self, request: Any, context: Any) -> Any:  # noqa: N802

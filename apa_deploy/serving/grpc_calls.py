@@ -10,7 +10,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from itertools import islice
-from typing import Any, NoReturn
+from typing import Any
 
 import grpc  # type: ignore[import-untyped]
 from google.protobuf.message import DecodeError
@@ -36,19 +36,21 @@ class Calls:
         """gRPC's handler of calls with one message; `request` and `response`: the types of the messages."""
 
         async def call(_: Any, context: Any) -> Any:
-            return await behaviour(await self.begin(context), context)
+            message = await self.begin(context)
+            return None if message is None else await behaviour(message, context)
 
         # to the client it is the same; here, the message is read when there is room for the call, and not for ever
         return grpc.stream_unary_rpc_method_handler(call, decoder(request), response.SerializeToString)
 
     async def begin(self, context: Any) -> Any:
-        """Count a call until its status has left, and return its message; or refuse it."""
+        """Count a call until its status has left, and return its message; None: it was refused."""
         try:
             self.enter(context)
             message = await self.read(context, self._seconds)
         except ServingError as error:
             self._codes["grpc", error.grpc] += 1
             await refuse(context, error)
+            return None
         return DecodeError("there is none") if message is None else message
 
     def enter(self, context: Any) -> None:
@@ -95,10 +97,22 @@ class Calls:
         self.open -= 1
 
 
-async def refuse(context: Any, error: ServingError) -> NoReturn:
-    """End a call with the status of `error`."""
-    await context.abort(grpc.StatusCode[error.grpc], str(error), trailing_metadata=tuple(error.headers.items()))
-    raise AssertionError("abort returned")
+async def refuse(context: Any, error: ServingError) -> None:
+    """End a call with the status of `error`; its handler has no more to say, and returns."""
+    await end_call(context, error.grpc, str(error), tuple(error.headers.items()))
+
+
+async def end_call(context: Any, code: str, text: str, metadata: tuple[tuple[str, str], ...] = ()) -> None:
+    """End a call with a status.
+
+    The call keeps the error that grpc raises, and with it the frames, and the message there: a circle that would
+    stay until the garbage collector comes by. So the error forgets where it came from.
+    """
+    try:
+        await context.abort(grpc.StatusCode[code], text, trailing_metadata=metadata)
+    except grpc.aio.AbortError as ended:
+        ended.__context__ = None
+        ended.with_traceback(None)
 
 
 def decoder(message: Any) -> Callable[[bytes], Any]:
@@ -108,7 +122,7 @@ def decoder(message: Any) -> Callable[[bytes], Any]:
         try:
             return message.FromString(data)
         except Exception as error:  # noqa: BLE001  what it raises otherwise would end a stream without a word
-            return error if isinstance(error, DecodeError) else DecodeError(str(error))
+            return DecodeError(str(error))  # a new one, for that one holds on to the frame and the data
 
     return decode_or_error
 

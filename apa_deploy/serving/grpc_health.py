@@ -37,12 +37,14 @@ def _messages() -> tuple[Any, Any]:
     return found[0], found[1]
 
 
-async def check_probe(request: Any, context: Any) -> None:
-    """Refuse a probe whose message cannot be read."""
+async def check_probe(request: Any, context: Any) -> bool:
+    """Whether a probe's message could be read; else it is refused."""
     try:
         check_decoded(request)
     except ServingError as error:
         await refuse(context, error)
+        return False
+    return True
 
 
 def health_handlers(service: Service, probes: Calls, watches: Calls) -> Any:
@@ -50,15 +52,17 @@ def health_handlers(service: Service, probes: Calls, watches: Calls) -> Any:
     request_type, response_type = _messages()
 
     async def check(request: Any, context: Any) -> Any:
-        await check_probe(request, context)
+        if not await check_probe(request, context):
+            return None
         try:
             return response_type(status=_status(service, request.service))
         except NotFoundError as error:
-            await context.abort(grpc.StatusCode.NOT_FOUND, str(error))
+            return await refuse(context, error)
 
     async def watch(_: Any, context: Any) -> AsyncIterator[Any]:
         request, last = await watches.begin(context), 0
-        await check_probe(request, context)
+        if request is None or not await check_probe(request, context):
+            return
         while not service.closing.is_set():
             try:
                 status = _status(service, request.service)

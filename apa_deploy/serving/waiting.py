@@ -50,9 +50,11 @@ async def settle(future: asyncio.Future[T], limit: float, gone: Callable[[], Awa
         return await future
     except asyncio.CancelledError:
         if reasons:
-            raise reasons[0] from None
+            raise reasons.pop() from None
         raise
     finally:
+        # what is raised holds on to this frame: were it to hold on to that, neither would ever go
+        future = None  # type: ignore[assignment]
         for timer in timers:
             timer.cancel()
         for task in watches:
