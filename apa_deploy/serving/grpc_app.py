@@ -197,8 +197,10 @@ class GrpcApp:
     async def _inferred(self, request: Any, share: Share) -> Any:
         """The answer; it and the request count as memory until `share` is given back."""
         share.take(size := request.ByteSize())
-        read, is_large = self.service.regions.read, size > LARGE_BYTES
-        decoded = await asyncio.to_thread(decode, request, read) if is_large else decode(request, read)
+        decoded = await asyncio.to_thread(decode, request) if size > LARGE_BYTES else decode(request)
+        if decoded.stored:
+            inputs = self.service.registry.get(request.model_name, request.model_version).signature.inputs
+            await self.service.regions.fetch(decoded, [spec.name for spec in inputs], share)
         reply = await self.service.infer(request.model_name, request.model_version, decoded)
         strings = sum(array.size for _, array in reply.outputs if array.dtype.kind == "O")
         message = await asyncio.to_thread(encode, reply) if strings > LARGE_COUNT else encode(reply)

@@ -12,8 +12,7 @@ from tritonclient.grpc import service_pb2 as pb
 from ..tensors.datatypes import BYTES, Datatype, of_array
 from . import parameters as params
 from .errors import RequestError
-from .http_codec import Read, read_from
-from .request import InferReply, InferRequest, WantedOutput
+from .request import InferReply, InferRequest, StoredTensor, WantedOutput
 from .tensors import array_from_bytes, bytes_from_array, check_shape, read_datatype
 
 # Where the typed contents of a datatype lie; FP16 has none and travels raw.
@@ -35,16 +34,18 @@ _CONTENTS = {
 _PIECE = 1 << 14  # values that are converted in one step, during which no other thread runs
 
 
-def decode(message: pb.ModelInferRequest, read: Read | None = None) -> InferRequest:
-    """The request in `message`; `read`: the contents of a place in shared memory, None: there is none.
+def decode(message: pb.ModelInferRequest) -> InferRequest:
+    """The request in `message`.
 
     Raises:
         RequestError: it is malformed, or sizes do not add up.
     """
     parameters = values(message.parameters)
     params.refuse_unsupported(parameters, "shared_memory_region")  # it is a tensor's
+    inputs, stored = _inputs(message)
     return InferRequest(
-        inputs=_inputs(message, read),
+        inputs=inputs,
+        stored=stored,
         outputs=[_read_wanted(output) for output in message.outputs] or None,
         id=message.id,
         timeout=params.seconds(parameters),
@@ -74,23 +75,30 @@ def values(parameters: Mapping[str, Any]) -> dict[str, Any]:
     return {name: getattr(parameters[name], choice) for name, choice in chosen.items() if choice}
 
 
-def _inputs(message: pb.ModelInferRequest, read: Read | None) -> dict[str, np.ndarray]:
+def _inputs(message: pb.ModelInferRequest) -> tuple[dict[str, np.ndarray], dict[str, StoredTensor]]:
     places = [params.place(values(tensor.parameters)) for tensor in message.inputs]
     raw, here = iter(message.raw_input_contents), places.count(None)  # raw contents are of the tensors sent here
     if (sent := len(message.raw_input_contents)) and sent != here:
         raise RequestError(f"{sent} raw contents", f"{here}, one an input", "Mend the message.")
     found: dict[str, np.ndarray] = {}
+    stored: dict[str, StoredTensor] = {}
     for tensor, place in zip(message.inputs, places, strict=True):
-        if tensor.name in found:
+        if tensor.name in found or tensor.name in stored:
             raise RequestError(f"input {tensor.name!r} twice", "each input once", "Send it once.")
-        found[tensor.name] = _array(tensor, read_from(read, place) if place else next(raw, None))
-    return found
+        if tensor.parameters:
+            params.refuse_unsupported(tensor.parameters)
+        datatype, shape = read_datatype(tensor.datatype), check_shape(tuple(tensor.shape), tensor.name)
+        if place is None:
+            found[tensor.name] = _array(tensor, datatype, shape, next(raw, None))
+        elif tensor.HasField("contents"):
+            saw = f"input {tensor.name!r} with contents and shared memory"
+            raise RequestError(saw, "one of them", "Leave one out.")
+        else:
+            stored[tensor.name] = StoredTensor(place, datatype.name, shape)
+    return found, stored
 
 
-def _array(tensor: Any, raw: bytes | None) -> np.ndarray:
-    if tensor.parameters:
-        params.refuse_unsupported(tensor.parameters)
-    datatype, shape = read_datatype(tensor.datatype), check_shape(tuple(tensor.shape), tensor.name)
+def _array(tensor: Any, datatype: Datatype, shape: tuple[int, ...], raw: bytes | None) -> np.ndarray:
     if raw is None:
         return _read_typed(tensor, datatype, shape)
     if tensor.HasField("contents"):

@@ -131,8 +131,8 @@ class HttpApp:
     async def _infer(self, call: Call, wanted: Route) -> Answer:
         inputs = self._service.registry.get(wanted.model, wanted.version).signature.inputs
         only = inputs[0] if len(inputs) == 1 else None
-        read = self._service.regions.read
-        request = await self.codec.decode(await self._read_body(call), call.headers.get(HEADER_LENGTH), only, read)
+        request = await self.codec.decode(await self._read_body(call), call.headers.get(HEADER_LENGTH), only)
+        await self._service.regions.fetch(request, [spec.name for spec in inputs], call.share)
         call.id = trace_id(call.headers.get("x-request-id"), request.id, call.id)
         reply = await self._service.infer(
             wanted.model, wanted.version, request, lambda: wait_until_gone(call.receive)

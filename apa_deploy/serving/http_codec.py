@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -15,8 +15,8 @@ import numpy as np
 from ..tensors.datatypes import BYTES, of_array
 from ..tensors.signature import ANY, TensorSpec
 from . import parameters as params
-from .errors import RequestError, UnsupportedError
-from .request import InferReply, InferRequest, Place, WantedOutput
+from .errors import RequestError
+from .request import InferReply, InferRequest, Place, StoredTensor, WantedOutput
 from .tensors import (
     Buffer,
     array_from_bytes,
@@ -29,16 +29,12 @@ from .tensors import (
 
 HEADER_LENGTH = "inference-header-content-length"
 Json = dict[str, Any]
-Read = Callable[[Place], bytes]
 
 
-def decode(
-    body: bytes, header_length: str | None, only: TensorSpec | None = None, read: Read | None = None
-) -> InferRequest:
+def decode(body: bytes, header_length: str | None, only: TensorSpec | None = None) -> InferRequest:
     """The request in `body`; `header_length`: the header of the binary extension.
 
-    `read`: the contents of a place in shared memory; None: there is none. A length of 0 says that the body is the
-    contents of the only input, `only`, of one row; the answer is binary.
+    A length of 0 says that the body is the contents of the only input, `only`, of one row; the answer is binary.
 
     Raises:
         RequestError: it is malformed, or sizes do not add up.
@@ -50,8 +46,10 @@ def decode(
     parameters = object_at(document, "parameters")
     params.refuse_unsupported(parameters, "shared_memory_region")  # it is a tensor's
     binary = params.flag(parameters, "binary_data_output", False)
+    inputs, stored = _inputs(document, memoryview(body)[end:])
     return InferRequest(
-        inputs=_inputs(document, memoryview(body)[end:], read),
+        inputs=inputs,
+        stored=stored,
         outputs=_outputs(document, binary),
         id=_text(document.get("id", ""), "id"),
         timeout=params.seconds(parameters),
@@ -119,9 +117,10 @@ def _raw(body: bytes, only: TensorSpec | None) -> InferRequest:
     return InferRequest(inputs={only.name: array}, binary=True, bytes=len(body))
 
 
-def _inputs(document: Json, blobs: memoryview, read: Read | None) -> dict[str, np.ndarray]:
+def _inputs(document: Json, blobs: memoryview) -> tuple[dict[str, np.ndarray], dict[str, StoredTensor]]:
     entries = _entries(document.get("inputs"), "inputs")
     found: dict[str, np.ndarray] = {}
+    stored: dict[str, StoredTensor] = {}
     at = 0
     for entry in entries:
         name = _text(entry.get("name"), "the name of an input")
@@ -130,27 +129,24 @@ def _inputs(document: Json, blobs: memoryview, read: Read | None) -> dict[str, n
             raise RequestError(
                 f"input {name!r} beyond the body's end", f"{at + size} bytes", "Send the whole body."
             )
-        if name in found:
+        if name in found or name in stored:
             raise RequestError(f"input {name!r} twice", "each input once", "Send it once.")
         place = params.place(object_at(entry, "parameters"))
-        blob = None if size is None else blobs[at : at + size]
-        found[name] = _array(entry, name, memoryview(read_from(read, place)) if place else blob)
+        if place:
+            stored[name] = _stored(entry, name, place)
+        else:
+            found[name] = _array(entry, name, None if size is None else blobs[at : at + size])
         at += size or 0
     if at != len(blobs):
         raise RequestError(f"{len(blobs)} bytes after the JSON", f"{at}", "Send as much as binary_data_size says.")
-    return found
+    return found, stored
 
 
-def read_from(read: Read | None, place: Place) -> bytes:
-    """The contents of a place in shared memory.
-
-    Raises:
-        UnsupportedError: there is none.
-        RequestError: as `read`.
-    """
-    if read is None:
-        raise UnsupportedError("shared memory", "tensors in the request", "Send them there.")
-    return read(place)
+def _stored(entry: Json, name: str, place: Place) -> StoredTensor:
+    if "data" in entry:
+        raise RequestError(f"input {name!r} with data and shared memory", "one of them", "Leave one out.")
+    shape = check_shape(entry.get("shape"), name)
+    return StoredTensor(place, read_datatype(entry.get("datatype")).name, shape)
 
 
 def _binary_size(entry: Json) -> int | None:

@@ -29,13 +29,7 @@ class Codec:
         self._child: Child | None = None
         self._one_at_a_time = asyncio.Lock()
 
-    async def decode(
-        self,
-        body: bytes,
-        header_length: str | None,
-        only: TensorSpec | None = None,
-        read: http_codec.Read | None = None,
-    ) -> InferRequest:
+    async def decode(self, body: bytes, header_length: str | None, only: TensorSpec | None = None) -> InferRequest:
         """As `http_codec.decode`.
 
         Raises:
@@ -45,7 +39,7 @@ class Codec:
         end = http_codec.json_end(header_length, len(body))
         strings = b"BYTES" in body[:end] or (end == 0 and only is not None and only.datatype.dtype.kind == "O")
         if len(body) <= LARGE_BYTES or (end <= LARGE_BYTES and not strings):
-            return http_codec.decode(body, header_length, only, read)
+            return http_codec.decode(body, header_length, only)
         request: InferRequest = await self._call("decode", pickle.PickleBuffer(body), header_length, only)
         return request
 

@@ -29,6 +29,15 @@ class Place:
         return {"shared_memory_region": self.region, **sizes}
 
 
+@dataclass(frozen=True)
+class StoredTensor:
+    """An input in shared memory; `datatype` by its name in the protocol."""
+
+    place: Place
+    datatype: str
+    shape: tuple[int, ...]
+
+
 @dataclass(slots=True)
 class WantedOutput:
     """An output by name; `binary`: as raw bytes; `classes`: that many classes instead of scores, where > 0.
@@ -44,9 +53,13 @@ class WantedOutput:
 
 @dataclass(slots=True)
 class InferRequest:
-    """`outputs` None: all of them. `timeout`: seconds, None: the server's limit. `id` "": none was given."""
+    """`outputs` None: all of them. `timeout`: seconds, None: the server's limit. `id` "": none was given.
+
+    `stored`: inputs in shared memory that are not read yet.
+    """
 
     inputs: dict[str, np.ndarray]
+    stored: dict[str, StoredTensor] = field(default_factory=dict)
     outputs: list[WantedOutput] | None = None
     id: str = ""
     timeout: float | None = None

@@ -6,18 +6,34 @@ access would end the server. Only segments of the server's own user are taken, a
 
 from __future__ import annotations
 
+import asyncio
 import os
 import stat
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from .budget import Share
 from .errors import NotFoundError, RequestError, TooLargeError, UnsupportedError
-from .request import Place
-from .tensors import Buffer
+from .offload import LARGE_BYTES
+from .request import InferRequest, Place, StoredTensor
+from .tensors import Buffer, array_from_bytes, read_datatype
 
 _FOLDER = Path("/dev/shm")
 _MOST = 256  # regions; each holds a descriptor
+
+
+class Segment:
+    """A descriptor that closes when nobody reads from it any more, though its region may be forgotten before."""
+
+    def __init__(self, descriptor: int) -> None:
+        self.descriptor = descriptor
+
+    def __del__(self) -> None:
+        os.close(self.descriptor)
 
 
 @dataclass(frozen=True)
@@ -27,7 +43,7 @@ class Region:
     key: str
     offset: int
     byte_size: int
-    descriptor: int
+    segment: Segment
 
 
 class Regions:
@@ -56,18 +72,16 @@ class Regions:
             raise RequestError(f"{_MOST} regions", "fewer", "Unregister some.")
         if min(offset, byte_size) < 0 or not byte_size:
             raise RequestError(f"offset {offset}, byte_size {byte_size}", "a part of the segment", "Mend them.")
-        descriptor = _open(key)
-        if os.fstat(descriptor).st_size < offset + byte_size:
-            os.close(descriptor)
+        segment = Segment(_open(key))
+        if os.fstat(segment.descriptor).st_size < offset + byte_size:
             saw = f"{byte_size} bytes from {offset} of {key[:80]!r}"
             raise RequestError(saw, "what lies within the segment", "Make the segment as large.")
-        self._regions[name] = Region(key, offset, byte_size, descriptor)
+        self._regions[name] = Region(key, offset, byte_size, segment)
 
     def unregister(self, name: str) -> None:
         """Forget a region, or all of them (`name` ""); one that is not there is no error, as in Triton."""
         for one in [name] if name else list(self._regions):
-            if region := self._regions.pop(one, None):
-                os.close(region.descriptor)
+            self._regions.pop(one, None)
 
     def status(self, name: str) -> list[dict[str, Any]]:
         """One region, or all of them (`name` "").
@@ -83,22 +97,28 @@ class Regions:
             if name in ("", one)
         ]
 
-    def read(self, place: Place) -> bytes:
-        """The bytes at `place`.
+    async def fetch(self, request: InferRequest, names: Sequence[str], share: Share) -> None:
+        """Read the inputs of a request that lie here, of a model with the inputs `names`; they count in `share`.
 
         Raises:
-            RequestError: it is not within the region, or the segment has been cut short.
-            TooLargeError: it is larger than a request may be.
+            RequestError: a name is unknown, a tensor not within its region, or the segment has been cut short.
+            TooLargeError: a tensor is larger than a request may be.
+            OverloadedError: the share's budget is used up.
         """
-        region = self._at(place)
-        if place.byte_size > self._limit:
-            raise TooLargeError(f"{place.byte_size} bytes", f"at most {self._limit}", "Send less at once.")
-        data = os.pread(region.descriptor, place.byte_size, region.offset + place.offset)
-        if len(data) != place.byte_size:
-            raise RequestError(
-                f"region {place.region!r} cut short", f"{place.byte_size} bytes", "Register it again."
-            )
-        return data
+        if not request.stored:
+            return
+        if not {*request.inputs, *request.stored} <= set(names):
+            saw = ", ".join(sorted({*request.inputs, *request.stored}))[:80]
+            raise RequestError(f"inputs {saw}", ", ".join(names), "Send every input by its name.")
+        regions = [self._at(tensor.place) for tensor in request.stored.values()]
+        sizes = [tensor.place.byte_size for tensor in request.stored.values()]
+        if max(sizes) > self._limit:
+            raise TooLargeError(f"{max(sizes)} bytes", f"at most {self._limit}", "Send less at once.")
+        share.take(sum(sizes))
+        if sum(sizes) > LARGE_BYTES:
+            request.inputs |= await asyncio.to_thread(_read_all, request.stored, regions)
+        else:
+            request.inputs |= _read_all(request.stored, regions)
 
     def write(self, place: Place, data: Buffer) -> Place:
         """Write a tensor, and say where it lies.
@@ -111,11 +131,12 @@ class Regions:
             saw = f"{place.byte_size} bytes of region {place.region!r} for an output of {len(data)}"
             raise RequestError(saw, "room for all of it", "Make shared_memory_byte_size larger.")
         start = region.offset + place.offset
-        if os.fstat(region.descriptor).st_size < start + len(data):  # to write would make it longer
+        descriptor = region.segment.descriptor
+        if os.fstat(descriptor).st_size < start + len(data):  # to write would make it longer
             raise RequestError(f"region {place.region!r} cut short", f"{len(data)} bytes", "Register it again.")
         view = memoryview(data)
         while view:
-            written = os.pwrite(region.descriptor, view, start)
+            written = os.pwrite(descriptor, view, start)
             view, start = view[written:], start + written
         return Place(place.region, place.offset, len(data))
 
@@ -135,6 +156,19 @@ class Regions:
             saw = f"{place.byte_size} bytes from {place.offset} of region {place.region!r}"
             raise RequestError(saw, f"within its {region.byte_size}", "Mend the offset or the size.")
         return region
+
+
+def _read_all(stored: Mapping[str, StoredTensor], regions: Sequence[Region]) -> dict[str, np.ndarray]:
+    tensors = zip(stored.items(), regions, strict=True)
+    return {name: _read(name, tensor, region) for (name, tensor), region in tensors}
+
+
+def _read(name: str, tensor: StoredTensor, region: Region) -> np.ndarray:
+    size = tensor.place.byte_size
+    data = os.pread(region.segment.descriptor, size, region.offset + tensor.place.offset)
+    if len(data) != size:
+        raise RequestError(f"region {tensor.place.region!r} cut short", f"{size} bytes", "Register it again.")
+    return array_from_bytes(data, read_datatype(tensor.datatype), tensor.shape, name)
 
 
 def _open(key: str) -> int:

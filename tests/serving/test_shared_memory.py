@@ -1,6 +1,8 @@
 """System shared memory, as tritonclient uses it, and what must not be had by it."""
 
+import asyncio
 import os
+import threading
 from multiprocessing import shared_memory
 from pathlib import Path
 
@@ -11,6 +13,12 @@ import tritonclient.http
 from serving_models import TOLERANCE, small_model, truth
 from serving_process import ServerProcess
 from tritonclient.utils import InferenceServerException
+
+import apa_deploy.serving.shared_memory
+from apa_deploy.serving.budget import Budget
+from apa_deploy.serving.errors import OverloadedError, RequestError
+from apa_deploy.serving.request import InferRequest, Place, StoredTensor
+from apa_deploy.serving.shared_memory import Regions
 
 X = np.array([[-1.0, 0.5, 1.0, 2.0]], np.float32)
 MODULES = pytest.mark.parametrize("module", [tritonclient.http, tritonclient.grpc], ids=["http", "grpc"])
@@ -155,3 +163,57 @@ def test_an_open_server_takes_none(tmp_path, segment):
     with ServerProcess(tmp_path, "--host", "0.0.0.0", "--insecure") as server:
         body = {"key": segment.name, "byte_size": 8}
         assert server.ask("/v2/systemsharedmemory/region/r/register", body)[0] == 501
+
+
+async def fetch(regions, stored, budget):
+    request = InferRequest({}, stored)
+    with budget.share() as share:
+        await regions.fetch(request, ["x", "z"], share)
+        return request.inputs, budget.held
+
+
+def stored(size, region="in"):
+    return StoredTensor(Place(region, 0, size), "UINT8", (size,))
+
+
+@pytest.fixture
+def regions(segment):
+    one = Regions(1 << 20, allowed=True)
+    one.register("in", segment.name, 0, 64)
+    return one
+
+
+def test_what_is_read_counts_as_pending(regions):
+    inputs, held = asyncio.run(fetch(regions, {"x": stored(16), "z": stored(64)}, Budget(80)))
+    assert held == 80
+    np.testing.assert_array_equal(inputs["x"].view(np.float32), X[0])
+
+
+REFUSED = [
+    ("beyond what is free", {"x": stored(16), "z": stored(64)}, OverloadedError),
+    ("another input", {"x": stored(16), "other": stored(16)}, RequestError),
+    ("a region that is not there", {"x": stored(16), "z": stored(16, "none")}, RequestError),
+]
+
+
+@pytest.mark.parametrize(("tensors", "error"), [c[1:] for c in REFUSED], ids=[c[0] for c in REFUSED])
+def test_nothing_is_read_of_what_is_refused(regions, monkeypatch, tensors, error):
+    monkeypatch.setattr("apa_deploy.serving.shared_memory._read_all", lambda *_: pytest.fail("it was read"))
+    budget = Budget(79)
+    with pytest.raises(error):
+        asyncio.run(fetch(regions, tensors, budget))
+    assert budget.held == 0
+
+
+def test_large_ones_are_read_beside_the_loop_though_their_region_is_forgotten(monkeypatch, regions):
+    def read(*arguments):
+        threads.append(threading.current_thread())
+        regions.unregister("")
+        return read_all(*arguments)
+
+    threads, read_all = [], apa_deploy.serving.shared_memory._read_all
+    monkeypatch.setattr("apa_deploy.serving.shared_memory._read_all", read)
+    monkeypatch.setattr("apa_deploy.serving.shared_memory.LARGE_BYTES", 15)
+    inputs, _ = asyncio.run(fetch(regions, {"x": stored(16)}, Budget(16)))
+    np.testing.assert_array_equal(inputs["x"].view(np.float32), X[0])
+    assert threads != [threading.main_thread()]
