@@ -31,6 +31,7 @@ _ONE = np.zeros(1, np.float32)
 _APART = 0.02  # of two z
 _STEEP = 30.0  # |z| beyond which the curve is a line or 0
 _STEP, _NORMAL = 1e-6, 2.0**-14  # of a derivative, relative; the least number that fp16 rounds by its size
+_SPELLED = 2.0**-9  # four roundings of fp16
 _RANK = 4  # where the graph does not say: an image's
 
 
@@ -116,7 +117,8 @@ def _parameters_off(
 
     The derivative d of the curve by ln(lambda) or ln(kappa) is a direction that rounding does not know: of errors
     spread evenly within unit roundoff * |y|, the sum along d is sub-Gaussian with the variance of that; six
-    deviations and what the operator gate allows float32 are its limit, and the parameter's own rounding.
+    deviations and what the operator gate allows float32 are its limit, and the parameter's own rounding: where the
+    curve is spelled out in fp16, of the several constants that are made of it.
     """
     curve = aglu_float64 if site.kind == "AGLU" else apa_float64
     numbers = z.reshape(len(z), -1)[:, 0].astype(np.float64)
@@ -138,7 +140,7 @@ def _parameters_off(
         length = np.maximum((along * along).sum(0), _NORMAL**2)
         off = (error * along).sum(0) / length
         inside = operator_limit("fp32") * (np.maximum(1, np.abs(wanted)) * np.abs(along)).sum(0)
-        most = unit + (together * np.sqrt(((rounding * along) ** 2).sum(0)) + inside) / length
+        most = max(unit, _SPELLED) + (together * np.sqrt(((rounding * along) ** 2).sum(0)) + inside) / length
         worst = np.unravel_index(int((np.abs(off) / most).argmax()), off.shape)
         high = float(most[worst])
         found.append(GainCheck(what=what, error=float(off[worst]), low=-high, high=high))

@@ -57,6 +57,10 @@ class OutputCheck(BaseModel):
     evidence: bool = True
     passed: bool
 
+    def __eq__(self, other: object) -> bool:
+        """Whether the same is recorded: `ranges` is not."""
+        return isinstance(other, OutputCheck) and self.model_dump() == other.model_dump()
+
     @property
     def broken_gains(self) -> list[GainCheck]:
         """Those that rounding does not explain."""
