@@ -81,7 +81,7 @@ def test_the_alert_says_which_output_is_wrong(tmp_path, factor, alerts):
     arguments = ("--shadow", 1, "--shadow-reference", reference)
     with ServerProcess(tmp_path / "models", *arguments) as server:
         ask(server, 20)
-        compared(server, 10)
+        compared(server, 20)
         assert {labels["output"] for labels in holds_for(server, SHADOW_ERROR)} == alerts
         assert set(outcomes(server)) == {"compared", "unjudged", "dropped", "failed"}
         assert sum(outcomes(server).values()) == 20
