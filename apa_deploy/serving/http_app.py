@@ -48,6 +48,10 @@ class Call:
         self.model = ""
         self.body_is_read = False
 
+    async def gone(self) -> None:
+        """Return once the client has gone; call it after the whole body was read."""
+        await wait_until_gone(self.receive)
+
 
 class HttpApp:
     """ASGI 3 application around a `Service`."""
@@ -131,19 +135,20 @@ class HttpApp:
     async def _infer(self, call: Call, wanted: Route) -> Answer:
         inputs = self._service.registry.get(wanted.model, wanted.version).signature.inputs
         only = inputs[0] if len(inputs) == 1 else None
-        request = await self.codec.decode(await self._read_body(call), call.headers.get(HEADER_LENGTH), only)
+        body = await self._read_body(call)
+        limit, end = self._options.request_timeout, time.monotonic() + self._options.request_timeout
+        request = await self.codec.decode(body, call.headers.get(HEADER_LENGTH), only, limit, call.gone)
+        del body  # the arrays are read from it, or are its only copy
         await self._service.regions.fetch(request, [spec.name for spec in inputs], call.share)
         call.id = trace_id(call.headers.get("x-request-id"), request.id, call.id)
-        reply = await self._service.infer(
-            wanted.model, wanted.version, request, lambda: wait_until_gone(call.receive)
-        )
-        body, headers = await self.codec.encode(reply)
+        reply = await self._service.infer(wanted.model, wanted.version, request, call.gone)
+        parts, headers = await self.codec.encode(reply, max(0.0, end - time.monotonic()), call.gone)
         coding = choose_coding(call.headers.get("accept-encoding"))
-        if coding and sum(map(len, body)) > _ONE_PACKET:
+        if coding and sum(map(len, parts)) > _ONE_PACKET:
             headers = headers | {"content-encoding": coding}
-            body = [await asyncio.to_thread(compress, body, coding)]
-        call.share.take(sum(map(len, body)))
-        return 200, headers, body
+            parts = [await asyncio.to_thread(compress, parts, coding)]
+        call.share.take(sum(map(len, parts)))
+        return 200, headers, parts
 
     async def _read_body(self, call: Call) -> bytes:
         options = self._options

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import pickle
-from collections.abc import Callable
+import threading
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from ..tensors.signature import TensorSpec
@@ -17,9 +18,12 @@ from . import http_codec
 from .child import Child, ChildError
 from .errors import ExecutionError
 from .request import InferReply, InferRequest
+from .waiting import settle
 
 # What takes about 10 ms on one core: bytes to read, values to write.
 LARGE_BYTES, LARGE_COUNT = 1 << 18, 1 << 14
+
+Gone = Callable[[], Awaitable[None]]
 
 
 class Codec:
@@ -29,37 +33,58 @@ class Codec:
         self._child: Child | None = None
         self._one_at_a_time = asyncio.Lock()
 
-    async def decode(self, body: bytes, header_length: str | None, only: TensorSpec | None = None) -> InferRequest:
-        """As `http_codec.decode`.
+    async def decode(
+        self, body: bytes, header_length: str | None, only: TensorSpec | None, limit: float, gone: Gone
+    ) -> InferRequest:
+        """As `http_codec.decode`; within `limit` seconds, and for as long as the client has not `gone`.
 
         Raises:
             RequestError: as there.
+            TimedOutError, ClientGoneError: as `settle`.
             ExecutionError: the process ended, as when memory runs out.
         """
         end = http_codec.json_end(header_length, len(body))
         strings = b"BYTES" in body[:end] or (end == 0 and only is not None and only.datatype.dtype.kind == "O")
         if len(body) <= LARGE_BYTES or (end <= LARGE_BYTES and not strings):
             return http_codec.decode(body, header_length, only)
-        request: InferRequest = await self._call("decode", pickle.PickleBuffer(body), header_length, only)
+        asking = self._ask_in_turn("decode", pickle.PickleBuffer(body), header_length, only)
+        request: InferRequest = await settle(asyncio.ensure_future(asking), limit, gone)
         return request
 
-    async def encode(self, reply: InferReply) -> tuple[list[Any], dict[str, str]]:
-        """As `http_codec.encode`."""
+    async def encode(self, reply: InferReply, limit: float, gone: Gone) -> tuple[list[Any], dict[str, str]]:
+        """As `http_codec.encode`; the rest as in `decode`."""
         values = sum(a.size for wanted, a in reply.outputs if not wanted.binary or a.dtype.kind == "O")
         if values <= LARGE_COUNT:
             return http_codec.encode(reply)
-        encoded: tuple[list[Any], dict[str, str]] = await self._call("encode", reply)
+        asking = self._ask_in_turn("encode", reply)
+        encoded: tuple[list[Any], dict[str, str]] = await settle(asyncio.ensure_future(asking), limit, gone)
         return encoded
 
-    async def _call(self, name: str, *arguments: Any) -> Any:
-        async with self._one_at_a_time:
-            return await asyncio.shield(asyncio.ensure_future(asyncio.to_thread(self._ask, name, arguments)))
-
-    def _ask(self, name: str, arguments: tuple[Any, ...]) -> Any:
-        if self._child is None or not self._child.is_running:
-            self._child = Child(f"{__name__}:open_codec")
+    async def _ask_in_turn(self, name: str, *arguments: Any) -> Any:
+        """Cancelled, it does not come to its turn; or the process ends, and the next one gets a new one."""
+        await self._one_at_a_time.acquire()
+        abandoned = threading.Event()
+        asking = asyncio.ensure_future(asyncio.to_thread(self._ask, name, arguments, abandoned))
+        asking.add_done_callback(self._end_turn)
         try:
-            return self._child.call(name, *arguments)
+            return await asyncio.shield(asking)
+        except asyncio.CancelledError:
+            abandoned.set()
+            self.close()
+            raise
+
+    def _end_turn(self, asked: asyncio.Future[Any]) -> None:
+        self._one_at_a_time.release()
+        if not asked.cancelled():
+            asked.exception()  # nobody may wait for it any more
+
+    def _ask(self, name: str, arguments: tuple[Any, ...], abandoned: threading.Event) -> Any:
+        try:
+            if self._child is None or not self._child.is_running:
+                self._child = Child(f"{__name__}:open_codec")
+            if not abandoned.is_set():
+                return self._child.call(name, *arguments)
+            self._child.close()  # it may be about to end
         except ChildError as error:
             do = "Send large tensors in binary."
             raise ExecutionError(f"JSON: {error.reason}", "a body of fewer values", do) from error
