@@ -23,7 +23,7 @@ from torch import Tensor
 from ..errors import InputError
 from ..runtimes.artifacts import is_safetensors
 from .archive import check_archive, check_storages, is_zip
-from .layouts import as_state, nest, state_in, unwrap_keys
+from .layouts import as_state, group_averages, state_in, unwrap_keys
 from .shards import INDEX, METADATA, ShardError, files_of_index, read_folder
 from .stand_ins import ALLOWED, STAND_INS
 
@@ -64,7 +64,7 @@ def read_checkpoint(path: Path, weights: str = "model") -> Checkpoint:
         CheckpointError: the file is no such file, is damaged, asks for code to be run, or lacks the weights.
     """
     if path.is_dir() or path.name.endswith(INDEX):
-        return organise(path, nest(_read_shards(path)), weights)
+        return organise(path, group_averages(_read_shards(path)), weights)
     if not path.is_file():
         raise CheckpointError(path, "no such file", "a checkpoint", "Check the path.")
     if path.stat().st_size == 0:

@@ -81,7 +81,7 @@ def state_in(content: Any, weights: str) -> State | None:
     return {f"{name}.{key}": value for name, state in others.items() for key, value in state.items()} or None
 
 
-def nest(state: State) -> Mapping[str, Any]:
+def group_averages(state: State) -> Mapping[str, Any]:
     """What torch.distributed.checkpoint flattened, averages under their key again; all else keeps its names."""
     content: dict[str, Any] = {"model": {}}
     for key, value in state.items():
