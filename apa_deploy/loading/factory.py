@@ -5,6 +5,9 @@ from __future__ import annotations
 import importlib
 import os
 import sys
+from dataclasses import dataclass
+from importlib.abc import MetaPathFinder
+from importlib.machinery import ModuleSpec, PathFinder
 from typing import Any
 
 from torch import nn
@@ -44,9 +47,9 @@ def call_function(function: str, option: str = "--example") -> Any:
         FactoryError: it cannot be imported or called.
     """
     module_name, _, name = function.partition(":")
-    here = os.getcwd()  # noqa: PTH109 - text for sys.path
-    if here not in sys.path:
-        sys.path.append(here)
+    finder = _LastFolder(os.getcwd())  # noqa: PTH109 - text, as on sys.path
+    if finder not in sys.meta_path:
+        sys.meta_path.append(finder)
     do = "Check the name, and that its package is installed, on PYTHONPATH, or in the current folder."
     try:
         found = getattr(importlib.import_module(module_name), name)
@@ -59,6 +62,19 @@ def call_function(function: str, option: str = "--example") -> Any:
         if not isinstance(error, ImportError | AttributeError | TypeError | ValueError):
             reason = f"it raised {type(error).__name__}: {reason}"
         raise FactoryError(function, f"{reason}{taken}", do, option) from error
+
+
+@dataclass(frozen=True)
+class _LastFolder(MetaPathFinder):
+    """Finds in `folder` what nothing else finds. As an entry of `sys.path` it would stand before packages that have
+    no `__init__`, and before modules that the standard library has on other systems."""
+
+    folder: str
+
+    def find_spec(self, name: str, path: object = None, target: object = None) -> ModuleSpec | None:
+        if path is not None or name in sys.stdlib_module_names:
+            return None
+        return PathFinder.find_spec(name, [self.folder])
 
 
 def name_source(factory: str) -> str:

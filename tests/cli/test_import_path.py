@@ -38,15 +38,27 @@ def folder(tmp_path_factory):
         (folder / f"{name}.py").write_text(PLANTED.format(log=str(folder / "executed"), name=name))
     (folder / "own.py").write_text("import torch\n\ndef network():\n    return torch.nn.Conv2d(1, 2, 3)\n")
     torch.save(torch.nn.Conv2d(1, 2, 3).state_dict(), folder / "own.pth")
-    done = _run(folder, "apa-export", *OWN, "-o", "model.onnx")
+    done = _run(folder, "apa-export", *OWN, "-o", "model.onnx", "--debug")
+    assert not (folder / "executed").exists(), (folder / "executed").read_text() + done.stderr
     assert done.returncode == 0, done.stderr
     assert f"was taken from {folder / 'own.py'}" in " ".join(done.stderr.split())  # found behind the libraries
-    assert not (folder / "executed").exists()
     return folder
 
 
 @pytest.mark.parametrize("command", VERBS, ids=[command[0] for command in VERBS])
 def test_no_verb_runs_what_lies_in_the_folder(folder, command):
     done = _run(folder, *command)
+    assert not (folder / "executed").exists(), (folder / "executed").read_text() + done.stderr
     assert done.returncode == 0, done.stderr
-    assert not (folder / "executed").exists()
+
+
+@pytest.mark.parametrize("name", ["google", "nt"])  # a package of several without an __init__; another system's
+def test_folder_comes_behind_what_has_no_file_of_its_own(tmp_path, name):
+    log = tmp_path / "executed"
+    (tmp_path / f"{name}.py").write_text(PLANTED.format(log=str(log), name=name))
+    (tmp_path / "own.py").write_text("def function():\n    import own_too\n    return own_too.value\n")
+    (tmp_path / "own_too.py").write_text("value = 3\n")
+    code = "from apa_deploy.loading.factory import call_function\nprint(call_function('own:function'))\n"
+    code += f"try:\n    import {name}\nexcept ModuleNotFoundError:\n    pass\n"
+    done = subprocess.run([sys.executable, "-P", "-c", code], cwd=tmp_path, capture_output=True, text=True)
+    assert (done.returncode, done.stdout, log.exists()) == (0, "3\n", False), done.stderr
