@@ -112,6 +112,18 @@ def test_misuse_is_one_error_of_three_parts(given, said, capsys):
     assert said in error and error.count("\n") == 1 and "usage" not in error
 
 
+def test_a_file_may_follow_an_option():
+    parser = verb_parser("apa-test", "")
+    parser.add_argument("first", nargs="?")
+    parser.add_argument("others", nargs="*")
+    taken = []
+    assert (
+        run_verb(parser, lambda options: taken.append((options.first, options.others)) or 0, ["a", "--debug", "b"])
+        == 0
+    )
+    assert taken == [("a", ["b"])]
+
+
 def test_a_full_disk_behind_the_output_is_no_bug_of_ours():
     code = (
         "import sys; from apa_deploy.cli.common import run_verb, verb_parser;"

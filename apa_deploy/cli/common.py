@@ -140,7 +140,7 @@ def run_verb(
         signal.signal(signal.SIGINT, signal.default_int_handler)
     options = argparse.Namespace(debug=False)
     try:
-        options = parser.parse_args(given)
+        options = parser.parse_intermixed_args(given)  # a file may follow an option
         options.command = shlex.join([parser.prog, *given])
         if libraries := getattr(options, "libraries", None):
             from ..runtimes.ort_session import use_libraries

@@ -14,6 +14,7 @@ from pathlib import Path
 import onnx
 import torch
 from torch import nn
+from torch.export.graph_signature import ConstantArgument, OutputKind
 from torch.utils._pytree import TreeSpec, tree_unflatten
 
 from ..errors import InputError
@@ -25,7 +26,7 @@ from ..network import FLOAT32, TRUTH, Exchange, Metadata
 from ..tensors.signature import Feed, Shape, read_signature
 from .onnx_file import with_rows, with_sizes
 from .onnx_network import OnnxNetwork
-from .torch_network import as_array, cast_floats, flatten_outputs
+from .torch_network import as_array, cast_floats, flatten_outputs, names_from_paths
 from .torch_trace import quiet_torch
 from .trusted import NOTICE
 
@@ -87,7 +88,11 @@ def network_from_program(
     with quiet_torch():
         try:
             made = torch.onnx.export(
-                _with_canonical_nodes(program), dynamo=True, opset_version=_OPSET, verbose=False
+                _with_canonical_nodes(program),
+                dynamo=True,
+                opset_version=_OPSET,
+                verbose=False,
+                output_names=_name_outputs(program),
             )
             assert made is not None  # torch returns None only without dynamo
             made.save(written)
@@ -106,6 +111,14 @@ def network_from_program(
     network.program, network._folder = program.module(), folder
     network.called_with = program.call_spec.in_spec
     return network
+
+
+def _name_outputs(program: torch.export.ExportedProgram) -> tuple[str, ...]:
+    """As of a network: torch.onnx would name them after the operators that they come from."""
+    kinds = (one.arg for one in program.graph_signature.output_specs if one.kind is OutputKind.USER_OUTPUT)
+    leaves = [kind.value if isinstance(kind, ConstantArgument) else torch.empty(()) for kind in kinds]
+    answer = tree_unflatten(leaves, program.call_spec.out_spec)
+    return names_from_paths([path for path, _ in flatten_outputs(answer)])
 
 
 def _with_canonical_nodes(program: torch.export.ExportedProgram) -> torch.export.ExportedProgram:

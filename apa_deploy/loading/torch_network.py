@@ -68,7 +68,7 @@ class TorchNetwork(Network):
         if not found:
             saw = f"{self.metadata.architecture} returns no tensor, but a {type(answer).__name__}"
             raise InputError(saw, "a network that returns one or more", "Return the outputs from forward.")
-        names = self.metadata.output_names or _names_of(list(found))
+        names = self.metadata.output_names or names_from_paths(list(found))
         return dict(zip(names, found.values(), strict=True))
 
     def refuse(self, feed: Feed, error: Exception) -> InputError:
@@ -260,7 +260,7 @@ def flatten_outputs(value: Any, path: str = "") -> Iterator[tuple[str, Tensor]]:
         yield from flatten_outputs(one, f"{path}.{key}" if path else str(key))
 
 
-def _names_of(paths: list[str]) -> tuple[str, ...]:
+def names_from_paths(paths: list[str]) -> tuple[str, ...]:
     """A lone output is the logits; a bare position gets a word before it."""
     if len(paths) == 1:
         return ("logits",)

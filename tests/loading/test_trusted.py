@@ -3,6 +3,7 @@
 import sys
 import types
 
+import numpy as np
 import pytest
 import torch
 from apa_exporters.onnx.export import OnnxOptions, export_onnx
@@ -11,6 +12,7 @@ import apa_deploy
 from apa_deploy.errors import MissingError
 from apa_deploy.loading.checkpoint import CheckpointError
 from apa_deploy.loading.trusted import NOTICE
+from apa_deploy.network import TRUTH
 from apa_deploy.records.parity import ParityError
 from tests.networks import TinyNet, tiny_net
 
@@ -66,6 +68,18 @@ def test_exported_program(ours, tmp_path):
         assert [(a.path, a.kind) for a in passport.activations] == [
             ("act1", "AGLU"), ("se.gate", "APA"), ("act2", "AGLU"),
         ]  # fmt: skip
+
+
+def test_outputs_of_a_program_have_the_names_of_its_answer(tmp_path):
+    class Two(torch.nn.Module):
+        def forward(self, x):
+            return {"mask": x.exp(), "aux": [None, x.mean(1), x]}
+
+    torch.export.save(torch.export.export(Two(), (torch.zeros(2, 3),)), tmp_path / "m.pt2")
+    model = apa_deploy.load(tmp_path / "m.pt2", trust_pickle=True)
+    assert model.output_names == ("mask", "aux.1", "aux.2")
+    found = model.outputs({model.signature.first.name: np.array([[0, 1, 2], [3, 4, 5]], np.float32)}, TRUTH)
+    np.testing.assert_allclose(found["aux.1"], [1, 4])
 
 
 def test_a_program_is_judged_against_itself(tmp_path, monkeypatch):
