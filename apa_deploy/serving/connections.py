@@ -38,6 +38,10 @@ class Connections:
     def __len__(self) -> int:
         return len(self._all)
 
+    def descriptors(self) -> list[int]:
+        """Of the sockets of all; -1 of one that is closed."""
+        return [one.transport.get_extra_info("socket").fileno() for one in self._all]
+
     def add(self, connection: Connection) -> bool:
         """Take a connection in, at the cost of others at the limit; False: there is no room at all."""
         if (excess := len(self._all) + 1 - self.limit) > 0:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 import traceback
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from functools import wraps
 from typing import Any
@@ -69,9 +70,11 @@ class GrpcApp:
     def __init__(self, service: Service, log: JsonLog) -> None:
         self.service, self.log = service, log
         options, codes = service.options, service.codes
-        self.calls = Calls(options.max_connections, options.read_timeout, codes)
-        self.probes = Calls(RESERVE, options.read_timeout, codes)
-        self.watches = Calls(_WATCHES, options.read_timeout, codes)
+        self.callers: Counter[str] = Counter()  # open calls, by the peer's name
+        self.calls, self.probes, self.watches = (
+            Calls(limit, options.read_timeout, codes, self.callers)
+            for limit in (options.max_connections, RESERVE, _WATCHES)
+        )
 
     async def no_call(self) -> None:
         """End the calls that are idle, and return once none is open."""
@@ -230,8 +233,8 @@ class GrpcApp:
     TraceSetting = LogSettings = _unsupported
 
 
-def grpc_server(app: GrpcApp, credentials: Any, address: str) -> tuple[Any, int]:
-    """A server of `app` bound to `address`, and its port.
+def grpc_server(app: GrpcApp, credentials: Any, address: str, connections: int) -> tuple[Any, int]:
+    """A server of `app` bound to `address`, of at most so many connections, and its port.
 
     Raises:
         RuntimeError: the address cannot be bound.
@@ -242,6 +245,7 @@ def grpc_server(app: GrpcApp, credentials: Any, address: str) -> tuple[Any, int]
             ("grpc.max_receive_message_length", options.max_request),
             ("grpc.max_send_message_length", -1),
             ("grpc.so_reuseport", 0),
+            ("grpc.max_allowed_incoming_connections", connections),  # idle ones make room for more (descriptors.py)
             # a connection that shakes no hands, that asks nothing, or whose client does not answer goes
             ("grpc.server_handshake_timeout_ms", round(options.read_timeout * 1000)),
             ("grpc.max_connection_idle_ms", _IDLE_MS),

@@ -25,11 +25,12 @@ class Calls:
         limit: of those open at once.
         seconds: within which the message of a call must have arrived.
         codes: where refusals are counted.
+        callers: where open calls are counted, by the peer's name.
     """
 
-    def __init__(self, limit: int, seconds: float, codes: Counter[tuple[str, str]]) -> None:
+    def __init__(self, limit: int, seconds: float, codes: Counter[tuple[str, str]], callers: Counter[str]) -> None:
         self.limit, self.open = limit, 0
-        self._seconds, self._codes = seconds, codes
+        self._seconds, self._codes, self._callers = seconds, codes, callers
         self._idle: dict[asyncio.Timeout, None] = {}  # the longest idle in front
 
     def handle_unary(self, behaviour: Callable[[Any, Any], Awaitable[Any]], request: Any, response: Any) -> Any:
@@ -62,7 +63,8 @@ class Calls:
         if self.open >= self.limit and not self.end_idle(1):
             raise OverloadedError(f"{self.limit} calls", "a free place")
         self.open += 1
-        context.add_done_callback(self._leave)
+        self._callers[peer := context.peer()] += 1
+        context.add_done_callback(lambda _: self._leave(peer))
 
     async def read(self, context: Any, seconds: float | None = None) -> Any:
         """The next message, None at the end.
@@ -93,8 +95,11 @@ class Calls:
             timeout.reschedule(0)
         return bool(oldest)
 
-    def _leave(self, _: Any) -> None:
+    def _leave(self, peer: str) -> None:
         self.open -= 1
+        self._callers[peer] -= 1
+        if not self._callers[peer]:
+            del self._callers[peer]
 
 
 async def refuse(context: Any, error: ServingError) -> None:

@@ -21,7 +21,7 @@ import uvicorn
 from ..errors import ApaError, InputError
 from .access import is_loopback
 from .connections import Connections
-from .descriptors import count_connections, end_idle_where_none_is_left
+from .descriptors import SocketGuard, count_connections, count_grpc_connections
 from .grpc_app import GrpcApp, grpc_server
 from .http_app import HttpApp
 from .http_guard import GuardedProtocol, answer_probes
@@ -68,6 +68,7 @@ class RunningServer:
         self.http: list[tuple[QuietServer, asyncio.Task[None]]] = []
         self.connections: list[Connections] = []
         self.app, self.grpc_app = HttpApp(self.service, log), GrpcApp(self.service, log)
+        self.sockets = SocketGuard(self.connections, self.grpc_app.callers, log)
         self.grpc: Any = None
         self.background: list[asyncio.Task[None]] = []
 
@@ -154,7 +155,7 @@ class RunningServer:
 
     async def _listen(self) -> dict[str, int]:
         options = self.options
-        metrics = MetricsApp(metrics_registry(self.service, self.connections), options.token)
+        metrics = MetricsApp(metrics_registry(self.service, self.connections, self.sockets), options.token)
         limit = count_connections(options.max_connections, self.log)
         ports = {
             "http_port": await self._serve_http(self.app, options.http_port, limit),
@@ -164,11 +165,17 @@ class RunningServer:
             app = answer_probes(self.app, 404)
             ports["health_port"] = await self._serve_http(app, options.health_port, _OF_OWN)
         address = _address(options.host, options.grpc_port)
+        self.sockets.http_ports = set(ports.values())
+        self.sockets.grpc_limit = count_grpc_connections(limit)
         try:
-            self.grpc, ports["grpc_port"] = grpc_server(self.grpc_app, _credentials(options), address)
+            self.grpc, ports["grpc_port"] = grpc_server(
+                self.grpc_app, _credentials(options), address, self.sockets.grpc_limit
+            )
         except RuntimeError as error:
             raise _port_error(address, str(error)) from error
+        self.sockets.grpc_port = ports["grpc_port"]
         await self.grpc.start()
+        self.background.append(asyncio.create_task(self.sockets.watch()))
         return ports
 
     async def _serve_http(self, app: Any, port: int, limit: int) -> int:
@@ -252,7 +259,7 @@ async def run(options: ServeOptions) -> int:
     running = RunningServer(options, log)
     _forward_library_logs(log)
     _answer_signals(running)
-    end_idle_where_none_is_left(running.connections, log)
+    running.sockets.answer_shortage()
     try:
         return await _until_stopped(running)
     finally:

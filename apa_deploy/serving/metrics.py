@@ -12,6 +12,7 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from .connections import Connections
+from .descriptors import SocketGuard
 from .model import Model
 from .service import Service
 from .shadow import OUTCOMES as SHADOW_OUTCOMES
@@ -22,10 +23,10 @@ _MODEL = ("model", "version")
 _SAMPLES, _OUTPUT = (*_MODEL, "outcome"), (*_MODEL, "output")
 
 
-def metrics_registry(service: Service, ports: Sequence[Connections]) -> CollectorRegistry:
+def metrics_registry(service: Service, ports: Sequence[Connections], sockets: SocketGuard) -> CollectorRegistry:
     """A registry with the server's metrics and those of the process."""
     registry = CollectorRegistry()
-    registry.register(ServiceCollector(service, ports))
+    registry.register(ServiceCollector(service, ports, sockets))
     for collector in (ProcessCollector, PlatformCollector, GCCollector):
         collector(registry=registry)
     return registry
@@ -34,8 +35,8 @@ def metrics_registry(service: Service, ports: Sequence[Connections]) -> Collecto
 class ServiceCollector(Collector):
     """The service's numbers as metric families."""
 
-    def __init__(self, service: Service, ports: Sequence[Connections]) -> None:
-        self._service, self._ports = service, ports
+    def __init__(self, service: Service, ports: Sequence[Connections], sockets: SocketGuard) -> None:
+        self._service, self._ports, self._sockets = service, ports, sockets
 
     def describe(self) -> list[Metric]:
         """Nothing ahead of time: the service may not have started."""
@@ -57,8 +58,9 @@ class ServiceCollector(Collector):
             requests.add_metric((protocol, code), count)
         yield requests
         yield GaugeMetricFamily("apa_connections", "HTTP connections", value=sum(map(len, self._ports)))
+        yield GaugeMetricFamily("apa_grpc_calls", "Open calls over gRPC", value=self._sockets.calls)
         ended = CounterMetricFamily("apa_connections_ended", "Ended: idle at the limit, or not reading")
-        ended.add_metric((), sum(port.ended for port in self._ports))
+        ended.add_metric((), self._sockets.ended + sum(port.ended for port in self._ports))
         yield ended
         yield GaugeMetricFamily("apa_ready", "1 when new requests should be sent here", value=float(service.ready))
         yield GaugeMetricFamily("apa_pending_bytes", "Memory of requests and answers", value=service.budget.held)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import resource
 import stat
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -68,8 +69,9 @@ class Regions:
         self._check_allowed()
         if not name or name in self._regions:
             raise RequestError(f"region {name[:80]!r}", "a new name", "Unregister it first.")
-        if len(self._regions) >= _MOST:
-            raise RequestError(f"{_MOST} regions", "fewer", "Unregister some.")
+        most = min(_MOST, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 4)  # a share of the descriptors
+        if len(self._regions) >= most:
+            raise RequestError(f"{most} regions", "fewer", "Unregister some.")
         if min(offset, byte_size) < 0 or not byte_size:
             raise RequestError(f"offset {offset}, byte_size {byte_size}", "a part of the segment", "Mend them.")
         segment = Segment(_open(key))

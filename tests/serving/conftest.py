@@ -1,5 +1,6 @@
 """Makes the helpers here importable: tests are imported by file, not as a package."""
 
+import subprocess
 import sys
 from pathlib import Path
 
@@ -20,3 +21,15 @@ def server(tmp_path_factory):
     small_model(folder / "act.onnx")
     with ServerProcess(folder, "--max-batch", "8", "--max-request-mib", MAX_REQUEST_MIB) as process:
         yield process
+
+
+@pytest.fixture(scope="session")
+def certificate(tmp_path_factory):
+    """A key and a certificate for localhost, made here."""
+    folder = tmp_path_factory.mktemp("tls")
+    key, pem = folder / "key.pem", folder / "cert.pem"
+    names = ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"]
+    kind = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2"]
+    command = ["openssl", "req", "-x509", *kind, "-keyout", key, "-out", pem, *names]
+    subprocess.run(command, check=True, capture_output=True)
+    return key, pem

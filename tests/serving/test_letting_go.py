@@ -5,6 +5,7 @@ import contextlib
 import gc
 import time
 import weakref
+from collections import Counter
 from types import SimpleNamespace
 from typing import ClassVar
 
@@ -57,7 +58,7 @@ def app_that_raises(error):
 
 async def call_and_watch(error, message):
     """The code of a call, and what is left of its message."""
-    app, calls = app_that_raises(error), Calls(8, 60, {})
+    app, calls = app_that_raises(error), Calls(8, 60, Counter(), Counter())
     handler = calls.handle_unary(
         lambda request, context: answer(app, request, context), Message, pb.ServerLiveResponse
     )

@@ -19,18 +19,6 @@ BEARER = {"authorization": f"Bearer {TOKEN}"}  # given as a copy: the HTTP clien
 
 
 @pytest.fixture(scope="module")
-def certificate(tmp_path_factory):
-    """A key and a certificate for localhost, made here."""
-    folder = tmp_path_factory.mktemp("tls")
-    key, pem = folder / "key.pem", folder / "cert.pem"
-    names = ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"]
-    kind = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2"]
-    command = ["openssl", "req", "-x509", *kind, "-keyout", key, "-out", pem, *names]
-    subprocess.run(command, check=True, capture_output=True)
-    return key, pem
-
-
-@pytest.fixture(scope="module")
 def guarded(tmp_path_factory, certificate):
     """A server on every address, with a token and TLS."""
     key, pem = certificate
