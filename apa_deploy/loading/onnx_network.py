@@ -33,7 +33,7 @@ from ..graph.read import read_graph
 from ..graph.recognise import Recognition
 from ..graph.reference_operators import round_array
 from ..graph.repair import fix_sizes
-from ..graph.sites import ActivationSite, site_of_node
+from ..graph.sites import ActivationSite, NoMatch, site_of_node
 from ..graph.stored import store_values
 from ..graph.unsupported import UnsupportedOperators
 from ..graph.values import ranks_and_types
@@ -283,7 +283,8 @@ class OnnxNetwork(Network):
             _fix_batch(proto, batch)
         proto.ir_version = lowest_ir_version(proto)
         sites = tuple(replace(site_of_node(n), path=n.name, use=1) for n in activations(proto.graph))
-        return Trace(proto, sites, self.activations, self.output_names)
+        left = tuple(NoMatch(r.node, r.reason) for r in self.recognition.refused if r.is_learned)
+        return Trace(proto, sites, self.activations, self.output_names, left)
 
     def _opset(self, wanted: int) -> int:
         have = opset_of(self._folded)

@@ -108,7 +108,7 @@ def trace_module(
     folds = tuple(ActivationSite(f.name, f.kind, f.parameters, "in the graph") for f in recognition.found)
     curves = {fold.name: fold.cut.curve for fold in recognition.found}
     refused = [r for r in replacements.refused if not any(name.startswith(r.path) for name in curves)]
-    refused += [NoMatch(r.node, r.reason) for r in recognition.refused if "GoLU" in r.reason]
+    refused += [NoMatch(r.node, r.reason) for r in recognition.refused if r.is_learned]
     return Trace(proto, sites, (*replacements.found, *folds), names, tuple(refused), curves)
 
 

@@ -93,6 +93,16 @@ def test_a_model_in_half_precision(format):
         assert check.max_rel <= check.torch_float32_max_rel
 
 
+def test_a_curve_that_is_left_is_named(capsys):
+    model = spellings.spelled(spellings.softplus_neg, "AGLU", 0.5, 0.9, shape=("N", 3, 8, 8))
+    inside = next(node.output[0] for node in model.graph.node if node.op_type == "Softplus")
+    model.graph.output.append(helper.make_tensor_value_info(inside, TensorProto.FLOAT, ["N", 3, 8, 8]))
+    passport, _ = export(save(model))
+    said = capsys.readouterr().err
+    assert passport.parity.passed and not passport.activations
+    assert f"{inside}, inside it, is used elsewhere" in said and "no learned activation" not in said
+
+
 def of_onnx_runtime():
     """What ONNX Runtime's optimiser leaves of a transformer: operators of its own, an activation between them."""
     graph = helper.make_graph(

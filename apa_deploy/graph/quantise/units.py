@@ -88,12 +88,13 @@ def _match_spelling(scope: Scope, node: onnx.NodeProto, claimed: set[str]) -> Po
 
 
 def _usable(scope: Scope, root: str, claimed: set[str]) -> Iterator[Cut]:
-    for cut in cuts(scope, root):
+    for cut in cuts(scope, root, is_elementwise):  # a table stands between two coders, never across them
         source = scope.type_of(cut.source)
         floats = source is not None and source.element in FLOATS
         scalars = all(constant.values.size == 1 for constant in cut.constants.values())
         free = not any(inner.output[0] in claimed for inner in cut.nodes)
-        if floats and scalars and free and cut.operators & _CURVED and cut.escape(scope) is None:
+        alone = cut.escape(scope) is None and not cut.looks_elsewhere
+        if floats and scalars and free and cut.operators & _CURVED and alone:
             yield cut
 
 

@@ -8,13 +8,13 @@ For one root there are several cuts, one for each value that every path to the r
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import onnx
 
-from .evaluate import Array, UnknownError, evaluate_node, is_elementwise
+from .evaluate import Array, UnknownError, evaluate_node, may_be_cut
 from .scope import Constant, Scope, element_of
 
 # The longest spelling seen has 23 operators; beyond that nothing is worth the search.
@@ -67,6 +67,12 @@ class Cut:
         return max((c.roundoff for c in self.constants.values()), default=0.0)
 
     @property
+    def looks_elsewhere(self) -> bool:
+        """Whether a constant is spread over another shape than that of the source and what follows from it."""
+        mine = {self.source, *(node.output[0] for node in self.nodes)}
+        return any(not c.like <= mine for c in self.constants.values())
+
+    @property
     def element(self) -> int | None:
         """The element type of its float constants, where they have one."""
         found = {c.roundoff for c in self.constants.values() if c.roundoff}
@@ -79,13 +85,28 @@ class Cut:
             name = node.output[0]
             if name == self.root:
                 continue
-            if name in scope.outputs or any(id(user) not in mine for user in scope.uses[name]):
+            if name in scope.outputs or not _feeds_only(scope, scope.uses[name], mine):
                 return name
         return None
 
 
-def cuts(scope: Scope, root: str) -> Iterator[Cut]:
-    """The cuts that end at `root`, smallest first; each holds the one before it."""
+def _feeds_only(scope: Scope, users: list[onnx.NodeProto], mine: set[int]) -> bool:
+    """Whether `users` are of the piece, or take a shape or a type for constants of it alone."""
+    pending, seen = list(users), set(mine)
+    while pending:
+        user = pending.pop()
+        if id(user) in seen:
+            continue
+        seen.add(id(user))
+        after = [one for name in user.output if name for one in scope.uses[name]]
+        if not after or not scope.outputs.isdisjoint(user.output):
+            return False
+        pending += after
+    return True
+
+
+def cuts(scope: Scope, root: str, may_enter: Callable[[onnx.NodeProto], bool] = may_be_cut) -> Iterator[Cut]:
+    """The cuts that end at `root`, smallest first, each in the next, of nodes that `may_enter`."""
     frontier, nodes, constants = {root}, list[onnx.NodeProto](), dict[str, Constant]()
     heap = [-scope.index[root]]
     by_index = {scope.index[root]: root}
@@ -93,7 +114,7 @@ def cuts(scope: Scope, root: str) -> Iterator[Cut]:
         name = by_index[-heapq.heappop(heap)]
         node = scope.makers[name]
         # The last value in the order of computation: if it cannot be entered, no value lies before it alone.
-        if not is_elementwise(node) or scope.constant(name) is not None:
+        if not may_enter(node) or scope.constant(name) is not None:
             return
         frontier.discard(name)
         nodes.append(node)
@@ -130,13 +151,35 @@ def sample_curve(cut: Cut, z: Array, axis: int | None) -> Array | None:
     return values.reshape(len(z), -1)
 
 
+def shape_of_parameters(cut: Cut) -> tuple[int, ...]:
+    """The shape that the constants have together.
+
+    Raises:
+        ValueError: they have none.
+    """
+    return np.broadcast_shapes(*(c.values.shape for c in cut.constants.values())) if cut.constants else ()
+
+
+def without_repeats(cut: Cut) -> Cut:
+    """The same piece, each constant of size 1 along the axes on which it does not vary."""
+    constants = {}
+    for name, constant in cut.constants.items():
+        values, like = constant.values, constant.like
+        for axis, size in enumerate(values.shape):
+            first = values.take([0], axis) if size > 1 else values
+            if size > 1 and (values == first).all():
+                values, like = first, like | {""}
+        constants[name] = replace(constant, values=values, like=like)
+    return replace(cut, constants=constants)
+
+
 def channel_axis(cut: Cut) -> int | None:
     """Where the parameters have their channels, from the end; None: one value for all.
 
     Raises:
         UnknownError: they vary along several axes.
     """
-    shape = np.broadcast_shapes(*(c.values.shape for c in cut.constants.values())) if cut.constants else ()
+    shape = shape_of_parameters(cut)
     wide = [i - len(shape) for i, size in enumerate(shape) if size > 1]
     if len(wide) > 1:
         raise UnknownError(f"its constants have the shape {shape}: they vary along several axes")

@@ -33,6 +33,23 @@ def _cast(x: Array, to: int, **_: Any) -> Array:
     return np.asarray(x).astype(helper.tensor_dtype_to_np_dtype(to))
 
 
+def _cast_like(x: Array, other: Array) -> Array:
+    return np.asarray(x, dtype=np.float64) if other.dtype.kind == "f" else np.asarray(x).astype(other.dtype)
+
+
+def _code(x: Array, *_: Array | None, **__: Any) -> Array:
+    """A number as its code, unrounded: recognition asks what a graph means."""
+    return x
+
+
+def _decode(x: Array, scale: Array, zero: Array | None = None, **_: Any) -> Array:
+    if x.dtype.kind == "f":  # from `_code`
+        return x
+    if scale.size > 1:
+        raise UnknownError("a scale for each channel")
+    return (x.astype(np.float64) - (0 if zero is None else zero)) * scale
+
+
 def _clip(x: Array, low: Array | None = None, high: Array | None = None, **limits: float) -> Array:
     low = limits.get("min") if low is None else low  # type: ignore[assignment]
     high = limits.get("max") if high is None else high  # type: ignore[assignment]
@@ -114,6 +131,15 @@ ELEMENTWISE: dict[str, Callable[..., Array]] = {
 }
 
 
+QUANTISERS = {"QuantizeLinear", "DequantizeLinear"}
+# Elementwise in their first input, whatever the shape of the others.
+_PASSING: dict[str, Callable[..., Array]] = {
+    "CastLike": _cast_like,
+    "QuantizeLinear": _code,
+    "DequantizeLinear": _decode,
+}
+
+
 def _squeeze(x: Array, axes: Array | None = None, **attributes: Any) -> Array:
     given = attributes.get("axes") if axes is None else axes.tolist()
     return np.squeeze(x, None if given is None else tuple(int(a) for a in given))
@@ -152,13 +178,18 @@ def is_elementwise(node: onnx.NodeProto) -> bool:
     return node.domain in STANDARD and node.op_type in ELEMENTWISE and len(node.output) == 1
 
 
+def may_be_cut(node: onnx.NodeProto) -> bool:
+    """Whether a piece of a curve may hold `node`."""
+    return is_elementwise(node) or (node.domain in STANDARD and node.op_type in _PASSING)
+
+
 def evaluate_node(node: onnx.NodeProto, inputs: list[Array | None]) -> Array:
     """The output of `node`; an absent optional input is None.
 
     Raises:
         UnknownError: the operator is not in the tables, or does not work on these inputs.
     """
-    function = ELEMENTWISE.get(node.op_type) or SHAPING.get(node.op_type)
+    function = ELEMENTWISE.get(node.op_type) or SHAPING.get(node.op_type) or _PASSING.get(node.op_type)
     if function is None or node.domain not in STANDARD:
         raise UnknownError(node.op_type)
     attributes = {a.name: helper.get_attribute_value(a) for a in node.attribute}

@@ -23,6 +23,7 @@ _SMALLEST_H, _LARGEST_H = 1e-7, 30.0
 _NEAR = 1e-2
 # ln(lambda), up to 18.4, and 1/lambda are rounded apart; the fit of lambda follows their difference tenfold.
 _ROUNDING = 200.0
+_LARGEST_FITTED = 5e3  # of `fit_curve`
 # lambda below it and 0 draw the same curve to 0.271 * lambda, below what float32 can tell.
 TINY_LAMBDA = 1e-6
 
@@ -70,6 +71,14 @@ def candidates(cut: Cut, lambda_: Float64, kappa: Float64) -> Iterator[list[tupl
     yield [(lam, k) for lam in lambdas for k in kappas]
     yield [(lam, kappa) for lam in lambdas] + [(lambda_, k) for k in kappas]
     yield [(lambda_, kappa)]
+
+
+def large_pairs(cut: Cut) -> Iterator[tuple[float, float]]:
+    """Pairs of single constants whose lambda is above what `fit` finds."""
+    kappas = {float(k[0]) for k in _kappa_forms(cut) if k.size == 1}
+    for lambda_ in {float(c[0]) for c in _lambda_forms(cut) if c.size == 1}:
+        if _LARGEST_FITTED <= lambda_ < np.inf:
+            yield from ((lambda_, kappa) for kappa in kappas if np.isfinite(kappa) and kappa != 0)
 
 
 def _constants(cut: Cut) -> list[Float64]:

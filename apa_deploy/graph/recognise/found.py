@@ -14,6 +14,10 @@ class NotApa(str):
     """A reason to leave a piece: what it computes is something else. Other reasons are about a curve that fits."""
 
 
+class Usual(str):
+    """A reason to leave a curve that fits: it is a common function as well, and most likely that."""
+
+
 @dataclass(frozen=True)
 class Fold:
     """One activation of a graph. `cut`: what it was spelled with; `error`: how far its curve was from APA's."""
@@ -47,11 +51,15 @@ class Fold:
 
 @dataclass(frozen=True)
 class Refusal:
-    """A piece that looks like an activation and was left as it is: its last node, its operators, and why."""
+    """A piece that looks like an activation and was left as it is: its last node, its operators, and why.
+
+    `is_learned`: it is a learned activation all the same, or GoLU of another beta, and no part of it was folded.
+    """
 
     node: str
     spelling: str
     reason: str
+    is_learned: bool = False
 
 
 @dataclass(frozen=True)

@@ -20,11 +20,12 @@ import numpy as np
 from ...errors import InputError
 from ...maths import UNIT, Float64, apa_float64
 from .cut import Cut, sample_curve
-from .fit import candidates, fit, gate_of
+from .fit import candidates, fit, gate_of, large_pairs
 from .found import NotApa
 
 _ABSOLUTE = 2e-9
 _LOG1P = 2.5e-7
+_ROUGH = 1e-4  # of a curve that is named and not folded
 # ln of the smallest floor in use, 1e-8: below it lambda only names the limit.
 _MOST_LOG = 18.5
 # Far tails: nothing may happen there that the bend does not show, such as a Clip.
@@ -43,15 +44,18 @@ class Proof:
     error: float
 
 
-def prove(cut: Cut, kind: str, axis: int | None) -> Proof | NotApa:
+def prove(cut: Cut, kind: str, axis: int | None) -> Proof | str:
     """The parameters with which `cut` is a gate or unit, or the reason why it is none."""
     fit_found = fit(cut, kind, axis)
     if fit_found is None:
         beta = _golu_beta(cut, kind)
         if beta is not None:
             return NotApa(f"it is GoLU with beta {beta:.6g}: outside APA, which has beta 1 alone")
+        large = _large_lambda(cut, kind)
+        if large is not None:
+            return f"its lambda of {large:.6g} is larger than can be read from a curve"
         return NotApa("its curve is no APA: no lambda and kappa pass through it")
-    answer: Proof | NotApa = NotApa("its curve is flat")
+    answer: Proof | str = NotApa("its curve is flat")
     for pairs in candidates(cut, *fit_found):
         for lambda_, kappa in pairs:
             proof = _check_curve(cut, kind, axis, lambda_, kappa)
@@ -60,6 +64,31 @@ def prove(cut: Cut, kind: str, axis: int | None) -> Proof | NotApa:
         if isinstance(answer, Proof):
             return answer
     return answer
+
+
+def draws_curves(cut: Cut, kind: str) -> bool:
+    """Whether each element of a piece whose parameters vary along several axes is a gate or unit."""
+    fitted = fit(cut, kind, None)
+    y = sample_curve(cut, _NEAR_GRID, None)
+    if fitted is None or y is None or y.shape[1] != fitted[0].size:
+        return False
+    z = _NEAR_GRID[:, None]
+    return bool((np.abs(gate_of(kind, y, z) - apa_float64(z, *fitted)) <= _ROUGH).all())
+
+
+def _large_lambda(cut: Cut, kind: str) -> float | None:
+    """The lambda beyond the reach of `fit` that the constants spell out, if the piece draws its curve."""
+    y = sample_curve(cut, _NEAR_GRID, None)
+    if y is None or y.size != _NEAR_GRID.size:
+        return None
+    gate = gate_of(kind, y.ravel(), _NEAR_GRID)
+    if not np.isfinite(gate).all():
+        return None
+    for lambda_, kappa in large_pairs(cut):
+        with np.errstate(all="ignore"):
+            if (np.abs(gate - apa_float64(_NEAR_GRID, lambda_, kappa)) <= _ROUGH * np.ptp(gate)).all():
+                return lambda_
+    return None
 
 
 def _golu_beta(cut: Cut, kind: str) -> float | None:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from ..node import read_by
-from .evaluate import FLOATS, Array, UnknownError, evaluate_node
+from .evaluate import FLOATS, STANDARD, Array, UnknownError, evaluate_node
 
 # Parameters have one value, or one a channel. Larger tensors are weights.
 _LARGEST_CONSTANT = 1 << 16
@@ -25,10 +25,14 @@ _ROUNDOFF: dict[int, float] = {
 
 @dataclass(frozen=True)
 class Constant:
-    """`values`: float64 where they are floats. `roundoff`: relative rounding of the stored type; 0: none."""
+    """`values`: float64 where they are floats. `roundoff`: relative rounding of the stored type; 0: none.
+
+    `like`: the values whose shapes it is spread over, "" for one that is not known.
+    """
 
     values: Array
     roundoff: float = 0.0
+    like: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -94,6 +98,9 @@ class Scope:
 
     def _fold(self, node: onnx.NodeProto) -> Constant | None:
         inputs = [self._constants.get(name) for name in node.input]
+        spread = self._spread(node, inputs)
+        if spread is not None or node.op_type == "QuantizeLinear":
+            return spread
         if not inputs or any(c is None and name for c, name in zip(inputs, node.input, strict=True)):
             return None
         try:
@@ -102,7 +109,34 @@ class Scope:
             return None
         if values.size > _LARGEST_CONSTANT:
             return None
-        return Constant(values, max(c.roundoff for c in inputs if c))
+        like = frozenset[str]().union(*(c.like for c in inputs if c))
+        return Constant(values, max(c.roundoff for c in inputs if c), like)
+
+    def _spread(self, node: onnx.NodeProto, inputs: list[Constant | None]) -> Constant | None:
+        """The constant that `node` spreads over the shape of a value, or gives its type."""
+        if node.domain not in STANDARD or not inputs or inputs[-1] is not None:
+            return None
+        if node.op_type == "CastLike" and inputs[0]:
+            element = getattr(self.type_of(node.input[1]), "element", 0)
+            is_float = inputs[0].values.dtype == np.float64
+            if element in FLOATS or (not element and is_float):
+                roundoff = max(inputs[0].roundoff, _ROUNDOFF.get(element, 0.0))
+                return Constant(inputs[0].values.astype(np.float64), roundoff, inputs[0].like)
+        if node.op_type == "Expand" and inputs[0]:
+            return replace(inputs[0], like=inputs[0].like | {self._shape_of(node.input[1])})
+        if node.op_type == "ConstantOfShape":
+            one = evaluate_node(node, [np.zeros(0, np.int64)])
+            tensor = next((a.t for a in node.attribute if a.name == "value"), None)
+            roundoff = _ROUNDOFF.get(tensor.data_type if tensor is not None else TensorProto.FLOAT, 0.0)
+            return Constant(one, roundoff, frozenset({self._shape_of(node.input[0])}))
+        return None
+
+    def _shape_of(self, name: str) -> str:
+        """The value whose whole shape `name` is, or ""."""
+        node = self.makers.get(name)
+        while node is not None and node.op_type in ("Identity", "Cast"):
+            node = self.makers.get(node.input[0])
+        return node.input[0] if node is not None and node.op_type == "Shape" and not node.attribute else ""
 
 
 def element_of(roundoff: float) -> int:

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from dataclasses import replace
 
 import onnx
 
 from ...errors import InputError
 from ...maths import GATE, UNIT, Parameters
 from .ambiguity import explain_ambiguity
-from .cut import Cut, channel_axis, cuts
-from .evaluate import FLOATS, STANDARD, UnknownError
-from .found import Fold, NotApa, Refusal
-from .prove import Proof, merge_channels, prove
+from .cut import Cut, channel_axis, cuts, shape_of_parameters, without_repeats
+from .evaluate import FLOATS, QUANTISERS, STANDARD, UnknownError
+from .found import Fold, NotApa, Refusal, Usual
+from .prove import Proof, draws_curves, merge_channels, prove
 from .scope import Scope, Type
 
 # The operators that a spelling can end with, and those of which it needs one.
@@ -34,6 +35,7 @@ class Search:
         self._mentioned: set[str] = set()
         self.found: list[Fold] = []
         self.refused: list[Refusal] = []
+        self._left: list[tuple[Refusal, set[str]]] = []
 
     def run(self) -> None:
         """From the end of the graph backwards, so that a unit is met before its gate."""
@@ -41,7 +43,9 @@ class Search:
             if node.domain in STANDARD and node.op_type in _LAST and node.output[0] not in self._claimed:
                 self._try_root(node)
         self.found.reverse()
-        self.refused.reverse()
+        for refusal, values in reversed(self._left):
+            whole = values.isdisjoint(self._claimed)
+            self.refused.append(refusal if whole else replace(refusal, is_learned=False))
 
     def _try_root(self, node: onnx.NodeProto) -> None:
         reasons: list[tuple[Cut, str]] = []
@@ -58,16 +62,20 @@ class Search:
     def _judge_cut(self, cut: Cut, kind: str) -> Fold | str:
         try:
             axis = channel_axis(cut)
-        except (UnknownError, ValueError) as reason:
-            return str(reason)
+        except ValueError as reason:
+            return NotApa(reason)
+        except UnknownError as reason:
+            narrow = without_repeats(cut)
+            if shape_of_parameters(narrow) != shape_of_parameters(cut):
+                return self._judge_cut(narrow, kind)
+            return str(reason) if draws_curves(cut, kind) else NotApa(reason)
         proof = prove(cut, kind, axis)
         if isinstance(proof, str):
             return proof
-        objection = (
-            explain_ambiguity(cut, kind, proof, in_company=self._in_company)
-            or self._unlike(cut, proof, axis)
-            or self._escaping(cut)
-        )
+        ambiguity = explain_ambiguity(cut, kind, proof, in_company=self._in_company)
+        if ambiguity:
+            return Usual(ambiguity)
+        objection = self._quantised(cut) or self._unlike(cut, proof, axis) or self._escaping(cut)
         return objection or self._fold(cut, kind, proof, axis)
 
     def _unlike(self, cut: Cut, proof: Proof, axis: int | None) -> str | None:
@@ -79,6 +87,10 @@ class Search:
             return f"the type of {cut.source} is not known to be a float"
         if root is not None and root.element and root.element != source.element:
             return f"{cut.source} and {cut.root} have different types"
+        if cut.looks_elsewhere and (
+            source.dims is None or not root or root.dims != source.dims or None in root.dims
+        ):
+            return f"constants inside it take the shape of another value than {cut.source}"
         if source.dims is None:
             return f"the rank of {cut.source} is not known" if cut.rank > 1 else None
         if cut.rank > len(source.dims):
@@ -86,6 +98,10 @@ class Search:
         if axis is not None and source.dims[axis] != proof.lambda_.size and isinstance(source.dims[axis], int):
             return f"{proof.lambda_.size} values along an axis of {source.dims[axis]}"
         return None
+
+    def _quantised(self, cut: Cut) -> str | None:
+        inside = cut.operators & QUANTISERS
+        return f"a quantiser stands inside it ({', '.join(sorted(inside))})" if inside else None
 
     def _escaping(self, cut: Cut) -> str | None:
         name = cut.escape(self._scope)
@@ -118,7 +134,9 @@ class Search:
         if node.output[0] in covered:
             return
         (self._mentioned if isinstance(reason, NotApa) else self._explained).update(_values(cut.nodes))
-        self.refused.append(Refusal(node.name or node.output[0], cut.spelling, reason))
+        learned = not isinstance(reason, NotApa | Usual) or "GoLU" in reason
+        refusal = Refusal(node.name or node.output[0], cut.spelling, reason, learned)
+        self._left.append((refusal, _values(cut.nodes)))
 
 
 def _values(nodes: Iterable[onnx.NodeProto]) -> set[str]:
