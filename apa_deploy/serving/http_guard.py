@@ -133,6 +133,10 @@ class GuardedProtocol(PlainProtocol):
     def on_head(self) -> None:
         if self.parser.get_http_version() not in _VERSIONS:
             raise HeadError
+        names = [name for name, _ in self.headers]
+        hosts, tokens = names.count(b"host"), names.count(b"authorization")
+        if hosts > 1 or tokens > 1 or (hosts == 0 and self.parser.get_http_version() == "1.1"):
+            raise HeadError  # as RFC 9112 wants it; and of two tokens, a proxy may have judged the other
         self._stop_head_timer()
         self.in_head, self._body_began = False, self._body_bytes
         has_room, app = self._connections.work(self), self.config.loaded_app

@@ -91,9 +91,8 @@ def _model_paths(source: Path) -> list[Path]:
     if source.is_file() or _is_model_folder(source):
         return [source.absolute()]
     if not source.is_dir():
-        raise LayoutError(
-            source, "no such file or folder", "an .onnx or .engine file, or a model repository", "Check the path."
-        )
+        saw = "a pipe or a device" if source.exists() else "no such file or folder"
+        raise LayoutError(source, saw, "an .onnx or .engine file, or a model repository", "Check the path.")
     found = [path for path in sorted(source.absolute().iterdir()) if _is_model(path)]
     if not found:
         raise LayoutError(source, "no model", "NAME.onnx or NAME/1/model.onnx", "Export one with apa-export.")
@@ -153,6 +152,8 @@ def _artifacts(path: Path, name: str, root: Path, defaults: ModelConfig) -> dict
     if path.is_file():
         inside = _inside(path, root)
         return {1: Artifact(name, 1, inside, defaults, fingerprint(inside, None))}
+    if path.exists() and not path.is_dir():
+        raise LayoutError(path, "a pipe or a device", "a file or a folder", "Take it away.")
     file = path / FILE if (path / FILE).is_file() else None
     config = read_model_config(_inside(file, root) if file else None, defaults)
     if file:

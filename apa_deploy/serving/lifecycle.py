@@ -110,7 +110,9 @@ class RunningServer:
     def look_at_files(self) -> None:
         """Load what is new or replaced, now: what SIGHUP means to a server."""
         if self.service.started and not self.service.draining:
-            self.background.append(asyncio.create_task(self.registry.refresh()))
+            looking = asyncio.create_task(self.registry.refresh())
+            self.background.append(looking)
+            looking.add_done_callback(self.background.remove)
 
     async def drain(self) -> bool:
         """Stop taking requests, answer those accepted; whether all were answered."""

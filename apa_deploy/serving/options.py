@@ -12,6 +12,16 @@ from ..runtimes.providers import Wanted
 from .access import check_exposure
 
 MIB = 1 << 20
+_MOST_BYTES = 2047 * MIB  # of a message: gRPC counts them in an int32
+_MOST_SECONDS = 2_000_000  # as gRPC counts milliseconds in an int32; 23 days
+_TIMES = (
+    "request_timeout",
+    "read_timeout",
+    "write_timeout",
+    "reload_interval",
+    "drain_delay",
+    "drain_timeout",
+)
 
 
 def default_threads(instances: int) -> int:
@@ -103,6 +113,10 @@ class ServeOptions:
             if value < 0 or (value == 0 and name not in at_least_0):
                 wanted = "a value >= 0" if name in at_least_0 else "a positive value"
                 raise InputError(f"--{name.replace('_', '-')} {value}", wanted, "Change it or leave it out.")
+        for name, most, unit in (("max_request", _MOST_BYTES, MIB), *((name, _MOST_SECONDS, 1) for name in _TIMES)):
+            if (value := getattr(self, name)) > most:
+                option = f"--{name.replace('_', '-')}{'-mib' if unit == MIB else ''}"
+                raise InputError(f"{option} {value / unit:g}", f"at most {most // unit}", "Give less.")
         if self.batch_delay > self.request_timeout:
             saw, wanted = f"--batch-delay-ms {self.batch_delay * 1e3:g}", f"at most {self.request_timeout * 1e3:g}"
             raise InputError(saw, f"{wanted}, for no request waits longer (--request-timeout)", "Give less.")

@@ -87,6 +87,12 @@ OPTIONS = [
     {"threads": 1_000_000},
     {"instances": 1_000_000},
     {"batch_delay": 61.0},
+    {"read_timeout": 1e10},
+    {"write_timeout": 1e10},
+    {"request_timeout": 1e300},
+    {"drain_delay": 1e12},
+    {"drain_timeout": 9e9},
+    {"max_request": 1 << 31},
 ]
 
 

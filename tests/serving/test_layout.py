@@ -1,5 +1,6 @@
 """Names, versions and safe paths of a repository."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -117,6 +118,15 @@ def test_an_entry_that_cannot_be_served_says_why(tmp_path, files, name, saw):
     entry = scan(tree(tmp_path / "repository", files), ModelConfig())[name]
     assert saw in str(entry.error)
     assert not entry.artifacts
+
+
+def test_a_pipe_is_called_so(tmp_path):
+    os.mkfifo(tmp_path / "pipe.onnx")
+    entry = scan(tmp_path, ModelConfig())["pipe"]
+    assert "a pipe or a device" in str(entry.error)
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(LayoutError, match="a pipe or a device"):
+        scan(tmp_path / "pipe", ModelConfig())
 
 
 def test_an_empty_source(tmp_path):

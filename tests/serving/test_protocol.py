@@ -74,6 +74,11 @@ CASES = [
     ("a bad chunk behind a good one", request(head="") + b"POST " + INFER.encode()
      + b" HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nabcdeXX\r\n", [200, 400]),
     ("HTTP/0.9", b"GET /v2\r\n\r\n", [400]),
+    ("no host", request().replace(b"Host:", b"Guest:"), [400]),
+    ("no host in HTTP/1.0", request().replace(b"Host:", b"Guest:").replace(b"HTTP/1.1", b"HTTP/1.0"), [200]),
+    ("two hosts", request(head=CLOSE + "host: other\r\n"), [400]),
+    ("two tokens", request(head=CLOSE + "Authorization: Bearer a\r\nauthorization: Bearer b\r\n"), [400]),
+    ("two hosts behind a good one", request(head="") + request(head="host: other\r\n"), [200, 400]),
     ("trailers of 120 kB", b"POST " + INFER.encode() + b" HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n"
      + b"%x\r\n%s\r\n0\r\n" % (len(GOOD), GOOD) + b"x: y\r\n" * 20_000 + b"\r\n", [431]),
     ("junk behind gzip", request(gzip.compress(GOOD) + b"junk", head=CLOSE + "Content-Encoding: gzip\r\n"), [400]),
