@@ -83,6 +83,8 @@ def open_session(
         model = model.SerializeToString()
     import onnxruntime
 
+    from .ort_faults import passes_that_crash
+
     options = options or session_options()
     if not optimise:
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
@@ -92,7 +94,11 @@ def open_session(
         options.register_custom_ops_library(name)
     source = _utf8(model) if isinstance(model, Path) else model
     names, details = zip(*providers, strict=True)
-    return onnxruntime.InferenceSession(source, options, providers=list(names), provider_options=list(details))
+    optimises = options.graph_optimization_level != onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    without = passes_that_crash(model) if optimises else []
+    return onnxruntime.InferenceSession(
+        source, options, providers=list(names), provider_options=list(details), disabled_optimizers=without
+    )
 
 
 def _utf8(path: Path) -> str:
