@@ -105,7 +105,7 @@ LAYERS = (
     "errors files require choices progress escaping terminal child_process maths",
     "modules functional graph.node",
     "network tensors graph.sites detection.spec detection.pictures detection.rows detection.matching "
-    "detection.boxes runtimes.ort_session runtimes.providers",
+    "detection.boxes runtimes.ort_session runtimes.ort_faults runtimes.providers",
     "replace graph",
     "records",
     "native runtimes detection architectures",

@@ -76,7 +76,7 @@ def export_onnx(network: Network, out: Path, options: OnnxOptions, traced: Trace
         for name in passes_that_crash(proto):
             notice(
                 f"ONNX Runtime's pass {name} crashes on this file's products, on x86-64: outside apa-deploy, "
-                f'open it as InferenceSession(path, disabled_optimizers=["{name}"])'
+                f'give the session disabled_optimizers=["{name}"]'
             )
         judged = _float32_form(coded, folder / "float32.onnx") if coded else folder / out.name
         report = _judge(judged, network, traced, options) if options.verify else None
