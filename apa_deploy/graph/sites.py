@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import onnx
@@ -74,6 +74,12 @@ def split_use(name: str) -> tuple[str, int]:
 def find_sites(model: onnx.ModelProto) -> list[ActivationSite]:
     """The activations of a file of ours, in the order of the graph; none in anybody else's."""
     return [site_of_node(node) for node in activations(model.graph)] or _find_decomposed(model)
+
+
+def move_to_file(sites: Sequence[ActivationSite], model: onnx.ModelProto) -> list[ActivationSite]:
+    """`sites` of a trace with the values around them in the file that was written: a half type renames some."""
+    ends = {site.name: {"source": site.source, "target": site.target} for site in find_sites(model)}
+    return [replace(site, **ends.get(site.name, {})) for site in sites]
 
 
 def site_of_node(node: onnx.NodeProto) -> ActivationSite:

@@ -18,7 +18,7 @@ from ..graph.precision import NUMPY_TYPE
 from ..graph.read import read_graph
 from ..graph.sites import ActivationSite, find_sites
 from ..native import LibraryError, ort_library
-from ..network import Network
+from ..network import HALVES, Network
 from ..parity.operator_gate import check_activations, check_site, grid_of
 from ..records.parity import ActivationCheck
 
@@ -72,12 +72,12 @@ def check_operators(
 
 @cache
 def every_number(precision: str) -> np.ndarray:
-    """float32: all finite values of a half type; of float32, 65,536 spread evenly over the bit patterns."""
+    """float32: all finite values of a half type; else 65,536 of float32, spread evenly over the bit patterns."""
     bits = np.arange(_COUNT, dtype=np.uint32)
-    if precision == "fp32":
-        values = (bits * np.uint32(_COUNT + 1)).view(np.float32)
-    else:
+    if precision in HALVES:
         values = bits.astype(np.uint16).view(NUMPY_TYPE[precision]).astype(np.float32)
+    else:
+        values = (bits * np.uint32(_COUNT + 1)).view(np.float32)
     finite: np.ndarray = values[np.isfinite(values)]
     return finite
 

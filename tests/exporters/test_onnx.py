@@ -151,6 +151,24 @@ def test_bad_options_leave_nothing_behind(options, saw, model, tmp_path):
     assert not list(folder.iterdir())
 
 
+@pytest.mark.parametrize("format", FORMATS)
+def test_half_activations_between_float32_operators_are_judged_as_half(format, tmp_path):
+    """A layer norm and an average stay float32, and so do outputs: what a trace calls their values is not half."""
+
+    class Ends(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.norm, self.act, self.gate = torch.nn.LayerNorm(16), RawActivation(), RawActivation(kind="APA")
+
+        def forward(self, x):
+            return self.gate(self.act(self.norm(x)).mean((2, 3)))
+
+    network = TorchNetwork(Ends().eval(), image_signature(SHAPE), Metadata("ends"))
+    passport = export_onnx(network, tmp_path / "m.onnx", OnnxOptions(format=format, precision="fp16"))
+    assert passport.parity.passed
+    assert {check.limit > 1e-4 for check in passport.parity.activations} == {True}
+
+
 def test_network_without_activation_is_exported_with_a_notice(tmp_path, capsys):
     torch.manual_seed(0)
     net = torch.nn.Sequential(

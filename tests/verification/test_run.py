@@ -184,6 +184,12 @@ REFUSED = [
 ]
 
 
+def test_int8_is_judged_within_the_limit_that_is_given(mine):
+    edited(mine / "fused.onnx", quantised)
+    (found,) = verify(mine / "model.pth", mine / "fused.onnx", limits={"max_rel": 0.1}).verification.candidates
+    assert found.passed and len(found.kernels) == 3
+
+
 @pytest.mark.parametrize(("change", "said"), [r[1:] for r in REFUSED], ids=[r[0] for r in REFUSED])
 def test_what_cannot_be_compared_is_refused(change, said, mine):
     edited(mine / "plain.onnx", change)

@@ -19,7 +19,8 @@ from apa_deploy.files import stage_files
 from apa_deploy.graph.decompose import decompose
 from apa_deploy.graph.functions import with_functions
 from apa_deploy.graph.precision import LOWEST_OPSET, check_precision, in_precision
-from apa_deploy.graph.sites import ActivationSite
+from apa_deploy.graph.read import read_graph
+from apa_deploy.graph.sites import ActivationSite, move_to_file
 from apa_deploy.loading.detector_network import DetectorNetwork
 from apa_deploy.loading.torch_trace import OPSETS
 from apa_deploy.native import LibraryError, ort_library
@@ -174,7 +175,7 @@ def _judge(path: Path, network: Network, traced: Trace, options: OnnxOptions) ->
         report = _verify(
             network,
             path,
-            sites,
+            move_to_file(sites, read_graph(path)),
             feeds,
             precision="fp32" if options.precision in CODED else options.precision,
             inputs=said,
