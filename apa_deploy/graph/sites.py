@@ -78,8 +78,9 @@ def find_sites(model: onnx.ModelProto) -> list[ActivationSite]:
 
 def move_to_file(sites: Sequence[ActivationSite], model: onnx.ModelProto) -> list[ActivationSite]:
     """`sites` of a trace with the values around them in the file that was written: a half type renames some."""
-    ends = {site.name: {"source": site.source, "target": site.target} for site in find_sites(model)}
-    return [replace(site, **ends.get(site.name, {})) for site in sites]
+    there = {site.name: site for site in find_sites(model)}
+    found = [(site, there.get(site.name, site)) for site in sites]
+    return [replace(site, source=moved.source, target=moved.target) for site, moved in found]
 
 
 def site_of_node(node: onnx.NodeProto) -> ActivationSite:

@@ -14,6 +14,7 @@ from onnx import helper, numpy_helper
 
 from apa_deploy.detection.gate import check_raw
 from apa_deploy.detection.rows import Rows, match_columns
+from apa_deploy.errors import GateError
 from apa_deploy.graph.decompose import decompose
 from apa_deploy.graph.functions import with_functions
 from apa_deploy.graph.node import activations, attributes, read_parameters
@@ -278,6 +279,13 @@ def test_a_lucky_sample_of_float32_does_not_make_the_limit():
     results = as_results(runs)
     assert check_results(results, "truth", ["float32", "again"], ["candidate"], "fp32")[0].passed
     assert not check_results(results, "truth", ["float32", "lucky"], ["candidate"], "fp32")[0].passed
+
+
+def test_outputs_as_long_as_rounding_makes_them_cannot_be_judged():
+    counts = {"truth": 4, "float32": 5, "again": 4, "candidate": 4}
+    results = as_results({name: [{"y": np.ones((count, 2))}] for name, count in counts.items()})
+    with pytest.raises(GateError, match=r"cannot be judged: y has shape \(4, 2\) in float64 and \(5, 2\)"):
+        check_results(results, "truth", ["float32", "again"], ["candidate"], "fp32")
 
 
 def test_inputs_one_ulp_off():
