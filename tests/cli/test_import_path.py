@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
@@ -33,7 +32,11 @@ def folder(tmp_path_factory):
     if not Path(sys.executable).with_name("apa-export").exists():
         pytest.skip("the console scripts are not installed beside this Python")
     folder = tmp_path_factory.mktemp("planted")
-    names = {name for name in (*packages_distributions(), *sys.stdlib_module_names) if name.isidentifier()}
+    # asked of a Python of its own: other tests add folders to this one's path, with packages that are not installed
+    code = "import importlib.metadata as m; print(*m.packages_distributions())"
+    installed = subprocess.run([sys.executable, "-I", "-c", code], capture_output=True, text=True, check=True)
+    names = {name for name in (*installed.stdout.split(), *sys.stdlib_module_names) if name.isidentifier()}
+    assert {"torch", "numpy"} <= names
     for name in names:
         (folder / f"{name}.py").write_text(PLANTED.format(log=str(folder / "executed"), name=name))
     (folder / "own.py").write_text("import torch\n\ndef network():\n    return torch.nn.Conv2d(1, 2, 3)\n")
