@@ -1,11 +1,14 @@
 """Networks with AGLU beside their ReLU twins and beside other runtimes, on the CPU.
 
-    python -m benchmarks.cpu [twins | runtimes | batches | parts | detector ...] [--rounds 15] [--json]
+    python -m benchmarks.cpu [twins | runtimes | batches | parts | detector ...] [--threads N] [--clock process]
 
 Each configuration is a process of its own; they take turns, so that whatever else the machine does meets all of
 them. A turn is an inference that fetches the weights back into the caches and one that is timed. A ratio is the
 median of the ratios within a round, its spread their tenth and ninetieth percentile. Memory is what is resident
 after loading and warming up.
+
+On a machine that others share, take `--clock process --threads 1`: the processor time of the configuration's own
+process. Of several threads it also counts those that wait, for they spin.
 """
 
 from __future__ import annotations
@@ -21,7 +24,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from apa_deploy.measure.turns import pair_ratios, ratio_deciles, take_turns
@@ -46,6 +49,7 @@ class Config:
     layout: bool = True
     network: str = "resnet50"
     shape: tuple[int, ...] = SHAPE
+    clock: str = "wall"
 
 
 @dataclass(frozen=True)
@@ -58,12 +62,12 @@ class Row:
     goal: float | None = None
 
 
-def relu(batch: int, threads: int = 2, network: str = "resnet50") -> Config:
-    return Config("ReLU twin", "onnxruntime", f"{network}.relu.onnx", batch, threads, network=network)
+def relu(batch: int, network: str = "resnet50") -> Config:
+    return Config("ReLU twin", "onnxruntime", f"{network}.relu.onnx", batch, network=network)
 
 
-def aglu(batch: int, threads: int = 2, network: str = "resnet50", layout: bool = True) -> Config:
-    return Config("AGLU", "ours", f"{network}.aglu.onnx", batch, threads, layout, network)
+def aglu(batch: int, network: str = "resnet50", layout: bool = True) -> Config:
+    return Config("AGLU", "ours", f"{network}.aglu.onnx", batch, layout=layout, network=network)
 
 
 def twins() -> list[Row]:
@@ -98,11 +102,7 @@ def detector() -> list[Row]:
 
 
 def batches() -> list[Row]:
-    return [
-        Row(f"batch {batch}, {threads} thread{'s' * (threads > 1)}", aglu(batch, threads), relu(batch, threads))
-        for threads in (1, 2)
-        for batch in (1, 2, 4, 8, 16, 32)
-    ]
+    return [Row(f"batch {batch}", aglu(batch), relu(batch)) for batch in (1, 2, 4, 8, 16, 32)]
 
 
 def parts() -> list[Row]:
@@ -112,6 +112,19 @@ def parts() -> list[Row]:
 
 
 TABLES = {"twins": twins, "runtimes": runtimes, "batches": batches, "parts": parts, "detector": detector}
+THREADS = {"batches": (1, 2)}  # where --threads is not given; else 2
+
+
+def rows_of(name: str, threads: int | None, clock: str) -> list[Row]:
+    """The rows of a table, each at its thread counts or at `threads` alone."""
+    counts = (threads,) if threads else THREADS.get(name, (2,))
+    rows = []
+    for count in counts:
+        label = f", {count} thread{'s' * (count > 1)}" if len(counts) > 1 else ""
+        for row in TABLES[name]():
+            ours, other = (replace(config, threads=count, clock=clock) for config in (row.ours, row.other))
+            rows.append(Row(row.what + label, ours, other, row.goal))
+    return rows
 
 
 class Worker:
@@ -209,12 +222,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("tables", nargs="*", metavar="TABLE", help=f"{', '.join(TABLES)}; default: all")
     parser.add_argument("--rounds", type=int, default=12, help="at batch 8 and above; 12")
+    parser.add_argument("--threads", type=int, help="of every configuration; 2, and 1 as well for batches")
+    parser.add_argument("--clock", choices=["wall", "process"], default="wall", help="what a time is; wall")
     parser.add_argument("--folder", type=Path, help="where the models lie or are written; default: a temporary one")
     parser.add_argument("--detector", type=Path, help="YOLOv8n from apa-export --format onnx-custom")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     if unknown := set(options.tables) - set(TABLES):
         parser.error(f"{', '.join(unknown)}: no such table; wanted {', '.join(TABLES)}")
+    if options.threads is not None and options.threads < 1:
+        parser.error(f"--threads {options.threads}; wanted 1 or more")
     with tempfile.TemporaryDirectory() as temporary:
         folder = options.folder or Path(temporary)
         if not (folder / LAST).exists():
@@ -226,10 +243,10 @@ def main() -> None:
         names = options.tables or [name for name in TABLES if name != "detector" or options.detector]
         results = {}
         for name in names:
-            results[name] = measure_rows(TABLES[name](), folder, options.rounds)
+            results[name] = measure_rows(rows_of(name, options.threads, options.clock), folder, options.rounds)
             if not options.json:
                 print(table(results[name]), end="\n\n", flush=True)
-    about = environment()
+    about = {"clock": options.clock} | environment()
     if options.json:
         print(json.dumps({"environment": about, "tables": results}, indent=2))
     else:
