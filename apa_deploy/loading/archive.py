@@ -16,12 +16,25 @@ from ..errors import InputError
 _LARGEST_PICKLE = 64 << 20
 
 
+TRUST = "--trust-pickle runs the code in the file: only for one that you or people you trust made."
+
+
 class ArchiveError(InputError):
     """A torch file claims sizes that it does not have. `path`."""
 
-    def __init__(self, path: Path, saw: str, do: str = "Get the file again.") -> None:
-        super().__init__(f"{path.name}: {saw}", "a file as torch.save writes it", do)
+    def __init__(
+        self, path: Path, saw: str, do: str = "Get the file again.", wanted: str = "a file as torch.save writes it"
+    ) -> None:
+        super().__init__(f"{path.name}: {saw}", wanted, do)
         self.path = path
+
+
+_DENSE = "Save value.to_dense() for each such tensor of the state dict."
+_REMEDIES = {
+    "quantized": "Save the float network's state dict: apa-export makes 8 bits itself (--precision int8).",
+    "meta": "It has a shape and no numbers. Load the weights (assign=True) before you save the state dict.",
+    "nested": "Save torch.nested.to_padded_tensor(value, 0.0), or its parts.",
+}
 
 
 def check_archive(path: Path) -> frozenset[int]:
@@ -40,7 +53,7 @@ def check_archive(path: Path) -> frozenset[int]:
     except (zipfile.BadZipFile, ValueError, NotImplementedError, OSError) as error:
         raise ArchiveError(path, f"a damaged zip archive ({error})") from error
     if any("/code/__torch__" in f"/{member.filename}" for member in members):
-        do = "Save model.state_dict() of the network before it was scripted, or export it with torch.onnx.export."
+        do = f"Save model.state_dict() of the network before it was scripted. {TRUST}"
         raise ArchiveError(path, "a TorchScript archive", do)
     for member in members:
         if member.compress_type != zipfile.ZIP_STORED or member.compress_size != member.file_size:
@@ -71,10 +84,12 @@ def check_storages(path: Path, content: Any, sizes: frozenset[int]) -> None:
         ArchiveError: a tensor has more elements than its storage, or a storage than its member of the archive.
     """
     for tensor in _tensors(content):
-        unusual = [kind for kind in ("quantized", "meta", "nested") if getattr(tensor, f"is_{kind}")]
-        if tensor.layout != torch.strided or unusual:
+        kind = next((kind for kind in ("quantized", "meta", "nested") if getattr(tensor, f"is_{kind}")), "")
+        if kind or tensor.layout != torch.strided:
             layout = str(tensor.layout).removeprefix("torch.")
-            raise ArchiveError(path, f"a {', '.join(unusual) or layout} tensor")
+            raise ArchiveError(
+                path, f"a {kind or layout} tensor", _REMEDIES.get(kind, _DENSE), "dense tensors with values"
+            )
         storage = tensor.untyped_storage().nbytes()
         if sizes and storage not in sizes:
             raise ArchiveError(path, f"a tensor storage of {storage} bytes that the file does not hold")

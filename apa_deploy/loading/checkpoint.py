@@ -12,6 +12,7 @@ import dataclasses
 import pickle
 import pickletools
 import re
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,10 +22,10 @@ import torch
 from torch import Tensor
 
 from ..errors import InputError
-from ..runtimes.artifacts import is_safetensors
-from .archive import check_archive, check_storages, is_zip
+from ..runtimes.artifacts import is_program, is_safetensors
+from .archive import TRUST, check_archive, check_storages, is_zip
 from .layouts import as_state, group_averages, state_in, unwrap_keys
-from .shards import INDEX, METADATA, ShardError, files_of_index, read_folder
+from .shards import INDEX, METADATA, ShardError, files_of_index, lone_file, read_folder
 from .stand_ins import ALLOWED, STAND_INS
 
 _PICKLE = b"\x80"
@@ -69,6 +70,8 @@ def read_checkpoint(path: Path, weights: str = "model") -> Checkpoint:
         raise CheckpointError(path, "no such file", "a checkpoint", "Check the path.")
     if path.stat().st_size == 0:
         raise CheckpointError(path, "an empty file", "a checkpoint", "Copy the file again.")
+    if is_program(path):
+        raise CheckpointError(path, "a program of torch.export", "weights, or leave to run the program", TRUST)
     if is_safetensors(path):
         state, arguments = _read_safetensors(path)
         return dataclasses.replace(organise(path, state, weights), arguments=arguments)
@@ -84,7 +87,8 @@ def read_pickle(path: Path) -> Any:
     """
     sizes = check_archive(path)
     try:
-        with torch.serialization.safe_globals(ALLOWED):
+        with torch.serialization.safe_globals(ALLOWED), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of storages of old kinds, which are refused below
             content = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, AttributeError, TypeError) as error:
         raise _refusal(path, error) from error
@@ -178,15 +182,13 @@ def _read_shards(path: Path) -> dict[str, Tensor]:
         if (path / METADATA).is_file():
             return read_folder(path, read_pickle)
         index = path if path.is_file() else next(iter(sorted(path.glob(f"*{INDEX}"))), None)
-        if index is None:
-            raise ShardError(f"no {METADATA}, and no *{INDEX} in it")
         state: dict[str, Tensor] = {}
-        for file in files_of_index(index):
+        for file in files_of_index(index) if index else [lone_file(path)]:
             state |= _read_safetensors(file)[0] if is_safetensors(file) else read_checkpoint(file).state
         return state
     except ShardError as error:
-        wanted = "weights of torch.distributed.checkpoint, or shards with an index"
-        raise CheckpointError(path, str(error), wanted, "Copy the folder again, whole.") from error
+        wanted = "one model's weights: of torch.distributed.checkpoint, shards with an index, or one file"
+        raise CheckpointError(path, str(error), wanted, error.do) from error
 
 
 def organise(path: Path, content: Any, weights: str) -> Checkpoint:
@@ -195,7 +197,9 @@ def organise(path: Path, content: Any, weights: str) -> Checkpoint:
     Raises:
         CheckpointError: there are none, or they are not finite.
     """
-    return _check_state(path, _find_state(path, content, weights))
+    checkpoint = _find_state(path, content, weights)
+    _refuse_packed(path, checkpoint.state)
+    return _check_state(path, checkpoint)
 
 
 def _find_state(path: Path, content: Any, weights: str) -> Checkpoint:
@@ -221,6 +225,23 @@ def _find_state(path: Path, content: Any, weights: str) -> Checkpoint:
         )  # fmt: skip
     notices = _ema_notice(outer) if weights == "model" else ()
     return Checkpoint(unwrap_keys(state), _arguments(outer), weights, notices, *_mmengine_meta(outer.get("meta")))
+
+
+# Ends of keys of weights that are no plain numbers: who writes them, and how plain ones are had.
+_PACKED = {
+    ("._packed_params",): ("torch's quantised modules", "Save the float network's, before convert()."),
+    (".quant_map", ".SCB"): ("bitsandbytes' codes", "Save model.dequantize().state_dict()."),
+    (".qweight", ".qzeros"): ("codes of GPTQ or AWQ", "Save the float network's state dict."),
+}
+
+
+def _refuse_packed(path: Path, state: Mapping[str, Tensor]) -> None:
+    for ends, (kind, do) in _PACKED.items():
+        if key := next((key for key in state if key.endswith(ends)), None):
+            raise CheckpointError(path, f"{kind} ({key[:60]})", "the network's own weights, as numbers", do)
+    if state and all(".lora_" in key for key in state):
+        do = "Save model.merge_and_unload().state_dict()."
+        raise CheckpointError(path, "adapters of LoRA alone", "the network's own weights", do)
 
 
 _AVERAGE = re.compile(r"(\w*_)?ema(_\w*)?\.")

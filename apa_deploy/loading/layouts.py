@@ -31,6 +31,8 @@ _KEYS = {
 }  # fmt: skip
 # What an average may lie in, below its key.
 _WITHIN_EMA = ("shadow", "state_dict", "module", "model", "ema_model", "weights")
+_BEFORE_AVERAGE = "current_model_state"  # of WeightAveraging, whose state_dict is the average
+_AVERAGES = re.compile(r"ema|averag|shadow|swa", re.IGNORECASE)
 _WRAPPERS = {"_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module", "_forward_module"}
 _LEADING = "module."  # DataParallel's and DDP's
 _COUNTER = "n_averaged"
@@ -70,7 +72,10 @@ def state_in(content: Any, weights: str) -> State | None:
     if not isinstance(content, Mapping):
         return None
     if weights == "ema":
-        return next((s for key in _KEYS["ema"] if (s := _average(content.get(key)))), None)
+        places = [*(content.get(key) for key in _KEYS["ema"]), *_averages_of_lightning(content)]
+        return next((state for place in places if (state := _average(place))), None)
+    if _averages_of_lightning(content) and (plain := as_state(content.get(_BEFORE_AVERAGE))):
+        return plain
     if whole := as_state(content):
         return whole
     if known := next((s for key in _KEYS["model"] if (s := as_state(content.get(key)))), None):
@@ -96,6 +101,16 @@ def group_averages(state: State) -> Mapping[str, Any]:
         else:
             place[rest] = value
     return content
+
+
+def _averages_of_lightning(content: Mapping[Any, Any]) -> list[Any]:
+    """Where Lightning keeps averages: in `state_dict`, the plain weights having another key, or in a callback."""
+    found = [content.get("state_dict")] if _BEFORE_AVERAGE in content else []
+    callbacks = content.get("callbacks")
+    for name, state in callbacks.items() if isinstance(callbacks, Mapping) else ():
+        if isinstance(state, Mapping):
+            found += [v for k, v in state.items() if isinstance(v, Mapping) and _AVERAGES.search(f"{name} {k}")]
+    return found
 
 
 def _average(value: Any) -> State | None:

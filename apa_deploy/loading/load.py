@@ -157,7 +157,8 @@ def _load_trusted(path: Path, weights: str) -> _Loaded | None:
     module = read_trusted(path, weights)
     if not isinstance(module, nn.Module):
         return None
-    metadata = Metadata(type(module).__name__, weights=weights, notices=(NOTICE,))
+    name = getattr(module, "original_name", type(module).__name__)  # of what torch.jit scripted
+    metadata = Metadata(name, weights=weights, notices=(NOTICE,))
     return ready(module), None, metadata
 
 

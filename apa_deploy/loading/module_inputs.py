@@ -44,11 +44,13 @@ def signature_of_module(
     if inputs:
         specs = [parse_input(text) for text in inputs]
     elif example:
-        specs = _specs_of(call_function(example), list(parameters), f"--example {example}")
+        specs = _specs_of(call_function(example), parameters, f"--example {example}")
     elif shape is None and (known := _find_example(module)) is not None:
-        specs = [known] if isinstance(known, TensorSpec) else _specs_of(known, list(parameters), "its own example")
+        specs = [known] if isinstance(known, TensorSpec) else _specs_of(known, parameters, "its own example")
     else:
         _refuse_several(module, shape)
+        if name := _name_asked_for(module):
+            return _order_inputs(module, [replace(image_signature(shape).first, name=name)])
         return with_integers(module, image_signature(shape)), frozenset()
     return _order_inputs(module, specs)
 
@@ -71,6 +73,22 @@ def _refuse_several(module: nn.Module, shape: Shape | None) -> None:
     if len(needed) > 1:
         saw = f"a network that takes {', '.join(needed)}" + (", and --input-shape for one input" if shape else "")
         raise InputError(saw, "the shape of each", " ".join(f"--input {name}=SHAPE[:dtype]" for name in needed))
+
+
+def _name_asked_for(module: nn.Module) -> str | None:
+    """The first argument of a forward that takes none by position.
+
+    Raises:
+        InputError: it has no names either (`**batch`).
+    """
+    parameters = list(_tensor_parameters(module).values())
+    if not parameters or any(p.kind not in (p.KEYWORD_ONLY, p.VAR_KEYWORD) for p in parameters):
+        return None
+    named = [p.name for p in parameters if p.kind is p.KEYWORD_ONLY]
+    if not named:
+        do = "Give --input NAME=SHAPE[:dtype] for each, with the names that it looks up."
+        raise InputError(f"a forward that takes **{parameters[0].name}", "the names of its inputs", do)
+    return next((name for name in _required_arguments(module)), named[0])
 
 
 def _order_inputs(module: nn.Module, specs: Sequence[TensorSpec]) -> tuple[Signature, frozenset[str]]:
@@ -116,12 +134,12 @@ def _find_example(module: nn.Module) -> Any:
     return None
 
 
-def _specs_of(example: Any, parameters: Sequence[str], origin: str) -> list[TensorSpec]:
+def _specs_of(example: Any, parameters: Mapping[str, inspect.Parameter], origin: str) -> list[TensorSpec]:
     """Specs of a tensor, of several in order, of a mapping, or of (positional, by name)."""
     pair = isinstance(example, tuple | list) and len(example) == 2 and isinstance(example[1], dict)
     positional, named = example if pair else ((), example) if isinstance(example, Mapping) else (example, {})
     positional = positional if isinstance(positional, tuple | list) else (positional,)
-    found = {**dict(zip(parameters, positional, strict=False)), **named}
+    found = {**dict(zip(_name_positions(parameters, len(positional), origin), positional, strict=True)), **named}
     specs = []
     for name, value in found.items():
         if value is None:
@@ -140,6 +158,18 @@ def _specs_of(example: Any, parameters: Sequence[str], origin: str) -> list[Tens
     if not specs:
         raise InputError(f"{origin} without a tensor", "what forward is called with", "Return tensors, or a dict.")
     return specs
+
+
+def _name_positions(parameters: Mapping[str, inspect.Parameter], count: int, origin: str) -> list[str]:
+    """Names of so many arguments by position: those of `*xs` are called xs0, xs1."""
+    names = [p.name for p in parameters.values() if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    rest = next((p.name for p in parameters.values() if p.kind is p.VAR_POSITIONAL), None)
+    if rest is not None:
+        names += [f"{rest}{i}" for i in range(count - len(names))]
+    if count > len(names):
+        saw, wanted = f"{origin}: {count} tensors by position", f"at most {len(names)}, as its forward takes"
+        raise InputError(saw, wanted, "Return a dict of argument to tensor.")
+    return names[:count]
 
 
 def with_integers(module: nn.Module, signature: Signature) -> Signature:

@@ -25,11 +25,17 @@ METADATA = ".metadata"
 INDEX = ".index.json"
 # The metadata of a folder names each tensor and shard; a hundred thousand of them take less.
 _LARGEST_METADATA = 64 << 20
+_WEIGHTS, _STEMS = (".safetensors", ".bin"), ("model", "pytorch_model", "diffusion_pytorch_model")
+_BESIDE = {"training_args.bin", "optimizer.bin", "scheduler.bin"}
 _OPTIMIZER = ("optim.", "optimizer.", "optimizers.", "optimizer_states.")
 
 
 class ShardError(ValueError):
-    """A folder of weights, or an index, is not as its framework writes it. The message says what was seen."""
+    """A folder of weights, or an index, is not as its framework writes it. The message says what was seen; `do`."""
+
+    def __init__(self, saw: str, do: str = "Copy the folder again, whole.") -> None:
+        super().__init__(saw)
+        self.do = do
 
 
 class _Record:
@@ -171,10 +177,29 @@ def inside(folder: Path, name: str) -> Path:
     )  # the cache of a model hub links from snapshots/REVISION into it
     leads_out = Path(name).is_absolute() or ".." in Path(name).parts
     if leads_out or not any(target.is_relative_to(root) for root in (folder.resolve(), blobs)):
-        raise ShardError(f"the name {name[:80]!r}, which leads out of the folder")
+        do = "List files by their names within the folder."
+        raise ShardError(f"the name {name[:80]!r}, which leads out of the folder", do)
     if not target.is_file():
         raise ShardError(f"no file {name[:80]!r} beside it")
     return target
+
+
+def lone_file(folder: Path) -> Path:
+    """The weights in a folder of a model hub that has no index: model.safetensors before pytorch_model.bin.
+
+    Raises:
+        ShardError: there are none, or several of which none has such a name.
+    """
+    found = {
+        path.name: path for end in _WEIGHTS for path in sorted(folder.glob(f"*{end}")) if path.name not in _BESIDE
+    }
+    names = [f"{stem}{end}" for end in _WEIGHTS for stem in _STEMS]
+    first = next((name for name in (*names, *found) if name in found and (name in names or len(found) == 1)), None)
+    if first is None:
+        named = f"{', '.join(list(found)[:4])} and no index of them" if found else "no weights in it"
+        do = "Give one of the files." if found else "Give the folder of the weights, or their file."
+        raise ShardError(named, do)
+    return inside(folder, first)
 
 
 def files_of_index(path: Path) -> list[Path]:

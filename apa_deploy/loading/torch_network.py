@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import re
 from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property, partial
 from typing import Any
@@ -24,6 +25,8 @@ from .torch_trace import trace_module
 
 # What torch and people's forward methods raise where an input does not fit.
 _REFUSALS = (RuntimeError, TypeError, ValueError, IndexError)
+_TYPES = re.compile(r"same dtype|scalar type|input type", re.IGNORECASE)  # they compute in two number types
+_INTEGERS = re.compile(r"\b(Long|Int|Short|Char|Byte|Bool)\b")
 _TRIES = 8  # runs of a network that draws numbers: what is seldom dropped shows in one of them
 
 
@@ -75,8 +78,12 @@ class TorchNetwork(Network):
         """The error of a network that `feed` does not go with."""
         shapes = ", ".join(f"{name} of shape {array.shape}" for name, array in feed.items())
         reason = (str(error).splitlines() or [type(error).__name__])[0]
-        wanted = f"inputs that {self.metadata.architecture} takes"
-        return InputError(f"{shapes}: {reason}", wanted, "Check --input-shape or --inputs.")
+        saw, name = f"{shapes}: {reason}", self.metadata.architecture
+        if _TYPES.search(reason) and not _INTEGERS.search(reason):
+            do = "Cast to the type of a weight in forward, x.to(self.layer.weight.dtype), not to a fixed one."
+            return InputError(saw, f"one number type: {name} is run in float32 and in float64", do)
+        do = "Give the shape and the type that it takes: --input NAME=SHAPE:DTYPE."
+        return InputError(saw, f"inputs that {name} takes", do)
 
     def find_randomness(self, feed: Feed) -> tuple[str, ...]:
         """Modules by path, found by their mode, or because torch's generator went on while they ran."""
@@ -242,6 +249,7 @@ def flatten_outputs(value: Any, path: str = "") -> Iterator[tuple[str, Tensor]]:
     if value is None:
         return
     if isinstance(value, Tensor):
+        _refuse_unusual(value, path)
         yield path, value
         return
     if isinstance(value, bool | int | float):
@@ -258,6 +266,18 @@ def flatten_outputs(value: Any, path: str = "") -> Iterator[tuple[str, Tensor]]:
         raise InputError(saw, "tensors, and dicts, lists, tuples or dataclasses of them", "Wrap the network.")
     for key, one in items:
         yield from flatten_outputs(one, f"{path}.{key}" if path else str(key))
+
+
+def _refuse_unusual(value: Tensor, path: str) -> None:
+    """Complex numbers, sparse and nested tensors: ONNX has none of them."""
+    if value.is_complex():
+        kind, do = "complex numbers", "Return torch.view_as_real(y), or its absolute value, from forward."
+    elif value.is_nested or value.layout is not torch.strided:
+        do = "Return y.to_dense(), or torch.nested.to_padded_tensor(y, 0.0), from forward."
+        kind = "a nested tensor" if value.is_nested else f"a {str(value.layout).removeprefix('torch.')} tensor"
+    else:
+        return
+    raise InputError(f"output {path}: {kind}" if path else f"an output of {kind}", "real, dense tensors", do)
 
 
 def names_from_paths(paths: list[str]) -> tuple[str, ...]:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import copy
 import functools
+import inspect
+import keyword
 import logging
 import re
 import warnings
@@ -69,11 +71,11 @@ def trace_module(
         raise InputError(f"--opset {opset}", "18 to 23", "Leave --opset out for 18.")
     module = freeze(copy.deepcopy(network.module).double())
     replacements = replace_activations(module)
-    _flatten_answer(module, flatten)
     names = network.output_names
     # two samples where the batch is dynamic: torch.export takes a size of 1 for a constant
     feed = seeded_feeds(network.signature, batch or 2)[0]
     positional, named = arguments(feed)
+    _flatten_answer(module, flatten, [spec.name for spec in network.signature.inputs], set(named))
     auto = torch.export.Dim.AUTO
     dynamic = {
         spec.name: {axis: auto for axis in spec.open_axes if axis or not batch} for spec in network.signature.inputs
@@ -112,8 +114,13 @@ def trace_module(
     return Trace(proto, sites, (*replacements.found, *folds), names, tuple(refused), curves)
 
 
-def _flatten_answer(module: nn.Module, flatten: Callable[[Any], tuple[Tensor, ...]]) -> None:
-    """Let `module` answer a tensor or a tuple of them, whatever its own answer nests them in."""
+def _flatten_answer(
+    module: nn.Module, flatten: Callable[[Any], tuple[Tensor, ...]], inputs: list[str], named: set[str]
+) -> None:
+    """Let `module` take `inputs`, those in `named` by name, and answer a tensor or a tuple of them.
+
+    torch.export asks its forward for names, and `*args` and `**kwargs` tell none.
+    """
     forward = module.forward
 
     @functools.wraps(forward)
@@ -121,6 +128,10 @@ def _flatten_answer(module: nn.Module, flatten: Callable[[Any], tuple[Tensor, ..
         answer = forward(*positional, **named)
         return answer if isinstance(answer, Tensor) else flatten(answer)
 
+    if all(name.isidentifier() and not keyword.iskeyword(name) for name in inputs):
+        first, last = inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY
+        parameters = [inspect.Parameter(name, last if name in named else first) for name in inputs]
+        flat.__signature__ = inspect.Signature(sorted(parameters, key=lambda one: one.kind))  # type: ignore[attr-defined]
     module.forward = flat
 
 

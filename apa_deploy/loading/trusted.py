@@ -5,6 +5,7 @@ Only `load(..., trust_pickle=True)` comes here.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -32,7 +33,9 @@ def read_trusted(path: Path, weights: str = "model") -> Any:
         MissingError: it needs a package that is not installed.
     """
     try:
-        content = torch.export.load(path) if is_program(path) else torch.load(path, "cpu", weights_only=False)
+        with warnings.catch_warnings():  # that torch.load opens TorchScript as well
+            warnings.simplefilter("ignore")
+            content = torch.export.load(path) if is_program(path) else torch.load(path, "cpu", weights_only=False)
     except ModuleNotFoundError as error:
         package = (error.name or "").split(".")[0]
         wanted = f"the package {package}, whose classes it pickles"

@@ -96,6 +96,27 @@ def test_averages(content):
     assert torch.allclose(outputs("model.pth", weights="ema"), wanted(torch.ones(1, 3, 16, 16)), atol=1e-5)
 
 
+LIGHTNING = {
+    "a callback": {
+        "state_dict": before("model."),
+        "callbacks": {"EMA": {"ema_weights": before("model.", AVERAGE)}},
+    },
+    "SWA": {"state_dict": STATE, "callbacks": {"StochasticWeightAveraging": {"average_model_state": AVERAGE}}},
+    "WeightAveraging": {"state_dict": AVERAGE, "current_model_state": STATE, "averaging_state": {"n": 3}},
+}
+
+
+@pytest.mark.parametrize("name", LIGHTNING)
+def test_averages_of_lightning(name):
+    torch.save(LIGHTNING[name], "model.ckpt")
+    wanted = tiny_net()
+    wanted.load_state_dict(AVERAGE)
+    x = torch.ones(1, 3, 16, 16)
+    assert torch.equal(outputs("model.ckpt"), NET(x))
+    assert torch.equal(outputs("model.ckpt", weights="ema"), wanted(x))
+    assert "--weights ema" in str(apa_deploy.load("model.ckpt", model=FACTORY, input_shape=(3, 16, 16)).metadata)
+
+
 def net_with(register):
     net = tiny_net()
     register(net.conv2)
@@ -210,6 +231,24 @@ def test_shards(path):
     assert torch.equal(outputs(pathlib.Path(path).resolve()), NET(torch.ones(1, 3, 16, 16)))
 
 
+HUB = {  # files of a folder -> the one that is read
+    ("model.safetensors", "pytorch_model.bin", "training_args.bin"): "model.safetensors",
+    ("pytorch_model.bin", "optimizer.bin"): "pytorch_model.bin",
+    ("weights.safetensors",): "weights.safetensors",
+}
+
+
+@pytest.mark.parametrize("names", HUB, ids=HUB.values())
+def test_a_folder_of_a_hub(names):
+    folder = pathlib.Path("hub")
+    folder.mkdir()
+    (folder / "config.json").write_text("{}")
+    for name in names:
+        state = STATE if name == HUB[names] else AVERAGE
+        save_file(dict(state), folder / name) if name.endswith("s") else torch.save(state, folder / name)
+    assert torch.equal(outputs("hub"), NET(torch.ones(1, 3, 16, 16)))
+
+
 class Evil:
     def __reduce__(self):
         return os.system, ("touch executed",)
@@ -277,6 +316,53 @@ def scripted():
     return "model.pt"
 
 
+def program():
+    torch.export.save(torch.export.export(torch.nn.Linear(2, 2), (torch.ones(3, 2),)), "model.pt2")
+    return "model.pt2"
+
+
+def with_value(key, value):
+    torch.save({**STATE, key: value}, "model.pt")
+    return "model.pt"
+
+
+def quantised():
+    return with_value("fc.weight", torch.quantize_per_tensor(STATE["fc.weight"], 0.1, 0, torch.qint8))
+
+
+def sparse():
+    return with_value("fc.weight", STATE["fc.weight"].to_sparse())
+
+
+def meta():
+    return with_value("fc.weight", STATE["fc.weight"].to("meta"))
+
+
+def bitsandbytes():
+    return with_value("fc.weight.quant_map", torch.ones(16))
+
+
+def gptq():
+    return with_value("fc.qweight", torch.ones(16, dtype=torch.int32))
+
+
+def adapters():
+    torch.save({"base.fc.lora_A.weight": torch.ones(2, 2), "base.fc.lora_B.weight": torch.ones(2, 2)}, "model.pt")
+    return "model.pt"
+
+
+def several_in_a_folder():
+    pathlib.Path("hub").mkdir()
+    for name in ("a", "b"):
+        save_file(dict(STATE), f"hub/{name}.safetensors")
+    return "hub"
+
+
+def empty_folder():
+    pathlib.Path("hub").mkdir()
+    return "hub"
+
+
 def a_key_too_many():
     torch.save({**STATE, "extra.weight": torch.ones(4)}, "model.pt")
     return "model.pt"
@@ -285,7 +371,11 @@ def a_key_too_many():
 REFUSED = [
     (student_and_teacher, "under student. and, others, under teacher."),
     (student_and_teacher_in_one, "under student. and, others, under teacher."),
-    (scripted, "TorchScript"), (a_key_too_many, "Check that the factory makes the network"),
+    (scripted, "TorchScript.*--trust-pickle"), (program, "a program of torch.export.*--trust-pickle"),
+    (quantised, "quantized.*float network's"), (sparse, "to_dense"), (meta, "no numbers"),
+    (bitsandbytes, "dequantize"), (gptq, "GPTQ"), (adapters, "merge_and_unload"),
+    (several_in_a_folder, "no index of them.*Give one of the files"), (empty_folder, "no weights in it"),
+    (a_key_too_many, "Check that the factory makes the network"),
     (evil_metadata, "asks for posix.system"), (metadata_that_leads_out, "leads out"),
     (metadata_of_absurd_size, "larger than all files"), (index_that_leads_out, "leads out"),
     (link_that_leads_out, "leads out"), (empty_tensors, "zero_to_fp32.py"), (harmful_name, "posix.system"),

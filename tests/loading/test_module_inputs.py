@@ -74,6 +74,59 @@ class Mixed(nn.Module):
         return Answer(y, y.square().mean() + 1)
 
 
+class Rows(nn.Module):
+    """(B, T, 6) by whatever kind of argument a subclass has."""
+
+    def __init__(self):
+        super().__init__()
+        self.fc, self.act = nn.Linear(6, 6), RawActivation(0.6, 1.1)
+
+    def answer(self, *tensors):
+        return self.act(self.fc(sum(tensors)))
+
+
+class Star(Rows):
+    def forward(self, *xs):
+        return self.answer(*xs)
+
+
+class StarStar(Rows):
+    def forward(self, **batch):
+        return self.answer(batch["a"], 2 * batch["b"])
+
+
+class KeywordOnly(Rows):
+    def forward(self, *, values, mask=None, **rest):
+        return self.answer(values) if mask is None else self.answer(values) * mask
+
+
+class BrainFloat(Rows):
+    """Casts to a type of its own, which a copy in float64 cannot follow."""
+
+    def forward(self, x):
+        return self.answer(x.to(torch.bfloat16))
+
+
+class Words(Rows):
+    def forward(self, ids):
+        return nn.functional.embedding(ids, self.fc.weight)
+
+
+class Complex(Rows):
+    def forward(self, x):
+        return {"y": torch.fft.fft(self.answer(x))}
+
+
+class Nested(Rows):
+    def forward(self, x):
+        return torch.nested.nested_tensor(list(self.answer(x)))
+
+
+class Sparse(Rows):
+    def forward(self, x):
+        return self.answer(x).to_sparse()
+
+
 KEEP = torch.ones(2, dtype=torch.bool)
 
 
@@ -86,6 +139,21 @@ def make(network):
 
 
 tokens, audio, volume, mixed = map(make, (Tokens, Audio, Volume, Mixed))
+star, starstar, keyword, brain = map(make, (Star, StarStar, KeywordOnly, BrainFloat))
+words, complexes, nested, sparse = map(make, (Words, Complex, Nested, Sparse))
+
+
+def scripted():
+    return torch.jit.script(star_free())
+
+
+def star_free():
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(6, 6), RawActivation(0.6, 1.1)).eval()
+
+
+def three():
+    return tuple(torch.ones(2, 6) for _ in range(3))
 
 
 def example():
@@ -106,6 +174,12 @@ CASES = {
              {"image": "FP32", "label": "INT64", "keep": "BOOL"}, ["logits", "energy"]),
     "an example": (mixed, ["--example", f"{HERE}:example"],
                    {"image": "FP32", "label": "INT64", "keep": "BOOL"}, ["logits", "energy"]),
+    "*args of an example": (star, ["--example", f"{HERE}:three"], dict.fromkeys(("xs0", "xs1", "xs2"), "FP32"),
+                            ["logits"]),
+    "*args of one shape": (star, ["--input-shape", "6"], {"input": "FP32"}, ["logits"]),
+    "**kwargs": (starstar, ["--input", "a=6", "--input", "b=6"], {"a": "FP32", "b": "FP32"}, ["logits"]),
+    "by name alone": (keyword, ["--input-shape", "4x6"], {"values": "FP32"}, ["logits"]),
+    "scripted": (scripted, ["--input-shape", "6"], {"input": "FP32"}, ["logits"]),
     "its own example": (mixed, [], {"image": "FP32", "label": "INT64", "keep": "BOOL"}, ["logits", "energy"]),
 }  # fmt: skip
 
@@ -164,6 +238,14 @@ REFUSED = {
     "no shape": (tokens, ["--input", "input_ids"], "--inputs FILE.npz"),
     "an unknown type": (tokens, ["--input", "input_ids=4:long"], "one of float32"),
     "both": (tokens, ["--input", "input_ids=4:int64", "--input-shape", "4"], "one of them"),
+    "too many by position": (brain, ["--example", f"{HERE}:three"], "3 tensors by position; wanted at most 1"),
+    "**kwargs without names": (starstar, ["--input-shape", "6"], "--input NAME=SHAPE"),
+    "a cast to a fixed type": (brain, ["--input-shape", "6"], "Cast to the type of a weight"),
+    "floats for ids": (words, ["--input", "ids=6:float32"], "--input NAME=SHAPE:DTYPE"),
+    "ids for floats": (star, ["--input", "x=6:int64"], "--input NAME=SHAPE:DTYPE"),
+    "complex outputs": (complexes, ["--input-shape", "6"], "output y: complex numbers"),
+    "nested outputs": (nested, ["--input-shape", "4x6"], "to_padded_tensor"),
+    "sparse outputs": (sparse, ["--input-shape", "6"], "y.to_dense()"),
     "no function": (tokens, ["--example", f"{HERE}:nothing"], "--example"),
 }  # fmt: skip
 

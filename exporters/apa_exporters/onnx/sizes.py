@@ -83,7 +83,8 @@ def _fix_refused_batch(network: Network, batch: int | None) -> list[str]:
     if batch:
         raise _contradiction(batch, found)
     network.signature = _with_sizes(network.signature, {BATCH: found})
-    return [f"{BATCH} is fixed at {found}: the network takes no other"]
+    several = " as the first size of every input" if len(network.signature.inputs) > 1 else ""
+    return [f"{BATCH} is fixed at {found}: the network takes no other{several}"]
 
 
 def _leading_sizes(network: Network, batch: int) -> list[int] | None:
