@@ -23,6 +23,7 @@ class KnownError:
     cause: str
     do: str
     threads: tuple[str, ...] = ()
+    general: bool = False
     vague: bool = False
 
 
@@ -46,12 +47,11 @@ def read_known_errors() -> tuple[KnownError, ...]:
 
 def _row(
     name: str, cause: str, do: str, patterns: Sequence[str] = (), words: Sequence[Sequence[str]] = (),
-    threads: Sequence[str] = (), vague: bool = False,
+    threads: Sequence[str] = (), general: bool = False, vague: bool = False,
 ) -> KnownError:  # fmt: skip
     groups = tuple(tuple(map(_compile, group)) for group in words)
-    return KnownError(
-        name, tuple(map(_compile, patterns)), groups, cause.strip(), do.strip(), tuple(threads), vague
-    )
+    compiled = tuple(map(_compile, patterns))
+    return KnownError(name, compiled, groups, cause.strip(), do.strip(), tuple(threads), general, vague)
 
 
 def _compile(pattern: str) -> re.Pattern[str]:
@@ -59,11 +59,19 @@ def _compile(pattern: str) -> re.Pattern[str]:
 
 
 def explain_errors(text: str, *, vague: bool = True) -> list[Explained]:
-    """The known errors in `text`, each once, in the table's order; `vague` ones at most where no other is met."""
+    """The known errors in `text`, each once, in the table's order: the sharpest kind that is met.
+
+    Args:
+        vague: whether complaints count where no message is met.
+    """
     flat = " ".join(text.split())
     met = [(known, match) for known in read_known_errors() if (match := _first(known, flat))]
-    sharp = [pair for pair in met if not pair[0].vague]
-    return [_explain(known, match) for known, match in sharp or (met if vague else [])]
+    sharp, general, doubtful = ([p for p in met if _kind(p[0]) == kind] for kind in range(3))
+    return [_explain(known, match) for known, match in sharp or general or (doubtful if vague else [])]
+
+
+def _kind(known: KnownError) -> int:
+    return 2 if known.vague else 1 if known.general else 0
 
 
 def _first(known: KnownError, text: str) -> re.Match[str] | None:
@@ -74,7 +82,8 @@ def _first(known: KnownError, text: str) -> re.Match[str] | None:
 
 
 def _explain(known: KnownError, match: re.Match[str]) -> Explained:
-    groups = _Groups(match.groupdict(), plugin_path=_PLUGIN_PATH)
+    told = {name: text for name, text in match.groupdict().items() if text is not None}
+    groups = _Groups(told, plugin_path=_PLUGIN_PATH)
     cause, do = (" ".join(text.format_map(groups).split()) for text in (known.cause, known.do))
     return Explained(known.name, match[0], cause, do, known.threads)
 

@@ -101,6 +101,16 @@ sqlalchemy.exc.ResourceClosedError: This result object does not return rows. eng
 Unity engine: output log says NullReferenceException
 jinja2 template engine output error: TemplateNotFound
 KeyError: 'output' while docker engine was starting
+AssertionError: Assertion failed: (rows > 3) && "need more than three rows of data"
+TypeError: save() got an unexpected keyword argument 'report'
+Failed to load library libssl.so: not found
+nginx: connect() failed (111: Connection refused) while connecting to upstream 127.0.0.1:8000
+ModuleNotFoundError: No module named 'models'
+AttributeError: 'NoneType' object has no attribute 'serialize'
+java.lang.OutOfMemoryError: Java heap space
+pandas: index out of range in selection
+kubectl: unable to find backend service web
+django: invalid graph of migrations
 torch.distributed.DistBackendError: NCCL error, unhandled system error
 """.splitlines()
 
