@@ -101,6 +101,9 @@ def _add_lifecycle(group: argparse._ArgumentGroup) -> None:
 
 
 def _serve(given: argparse.Namespace) -> int:
+    from ..serving.memory import keep_one_arena
+
+    keep_one_arena()
     for module in ("uvicorn", "httptools", "grpc", "prometheus_client", "tritonclient"):
         require(module)
     from ..serving.access import read_token

@@ -9,10 +9,21 @@ from .errors import OverloadedError
 
 
 class Budget:
-    """`limit` bytes for all requests and answers at once; `held` of them are taken, `peak` were at most."""
+    """`limit` bytes for all requests and answers at once; `held` of them are taken.
+
+    `incoming`: bytes of messages that gRPC holds until they are whole. `peak`: of both, the most there were.
+    """
 
     def __init__(self, limit: int) -> None:
-        self.limit, self.held, self.peak = limit, 0, 0
+        self.limit, self.held, self.incoming, self.peak = limit, 0, 0, 0
+
+    @property
+    def taken(self) -> int:
+        return self.held + self.incoming
+
+    def see_peak(self) -> None:
+        """Note what is taken now."""
+        self.peak = max(self.peak, self.taken)
 
     def share(self) -> Share:
         """A share of nothing yet, for one request: a context that gives back what it took."""
@@ -31,12 +42,12 @@ class Share:
         Raises:
             OverloadedError: the budget does not have them.
         """
-        if self._budget.held + count > self._budget.limit:
-            saw = f"{self._budget.held} bytes of requests and answers"
+        if self._budget.taken + count > self._budget.limit:
+            saw = f"{self._budget.taken} bytes of requests and answers"
             raise OverloadedError(saw, f"at most {self._budget.limit}")
         self._budget.held += count
         self._held += count
-        self._budget.peak = max(self._budget.peak, self._budget.held)
+        self._budget.see_peak()
 
     def give_back(self) -> None:
         """Give back all that was taken."""

@@ -11,21 +11,21 @@ import contextlib
 import errno
 import resource
 import time
-from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
 from ..errors import InputError
+from .callers import Callers
 from .connections import RESERVE, Connections
 from .log import JsonLog
-from .sockets import OpenSocket, count_descriptors, list_sockets, parse_peer
+from .sockets import OpenSocket, count_descriptors, list_sockets
 
 _OTHERS = 400  # descriptors: ports of their own and their reserves, libraries, models, processes
 _FEWEST = 256  # descriptors, for the smallest number of connections and what is reserved beside them
 _LOG_EVERY = 10.0  # seconds between two lines about the same shortage
 _AT_ONCE = 64  # idle connections that go when none is left
 _OUT = (errno.EMFILE, errno.ENFILE)
-_LOOK = 0.25  # seconds
+_LOOK, _SOON = 0.25, 0.05  # seconds
 _CROWDED = 3 / 4  # of what there may be, from which idle ones go
 _GREETING = 1.0  # seconds for a handshake where it is crowded; one that goes on is never as quiet
 _HELLO = 256  # bytes: a client of gRPC has said hello, and asked nothing
@@ -62,10 +62,10 @@ class SocketGuard:
 
     Args:
         http: the connections of each HTTP port.
-        callers: how many calls of gRPC are open, by the peer's name.
+        callers: who calls over gRPC.
     """
 
-    def __init__(self, http: Sequence[Connections], callers: Counter[str], log: JsonLog) -> None:
+    def __init__(self, http: Sequence[Connections], callers: Callers, log: JsonLog) -> None:
         self._http, self._callers, self._log = http, callers, log
         self.http_ports: set[int] = set()
         self.grpc_port, self.grpc_limit, self.ended = 0, 0, 0
@@ -74,7 +74,7 @@ class SocketGuard:
     @property
     def calls(self) -> int:
         """Open over gRPC."""
-        return self._callers.total()
+        return self._callers.calls
 
     def answer_shortage(self) -> None:
         """Let idle connections go, as the event loop cannot accept another; say so now and then, not every time."""
@@ -100,15 +100,17 @@ class SocketGuard:
     async def watch(self) -> None:
         """For ever: see that there is room for those who ask something."""
         while True:
-            await asyncio.sleep(_LOOK)
+            await asyncio.sleep(_SOON if self._callers.is_much else _LOOK)
             descriptors, most = count_descriptors(), _CROWDED * resource.getrlimit(resource.RLIMIT_NOFILE)[0]
             if descriptors > min(most, _CROWDED * self.grpc_limit):
                 self.end_idle(short=descriptors > most)
+            if self._callers.has_news:
+                self._callers.look(list_sockets({self.grpc_port}))
 
     def end_idle(self, *, short: bool) -> None:
         """End what is idle over gRPC beyond its share; where descriptors are `short`, also late handshakes."""
         sockets = list_sockets({self.grpc_port, *self.http_ports})
-        callers = {parse_peer(name) for name in self._callers}
+        callers = self._callers.addresses()
         grpc = [one for one in sockets if one.port == self.grpc_port]
         idle = sorted((one for one in grpc if one.peer not in callers), key=_first_to_go)
         self._end(idle[: max(0, len(grpc) - round(_CROWDED * self.grpc_limit))])

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import time
 import traceback
-from collections import Counter
 from collections.abc import Awaitable, Callable
 from functools import wraps
 from typing import Any
@@ -17,6 +16,7 @@ from tritonclient.grpc import service_pb2 as pb
 
 from .access import check_token
 from .budget import Share
+from .callers import Callers
 from .connections import RESERVE
 from .errors import OverloadedError, ServingError, UnavailableError, UnsupportedError
 from .grpc_calls import Calls, check_decoded, decoder, end_call, refuse
@@ -70,7 +70,7 @@ class GrpcApp:
     def __init__(self, service: Service, log: JsonLog) -> None:
         self.service, self.log = service, log
         options, codes = service.options, service.codes
-        self.callers: Counter[str] = Counter()  # open calls, by the peer's name
+        self.callers = Callers(service.budget, options.max_request, options.read_timeout)
         self.calls, self.probes, self.watches = (
             Calls(limit, options.read_timeout, codes, self.callers)
             for limit in (options.max_connections, RESERVE, _WATCHES)

@@ -6,7 +6,6 @@ there are too many calls, the longest idle is ended, and all of them are where t
 
 from __future__ import annotations
 
-import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from itertools import islice
@@ -15,6 +14,7 @@ from typing import Any
 import grpc  # type: ignore[import-untyped]
 from google.protobuf.message import DecodeError
 
+from .callers import AwaitedMessage, Callers
 from .errors import OverloadedError, RequestError, ServingError, SlowClientError
 
 
@@ -25,13 +25,13 @@ class Calls:
         limit: of those open at once.
         seconds: within which the message of a call must have arrived.
         codes: where refusals are counted.
-        callers: where open calls are counted, by the peer's name.
+        callers: where those who call are known.
     """
 
-    def __init__(self, limit: int, seconds: float, codes: Counter[tuple[str, str]], callers: Counter[str]) -> None:
+    def __init__(self, limit: int, seconds: float, codes: Counter[tuple[str, str]], callers: Callers) -> None:
         self.limit, self.open = limit, 0
         self._seconds, self._codes, self._callers = seconds, codes, callers
-        self._idle: dict[asyncio.Timeout, None] = {}  # the longest idle in front
+        self._idle: dict[AwaitedMessage, None] = {}  # the longest idle in front
 
     def handle_unary(self, behaviour: Callable[[Any, Any], Awaitable[Any]], request: Any, response: Any) -> Any:
         """gRPC's handler of calls with one message; `request` and `response`: the types of the messages."""
@@ -63,43 +63,45 @@ class Calls:
         if self.open >= self.limit and not self.end_idle(1):
             raise OverloadedError(f"{self.limit} calls", "a free place")
         self.open += 1
-        self._callers[peer := context.peer()] += 1
-        context.add_done_callback(lambda _: self._leave(peer))
+        self._callers.enter(context)
+        context.add_done_callback(self._leave)
 
     async def read(self, context: Any, seconds: float | None = None) -> Any:
         """The next message, None at the end.
 
         Raises:
             SlowClientError: it has not arrived after so many seconds.
-            OverloadedError: its place was wanted for another call.
+            OverloadedError: its place, or the memory, was wanted for others.
         """
-        timeout = asyncio.timeout(seconds)
-        self._idle[timeout] = None
+        caller, read = self._callers.of(context), AwaitedMessage(seconds)
+        self._idle[read] = caller.reads[read] = None
         try:
-            async with timeout:
-                message = await context.read()
+            async with read.timeout:
+                received = await context.read()
         except TimeoutError as error:
-            if timeout not in self._idle:
-                raise OverloadedError(f"{self.limit} calls, this one without a message", "fewer") from error
+            if read.reasons:
+                raise read.reasons.pop() from error
             saw = f"no whole message after {seconds:g} s"
             raise SlowClientError(saw, "one within the time limit", "Send it faster.") from error
         finally:
-            self._idle.pop(timeout, None)
-        return None if message is grpc.aio.EOF else message
+            self._idle.pop(read, None)
+            del caller.reads[read]
+        if received is grpc.aio.EOF:
+            return None
+        message, size = received
+        self._callers.finish(caller, size)
+        return message
 
     def end_idle(self, count: int | None = None) -> bool:
         """End the `count` longest idle (None: all); whether there was one."""
-        oldest = [timeout for timeout in islice(self._idle, count) if not timeout.expired()]
-        for timeout in oldest:
-            del self._idle[timeout]
-            timeout.reschedule(0)
+        oldest = [read for read in islice(self._idle, count) if not read.timeout.expired()]
+        for read in oldest:
+            del self._idle[read]
+            read.end(OverloadedError(f"{self.limit} calls, this one without a message", "fewer"))
         return bool(oldest)
 
-    def _leave(self, peer: str) -> None:
+    def _leave(self, _: Any) -> None:
         self.open -= 1
-        self._callers[peer] -= 1
-        if not self._callers[peer]:
-            del self._callers[peer]
 
 
 async def refuse(context: Any, error: ServingError) -> None:
@@ -120,14 +122,17 @@ async def end_call(context: Any, code: str, text: str, metadata: tuple[tuple[str
         ended.with_traceback(None)
 
 
-def decoder(message: Any) -> Callable[[bytes], Any]:
-    """grpc answers UNKNOWN to what a decoder raises; so the error is handed on, and refused as malformed."""
+def decoder(message: Any) -> Callable[[bytes], tuple[Any, int]]:
+    """Reads a message and its size in bytes.
 
-    def decode_or_error(data: bytes) -> Any:
+    grpc answers UNKNOWN to what a decoder raises; so the error is handed on, and refused as malformed.
+    """
+
+    def decode_or_error(data: bytes) -> tuple[Any, int]:
         try:
-            return message.FromString(data)
+            return message.FromString(data), len(data)
         except Exception as error:  # noqa: BLE001  what it raises otherwise would end a stream without a word
-            return DecodeError(str(error))  # a new one, for that one holds on to the frame and the data
+            return DecodeError(str(error)), len(data)  # a new one, for that one holds on to the frame and the data
 
     return decode_or_error
 

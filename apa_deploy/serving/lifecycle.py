@@ -71,6 +71,7 @@ class RunningServer:
         self.sockets = SocketGuard(self.connections, self.grpc_app.callers, log)
         self.grpc: Any = None
         self.background: list[asyncio.Task[None]] = []
+        self.guarding: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
         """Bind every port, load every model, then be ready.
@@ -142,6 +143,8 @@ class RunningServer:
     async def close(self) -> None:
         """End what still runs, as far as it lets itself be ended."""
         self._stop_background()
+        if self.guarding:
+            self.guarding.cancel()
         for server, _ in self.http:
             server.should_exit = server.force_exit = True
         ends: list[Any] = [task for _, task in self.http]
@@ -177,7 +180,7 @@ class RunningServer:
             raise _port_error(address, str(error)) from error
         self.sockets.grpc_port = ports["grpc_port"]
         await self.grpc.start()
-        self.background.append(asyncio.create_task(self.sockets.watch()))
+        self.guarding = asyncio.create_task(self.sockets.watch())  # to the end, unlike what is in the background
         return ports
 
     async def _serve_http(self, app: Any, port: int, limit: int) -> int:

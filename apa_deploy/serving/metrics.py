@@ -63,7 +63,7 @@ class ServiceCollector(Collector):
         ended.add_metric((), self._sockets.ended + sum(port.ended for port in self._ports))
         yield ended
         yield GaugeMetricFamily("apa_ready", "1 when new requests should be sent here", value=float(service.ready))
-        yield GaugeMetricFamily("apa_pending_bytes", "Memory of requests and answers", value=service.budget.held)
+        yield GaugeMetricFamily("apa_pending_bytes", "Memory of requests and answers", value=service.budget.taken)
 
 
 def _queues(models: list[Model]) -> Iterator[Metric]:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from serving_models import loop_model, small_model
 from serving_process import ServerProcess
-from test_connections import connect, wait_until
+from socket_clients import connect, wait_until
 from tritonclient.grpc import service_pb2 as pb
 from tritonclient.grpc import service_pb2_grpc
 

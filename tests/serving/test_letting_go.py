@@ -15,6 +15,8 @@ import pytest
 from google.protobuf.message import DecodeError
 from tritonclient.grpc import service_pb2 as pb
 
+from apa_deploy.serving.budget import Budget
+from apa_deploy.serving.callers import Callers
 from apa_deploy.serving.errors import ExecutionError, NotFoundError, TimedOutError
 from apa_deploy.serving.execution import execute
 from apa_deploy.serving.grpc_app import operation
@@ -58,7 +60,7 @@ def app_that_raises(error):
 
 async def call_and_watch(error, message):
     """The code of a call, and what is left of its message."""
-    app, calls = app_that_raises(error), Calls(8, 60, Counter(), Counter())
+    app, calls = app_that_raises(error), Calls(8, 60, Counter(), Callers(Budget(1 << 20), 1 << 20, 60))
     handler = calls.handle_unary(
         lambda request, context: answer(app, request, context), Message, pb.ServerLiveResponse
     )

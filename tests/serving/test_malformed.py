@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from abuse import requests
 from serving_models import TOLERANCE, truth
-from test_connections import wait_until
+from socket_clients import wait_until
 from tritonclient.grpc import service_pb2 as pb
 
 COUNT = 10_000

@@ -11,7 +11,7 @@ import pytest
 import uvicorn
 from serving_models import loop_model, small_model
 from serving_process import ServerProcess
-from test_connections import connect, infer_request, read_all, statuses, wait_until
+from socket_clients import connect, infer_request, read_all, statuses, wait_until
 
 from apa_deploy.serving.budget import Budget
 from apa_deploy.serving.connections import Connections

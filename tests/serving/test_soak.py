@@ -9,7 +9,7 @@ from abuse import requests
 from load import Load
 from serving_models import TOLERANCE, small_model, truth
 from serving_process import ServerProcess
-from test_connections import wait_until
+from socket_clients import wait_until
 from test_malformed import send_all
 
 ROUNDS = 6

@@ -14,7 +14,7 @@ import grpc
 import pytest
 from serving_models import small_model
 from serving_process import ServerProcess
-from test_connections import ROW, connect, wait_until
+from socket_clients import ROW, connect, wait_until
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 
 from apa_deploy.serving.sockets import list_sockets, parse_peer
