@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..errors import InputError
+from ..errors import InputError, MissingError
 
 CPU = "CPUExecutionProvider"
 CUDA = "CUDAExecutionProvider"
@@ -24,6 +24,15 @@ _GPU = (
     "ROCMExecutionProvider",
     "MIGraphXExecutionProvider",
 )
+
+# ONNX Runtime's packages by the provider that they carry; each replaces the CPU package.
+_PACKAGES = {
+    CUDA: "onnxruntime-gpu",
+    TENSORRT: "onnxruntime-gpu",
+    "OpenVINOExecutionProvider": "onnxruntime-openvino",
+    "DmlExecutionProvider": "onnxruntime-directml",
+    "QNNExecutionProvider": "onnxruntime-qnn",
+}
 
 Wanted = str | tuple[str, dict[str, Any]]
 
@@ -45,7 +54,8 @@ def choose_providers(wanted: Sequence[Wanted] | None, available: Sequence[str], 
         trt_plugin: our TensorRT plugin library where it is built; TensorRT's provider is told to load it.
 
     Raises:
-        InputError: a wanted provider is not available, or `wanted` is empty.
+        MissingError: a wanted provider is in another package of ONNX Runtime.
+        InputError: a wanted provider is not available by any package that we know, or `wanted` is empty.
     """
     pairs = [_pair(provider) for provider in ((CPU,) if wanted is None else wanted)]
     _check(pairs, available)
@@ -60,6 +70,13 @@ def _pair(provider: Wanted) -> tuple[str, dict[str, str]]:
 
 def _check(pairs: list[tuple[str, dict[str, str]]], available: Sequence[str]) -> None:
     missing = [name for name, _ in pairs if name not in available]
+    if missing and missing[0] in _PACKAGES:
+        package = _PACKAGES[missing[0]]
+        raise MissingError(
+            f"provider {missing[0]}, which the installed ONNX Runtime has not",
+            f"some of {', '.join(available)}, or the package {package}",
+            f"Run: pip uninstall onnxruntime && pip install {package}",
+        )
     if missing or not pairs:
         raise InputError(
             f"provider {', '.join(missing)}" if missing else "an empty list of providers",

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from apa_deploy.errors import InputError
+from apa_deploy.errors import InputError, MissingError
 from apa_deploy.runtimes.providers import CPU, CUDA, TENSORRT, choose_providers
 
 PLUGIN = Path("/lib/libapa_trt.so")
@@ -37,7 +37,13 @@ def test_choice(wanted, available, plugin, providers, library):
     assert choice.cpu_library is library
 
 
-@pytest.mark.parametrize("wanted", [[CUDA], [], [CPU, "NoSuchProvider"]])
+def test_names_the_package_of_a_missing_provider():
+    with pytest.raises(MissingError, match="pip install onnxruntime-gpu") as caught:
+        choose_providers([CUDA, CPU], [CPU], None)
+    assert caught.value.exit_code == 3
+
+
+@pytest.mark.parametrize("wanted", [[], [CPU, "NoSuchProvider"]])
 def test_refuses_what_is_not_available(wanted):
     with pytest.raises(InputError, match=CPU):
         choose_providers(wanted, [CPU], None)
