@@ -240,11 +240,11 @@ def _traffic(report: Report) -> list[Block]:
 
 
 def _table(index: int) -> Callable[[Report], list[Block]]:
-    def made(report: Report) -> list[Block]:
+    def build(report: Report) -> list[Block]:
         table = report.tables[index]
         return _grid(table.note or table.title, table.headers, table.rows)
 
-    return made
+    return build
 
 
 def _provenance(report: Report) -> list[Block]:

@@ -52,13 +52,13 @@ def programs(folder: Path, architecture: int) -> dict[str, Path]:
     compiler = Compiler(folder, architecture)
     sources = [*_TESTED, DEVICE / "bandwidth.cc", *(TESTS / name for name in SUITES)]
     with ThreadPoolExecutor(max_workers=2) as pool:
-        objects = dict(zip(sources, pool.map(compiler.compiled, sources), strict=True))
+        objects = dict(zip(sources, pool.map(compiler.compile, sources), strict=True))
     found = {
-        name: compiler.linked(name.removesuffix(".cc"), [objects[s] for s in (TESTS / name, *_TESTED)])
+        name: compiler.link(name.removesuffix(".cc"), [objects[s] for s in (TESTS / name, *_TESTED)])
         for name in SUITES
     }
     bandwidth = [objects[source] for source in (DEVICE / "bandwidth.cc", *_KERNELS)]
-    return found | {"bandwidth": compiler.linked("bandwidth", bandwidth)}
+    return found | {"bandwidth": compiler.link("bandwidth", bandwidth)}
 
 
 class Compiler:
@@ -73,14 +73,14 @@ class Compiler:
             self._flags += ["-I", str(include)]
         self._flags += ["-isystem", str(headers)]
 
-    def compiled(self, source: Path) -> Path:
+    def compile(self, source: Path) -> Path:
         """One object."""
         target = self._folder / f"{source.name}.o"
         renamed = [_RENAMED] if source.suffix == ".cu" else []
         _run([self._nvcc, "-ccbin", self._host, *self._flags, *renamed, "-c", str(source), "-o", str(target)])
         return target
 
-    def linked(self, name: str, objects: Sequence[Path]) -> Path:
+    def link(self, name: str, objects: Sequence[Path]) -> Path:
         """One program."""
         target = self._folder / name
         _run([self._nvcc, "-ccbin", self._host, *map(str, objects), "-o", str(target)])

@@ -60,7 +60,7 @@ class OnDevice:
         """The same, recorded."""
         self._device.launch(self._graph, self.stream)
 
-    def timed(self, launch: Callable[[], Any]) -> float:
+    def time(self, launch: Callable[[], Any]) -> float:
         """Milliseconds from launch to end."""
         return time_ms(lambda: (launch(), self._device.synchronize(self.stream)))
 
@@ -96,7 +96,7 @@ def measure_latency(engines: Mapping[str, Path], plugin: Path | None, sample: Se
 
 
 def _timer(one: OnDevice, graph: bool) -> Callable[[], float]:
-    return lambda: one.timed(one.launch_graph if graph else one.launch)
+    return lambda: one.time(one.launch_graph if graph else one.launch)
 
 
 def in_turns(timers: Mapping[str, Callable[[], float]]) -> dict[str, list[float]]:
