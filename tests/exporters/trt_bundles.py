@@ -64,3 +64,7 @@ class Ran:
 
 def limits_of(bundle: Path) -> dict[str, object]:
     return {name: asdict(limit) for name, limit in read_recipe(bundle).limits.items()}
+
+
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())

@@ -75,7 +75,7 @@ class Search:
         ambiguity = explain_ambiguity(cut, kind, proof, in_company=self._in_company)
         if ambiguity:
             return Usual(ambiguity)
-        objection = self._object_to_quantiser(cut) or self._unlike(cut, proof, axis) or self._object_to_use_outside(cut)
+        objection = self._object_to_quantiser(cut) or self._unlike(cut, proof, axis) or self._object_to_use(cut)
         return objection or self._fold(cut, kind, proof, axis)
 
     def _unlike(self, cut: Cut, proof: Proof, axis: int | None) -> str | None:
@@ -103,7 +103,7 @@ class Search:
         inside = cut.operators & QUANTISERS
         return f"a quantiser stands inside it ({', '.join(sorted(inside))})" if inside else None
 
-    def _object_to_use_outside(self, cut: Cut) -> str | None:
+    def _object_to_use(self, cut: Cut) -> str | None:
         name = cut.escape(self._scope)
         return f"{name}, inside it, is used elsewhere as well" if name else None
 
