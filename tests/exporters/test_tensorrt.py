@@ -188,16 +188,12 @@ def test_kernels_inside_the_plan(major, bundle, machine, tmp_path):
 def test_coefficients_of_another_layer_are_seen(bundle, machine, tmp_path):
     folder = changed(bundle, tmp_path / "b", **AOT)
     layers = json.loads((folder / "aot/layers.json").read_text())
-    layers[0] |= {key: fold(0.7, -0.9)[key] for key in ("regime", "coefficients")}
+    other = fold_kernel("AGLU", 0.7, -0.9)
+    layers[0] |= {"regime": other.regime, "coefficients": other.coefficients.hex()}
     (folder / "aot/layers.json").write_text(json.dumps(layers))
     write_sums(folder)
     ran = Ran(folder, tmp_path / "out", machine)
     assert ran.code == FAILED and "logits is" in ran.last["error"]
-
-
-def fold(lambda_, kappa):
-    kernel = fold_kernel("AGLU", lambda_, kappa)
-    return {"regime": kernel.regime, "coefficients": kernel.coefficients.hex()}
 
 
 def test_parser_that_finds_no_python_plugin_is_seen(bundle, machine, tmp_path):

@@ -66,5 +66,5 @@ def limits_of(bundle: Path) -> dict[str, object]:
     return {name: asdict(limit) for name, limit in read_recipe(bundle).limits.items()}
 
 
-def names(folder):
+def names(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
