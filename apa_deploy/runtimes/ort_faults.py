@@ -1,7 +1,8 @@
-"""Faults of ONNX Runtime that end the process, and the passes to leave out so that they do not."""
+"""Faults of ONNX Runtime's optimiser, and what a session is told so that they do no harm."""
 
 from __future__ import annotations
 
+import mmap
 from pathlib import Path
 
 import onnx
@@ -11,6 +12,10 @@ from ..graph.node import all_nodes
 
 _HALF = {TensorProto.FLOAT16, TensorProto.BFLOAT16}
 _FUSION = "MatmulTransposeFusion"
+_NODES = (b"Transpose", b"MatMul")
+# MatMulNBits, which products with weights of 4 bits become, rounds the other factor to 8 bits; 1 keeps float32.
+EXACT_PRODUCTS = ("session.qdq_matmulnbits_accuracy_level", "1")
+_FOUR_BITS = {TensorProto.INT4, TensorProto.UINT4}
 
 
 def passes_that_crash(model: Path | str | bytes | onnx.ModelProto) -> list[str]:
@@ -20,13 +25,40 @@ def passes_that_crash(model: Path | str | bytes | onnx.ModelProto) -> list[str]:
     a schema, which the next pass follows (microsoft/onnxruntime#28392; seen in 1.32, on x86-64 alone).
     """
     try:
-        if isinstance(model, bytes):
-            model = onnx.ModelProto.FromString(model)
-        elif not isinstance(model, onnx.ModelProto):
-            model = onnx.load(model, load_external_data=False)
+        if not isinstance(model, onnx.ModelProto):
+            model = _parse_where_named(model)
     except Exception:  # noqa: BLE001 - what is wrong with a file, ONNX Runtime says as it opens it
         return []
-    return [_FUSION] if _multiplies_moved(model) else []
+    return [_FUSION] if model is not None and _multiplies_moved(model) else []
+
+
+def _parse_where_named(model: Path | str | bytes) -> onnx.ModelProto | None:
+    """The model, None where its bytes do not name the nodes that matter: most files are not parsed for it."""
+    if isinstance(model, bytes):
+        return onnx.ModelProto.FromString(model) if all(name in model for name in _NODES) else None
+    with Path(model).open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        found = all(content.find(name) >= 0 for name in _NODES)
+    return onnx.load(model, load_external_data=False) if found else None
+
+
+def settings_elsewhere(model: onnx.ModelProto) -> list[str]:
+    """What a session that apa-deploy does not open should be told of this model, in sentences."""
+    said = [
+        f"ONNX Runtime's pass {name} crashes on this file's products, on x86-64: outside apa-deploy, "
+        f'give the session disabled_optimizers=["{name}"]'
+        for name in passes_that_crash(model)
+    ]
+    tensors = [
+        *model.graph.initializer,
+        *(a.t for node in all_nodes(model) for a in node.attribute if a.name == "value"),
+    ]
+    if any(tensor.data_type in _FOUR_BITS for tensor in tensors):
+        key, value = EXACT_PRODUCTS
+        said.append(
+            "ONNX Runtime rounds what it multiplies with weights of 4 bits to 8 bits: outside apa-deploy, "
+            f'options.add_session_config_entry("{key}", "{value}") keeps float32'
+        )
+    return said
 
 
 def _multiplies_moved(model: onnx.ModelProto) -> bool:

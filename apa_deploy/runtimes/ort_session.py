@@ -33,8 +33,11 @@ def session_options(threads: int | None = None) -> Any:
     """`onnxruntime.SessionOptions` with the thread count; None: one thread a core."""
     import onnxruntime
 
+    from .ort_faults import EXACT_PRODUCTS
+
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4  # what fails is raised; ONNX Runtime would print it as well
+    options.add_session_config_entry(*EXACT_PRODUCTS)
     if threads is not None:
         options.intra_op_num_threads = threads
     return options
@@ -74,13 +77,6 @@ def open_session(
         options: `session_options` with more set; None: as they are.
         providers: name and options of each.
     """
-    if not isinstance(model, Path | bytes | str):
-        if sum(len(tensor.raw_data) for tensor in model.graph.initializer) >= _LARGEST:
-            with tempfile.TemporaryDirectory(prefix="apa-") as folder:
-                path = Path(folder) / "model.onnx"
-                save_model(model, path)
-                return open_session(path, library=library, optimise=optimise, options=options, providers=providers)
-        model = model.SerializeToString()
     import onnxruntime
 
     from .ort_faults import passes_that_crash
@@ -88,14 +84,21 @@ def open_session(
     options = options or session_options()
     if not optimise:
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    optimises = options.graph_optimization_level != onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    without = passes_that_crash(model) if optimises else []  # before it is bytes that would be parsed again
+    if not isinstance(model, Path | bytes | str):
+        if sum(len(tensor.raw_data) for tensor in model.graph.initializer) >= _LARGEST:
+            with tempfile.TemporaryDirectory(prefix="apa-") as folder:
+                path = Path(folder) / "model.onnx"
+                save_model(model, path)
+                return open_session(path, library=library, optimise=optimise, options=options, providers=providers)
+        model = model.SerializeToString()
     if library:
         options.register_custom_ops_library(str(library))
     for name in filter(None, os.environ.get(_LIBRARIES, "").split(os.pathsep)):
         options.register_custom_ops_library(name)
     source = _utf8(model) if isinstance(model, Path) else model
     names, details = zip(*providers, strict=True)
-    optimises = options.graph_optimization_level != onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    without = passes_that_crash(model) if optimises else []
     return onnxruntime.InferenceSession(
         source, options, providers=list(names), provider_options=list(details), disabled_optimizers=without
     )

@@ -39,7 +39,7 @@ from apa_deploy.records.passport import (
     record_activation,
     versions,
 )
-from apa_deploy.runtimes.ort_faults import passes_that_crash
+from apa_deploy.runtimes.ort_faults import settings_elsewhere
 from apa_deploy.runtimes.packages import conflict, find_packages
 from apa_deploy.tensors import datatypes
 from apa_deploy.tensors.inputs import seeded_feeds, user_feeds
@@ -74,11 +74,8 @@ def export_onnx(network: Network, out: Path, options: OnnxOptions, traced: Trace
         check_number(network.metadata.labels, {one.name: one.shape for one in tensor_records(proto.graph.output)})
         _add_provenance(proto, _facts(network.metadata, traced))
         written = write_onnx(proto, folder / out.name)
-        for name in passes_that_crash(proto):
-            notice(
-                f"ONNX Runtime's pass {name} crashes on this file's products, on x86-64: outside apa-deploy, "
-                f'give the session disabled_optimizers=["{name}"]'
-            )
+        for text in settings_elsewhere(proto):
+            notice(text)
         judged = _float32_form(coded, folder / "float32.onnx") if coded else folder / out.name
         report = _judge(judged, network, traced, options) if options.verify else None
         passport = _passport(network, traced, input_shape, options, [file_record(p) for p in written], report)

@@ -11,6 +11,7 @@ from typing import Any
 from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2 as pb
 
+from apa_deploy.runtimes.ort_faults import EXACT_PRODUCTS
 from apa_deploy.tensors.signature import TensorSpec
 
 from .artifact import Served, row_shapes
@@ -18,6 +19,7 @@ from .artifact import Served, row_shapes
 FILE, LABELS = "config.pbtxt", "labels.txt"
 _OF_PICTURES = ("boxes", "masks")
 WARM_UP = "warmup"
+_BASIC = -1  # the server's backend takes a level of optimisation, and no names of passes
 _QUEUE = 256  # requests; beyond, a client is told at once instead of waiting for ever
 
 
@@ -41,7 +43,8 @@ BACKENDS = {
 class InstanceOptions:
     """How a network runs. `delay`: seconds; `library`: of operators for ONNX Runtime, or "".
 
-    `threads` 0: as many as the runtime likes. `on_cpu` False: on the GPUs that the server finds.
+    `threads` 0: as many as the runtime likes. `on_cpu` False: on the GPUs that the server finds. `without`: passes
+    of ONNX Runtime's optimiser that crash.
     """
 
     delay: float = 0.0
@@ -49,6 +52,7 @@ class InstanceOptions:
     threads: int = 0
     on_cpu: bool = True
     library: str = ""
+    without: tuple[str, ...] = ()
 
 
 def network_config(
@@ -192,12 +196,17 @@ def _runtime(config: Any, backend: Backend, running: InstanceOptions) -> None:
         return
     _parameters(config, {"intra_op_thread_count": str(running.threads)})
     if backend.name == "python":
-        more = {"artifact": backend.artifact} | (
-            {"op_library_filename": running.library} if running.library else {}
-        )
-        _parameters(config, more)
-    elif running.library:
+        more = {
+            "artifact": backend.artifact,
+            "disabled_optimizers": " ".join(running.without),
+            "session_config_entry": "=".join(EXACT_PRODUCTS),
+        }
+        _parameters(config, more | ({"op_library_filename": running.library} if running.library else {}))
+        return
+    if running.library:
         config.model_operations.op_library_filename.append(running.library)
+    if running.without and running.on_cpu:
+        config.optimization.graph.level = _BASIC
 
 
 def _parameters(config: Any, values: dict[str, str]) -> None:

@@ -12,6 +12,7 @@ from apa_deploy.native import LibraryError, ort_library, trt_autoload_library, t
 from apa_deploy.progress import notice
 from apa_deploy.records.passport import passport_path
 from apa_deploy.runtimes.artifacts import ENGINE, artifact_kind
+from apa_deploy.runtimes.ort_faults import passes_that_crash
 from apa_deploy.serving.triton_releases import RELEASES
 
 from .artifact import Served
@@ -46,6 +47,7 @@ def write_models(root: Path, name: str, found: Served, options: TritonOptions) -
         threads=options.threads,
         on_cpu=on_cpu,
         library=library if backend.name != "tensorrt" else "",
+        without=tuple(passes_that_crash(found.path)) if backend.name != "tensorrt" else (),
     )
     config = network_config(network, backend, found, running, _labels(folder, found, options))
     write_config(config, folder)

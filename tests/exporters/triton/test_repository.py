@@ -4,8 +4,10 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 
 import numpy as np
+import onnx
 import pytest
 from apa_exporters.cli import main
 from apa_exporters.triton.check import RepositoryError, check_repository
@@ -17,6 +19,7 @@ from tritonclient.grpc import model_config_pb2
 from apa_deploy.serving.layout import scan
 from apa_deploy.serving.model import load_model
 from apa_deploy.serving.model_config import ModelConfig
+from tests.runtimes.test_ort_faults import product
 
 
 def _config(folder):
@@ -58,6 +61,30 @@ def test_config(repositories, backend):
     assert on_cpu == (backend != "tensorrt")  # where there is a GPU, an engine gets it: no kind is given
     libraries = ["libapa_ort.so"] if backend == "onnxruntime" else []
     assert list(config.model_operations.op_library_filename) == libraries
+
+
+_OPEN = """
+import json, sys, types
+sys.modules["triton_python_backend_utils"] = types.ModuleType("triton_python_backend_utils")
+from model import TritonPythonModel
+from google.protobuf import json_format, text_format
+from tritonclient.grpc import model_config_pb2
+config = text_format.Parse(open(sys.argv[1] + "/config.pbtxt").read(), model_config_pb2.ModelConfig())
+TritonPythonModel().initialize({"model_config": json_format.MessageToJson(config, preserving_proto_field_name=True,
+    always_print_fields_with_no_presence=True), "model_repository": sys.argv[1], "model_version": "1"})
+"""
+
+
+def test_passes_that_crash_are_left_out(tmp_path):
+    """Opening such a file with them ends the process, also a server's; see runtimes/test_ort_faults.py."""
+    model = onnx.shape_inference.infer_shapes(product([1, 0, 2], ["b", 5, 8]))
+    onnx.save(model, tmp_path / "net.onnx")
+    roots = {b: exported(tmp_path / "net.onnx", tmp_path / b, "--backend", b) for b in ("python", "onnxruntime")}
+    assert _config(roots["onnxruntime"] / "net").optimization.graph.level == -1
+    folder = roots["python"] / "net"
+    script = [sys.executable, "-c", _OPEN, str(folder)]
+    ended = subprocess.run(script, cwd=folder / "1", capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stderr
 
 
 @pytest.mark.parametrize("backend", ["onnxruntime", "python"])

@@ -19,8 +19,12 @@ class TritonPythonModel:
         options.intra_op_num_threads = int(parameters["intra_op_thread_count"])
         if library := parameters.get("op_library_filename"):
             options.register_custom_ops_library(str(folder / library))
+        options.add_session_config_entry(*parameters["session_config_entry"].split("="))
         path = folder / args["model_version"] / parameters["artifact"]
-        self.session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        without = parameters["disabled_optimizers"].split()
+        self.session = onnxruntime.InferenceSession(
+            str(path), options, providers=["CPUExecutionProvider"], disabled_optimizers=without
+        )
         self.inputs = [tensor["name"] for tensor in config["input"]]
         self.outputs = [tensor["name"] for tensor in config["output"]]
         self.batches = config["max_batch_size"] > 0
