@@ -4,7 +4,7 @@ DEMO := build/demo
 SOURCES := pyproject.toml constraints.txt CMakeLists.txt $(wildcard plugins/*/*.cc plugins/*/*.cu plugins/*/*.h plugins/*/*/*)
 export ORT_DISABLE_TELEMETRY := 1
 
-.PHONY: demo quick test test-long frameworks check conformance install clean
+.PHONY: demo quick test test-long frameworks check conformance docs install clean
 
 demo: $(DEMO)/.installed
 	$(DEMO)/bin/python examples/digits/demo.py
@@ -20,6 +20,9 @@ test-long: install
 
 frameworks: install
 	tools/check $(VENV) frameworks
+
+docs: install
+	$(VENV)/bin/python -m tools.docs
 
 conformance: install
 	$(VENV)/bin/python tools/conformance.py

@@ -1,4 +1,4 @@
-"""The workflow in docs/verify.md is YAML, and its commands are ours."""
+"""The workflow in docs/ci.md is YAML, and its commands are ours."""
 
 import re
 import shlex
@@ -9,7 +9,7 @@ from apa_exporters.cli import _parser as export_parser
 
 from apa_deploy.cli.verify import _parser as verify_parser
 
-PAGE = (Path(__file__).parents[1] / "docs" / "verify.md").read_text()
+PAGE = "".join((Path(__file__).parents[1] / "docs" / name).read_text() for name in ("verify.md", "ci.md"))
 PARSERS = {"apa-verify": verify_parser, "apa-export": export_parser}
 
 

@@ -52,7 +52,13 @@ def assert_parity(
         inputs: an .npz file, a folder of images, "package.module:function", an array (N, ...), or arrays by
             name (true classes as "labels"); None: seeded, of `input_shape`.
         input_shape: (C, H, W) of one sample, where it is not known.
-        max_rel, max_abs, min_agreement: limits instead of the derived ones.
+        max_rel: limit of the largest error, relative to the largest reference; None: derived, as for the next two.
+        max_abs: limit of the largest error.
+        min_agreement: least share of samples with the same first class.
+        per_layer: measure each activation and each piece between them as well.
+        batch: how many samples run at once; None: what a candidate fixes, or else all.
+        runners: what runs .onnx candidates, as `--runner` names it.
+        timeout: seconds for each candidate.
         loading: further arguments of `apa_deploy.load`, e.g. `model="package.module:factory"`.
 
     Returns:

@@ -1,9 +1,9 @@
 """Ultralytics, timm, transformers and torchvision beside the running environment.
 
-    python tests/frameworks/environment.py COMMAND...       # runs COMMAND with them
+    python -m tests.frameworks.environment COMMAND...       # runs COMMAND with them
 
-The packages of requirements.txt lie in a folder of the user's cache, made once, which comes first on PYTHONPATH;
-torch and the rest are the running environment's.
+The packages of requirements.txt come first (`tools/cached_packages.py`); torch and the rest are the running
+environment's.
 
 A wheel of torchvision is built for CUDA: its operators for the CPU load only where three libraries of CUDA are.
 Beside a CPU build of torch, stand-ins with their names are loaded first: every symbol that torchvision wants of
@@ -12,18 +12,14 @@ them and that torch has not. Nothing on a CPU calls one.
 
 from __future__ import annotations
 
-import fcntl
-import hashlib
 import os
-import re
-import shutil
 import subprocess
 import sys
 import tempfile
 from importlib.metadata import version
 from pathlib import Path
 
-from platformdirs import user_cache_path
+from tools.cached_packages import cached_packages, with_packages
 
 HERE = Path(__file__).parent
 LIBRARIES = ("libc10_cuda.so", "libtorch_cuda.so", "libcudart.so.13")
@@ -39,36 +35,19 @@ _OFFLINE = {"YOLO_OFFLINE": "1", "YOLO_AUTOINSTALL": "0", "HF_HUB_OFFLINE": "1"}
 
 def variables(folder: Path) -> dict[str, str]:
     """Environment variables of a process that has the packages, and neither looks for a network nor installs."""
-    bin_ = Path(sys.executable).parent
-    return os.environ | _OFFLINE | {
-        "PYTHONPATH": os.pathsep.join(filter(None, (str(folder), os.environ.get("PYTHONPATH")))),
-        "PATH": f"{folder / 'bin'}:{bin_}:{os.environ['PATH']}",
-        "YOLO_CONFIG_DIR": str(folder),
-    }  # fmt: skip
+    return with_packages(folder, **_OFFLINE, YOLO_CONFIG_DIR=str(folder))
 
 
 def make_environment() -> Path:
     """The folder with the packages."""
-    torch = version("torch")
-    key = (HERE / "requirements.txt").read_bytes() + f"{torch} {sys.version_info[:2]}".encode()
-    name = f"frameworks-{hashlib.sha256(key).hexdigest()[:12]}"
-    folder = user_cache_path("apa-deploy") / "test-environments" / name
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with folder.with_suffix(".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not (folder / "ready").exists():
-            print(f"{name}: fetching Ultralytics, timm, transformers, torchvision", file=sys.stderr)
-            shutil.rmtree(folder, ignore_errors=True)
-            pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-compile"]
-            subprocess.run([*pip, "--target", folder, "--requirement", HERE / "requirements.txt"], check=True)
-            for script in (folder / "bin").iterdir():  # of whichever environment comes first on PATH
-                script.write_text(re.sub(r"^#!.*", "#!/usr/bin/env python", script.read_text(), count=1))
-            if "+cpu" in torch:
-                write_stand_ins(folder)
-            check = "import torchvision, ultralytics, timm, transformers; torchvision.ops.nms"
-            subprocess.run([sys.executable, "-c", check], env=variables(folder), check=True)
-            (folder / "ready").touch()
-    return folder
+    return cached_packages("frameworks", HERE / "requirements.txt", also=version("torch"), finish=_finish)
+
+
+def _finish(folder: Path) -> None:
+    if "+cpu" in version("torch"):
+        write_stand_ins(folder)
+    check = "import torchvision, ultralytics, timm, transformers; torchvision.ops.nms"
+    subprocess.run([sys.executable, "-c", check], env=variables(folder), check=True)
 
 
 def write_stand_ins(folder: Path) -> None:
