@@ -169,3 +169,15 @@ def test_a_name_that_is_no_text():
     done = program("apa-verify", name, name, stdout=subprocess.PIPE, env={"APA_LAYOUT": "0"})
     assert done.returncode == 2, done.stderr
     assert "unexpected" not in done.stderr and "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_ctrl_c_while_the_verb_is_imported_is_no_traceback(verb):
+    """Its package, which is imported before it, ends the process without a word."""
+    interrupt = (
+        f"import sys, os, signal; sys.argv[0] = {verb!r}; import {VERBS[verb].rpartition('.')[0]}\n"
+        "os.kill(os.getpid(), signal.SIGINT)\n"
+        "while True: pass"
+    )
+    done = subprocess.run([sys.executable, "-c", interrupt], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
