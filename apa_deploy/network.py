@@ -126,7 +126,8 @@ def equal_but_rounding(a: np.ndarray, b: np.ndarray) -> bool:
     """Whether two answers are of one computation: sums of several threads may differ in their last digits."""
     if a.shape != b.shape:
         return False
-    return bool(np.allclose(a, b, rtol=_SAME, atol=_SAME * np.abs(a).max(initial=0.0), equal_nan=True))
+    largest = np.abs(a).max(initial=0.0, where=np.isfinite(a))
+    return bool(np.allclose(a, b, rtol=_SAME, atol=_SAME * largest, equal_nan=True))
 
 
 class Network(ABC):

@@ -26,6 +26,8 @@ _GRID = np.linspace(-6, 6, 25)
 # The implementations differ from the exact formula by at most 1.2e-9 in float64 (their softplus is linear
 # beyond 20); the floors differ from one another by 2.7e-5 in the gate. 1e-7 lies clear of both.
 _TOLERANCE = 1e-7
+# Of a module with its own parameters against the exact formula: half of what the gate allows an activation.
+_OWN_TOLERANCE = 1e-6
 # Raw (lambda, kappa) that tell the floors apart: ordinary, below 1e-4, and negative.
 _PROBES = ((0.7, 1.3), (2.5, -0.6), (5e-5, 0.9), (-0.3, 1.1))
 
@@ -35,6 +37,7 @@ FLOORS: dict[str, Callable[[Float64], Float64]] = {
     "none": lambda raw: raw,
 }
 FITTED = "fitted"
+_OTHER_LIMIT = "with its own lambda, so near 0, its formula answers otherwise than exp(-exp(-kappa*z)), its limit"
 
 
 @dataclass(frozen=True)
@@ -134,7 +137,7 @@ class _Probe:
         self.lambda_, self.kappa = getattr(self.module, lambda_name), getattr(self.module, kappa_name)
         self.raw_lambda, self.raw_kappa = self.lambda_.clone(), self.kappa.clone()
 
-    def match(self, path: str) -> ActivationSite | None:
+    def match(self, path: str) -> ActivationSite | NoMatch | None:
         for name, raw in (("lambda", self.raw_lambda), ("kappa", self.raw_kappa)):
             if not bool(torch.isfinite(raw).all()):
                 raise ParameterError(f"{path}: {name}", raw.flatten().tolist(), "finite values")
@@ -144,7 +147,19 @@ class _Probe:
         kind, floor = known
         lambda_ = FLOORS[floor](self.raw_lambda.numpy())
         # A floor of "none" with a negative lambda is no activation: let the parameters say so.
-        return self._describe_site(path, kind, floor, lambda_, self.raw_kappa.numpy())
+        site = self._describe_site(path, kind, floor, lambda_, self.raw_kappa.numpy())
+        return site if self._draws(kind, lambda_) else NoMatch(path, _OTHER_LIMIT)
+
+    def _draws(self, kind: str, lambda_: Float64) -> bool:
+        """Whether the module draws the curve of its own parameters, where it answers numbers at all."""
+        y = self._run(None, None)
+        if y is None:
+            return False
+        y = y.reshape(len(y), -1)
+        wanted = REFERENCE[kind](_GRID[:, None], lambda_.reshape(-1), self.raw_kappa.numpy().reshape(-1))
+        told = np.isfinite(y) & np.isfinite(wanted)
+        off = np.abs(np.where(told, y - wanted, 0)).max()
+        return bool(told.any() and off <= _OWN_TOLERANCE * np.abs(np.where(told, wanted, 0)).max())
 
     def _known_floor(self) -> tuple[str, str] | None:
         answers = [(lam, k, self._run(lam, k)) for lam, k in _PROBES]

@@ -35,6 +35,17 @@ class Exponential(nn.Module):
         return x * (1 + lam * torch.exp(-kappa * x)) ** (-1 / lam)
 
 
+class Power(nn.Module):
+    """The formula as it is written, which is x * 1**-inf = x at lambda 0."""
+
+    def __init__(self, lambd):
+        super().__init__()
+        self.lambd, self.kappa = nn.Parameter(torch.tensor(lambd)), nn.Parameter(torch.ones(len(lambd)))
+
+    def forward(self, x):
+        return x * (1 + self.lambd * torch.exp(-self.kappa * x)) ** (-1 / self.lambd)
+
+
 class Swish(nn.Module):
     """A look-alike: two parameters, another curve."""
 
@@ -108,6 +119,20 @@ def test_refuses_look_alikes_with_a_reason(module):
     assert not result.found
     assert type(module).__name__ in result.refused[0].reason
     assert net[0] is module
+
+
+@pytest.mark.parametrize(
+    ("lambd", "reason"),
+    [([0.0], "limit"), ([0.4, 0.0, 0.3], "limit"), ([1e-13], "limit"), ([0.4], ""), ([0.4, 0.1, 1e-6], "")],
+)
+def test_a_formula_that_lambda_breaks_is_left_as_it_is(lambd, reason):
+    module = Power(lambd)
+    net = nn.Sequential(module).double()
+    x = torch.linspace(-3, 3, 30, dtype=torch.float64).reshape(10, 3)
+    before, result = net(x), replace_activations(net)
+    assert (net[0] is module) == bool(reason) == bool(result.refused)
+    assert reason in "".join(refused.reason for refused in result.refused)
+    torch.testing.assert_close(net(x), before, rtol=1e-6, atol=1e-6)
 
 
 def test_network_answers_as_before():

@@ -25,11 +25,10 @@ def passes_that_crash(model: Path | str | bytes | onnx.ModelProto) -> list[str]:
     a schema, which the next pass follows (microsoft/onnxruntime#28392; seen in 1.32, on x86-64 alone).
     """
     try:
-        if not isinstance(model, onnx.ModelProto):
-            model = _parse_where_named(model)
+        proto = model if isinstance(model, onnx.ModelProto) else _parse_where_named(model)
     except Exception:  # noqa: BLE001 - what is wrong with a file, ONNX Runtime says as it opens it
         return []
-    return [_FUSION] if model is not None and _multiplies_moved(model) else []
+    return [_FUSION] if proto is not None and _multiplies_moved(proto) else []
 
 
 def _parse_where_named(model: Path | str | bytes) -> onnx.ModelProto | None:
