@@ -76,7 +76,7 @@ def asked(name):
         ("apa-export", name, "-o", "o.onnx", "--force", "--report", "e.md"),
         ("apa-verify", name, name, "--report", "v.md"),
         ("apa-doctor", name),
-        ("apa-bench", name, *"--launches 1 --rounds 2 --duration 0.1 --warmup 1 --report b.md".split()),
+        ("apa-bench", name, "--launches", "1", "--rounds", "2", "--duration", "0.1", "--report", "b.md"),
         ("apa-serve", name + "/none"),
     ]
 
