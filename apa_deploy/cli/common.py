@@ -136,11 +136,11 @@ def run_verb(
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")  # a letter that LANG=C lacks is no reason to fail
     given = sys.argv[1:] if argv is None else list(argv)
-    if signal.getsignal(signal.SIGINT) is leave_at_once:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
     options = argparse.Namespace(debug=False)
     try:
         options = parser.parse_intermixed_args(given)  # a file may follow an option
+        if signal.getsignal(signal.SIGINT) is leave_at_once:  # argparse would make another error of an interrupt
+            signal.signal(signal.SIGINT, signal.default_int_handler)
         options.command = shlex.join([parser.prog, *given])
         if libraries := getattr(options, "libraries", None):
             from ..runtimes.ort_session import use_libraries

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import os
+import signal
 import sys
 from collections.abc import Coroutine, Sequence
 from functools import partial
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from ..require import require
+from . import leave_at_once
 from .common import add_ort_library, count_of, limit_of, port_of, run_verb, verb_parser
 
 _TOKEN = "APA_SERVE_TOKEN"
@@ -104,6 +106,13 @@ def _serve(given: argparse.Namespace) -> int:
     from ..serving.memory import keep_one_arena
 
     keep_one_arena()
+    for number in (
+        signal.SIGINT,
+        signal.SIGTERM,
+        signal.SIGHUP,
+    ):  # until the server answers
+        if signal.getsignal(number) is not signal.SIG_IGN:  # nohup
+            signal.signal(number, leave_at_once)
     for module in ("uvicorn", "httptools", "grpc", "prometheus_client", "tritonclient"):
         require(module)
     from ..serving.access import read_token

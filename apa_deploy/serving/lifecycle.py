@@ -234,6 +234,8 @@ class RunningServer:
 
     async def _close_grpc(self, limit: float) -> None:
         """Let the calls end. Connections without one would be given 20 s to confirm that they know."""
+        if self.grpc is None:  # the end came before the start
+            return
         stopping = asyncio.ensure_future(self.grpc.stop(limit))
         await self.grpc_app.no_call()
         await self.grpc.stop(0)
@@ -249,7 +251,8 @@ class RunningServer:
             self.service.cutting = True
             for server, _ in self.http:
                 server.force_exit = True
-            await asyncio.wait((asyncio.ensure_future(self.grpc.stop(0)),), timeout=_CLOSING)
+            if self.grpc:
+                await asyncio.wait((asyncio.ensure_future(self.grpc.stop(0)),), timeout=_CLOSING)
 
 
 async def run(options: ServeOptions) -> int:

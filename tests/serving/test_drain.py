@@ -1,6 +1,11 @@
 """SIGTERM: what was accepted is answered, the exit code is 0, and no client hears a wrong answer."""
 
+import asyncio
+import gc
+import os
 import signal
+import subprocess
+import sys
 import time
 
 import numpy as np
@@ -9,6 +14,10 @@ import tritonclient.grpc
 from load import Load
 from serving_models import TOLERANCE, slow_model, small_model, truth
 from serving_process import ServerProcess
+
+from apa_deploy.serving.lifecycle import RunningServer
+from apa_deploy.serving.log import JsonLog
+from apa_deploy.serving.options import ServeOptions
 
 
 @pytest.fixture(params=["fast", "slow"])
@@ -89,3 +98,28 @@ def test_an_idle_stream_does_not_hold_up_the_drain(tmp_path):
         server.wait_for("request", request_id="streamed")
         assert server.stop() == 0  # the helper waits a tenth of the drain's limit
         client.close()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_a_signal_during_the_imports_ends_at_once_without_a_word(tmp_path, number):
+    """The library that is imported here ends the process, as somebody else does by chance."""
+    (tmp_path / "numpy.py").write_text(f"import os, time\nos.kill(os.getpid(), {int(number)})\ntime.sleep(60)\n")
+    command = [sys.executable, "-m", "apa_deploy.cli.serve", str(tmp_path)]
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    ended = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
+    assert (ended.returncode, ended.stderr) == (128 + number, "")
+
+
+def test_the_end_may_come_before_the_start(tmp_path):
+    async def run():
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: faults.append(context))
+        running = RunningServer(ServeOptions(tmp_path), log)
+        answered = await running.drain()
+        await running.close()
+        gc.collect()  # an error that nobody asks for is told of then
+        return answered
+
+    faults, log = [], JsonLog()
+    assert asyncio.run(run())
+    log.close()
+    assert not faults

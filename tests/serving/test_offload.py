@@ -1,6 +1,7 @@
 """Large JSON in its process: within the time limit, for clients that are there, and though the process ends."""
 
 import asyncio
+import contextlib
 import json
 import os
 import signal
@@ -113,6 +114,32 @@ def test_what_runs_for_a_client_that_left_is_ended(children):
         return await decode(codec)
 
     assert asyncio.run(run()) == "answer"
+
+
+def test_a_process_that_is_still_starting_is_ended_as_well(children, monkeypatch):
+    may_start, starting = threading.Event(), threading.Event()
+
+    class SlowChild(FakeChild):
+        def __init__(self, target):
+            starting.set()
+            may_start.wait(LONG)
+            super().__init__(target)
+
+    async def run():
+        codec = Codec()
+        first = asyncio.ensure_future(decode(codec))
+        await asyncio.to_thread(starting.wait, LONG)
+        codec.close()
+        first.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await first
+        may_start.set()
+        children.answering = (2,)
+        return await decode(codec)
+
+    monkeypatch.setattr(offload, "Child", SlowChild)
+    assert asyncio.run(run()) == "answer"
+    assert [child.is_running for child in children.started] == [False, True]
 
 
 def test_a_process_that_does_not_start_is_tried_again(children, monkeypatch):
