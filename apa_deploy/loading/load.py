@@ -25,7 +25,7 @@ from .checkpoint import Checkpoint, organise, read_checkpoint
 from .detectors import DetectorOptions, is_detector, network_from_detector
 from .factory import call_factory, name_source
 from .layouts import fit_to, network_part
-from .module_inputs import rows_reached, signature_of_module
+from .module_inputs import lengthen_open_sizes, rows_reached, signature_of_module
 from .torch_network import TorchNetwork
 from .trusted import NOTICE, read_trusted, ready, remove_compile, remove_scripts
 
@@ -106,6 +106,7 @@ def _with_inputs(
 ) -> Network:
     """A network of the user's own with the inputs that were said or that it tells."""
     signature, keywords = signature_of_module(module, inputs=inputs, example=example, shape=shape)
+    signature = lengthen_open_sizes(module, signature, keywords)
     rows = rows_reached(module, signature, keywords)
     specs = tuple(dataclasses.replace(spec, rows=rows.get(spec.name)) for spec in signature.inputs)
     network = TorchNetwork(module, dataclasses.replace(signature, inputs=specs), metadata, keywords)

@@ -24,6 +24,7 @@ from ..tensors.signature import BATCH, Shape, Signature, TensorSpec, image_signa
 from .factory import call_function
 
 _NESTED = "Give the .pt2 of torch.export.save with --trust-pickle: it takes arguments of any structure."
+_LONGER = (4, 16, 64, 256, 1024)
 _TYPES = ("float32", "float64", "float16", "bfloat16", "int64", "int32", "int16", "int8", "uint8", "bool")
 
 
@@ -210,29 +211,56 @@ class _Lookups(TorchFunctionMode):
         return func(*args, **(kwargs or {}))
 
 
-def rows_reached(module: nn.Module, signature: Signature, keywords: frozenset[str]) -> dict[str, int]:
-    """Input -> rows of the smallest table that it is an index of; found by a run on zeros and ones."""
-    integers = [spec for spec in signature.inputs if spec.dtype.startswith(("int", "uint"))]
-    if not integers:
-        return {}
+def _zeros_and_ones(signature: Signature) -> dict[str, Tensor]:
+    """Two samples of each input, of numbers that any table has rows for."""
     generator = torch.Generator().manual_seed(0)
     tensors = {}
     for spec in signature.inputs:
         dtype = getattr(torch, spec.dtype)
         values = torch.rand(spec.shape(2), generator=generator)
         tensors[spec.name] = values if dtype.is_floating_point else (values > 0.5).to(dtype)
-    lookups = _Lookups()
+    return tensors
+
+
+def _takes(module: nn.Module, tensors: Mapping[str, Tensor], keywords: frozenset[str]) -> bool:
     named = {name: tensor for name, tensor in tensors.items() if name in keywords}
     try:
-        with torch.inference_mode(), lookups:
+        with torch.inference_mode():
             module(*(tensor for name, tensor in tensors.items() if name not in keywords), **named)
-    except (
-        RuntimeError,
-        TypeError,
-        ValueError,
-        IndexError,
-    ):  # said again where the outputs are wanted
-        pass
+    except (RuntimeError, TypeError, ValueError, IndexError):
+        return False
+    return True
+
+
+def lengthen_open_sizes(module: nn.Module, signature: Signature, keywords: frozenset[str]) -> Signature:
+    """Letters of --input stand for a few elements; for more where `module` refuses those, as of a wave."""
+    letters = [s for s in signature.inputs if s.sample and any(len(str(dim)) == 1 for dim in _open(s))]
+    if not letters or _takes(module, _zeros_and_ones(signature), keywords):
+        return signature
+    for times in _LONGER:
+        longer = Signature(tuple(_lengthen(spec, times) if spec in letters else spec for spec in signature.inputs))
+        if _takes(module, _zeros_and_ones(longer), keywords):
+            return longer
+    return signature
+
+
+def _open(spec: TensorSpec) -> list[str]:
+    return [dim for dim in (spec.dims or ())[1:] if isinstance(dim, str)]
+
+
+def _lengthen(spec: TensorSpec, times: int) -> TensorSpec:
+    pairs = zip((spec.dims or ())[1:], spec.sample or (), strict=True)
+    return replace(spec, sample=tuple(n * times if isinstance(dim, str) else n for dim, n in pairs))
+
+
+def rows_reached(module: nn.Module, signature: Signature, keywords: frozenset[str]) -> dict[str, int]:
+    """Input -> rows of the smallest table that it is an index of; found by a run on zeros and ones."""
+    integers = [spec for spec in signature.inputs if spec.dtype.startswith(("int", "uint"))]
+    if not integers:
+        return {}
+    lookups, tensors = _Lookups(), _zeros_and_ones(signature)
+    with lookups:
+        _takes(module, tensors, keywords)  # what it refuses is said where the outputs are wanted
     rows: dict[str, int] = {}
     for spec in integers:
         own = tensors[spec.name].long().flatten()

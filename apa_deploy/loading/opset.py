@@ -10,11 +10,12 @@ import onnx.version_converter
 from onnx import TensorProto, helper
 
 from ..errors import InputError
-from ..graph.node import subgraphs
+from ..graph.node import all_nodes, subgraphs
 
 # Tensors up to this size may say something to the converter (axes, shapes); larger ones are weights.
 _LARGEST_TOLD = 1024
 _FIRST_RESIZE_WITH_MODES = 11
+_FIRST_SCAN_OF_ONE = 9
 _FIRST_FREE_BROADCAST, _ANY_SIZE = 7, 2
 
 
@@ -44,6 +45,10 @@ def convert_opset(model: onnx.ModelProto, opset: int) -> onnx.ModelProto:
     have = opset_of(model)
     if have == opset:
         return model
+    if have < _FIRST_SCAN_OF_ONE and any(node.op_type == "Scan" for node in all_nodes(model)):
+        # onnx's converter leaves the batch out: the result has other shapes, and no error
+        reason = "Scan of opset 8 goes over a batch by itself, and later ones over one sample"
+        raise OpsetError(have, opset, reason)
     with _weights_set_aside(model), _sizes_given(model, have):
         try:
             result = onnx.version_converter.convert_version(model, opset)

@@ -45,6 +45,14 @@ class Audio(nn.Module):
         return self.head(self.act(self.conv(wave)).mean(-1))
 
 
+class LongWave(Audio):
+    """Takes 40 samples and more."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv1d(1, 4, 40, 2)
+
+
 class Volume(nn.Module):
     def __init__(self):
         super().__init__()
@@ -139,6 +147,7 @@ def make(network):
 
 
 tokens, audio, volume, mixed = map(make, (Tokens, Audio, Volume, Mixed))
+long_wave = make(LongWave)
 star, starstar, keyword, brain = map(make, (Star, StarStar, KeywordOnly, BrainFloat))
 words, complexes, nested, sparse = map(make, (Words, Complex, Nested, Sparse))
 
@@ -169,6 +178,7 @@ CASES = {
                                     ["logits", "states.0", "states.1.top"]),
     "audio": (audio, ["--input", "wave=1xL"], {"wave": "FP32"}, ["logits"]),
     "audio of one shape": (audio, ["--input-shape", "1x100"], {"input": "FP32"}, ["logits"]),
+    "audio that is long": (long_wave, ["--input", "wave=1xL"], {"wave": "FP32"}, ["logits"]),
     "a volume": (volume, ["--input-shape", "1x6x6x6"], {"input": "FP32"}, ["logits"]),
     "said": (mixed, ["--input", "image=3x8x8", "--input", "label=:int64", "--input", "keep=:bool"],
              {"image": "FP32", "label": "INT64", "keep": "BOOL"}, ["logits", "energy"]),

@@ -218,3 +218,19 @@ def test_options_of_checkpoints_are_refused(option, tmp_path):
     path = saved(spelled(UNIT, "AGLU", 0.5, 1.0), tmp_path)
     with pytest.raises(InputError, match=r"with an \.onnx file"):
         apa_deploy.load(path, **option)
+
+
+def test_a_scan_with_a_batch_of_its_own_is_refused():
+    """onnx converts it without an error, and to another function."""
+    value = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [3]) for name in ("s", "x", "t", "y")]
+    nodes = [helper.make_node("Add", ["s", "x"], ["t"]), helper.make_node("Identity", ["t"], ["y"])]
+    body = helper.make_graph(nodes, "body", value[:2], value[2:])
+    scan = helper.make_node("Scan", ["", "s0", "xs"], ["s1", "ys"], body=body, num_scan_inputs=1)
+    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in ("s0", "xs", "s1", "ys")]
+    model = helper.make_model(
+        helper.make_graph([scan], "g", ends[:2], ends[2:]),
+        opset_imports=[helper.make_opsetid("", 8)],
+        ir_version=3,
+    )
+    with pytest.raises(OpsetError, match="Scan of opset 8"):
+        convert_opset(model, 18)
