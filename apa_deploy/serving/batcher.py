@@ -128,7 +128,7 @@ class Batcher:
         self._start_soon()
         return future
 
-    async def drained(self) -> None:
+    async def wait_until_empty(self) -> None:
         """Return when nothing waits and nothing runs."""
         await self._empty.wait()
 
@@ -227,7 +227,7 @@ class Batcher:
         self._idle.append(execution.instance)
         for executed in done:
             if not isinstance(executed.results[0], Exception):
-                self._statistics.executed(executed.rows, len(executed.results), executed.times)
+                self._statistics.add_execution(executed.rows, len(executed.results), executed.times)
         results = [result for executed in done for result in executed.results]
         for waiting, result in zip(execution.batch, results, strict=True):
             if waiting.future.done():  # cancelled while it ran

@@ -64,7 +64,7 @@ class Connections:
         if connection in self._all:
             self._receiving[connection] = time.monotonic()
 
-    def received(self, connection: Connection) -> None:
+    def end_body(self, connection: Connection) -> None:
         """The whole body is there."""
         self._receiving.pop(connection, None)
 

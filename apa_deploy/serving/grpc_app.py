@@ -159,7 +159,7 @@ class GrpcApp:
     async def ModelInfer(self, request: Any, context: Any) -> Any:  # noqa: N802
         share = self.service.budget.share()
         context.add_done_callback(lambda _: share.give_back())  # once the client has taken the answer, or is gone
-        return await self._inferred(request, share)
+        return await self._infer(request, share)
 
     async def ModelStreamInfer(self, requests: Any, context: Any) -> None:  # noqa: N802
         """Each request is answered in turn; a refusal is a message, so that the stream goes on."""
@@ -167,13 +167,13 @@ class GrpcApp:
             self.calls.enter(context)
             self.check_token(context)
             self.check_open()
-            while (request := await self._following(context)) is not None:
+            while (request := await self._read_next(context)) is not None:
                 with self.service.budget.share() as share:
-                    await context.write(await self._streamed(request, share))
+                    await context.write(await self._answer_in_stream(request, share))
         except ServingError as error:
             await refuse(context, error)
 
-    async def _following(self, context: Any) -> Any:
+    async def _read_next(self, context: Any) -> Any:
         """The next message of a stream; None at its end, which comes when the server closes at the latest."""
         closing = self.service.closing
         try:
@@ -183,12 +183,12 @@ class GrpcApp:
                 return None
             raise
 
-    async def _streamed(self, request: Any, share: Share) -> Any:
+    async def _answer_in_stream(self, request: Any, share: Share) -> Any:
         start, code = time.perf_counter(), "OK"
         self.service.accepted += 1
         try:
             check_decoded(request)
-            return pb.ModelStreamInferResponse(infer_response=await self._inferred(request, share))
+            return pb.ModelStreamInferResponse(infer_response=await self._infer(request, share))
         except ServingError as error:
             code = error.grpc
             reply = pb.ModelStreamInferResponse(error_message=str(error))
@@ -197,7 +197,7 @@ class GrpcApp:
         finally:
             self.record("ModelStreamInfer", request, code, start)
 
-    async def _inferred(self, request: Any, share: Share) -> Any:
+    async def _infer(self, request: Any, share: Share) -> Any:
         """The answer; it and the request count as memory until `share` is given back."""
         share.take(size := request.ByteSize())
         decoded = await asyncio.to_thread(decode, request) if size > LARGE_BYTES else decode(request)
@@ -226,11 +226,11 @@ class GrpcApp:
         return pb.SystemSharedMemoryUnregisterResponse()
 
     @operation
-    async def _unsupported(self, request: Any, context: Any) -> Any:
+    async def _refuse_operation(self, request: Any, context: Any) -> Any:
         raise UnsupportedError(type(request).__name__, "an operation of the core protocol", "See docs/serving.md.")
 
-    CudaSharedMemoryStatus = CudaSharedMemoryRegister = CudaSharedMemoryUnregister = _unsupported
-    TraceSetting = LogSettings = _unsupported
+    CudaSharedMemoryStatus = CudaSharedMemoryRegister = CudaSharedMemoryUnregister = _refuse_operation
+    TraceSetting = LogSettings = _refuse_operation
 
 
 def grpc_server(app: GrpcApp, credentials: Any, address: str, connections: int) -> tuple[Any, int]:

@@ -48,7 +48,7 @@ class Call:
         self.model = ""
         self.body_is_read = False
 
-    async def gone(self) -> None:
+    async def wait_until_gone(self) -> None:
         """Return once the client has gone; call it after the whole body was read."""
         await wait_until_gone(self.receive)
 
@@ -137,12 +137,12 @@ class HttpApp:
         only = inputs[0] if len(inputs) == 1 else None
         body = await self._read_body(call)
         limit, end = self._options.request_timeout, time.monotonic() + self._options.request_timeout
-        request = await self.codec.decode(body, call.headers.get(HEADER_LENGTH), only, limit, call.gone)
+        request = await self.codec.decode(body, call.headers.get(HEADER_LENGTH), only, limit, call.wait_until_gone)
         del body  # the arrays are read from it, or are its only copy
         await self._service.regions.fetch(request, [spec.name for spec in inputs], call.share)
         call.id = trace_id(call.headers.get("x-request-id"), request.id, call.id)
-        reply = await self._service.infer(wanted.model, wanted.version, request, call.gone)
-        parts, headers = await self.codec.encode(reply, max(0.0, end - time.monotonic()), call.gone)
+        reply = await self._service.infer(wanted.model, wanted.version, request, call.wait_until_gone)
+        parts, headers = await self.codec.encode(reply, max(0.0, end - time.monotonic()), call.wait_until_gone)
         coding = choose_coding(call.headers.get("accept-encoding"))
         if coding and sum(map(len, parts)) > _ONE_PACKET:
             headers = headers | {"content-encoding": coding}

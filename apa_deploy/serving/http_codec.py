@@ -133,7 +133,7 @@ def _inputs(document: Json, blobs: memoryview) -> tuple[dict[str, np.ndarray], d
             raise RequestError(f"input {name!r} twice", "each input once", "Send it once.")
         place = params.place(object_at(entry, "parameters"))
         if place:
-            stored[name] = _stored(entry, name, place)
+            stored[name] = _read_stored(entry, name, place)
         else:
             found[name] = _array(entry, name, None if size is None else blobs[at : at + size])
         at += size or 0
@@ -142,7 +142,7 @@ def _inputs(document: Json, blobs: memoryview) -> tuple[dict[str, np.ndarray], d
     return found, stored
 
 
-def _stored(entry: Json, name: str, place: Place) -> StoredTensor:
+def _read_stored(entry: Json, name: str, place: Place) -> StoredTensor:
     if "data" in entry:
         raise RequestError(f"input {name!r} with data and shared memory", "one of them", "Leave one out.")
     shape = check_shape(entry.get("shape"), name)

@@ -275,7 +275,7 @@ class GuardedProtocol(PlainProtocol):
         """Tell what this connection is at; `in_body`: it was in the middle of a body."""
         if self._waits():
             if in_body:
-                self._connections.received(self)
+                self._connections.end_body(self)
         elif self.in_head or self.cycle is None or self.cycle.response_complete:
             self._connections.rest(self)
             if self._head_timer is None:

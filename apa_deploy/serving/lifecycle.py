@@ -89,13 +89,13 @@ class RunningServer:
         if self.options.reload_interval:
             self.background.append(asyncio.create_task(self.registry.watch()))
         self.service.started = True
-        models = [f"{model.name}/{model.version}" for model in self.registry.loaded()]
+        models = [f"{model.name}/{model.version}" for model in self.registry.list_loaded()]
         self.log.info("ready", host=self.options.host, **ports, models=models)
         if not is_loopback(self.options.host) and not self.options.tls_cert:
             self.log.warning("exposed", host=self.options.host, notice="requests and tokens travel unencrypted")
 
     async def _start_shadow(self) -> None:
-        names = sorted({model.name for model in self.registry.loaded()})
+        names = sorted({model.name for model in self.registry.list_loaded()})
         references = references_by_model(self.options.shadow_references, names)
         shadow = Shadow(self.options.shadow, references, self.options.shadow_limit)
         await asyncio.to_thread(shadow.start, names)

@@ -58,12 +58,12 @@ class JsonLog:
             self._closing.wait(_GATHER)
             self._some.clear()
             try:
-                self._stream.write("".join(self._taken()))
+                self._stream.write("".join(self._take_lines()))
                 self._stream.flush()
             except (OSError, ValueError):  # nobody reads any more: serving goes on
                 return
 
-    def _taken(self) -> list[str]:
+    def _take_lines(self) -> list[str]:
         lines = [_line(self._lines.popleft()) for _ in range(len(self._lines))]
         dropped, self._dropped = self._dropped, 0
         if dropped:

@@ -43,7 +43,7 @@ class ServiceCollector(Collector):
         return []
 
     def collect(self) -> Iterator[Metric]:
-        models = self._service.registry.loaded()
+        models = self._service.registry.list_loaded()
         yield from self._server()
         yield from _queues(models)
         yield from _work(models)

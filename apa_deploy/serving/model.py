@@ -127,7 +127,7 @@ class Model:
 
     async def retire(self) -> None:
         """Answer what waits, then free the runtime."""
-        await self.batcher.drained()
+        await self.batcher.wait_until_empty()
         self.batcher.close()
         self._session.close()
 
@@ -154,7 +154,7 @@ def _warm_up(
     shape = _sample_shape(passport) if passport else ()
     try:
         if signature.max_batch > 1 and not rows_are_independent(session.run, signature, shape):
-            return signature.unbatched(), ["rows influence each other: requests are not batched"]
+            return signature.without_batching(), ["rows influence each other: requests are not batched"]
         warm_up(session.run, signature, shape)
     except InputError as error:
         return signature, [f"no warm-up: {error.saw}"]

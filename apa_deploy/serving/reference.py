@@ -92,7 +92,7 @@ def _onnx(path: Path) -> Reference:
     from ..runtimes.session import Session
 
     session = Session(path, threads=1, layout=False, kernel="exact")
-    return lambda inputs: session.run(_named(inputs, session.input_names))
+    return lambda inputs: session.run(_name_inputs(inputs, session.input_names))
 
 
 def _checkpoint(path: Path) -> Reference:
@@ -102,8 +102,8 @@ def _checkpoint(path: Path) -> Reference:
 
     torch.set_num_threads(1)
     network = load(path)
-    return lambda inputs: network.outputs(_named(inputs, [spec.name for spec in network.signature.inputs]))
+    return lambda inputs: network.outputs(_name_inputs(inputs, [spec.name for spec in network.signature.inputs]))
 
 
-def _named(inputs: Arrays, names: Sequence[str]) -> Arrays:
+def _name_inputs(inputs: Arrays, names: Sequence[str]) -> Arrays:
     return inputs if set(inputs) == set(names) else dict(zip(names, inputs.values(), strict=False))

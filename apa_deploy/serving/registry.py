@@ -56,7 +56,7 @@ class Registry:
         """
         versions = self._models.get(name)
         if not versions:
-            raise self._absent(name)
+            raise self._describe_absence(name)
         if not version:
             return versions[max(versions)]
         found = (
@@ -66,7 +66,7 @@ class Registry:
             raise NotFoundError(f"version {version[:20]!r} of {name}", ", ".join(map(str, versions)), "Name one.")
         return found
 
-    def loaded(self) -> list[Model]:
+    def list_loaded(self) -> list[Model]:
         """Every version in service, by name and version."""
         return [self._models[name][v] for name in sorted(self._models) for v in sorted(self._models[name])]
 
@@ -151,7 +151,7 @@ class Registry:
 
     def end_processes(self) -> None:
         """End what models run in processes of their own; without waiting, for the server ends."""
-        for model in [*self.loaded(), *self._leaving]:
+        for model in [*self.list_loaded(), *self._leaving]:
             model.end_processes()
 
     async def _scan(self) -> dict[str, Entry]:
@@ -198,7 +198,7 @@ class Registry:
                 isolate=self._options.isolate,
             )
         except Exception as error:  # noqa: BLE001  whatever a file does to a runtime must not end the server
-            self._failed(artifact, state, failure := _failure(error))
+            self._record_failure(artifact, state, failure := _failure(error))
             return failure
         if self._retired:
             await asyncio.to_thread(loaded.session.close)
@@ -207,11 +207,11 @@ class Registry:
             self._put(loaded, Model(loaded, self._statistics[artifact.model, artifact.version]))
         except RuntimeError as error:  # no thread is left for its instances
             await asyncio.to_thread(loaded.session.close)
-            self._failed(artifact, state, failure := _failure(error))
+            self._record_failure(artifact, state, failure := _failure(error))
             return failure
         return None
 
-    def _failed(self, artifact: Artifact, state: ModelState, error: ApaError) -> None:
+    def _record_failure(self, artifact: Artifact, state: ModelState, error: ApaError) -> None:
         state.reason, state.failed = str(error), artifact.fingerprint
         if artifact.version not in self._models.get(artifact.model, {}):
             state.state = UNAVAILABLE
@@ -250,7 +250,7 @@ class Registry:
 
         task.add_done_callback(forget)
 
-    def _absent(self, name: str) -> NotFoundError | UnavailableError:
+    def _describe_absence(self, name: str) -> NotFoundError | UnavailableError:
         if name in self._states:
             return UnavailableError(f"model {name} is not loaded", "a loaded one", "Load it, or see its reason.")
         return NotFoundError(f"model {name[:80]!r}", "a known one", "See /v2/repository/index.")

@@ -58,7 +58,7 @@ class Service:
     @property
     def ready(self) -> bool:
         """Whether new requests should be sent here: not while every model hangs."""
-        models = self.registry.loaded()
+        models = self.registry.list_loaded()
         hangs = bool(models) and not any(model.batcher.ready for model in models)
         return self.started and not self.draining and not hangs
 
@@ -93,9 +93,9 @@ class Service:
         """Of one version, of every version of a model (`version` ""), or of everything (`name` "")."""
         if name:
             first = self.registry.get(name, version)
-            wanted = [m for m in self.registry.loaded() if m.name == name and (not version or m is first)]
+            wanted = [m for m in self.registry.list_loaded() if m.name == name and (not version or m is first)]
         else:
-            wanted = self.registry.loaded()
+            wanted = self.registry.list_loaded()
         return {"model_stats": [model.statistics.document(model.name, model.version) for model in wanted]}
 
     def index(self, *, ready: bool) -> list[Document]:
@@ -119,7 +119,7 @@ class Service:
         start, outcome = time.perf_counter_ns(), "fail"
         try:
             rows = model.signature.rows(request.inputs)
-            wanted = model.signature.wanted(request.outputs, binary=request.binary)
+            wanted = model.signature.choose_outputs(request.outputs, binary=request.binary)
             limit = min(request.timeout or self.options.request_timeout, model.artifact.config.timeout)
             outputs = await settle(model.batcher.submit(request.inputs, rows), limit, gone)
             outcome = "success"
@@ -133,7 +133,7 @@ class Service:
             outcome = "cancelled"
             raise
         finally:
-            model.statistics.answered(outcome, time.perf_counter_ns() - start)
+            model.statistics.add_request(outcome, time.perf_counter_ns() - start)
         if self.shadow:
             self.shadow.offer(model, request.inputs, outputs)
         answers = [(output, await _classify(model, output, outputs[output.name])) for output in wanted]

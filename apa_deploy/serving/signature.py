@@ -39,7 +39,7 @@ class RequestSignature(Signature):
             rows = self._agreed_rows(rows, array)
         return rows
 
-    def wanted(self, asked: Sequence[WantedOutput] | None, *, binary: bool) -> list[WantedOutput]:
+    def choose_outputs(self, asked: Sequence[WantedOutput] | None, *, binary: bool) -> list[WantedOutput]:
         """The outputs to answer with: those asked for, or all.
 
         Raises:
@@ -55,7 +55,7 @@ class RequestSignature(Signature):
             )
         return list(asked)
 
-    def unbatched(self) -> RequestSignature:
+    def without_batching(self) -> RequestSignature:
         """The same without batching."""
         return replace(self, max_batch=0)
 

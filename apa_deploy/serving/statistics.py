@@ -60,7 +60,7 @@ class Statistics:
     executions: int = 0
     last_ms: int = 0
 
-    def executed(self, rows: int, requests: int, times: tuple[int, int, int]) -> None:
+    def add_execution(self, rows: int, requests: int, times: tuple[int, int, int]) -> None:
         """One execution of `rows` for `requests`, with its three times in nanoseconds.
 
         Each request has lived through all of each time, so that the mean over requests is what one of them sees.
@@ -72,7 +72,7 @@ class Statistics:
         self.batches.setdefault(rows, Phases()).add(times)
         self.last_ms = int(time.time() * 1000)
 
-    def answered(self, outcome: str, ns: int) -> None:
+    def add_request(self, outcome: str, ns: int) -> None:
         """One request came to its end after `ns`."""
         self.outcomes[outcome] += 1
         if outcome == "success":

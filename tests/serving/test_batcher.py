@@ -68,7 +68,7 @@ def test_what_waits_runs_together_in_order(counts, changes, sizes):
         answers = await asyncio.gather(first, *waiting)
         for at, (n, answer) in enumerate(zip(counts, answers[1:], strict=True), 2):
             np.testing.assert_array_equal(answer["y"], rows(*range(10 * at, 10 * at + n))["x"] * 2)
-        await one.drained()
+        await one.wait_until_empty()
         return run.sizes
 
     assert asyncio.run(scenario()) == sizes
@@ -96,7 +96,7 @@ def test_what_has_a_bound_needs_no_thread(on_loop):
     async def scenario():
         one = batcher(run, on_loop=on_loop)
         answers = [await one.submit(rows(n), 1) for n in range(300)]
-        await one.drained()
+        await one.wait_until_empty()
         return [answer["y"][0, 0] for answer in answers]
 
     assert asyncio.run(scenario()) == list(range(300))

@@ -183,7 +183,7 @@ def test_bodies_that_have_come_to_a_halt_make_room(connect_to, monkeypatch):
         connections.add(one)
         connections.work(one)
         connections.receive(one)
-    connections.received(whole)
+    connections.end_body(whole)
     connections.add(connect_to())
     assert not halted.has_gone()  # it may be on its way
     now[0] = 10.0

@@ -82,7 +82,7 @@ def test_requests_are_held_against_the_signature(tmp_path, inputs, wanted):
 def test_outputs_that_cannot_be_had(tmp_path, names):
     signature = signature_from_onnx(onnx.load(small_model(tmp_path / "m.onnx")), 8)
     with pytest.raises(RequestError):
-        signature.wanted([WantedOutput(name) for name in names], binary=True)
+        signature.choose_outputs([WantedOutput(name) for name in names], binary=True)
 
 
 X = 'input [ { name: "x" data_type: TYPE_FP32 dims: [ 4 ] } ]'
