@@ -1,6 +1,6 @@
 """Networks with AGLU beside their ReLU twins and beside other runtimes, on the CPU.
 
-    python -m benchmarks.cpu [twins | runtimes | batches | parts | detector ...] [--threads N] [--clock process]
+    python -m benchmarks.cpu [twins | runtimes | batches | parts | wide | detector ...] [--clock process] [...]
 
 Each configuration is a process of its own; they take turns, so that whatever else the machine does meets all of
 them. A turn is an inference that fetches the weights back into the caches and one that is timed. A ratio is the
@@ -30,7 +30,7 @@ from pathlib import Path
 from apa_deploy.measure.turns import pair_ratios, ratio_deciles, take_turns
 from apa_deploy.progress import step
 from apa_deploy.records.passport import versions
-from benchmarks.cpu_networks import DETECTOR_SHAPE, LAST, PARTS, SHAPE, add_detector, write_all
+from benchmarks.cpu_networks import DETECTOR_SHAPE, LAST, PARTS, SHAPE, WIDE_SHAPE, add_detector, write_all
 
 MOST_ROUNDS = 8  # times --rounds, at batch 1: short runs are noisier
 REST = 0.02  # seconds between two runs, in which the threads of the first stop spinning
@@ -39,7 +39,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 @dataclass(frozen=True)
 class Config:
-    """One process. `layout`: whether ours keeps the blocked layout."""
+    """One process. `layout`: whether ours keeps the blocked layout; `inputs`: one of `cpu_worker.INPUTS`."""
 
     label: str
     runtime: str
@@ -50,6 +50,8 @@ class Config:
     network: str = "resnet50"
     shape: tuple[int, ...] = SHAPE
     clock: str = "wall"
+    inputs: str = "normal"
+    flush: bool = False
 
 
 @dataclass(frozen=True)
@@ -111,7 +113,28 @@ def parts() -> list[Row]:
     return [Row(f"{count} of 49 activations are AGLU", config, relu(1)) for count, config in counted]
 
 
-TABLES = {"twins": twins, "runtimes": runtimes, "batches": batches, "parts": parts, "detector": detector}
+def wide() -> list[Row]:
+    """Activations that spread over +-9 and more: do results below 2^-126 slow down what comes behind them?"""
+    cases = [
+        ("six activations and convolutions, ours", "ours", "wide.aglu.onnx", "wide"),
+        ("six activations and convolutions, decomposed", "onnxruntime", "wide.decomposed.onnx", "wide"),
+        ("a convolution whose input has such numbers", "onnxruntime", "wide.conv.onnx", "subnormal"),
+    ]
+    rows = []
+    for what, runtime, path, inputs in cases:
+        config = Config(what, runtime, path, layout=False, network="wide", shape=WIDE_SHAPE, inputs=inputs)
+        rows.append(Row(f"wide: {what} / flushed", config, replace(config, flush=True), 1.0))
+    return rows
+
+
+TABLES = {
+    "twins": twins,
+    "runtimes": runtimes,
+    "batches": batches,
+    "parts": parts,
+    "wide": wide,
+    "detector": detector,
+}
 THREADS = {"batches": (1, 2)}  # where --threads is not given; else 2
 
 

@@ -15,7 +15,9 @@ from typing import Any
 
 import numpy as np
 
+from apa_deploy.maths import aglu_float64
 from apa_deploy.measure.turns import time_ms
+from apa_deploy.runtimes.onnxruntime import set_subnormals_to_zero
 from apa_deploy.runtimes.ort_session import open_session, session_options
 
 WARM_UP = 3
@@ -34,13 +36,16 @@ def main() -> None:
 
 
 def _images(job: dict[str, Any]) -> np.ndarray:
-    return np.random.default_rng(0).standard_normal((job["batch"], *job["shape"])).astype(np.float32)
+    z = np.random.default_rng(0).standard_normal((job["batch"], *job["shape"]))
+    return INPUTS[job["inputs"]](z).astype(np.float32)
 
 
 def _ours(job: dict[str, Any]) -> Callable[[], Any]:
     import apa_deploy
 
-    session = apa_deploy.Session(job["path"], threads=job["threads"], layout=job["layout"])
+    session = apa_deploy.Session(
+        job["path"], threads=job["threads"], layout=job["layout"], flush_subnormals=job["flush"]
+    )
     if job["layout"] and session.prepared is None:
         raise SystemExit(f"{job['path']} was not prepared")
     feed = {session.input_names[0]: _images(job)}
@@ -48,7 +53,10 @@ def _ours(job: dict[str, Any]) -> Callable[[], Any]:
 
 
 def _onnxruntime(job: dict[str, Any]) -> Callable[[], Any]:
-    session = open_session(Path(job["path"]), options=session_options(job["threads"]))
+    options = session_options(job["threads"])
+    if job["flush"]:
+        set_subnormals_to_zero(options)
+    session = open_session(Path(job["path"]), options=options)
     feed = {session.get_inputs()[0].name: _images(job)}
     return lambda: session.run(None, feed)
 
@@ -84,6 +92,12 @@ def _memory() -> float:
     return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
 
 
+# What the images are made of, from standard normal numbers: 0.7 % of the last are subnormal.
+INPUTS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "normal": lambda z: z,
+    "wide": lambda z: 3 * z,
+    "subnormal": lambda z: aglu_float64(3 * z, 1e-4, 1.0),
+}
 RUNTIMES = {"ours": _ours, "onnxruntime": _onnxruntime, "openvino": _openvino, "torch.compile": _torch_compile}
 
 if __name__ == "__main__":

@@ -55,7 +55,7 @@ def _session(subject: Subject, batch: int, threads: int | None) -> tuple[Infer, 
     from ..runtimes.session import Session
 
     providers = _CUDA if subject.runtime == "onnxruntime-cuda" else None
-    session = Session(subject.path, threads=threads, providers=providers)
+    session = Session(subject.path, threads=threads, providers=providers, flush_subnormals=True)
     inputs = arrays(subject.feeds, batch)
     if set(inputs) == {ONLY}:
         inputs = {session.input_names[0]: inputs[ONLY]}

@@ -22,7 +22,7 @@ from ..graph.node import DOMAIN
 from ..graph.read import read_graph
 from ..graph.sites import ActivationSite, find_sites
 from ..measure.turns import take_turns, time_ms
-from ..runtimes.onnxruntime import register_operators
+from ..runtimes.onnxruntime import register_operators, set_subnormals_to_zero
 from ..runtimes.ort_session import open_session, session_options
 from ..tensors.signature import TensorSpec
 from .opened import arrays
@@ -97,6 +97,7 @@ def _bind_run(session: Any, inputs: dict[str, np.ndarray], outputs: dict[str, np
 
 def _session(model: onnx.ModelProto, threads: int | None) -> Any:
     options = session_options(threads)
+    set_subnormals_to_zero(options)
     if any(node.domain == DOMAIN for node in model.graph.node):
         register_operators(options)
     return open_session(model, options=options)

@@ -115,6 +115,7 @@ def _serve(given: argparse.Namespace) -> int:
             signal.signal(number, leave_at_once)
     for module in ("uvicorn", "httptools", "grpc", "prometheus_client", "tritonclient"):
         require(module)
+    from ..runtimes.onnxruntime import flush_subnormals_from_here
     from ..serving.access import read_token
     from ..serving.lifecycle import run
     from ..serving.options import ServeOptions, default_threads
@@ -133,6 +134,7 @@ def _serve(given: argparse.Namespace) -> int:
         providers=given.provider,
         trust_engine=given.trust_engine,
         isolate=given.isolate,
+        flush_subnormals=True,
         shadow=given.shadow,
         shadow_references=given.shadow_reference,
         shadow_limit=given.shadow_limit,
@@ -153,6 +155,7 @@ def _serve(given: argparse.Namespace) -> int:
         keep_going=given.keep_going,
         log_requests=not given.no_request_log,
     )
+    flush_subnormals_from_here()  # before there are other threads
     return asyncio.run(_run_to_the_end(run(options)))
 
 

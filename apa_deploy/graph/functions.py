@@ -4,6 +4,8 @@
 
 One body serves every lambda, any rank and every float type: it reads the attributes, reshapes C values
 along `axis`, and computes in float32. t = ln(lambda) - kappa*x; -ln APA = (max(t,0) + log1p(e^-|t|)) / lambda.
+Subnormal numbers are slow (see `decompose`): t is at most the `highest`, where the gate is e^-FLOOR, and -|t| at
+least -FARTHEST, so that no number on the way is subnormal.
 The rank is Shape(Shape(x)): shape inference takes Size(Shape(x)) for the number of elements of x, and so gets a
 wrong rank wherever the shape is fixed.
 """
@@ -19,6 +21,10 @@ from .node import DOMAIN, VERSION, all_activations
 
 # Up to here the limit exp(-exp(-kappa*x)) is right to 0.271e-7 in float32, and 1/lambda costs accuracy.
 LIMIT_LAMBDA = 1e-7
+# Nats below which no gate falls in float32: e^-80 is normal, and so is its product with any z that is met there.
+FLOOR = 80.0
+# The most that |t| counts: (e^-40)^2 is normal, and e^-40 / LIMIT_LAMBDA is 0 beside 1.
+FARTHEST = 40.0
 _LOWEST_IR = 8  # the first with model-local functions
 
 _HEADER = '<opset_import: ["" : {opset}], domain: "com.apa">\n'
@@ -54,9 +60,19 @@ _BODY = """
   safe = Where (ordinary, lam, one)
   log_lambda = Log (safe)
   kx = Mul (kap, xf)
-  t = Sub (log_lambda, kx)
+  floor = Constant <value_float: float = {floor:.9e}> ()
+  lowest = Constant <value_float: float = -{farthest:.9e}> ()
+  power = Mul (floor, safe)
+  npower = Neg (power)
+  gate_floor = Exp (npower)
+  rest = Sub (one, gate_floor)
+  log_rest = Log (rest)
+  highest = Add (power, log_rest)
+  ratio = Sub (log_lambda, kx)
+  t = Min (ratio, highest)
   magnitude = Abs (t)
-  below = Neg (magnitude)
+  opposite = Neg (magnitude)
+  below = Max (opposite, lowest)
   w = Exp (below)
   w2 = Add (w, two)
   s = Div (w, w2)
@@ -78,7 +94,9 @@ _BODY = """
   exponent = Neg (scaled)
   general = Exp (exponent)
   nkx = Neg (kx)
-  growth = Exp (nkx)
+  log_floor = Log (floor)
+  bounded = Clip (nkx, lowest, log_floor)
+  growth = Exp (bounded)
   ngrowth = Neg (growth)
   limit = Exp (ngrowth)
   gate = Where (ordinary, general, limit)
@@ -91,7 +109,9 @@ _RESULT = {GATE: "yf = Identity (gate)", "AGLU": "yf = Mul (xf, gate)"}
 
 def function_body(kind: str, opset: int) -> onnx.FunctionProto:
     """The function of `kind` (APA or AGLU) for models of this opset of the standard domain."""
-    body = _BODY.format(limit=LIMIT_LAMBDA, c=log1p_coefficients(4), result=_RESULT[kind])
+    body = _BODY.format(
+        limit=LIMIT_LAMBDA, floor=FLOOR, farthest=FARTHEST, c=log1p_coefficients(4), result=_RESULT[kind]
+    )
     return parser.parse_function(_HEADER.format(opset=opset) + _SIGNATURE.format(kind=kind) + body)
 
 

@@ -24,6 +24,7 @@ from .providers import Choice, Wanted, choose_providers
 KERNELS = ("exact", "acc", "pw")
 _VECTORS, _VECTORS_VARIABLE = ("avx512", "avx2", "none"), "APA_MAX_ISA"
 _KERNEL_ENTRY, _KERNEL_VARIABLE = "com.apa.kernel", "APA_KERNEL"
+_FLUSH_ENTRY = "session.set_denormal_as_zero"
 _NO_BODY = "Build libapa_ort.so (pip install .), or export the model again, with function bodies."
 
 
@@ -37,10 +38,13 @@ class OnnxRunner:
         providers: Sequence[Wanted] | None,
         layout: bool | None = None,
         kernel: str | None = None,
+        flush_subnormals: bool = False,
     ) -> None:
         ort = require("onnxruntime")
         choice = choose_providers(providers, ort.get_available_providers(), _plugin())
         options = session_options(threads)
+        if flush_subnormals:
+            set_subnormals_to_zero(options)
         fused = choice.cpu_library and register_operators(options, kernel)
         self.prepared = _prepare(path, layout) if fused else None
         if self.prepared:
@@ -75,6 +79,27 @@ def _numpy_type(declared: str) -> np.dtype[Any] | None:
     """The array type behind e.g. "tensor(float)"; None for those that numpy has not."""
     name = {"float": "float32", "double": "float64"}.get(inner := declared[7:-1], inner)
     return np.dtype(name) if re.fullmatch(r"bool|u?int(8|16|32|64)|float(16|32|64)", name) else None
+
+
+def set_subnormals_to_zero(options: Any) -> None:
+    """Have the session that `options` are for count numbers below the smallest normal one as 0."""
+    flush_subnormals_from_here()
+    options.add_session_config_entry(_FLUSH_ENTRY, "1")
+
+
+@cache
+def flush_subnormals_from_here() -> None:
+    """The same in the calling thread and every thread that it starts later; only in a process of our own.
+
+    ONNX Runtime does it at the first session of a process alone, so this must come before all others: to prepare a
+    model opens some.
+    """
+    import onnx
+
+    options = session_options(threads=1)
+    options.add_session_config_entry(_FLUSH_ENTRY, "1")
+    model = '<ir_version: 8, opset_import: ["": 18]> g (float[1] x) => (float[1] y) { y = Identity (x) }'
+    open_session(onnx.parser.parse_model(model), options=options)
 
 
 def register_operators(options: Any, kernel: str | None = None) -> bool:

@@ -44,6 +44,9 @@ class Session:
             kept in the user's cache; None: yes, unless the environment says APA_LAYOUT=0.
         kernel: ONNX Runtime: what computes our operators on the CPU: "exact", "acc" or "pw" (docs/kernels.md);
             None: the environment's APA_KERNEL, or else the fastest within the error bound.
+        flush_subnormals: ONNX Runtime: count numbers below the smallest normal one as 0, which spares a CPU slow
+            ones. At a process's first session it changes the arithmetic of the calling thread and of all that it
+            starts later, NumPy's float64 included: for a process that does nothing else.
         trust_engine: TensorRT: load an engine whose hash is not in its passport. An engine is code, and a passport
             is not signed: it proves that an engine is intact, not who made it.
         sha256: TensorRT: the hash that the engine must have, instead of its passport's.
@@ -65,6 +68,7 @@ class Session:
         providers: Sequence[Wanted] | None = None,
         layout: bool | None = None,
         kernel: str | None = None,
+        flush_subnormals: bool = False,
         trust_engine: bool = False,
         sha256: str | None = None,
         contexts: int = 1,
@@ -82,7 +86,7 @@ class Session:
 
             self._runner = OpenVinoSession(self.path, threads)
         else:
-            self._runner = _onnx_runner(self.path, threads, providers, layout, kernel)
+            self._runner = _onnx_runner(self.path, threads, providers, layout, kernel, flush_subnormals)
 
     @property
     def prepared(self) -> Path | None:
@@ -165,10 +169,11 @@ def _onnx_runner(
     providers: Sequence[Wanted] | None,
     layout: bool | None,
     kernel: str | None,
+    flush_subnormals: bool,
 ) -> Runner:
     if artifact_kind(path) is not ONNX:
         saw = f"{path.name}, which no runtime opens"
         raise InputError(saw, "an .onnx, .engine or .xml file", "Give the exported file.")
     from .onnxruntime import OnnxRunner
 
-    return OnnxRunner(path, threads, providers, layout, kernel)
+    return OnnxRunner(path, threads, providers, layout, kernel, flush_subnormals)

@@ -54,6 +54,7 @@ def load_model(
     providers: Sequence[Wanted] | None,
     trust_engine: bool = False,
     isolate: bool = False,
+    flush_subnormals: bool = False,
 ) -> Loaded:
     """Load one version. Blocks; runs on a thread.
 
@@ -72,7 +73,9 @@ def load_model(
         signature = signature_from_onnx(proto, artifact.config.max_batch)
         signature = apply_config(artifact.config, signature, artifact.path.parent.parent / FILE, artifact.path)
     options: dict[str, Any] = (
-        {"trust_engine": trust_engine} if is_engine else {"threads": threads, "providers": providers}
+        {"trust_engine": trust_engine}
+        if is_engine
+        else {"threads": threads, "providers": providers, "flush_subnormals": flush_subnormals}
     )
     session = _open(artifact, options, isolate)
     try:

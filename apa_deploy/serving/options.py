@@ -55,6 +55,7 @@ class ServeOptions:
     providers: Sequence[Wanted] | None = None
     trust_engine: bool = False
     isolate: bool = False
+    flush_subnormals: bool = False
     shadow: float = 0.0
     shadow_references: Sequence[str] = ()
     shadow_limit: float | None = None

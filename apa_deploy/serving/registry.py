@@ -196,6 +196,7 @@ class Registry:
                 providers=self._options.providers,
                 trust_engine=self._options.trust_engine,
                 isolate=self._options.isolate,
+                flush_subnormals=self._options.flush_subnormals,
             )
         except Exception as error:  # noqa: BLE001  whatever a file does to a runtime must not end the server
             self._record_failure(artifact, state, failure := _failure(error))

@@ -5,6 +5,7 @@
 #include <string>
 
 #include "attention_kernels.h"
+#include "flush.h"
 #include "node.h"
 
 namespace apa {
@@ -19,6 +20,7 @@ struct Kernel {
   const OrtApi* api;
   std::string name;
   size_t block, channels;
+  bool flush;  // results below 2^-126 become 0
   std::optional<Layer> layer;
 };
 
@@ -96,6 +98,7 @@ struct Work {
 
   void run(size_t begin, size_t end) const {
     alignas(64) float gate[kMostLanes];
+    const FlushSubnormals flush(kernel->flush);
     elements.walk(begin, end, [&](size_t group, size_t offset, size_t first, size_t count) {
       const size_t sample = first / (map.channels * map.positions);
       gates.lanes_of(map, sample, group, gate);
@@ -182,8 +185,8 @@ OrtStatus* compute(void* data, OrtKernelContext* context) {
   return guarded(kernel.api, [&] { return kernel.name; }, [&] { return kRun(kernel, context); });
 }
 
-// `unit`: how to run the unit behind the gates; null: there is none.
-OrtStatus* create(const OrtApi* api, const OrtKernelInfo* info, const char* name, const Choice* unit, void** out) {
+OrtStatus* create(const OrtApi* api, const OrtKernelInfo* info, const char* name, const Choice& choice, bool with_unit,
+                  void** out) {
   const Node node(api, info, name);
   return guarded(api, [&] { return node.name(); }, [&]() -> OrtStatus* {
     const int64_t block = node.integer("block", 1), channels = node.integer("channels", 0);
@@ -191,8 +194,8 @@ OrtStatus* create(const OrtApi* api, const OrtKernelInfo* info, const char* name
       throw Refusal("block is " + std::to_string(block) + "; wanted 1, 8 or 16");
     if (channels < 1) throw Refusal("channels is " + std::to_string(channels) + "; wanted 1 or more");
     auto kernel = std::make_unique<Kernel>(
-        Kernel{api, node.name(), static_cast<size_t>(block), static_cast<size_t>(channels), std::nullopt});
-    if (unit) kernel->layer.emplace(Kind::Unit, Element::Float32, node.parameters(), *unit);
+        Kernel{api, node.name(), static_cast<size_t>(block), static_cast<size_t>(channels), flushes(choice), {}});
+    if (with_unit) kernel->layer.emplace(Kind::Unit, Element::Float32, node.parameters(), choice);
     *out = kernel.release();
     return nullptr;
   });
@@ -207,20 +210,18 @@ void describe(OrtCustomOp& op) {
   op.KernelDestroy = [](void* kernel) { delete static_cast<Kernel*>(kernel); };
 }
 
-const Choice* unit_of(const OrtCustomOp* op) {
-  const auto& self = *static_cast<const GatedOperator*>(op);
-  return self.with_unit ? &self.choice : nullptr;
-}
+const GatedOperator& self(const OrtCustomOp* op) { return *static_cast<const GatedOperator*>(op); }
 
 }  // namespace
 
 GatedOperator::GatedOperator(const OrtApi* api_, uint32_t version_, bool unit, const Choice& choice_)
     : Bound(api_, version_), with_unit(unit), choice(choice_) {
   describe(*this);
-  GetName = [](const OrtCustomOp* op) { return name_of(unit_of(op)); };
+  GetName = [](const OrtCustomOp* op) { return name_of(self(op).with_unit); };
   GetInputTypeCount = [](const OrtCustomOp*) -> size_t { return 4; };
   CreateKernelV2 = [](const OrtCustomOp* op, const OrtApi* a, const OrtKernelInfo* info, void** out) {
-    return create(a, info, name_of(unit_of(op)), unit_of(op), out);
+    const GatedOperator& o = self(op);
+    return create(a, info, name_of(o.with_unit), o.choice, o.with_unit, out);
   };
   KernelComputeV2 = compute<run_gated>;
   output_like_input();
@@ -231,7 +232,7 @@ ChannelPoolOperator::ChannelPoolOperator(const OrtApi* api_, uint32_t version_) 
   GetName = [](const OrtCustomOp*) { return "ChannelPool"; };
   GetInputTypeCount = [](const OrtCustomOp*) -> size_t { return 2; };
   CreateKernelV2 = [](const OrtCustomOp*, const OrtApi* a, const OrtKernelInfo* info, void** out) {
-    return create(a, info, "ChannelPool", nullptr, out);
+    return create(a, info, "ChannelPool", {}, false, out);
   };
   KernelComputeV2 = compute<run_pool>;
 }

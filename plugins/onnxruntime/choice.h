@@ -21,6 +21,9 @@ struct Choice {
   bool operator==(const Choice& o) const { return wanted == o.wanted && instructions == o.instructions; }
 };
 
+// Whether float32 results below 2^-126 become 0: not where the formula itself was asked for.
+inline bool flushes(const Choice& choice) { return choice.wanted != Wanted::Exact; }
+
 // This processor's, bounded by APA_MAX_ISA (avx512, avx2, none), and what APA_KERNEL wants.
 // Throws std::invalid_argument for another word in either.
 Choice choice_of_environment();

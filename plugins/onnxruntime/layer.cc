@@ -3,6 +3,8 @@
 #include <cmath>
 #include <map>
 
+#include "flush.h"
+
 namespace apa {
 namespace {
 
@@ -45,7 +47,7 @@ double pick(const std::vector<double>& values, size_t i) { return values[values.
 }  // namespace
 
 Layer::Layer(Kind kind, Element element, Parameters parameters, const Choice& choice)
-    : kind_(kind), element_(element), parameters_(std::move(parameters)) {
+    : kind_(kind), element_(element), parameters_(std::move(parameters)), flush_(flushes(choice)) {
   check(parameters_);
   prepare_rows(choice);
   if (parameters_.channels() > 1 && element_ != Element::Float64) prepare_lanes();
@@ -178,6 +180,7 @@ void Layer::run(const void* x, void* y, const Geometry& geometry, size_t begin, 
     case Element::Float32:
       break;
   }
+  const FlushSubnormals flush(flush_);
   const float* from = static_cast<const float*>(x);
   float* to = static_cast<float*>(y);
   geometry.walk(begin, end, [&](size_t group, size_t offset, size_t first, size_t count) {

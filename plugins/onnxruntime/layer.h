@@ -34,7 +34,8 @@ class Layer {
   void check_shape(const int64_t* dims, size_t rank) const;
   Geometry geometry_of(const int64_t* dims, size_t rank) const;
 
-  // Computes elements [begin, end). x == y is allowed. No allocation; safe from any thread.
+  // Computes elements [begin, end). x == y is allowed. No allocation; safe from any thread. In float32 a result
+  // below 2^-126 becomes 0 with its sign, unless "exact" was asked for by name.
   void run(const void* x, void* y, const Geometry& geometry, size_t begin, size_t end) const;
 
   // For operators that do more than this one: `n` contiguous float32 elements that lie anywhere, whichever
@@ -61,6 +62,7 @@ class Layer {
   Parameters parameters_;
   std::vector<Row> rows_;
   bool tabled_ = false;  // some channel has a table
+  bool flush_;           // float32 results below 2^-126 become 0
   std::vector<Coefficients<double>> double_rows_;
   std::vector<float> lane_values_;  // six arrays of `lane_period_` a group
   std::vector<int32_t> lane_regimes_;

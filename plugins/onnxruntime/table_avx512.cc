@@ -59,13 +59,12 @@ struct Avx512 {
     _mm256_storeu_si256(static_cast<__m256i*>(at), _mm512_cvtepi32_epi16(_mm512_srli_epi32(kept, 16)));
   }
 
-  // y * 2^v for v <= 0. Half of 2^r is below 1, so no product overflows before the power is in.
+  // y * 2^v for v <= 0. Where 2^r is above 1 the power is below it, so y * 2^r is no smaller than the result: it is
+  // flushed only where that is. Nor does it overflow: where |y| > 2^64 either 2^v is 1 - 2^-26 or another answers.
   static APA_HOST_DEVICE V times_exp2(V y, V v) {
     const V rounder = all(VectorMath::kRounder);
     const V n = sub(_mm512_add_ps(v, rounder), rounder);
-    const V r = sub(v, n);
-    const V half = mul(exp2_fraction<Avx512>(r), all(0.5f));
-    return _mm512_scalef_ps(mul(y, half), _mm512_add_ps(n, all(1.0f)));
+    return _mm512_scalef_ps(mul(y, exp2_fraction<Avx512>(sub(v, n))), n);
   }
 
   template <int kDegree>

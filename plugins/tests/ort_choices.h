@@ -35,7 +35,7 @@ inline Instructions set_of(const char* name) {
 }
 
 inline std::vector<Choice> runnable_choices() {
-  std::vector<Choice> all{{Wanted::Exact, Instructions::None}};
+  std::vector<Choice> all{{Wanted::Exact, Instructions::None}, {Wanted::Best, Instructions::None}};
   for (Instructions set : runnable_sets())
     if (set != Instructions::None)
       for (Wanted wanted : {Wanted::Acc, Wanted::Pw}) all.push_back({wanted, set});

@@ -30,9 +30,10 @@ FAULTS = [
     Fault("the edge is not looked at", ROW, "return @Simd::below(Simd::flipped(z, flip), edge)@", "0"),
     Fault("a power too many", AVX2, "c0 = @_mm256_shuffle_ps(ab, cd, 0x44)@", "_mm256_shuffle_ps(ab, cd, 0)"),
     Fault("subnormal factor", AVX2, "_mm256_set1_epi32(@-125@)", "-200"),
-    Fault("half the result", AVX512, "@_mm512_add_ps(n, all(1.0f))@", "n"),
+    Fault("half the result", AVX512, "exp2_fraction<Avx512>(sub(v, n))), @n@)", "sub(n, all(1.0f))"),
     Fault("the halves of a table", AVX512, "@_mm512_permutex2var_ps(low[i], segment, high[i])@",
           "_mm512_permutex2var_ps(high[i], segment, low[i])"),
+    Fault("subnormal results stay", "layer.cc", "FlushSubnormals flush(@flush_@)", "false"),
     Fault("Pw though Acc is wanted", CHOICE, "@choice.wanted != Wanted::Acc@", "true"),
 ]  # fmt: skip
 CASES = [("acc", 0.0, 1.0), ("acc", 0.5, -0.7), ("pw", 0.02, 1.0), ("pw", 1.0, -1.2)]

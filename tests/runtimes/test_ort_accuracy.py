@@ -1,4 +1,7 @@
-"""float16 and bfloat16 in ONNX Runtime: for all 65,536 inputs within 1 ulp of the correctly rounded."""
+"""float16 and bfloat16 in ONNX Runtime: for all 65,536 inputs within 1 ulp of the correctly rounded.
+
+float32: a result below 2^-126 is 0 with its sign, unless the formula itself was asked for.
+"""
 
 from __future__ import annotations
 
@@ -68,3 +71,39 @@ def test_every_input_is_within_one_ulp(library, tmp_path, name, kind):
         assert ulps.max() <= 1, (lambda_, kappa, x[~nan][ulps.argmax()])
         subnormals += np.count_nonzero((got != 0) & (np.abs(got) < 2.0 ** (shape[1] + shape[0] - 1)))
     assert subnormals > 100  # subnormal results exist, so they were not flushed
+
+
+SMALLEST = 2.0**-126
+# Into the tail where results pass below the smallest normal number, finely; and inputs that are subnormal.
+WIDE = np.concatenate([np.linspace(-120, 120, 40001), np.linspace(-6, -3, 20001), [1e-39, -1e-39]])
+
+
+@pytest.mark.parametrize("kernel", [None, "acc", "pw", "exact"])
+@pytest.mark.parametrize("kind", ["APA", "AGLU"])
+def test_float32_results_are_normal_or_zero(library, tmp_path, kind, kernel):
+    """Every channel has parameters of its own, of each arrangement; and one node alone."""
+    pairs = [(lam, kappa) for lam, kappa in PAIRS if kappa]
+    lambdas, kappas = zip(*pairs, strict=True)
+    x = np.repeat(WIDE.astype(np.float32)[None, None], len(pairs), axis=1)
+    channels = models.one_node(Parameters(lambdas, kappas), kind, shape=x.shape)
+    alone = models.one_node(Parameters((1e-4,), (1.0,)), kind, shape=x.shape)
+    subnormal = 0
+    for model, of in ((channels, pairs), (alone, [(1e-4, 1.0)] * len(pairs))):
+        with apa_deploy.Session(models.saved(model, tmp_path), kernel=kernel) as session:
+            y = session.run({"x": x})["y"]
+        wanted = np.stack([models.truth(kind, x[:, c], *pair) for c, pair in enumerate(of)], axis=1)
+        tiny = np.abs(wanted) < SMALLEST / 2
+        assert np.array_equal(np.signbit(y[tiny]), np.signbit(wanted[tiny]))
+        small = (y != 0) & (np.abs(y) < SMALLEST)
+        subnormal += np.count_nonzero(small)
+        assert kernel == "exact" or (y[tiny] == 0).all()
+        # 384 ulp is the contract's bound there
+        assert (np.abs(y) >= SMALLEST)[np.abs(wanted) > SMALLEST * (1 + 2**-14)].all()
+    assert (subnormal > 100) == (kernel == "exact")
+
+
+def test_the_callers_arithmetic_stays_as_it_is(library, tmp_path):
+    path = models.saved(models.one_node(Parameters((0.0,), (1.0,)), shape=(1, WIDE.size)), tmp_path)
+    with apa_deploy.Session(path, threads=1) as session:
+        session.run({"x": WIDE.astype(np.float32)[None]})
+    assert np.float32(1e-38) * np.float32(0.5) != 0

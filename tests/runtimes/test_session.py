@@ -1,9 +1,12 @@
 """apa_deploy.Session on ONNX Runtime."""
 
+import subprocess
+import sys
 import threading
 
 import canonical_models as models
 import numpy as np
+import onnx
 import pytest
 from onnx import helper
 
@@ -156,3 +159,22 @@ def test_missing_library_exits_3(tmp_path, monkeypatch):
     with pytest.raises(LibraryError, match="pip install") as caught:
         apa_deploy.ort_library()
     assert caught.value.exit_code == 3
+
+
+FLUSHED = """
+import sys, numpy as np, apa_deploy
+path, flush = sys.argv[1], sys.argv[2] == "True"
+with apa_deploy.Session(path, threads=1, flush_subnormals=flush) as session:
+    (y,) = session.run({"x": np.full(4, 1.5e-38, np.float32)}).values()
+print((y == 0).all(), np.float64(2e-308) * np.float64(0.5) == 0)
+"""
+
+
+@pytest.mark.parametrize("flush", [False, True])
+def test_subnormal_numbers_count_as_zero_where_asked(tmp_path, flush):
+    """Of ONNX Runtime's own operators too, and of the process that asked: NumPy's as well."""
+    body = "h = Constant <value_float = 0.5> () y = Mul (x, h)"
+    model = f'<ir_version: 8, opset_import: ["": 18]> g (float[4] x) => (float[4] y) {{ {body} }}'
+    path = models.saved(onnx.parser.parse_model(model), tmp_path)
+    done = subprocess.run([sys.executable, "-c", FLUSHED, path, str(flush)], capture_output=True, text=True)
+    assert done.stdout.split() == [str(flush)] * 2, done.stderr

@@ -139,3 +139,12 @@ def _saved(path: Path, graph: onnx.GraphProto) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     onnx.save(model, path)
     return path
+
+
+def halving_model(path: Path) -> Path:
+    """x (N, 4) -> y = x / 2."""
+    x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, ("N", FEATURES)) for name in "xy")
+    half = onnx.numpy_helper.from_array(np.float32(0.5), "half")
+    return _saved(
+        path, helper.make_graph([helper.make_node("Mul", ["x", "half"], ["y"])], "half", [x], [y], [half])
+    )

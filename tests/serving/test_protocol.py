@@ -11,7 +11,7 @@ import grpc
 import numpy as np
 import pytest
 from google.protobuf.json_format import ParseDict
-from serving_models import small_model
+from serving_models import halving_model, small_model
 from serving_process import ServerProcess
 from tritonclient.grpc import service_pb2 as pb
 
@@ -195,3 +195,14 @@ def test_a_watcher_hears_of_the_end(tmp_path):
         assert next(statuses) == bytes([8, 1])
         assert server.stop() == 0
         assert list(statuses) == [bytes([8, 2])]
+
+
+@pytest.mark.parametrize("arguments", [(), ("--isolate",)], ids=["one process", "isolated"])
+def test_subnormal_numbers_count_as_zero(tmp_path, arguments):
+    """On whichever thread a request runs: they would make convolutions slow."""
+    halving_model(tmp_path / "half.onnx")
+    asked = json.dumps({"inputs": [TENSOR | {"data": [1.5e-38, -1.5e-38, 1.0, 3e-38]}]}).encode()
+    with ServerProcess(tmp_path, *arguments) as server:
+        for _ in range(3):
+            answer = json.loads(server.ask("/v2/models/half/infer", asked)[2])
+            assert answer["outputs"][0]["data"][:3] == [0.0, 0.0, 0.5]

@@ -106,6 +106,8 @@ APA_HOST_DEVICE typename Math::Real log2_denominator(typename Math::Real z,
 //     [0, 2^-100)                  2            5
 //     [2^-100, 1/4)                3            5
 //     [1/4, inf)                   2.5          3
+// The CPU library's kernels make 0 with its sign of a float32 result below 2^-126, gate or unit: such numbers take
+// many times as long in whatever reads them. Only its "exact" kernel, asked for by name, keeps them.
 // The rounding of log2 APA(z) is multiplied by its size: no flat bound in ulp exists in single-float
 // arithmetic. At APA = 0.1, 1e-3, 1e-7 that is at most 16, 36, 76 ulp; docs/onnxruntime.md has the largest
 // seen over all floats: 9, 20, 57. (The primitives' own bounds, added up, would allow twice as much.)

@@ -17,6 +17,7 @@ class TritonPythonModel:
         folder = Path(args["model_repository"])
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = int(parameters["intra_op_thread_count"])
+        options.add_session_config_entry("session.set_denormal_as_zero", "1")  # subnormal numbers are slow
         if library := parameters.get("op_library_filename"):
             options.register_custom_ops_library(str(folder / library))
         options.add_session_config_entry(*parameters["session_config_entry"].split("="))
