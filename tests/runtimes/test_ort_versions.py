@@ -1,14 +1,16 @@
-"""One build serves ONNX Runtime 1.17 to the newest: each version runs in a virtual environment of its own.
+"""One build serves ONNX Runtime 1.17 to the newest, and each does what the table of docs/onnxruntime.md says.
 
-The environments are kept in the user's cache, so only the first run fetches them.
+Each version comes first on the path of a process of its own. They are kept in the user's cache, so only the first
+run fetches them.
 """
 
 from __future__ import annotations
 
-import fcntl
+import json
+import os
+import re
 import subprocess
 import sys
-import venv
 from importlib import metadata
 from pathlib import Path
 
@@ -16,18 +18,32 @@ import canonical_models as models
 import numpy as np
 import onnx
 import pytest
+import torch
+from blocked_networks import exported, resnet
 from onnx import TensorProto
-from platformdirs import user_cache_path
+from packaging.version import Version
 
 from apa_deploy.maths import Parameters
+from tools.cached_packages import cached_packages, with_packages
 
-# The oldest with a wheel for the running Python (1.17 was built for numpy 1), one between, the pinned one.
-OLDEST = ("onnxruntime==1.17.3", "numpy<2") if sys.version_info < (3, 13) else ("onnxruntime==1.20.1", "numpy")
-VERSIONS = [
-    OLDEST,
-    ("onnxruntime==1.22.1", "numpy"),
-    (f"onnxruntime=={metadata.version('onnxruntime')}", "numpy"),
-]
+DOCS = Path(__file__).parents[2] / "docs/onnxruntime.md"
+PINNED = metadata.version("onnxruntime")
+# 1.17 to 1.19 have no wheel for Python 3.13, and those before 1.19 were built for numpy 1.
+FIRST = Version("1.17") if sys.version_info < (3, 13) else Version("1.20")
+LAST_OF_NUMPY_1 = Version("1.20")
+
+
+def versions():
+    """From the table: a version, and what a session on the CPU does there."""
+    rows = re.findall(r"^\| (1\.[^|]+) \| (\w+) \| (\w+) \|$", DOCS.read_text(), re.MULTILINE)
+    found = {name: tuple(said) for names, *said in rows for name in names.split(", ")}
+    named = [name for name in found if Version(name) >= FIRST]
+    # the oldest, the last without the blocked layout, and the pinned one
+    every_time = {named[0], [n for n in named if found[n][1] == "plain"][-1], PINNED}
+    assert len(every_time) == 3, f"{PINNED} is not in the table"
+    for name in named:
+        yield pytest.param(name, *found[name], marks=[] if name in every_time else pytest.mark.long)
+
 
 X = (np.random.default_rng(7).random((2, 3, 20000)) * 12 - 6).astype(np.float32)
 LAMBDAS, KAPPAS = (0.0, 0.5, 2.0), (1.0, 1.25, -0.5)
@@ -40,23 +56,15 @@ CASES = [
 ]
 
 
-def _environment(requirements: tuple[str, ...]) -> Path:
-    """The Python of a virtual environment with the requirements; skips where the index has no such wheel."""
-    name = f"{requirements[0].replace('==', '-')}-py{sys.version_info.major}.{sys.version_info.minor}"
-    folder = user_cache_path("apa-deploy") / "test-environments" / name
-    python, ready = folder / "bin/python", folder / "ready"
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with folder.with_suffix(".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not ready.is_file():
-            venv.create(folder, clear=True, with_pip=True)
-            install = [python, "-m", "pip", "install", "--quiet", "--only-binary=:all:", *requirements]
-            done = subprocess.run(install, capture_output=True, text=True)
-            if "No matching distribution" in done.stderr and "from versions: none" not in done.stderr:
-                pytest.skip(f"the package index has no {requirements[0]} for Python {sys.version.split()[0]}")
-            assert done.returncode == 0, done.stderr
-            ready.touch()
-    return python
+def environment(version: str, folder: Path) -> dict[str, str]:
+    """The variables of a process with this version; numpy 1 goes with the old ones."""
+    fresh = {"XDG_CACHE_HOME": str(folder)}  # a model is prepared anew
+    if version == PINNED:
+        return os.environ | fresh
+    lock = folder / "lock.txt"
+    old = Version(version) < LAST_OF_NUMPY_1
+    lock.write_text(f"onnxruntime=={version}\n" + ("numpy==1.26.4\n" if old else ""))
+    return with_packages(cached_packages("onnxruntime", lock), **fresh)
 
 
 @pytest.fixture(scope="module")
@@ -71,14 +79,26 @@ def cases(tmp_path_factory):
         np.savez(folder / f"{name}.npz", x=x, y=y, error=error * np.maximum(1, np.abs(y)))
     onnx.save(models.one_node(Parameters((-1.0,), (1.0,))), folder / "bad_lambda.onnx")
     onnx.save(models.one_node(Parameters((1.0,), (1.0,)), dtype=TensorProto.INT64), folder / "bad_type.onnx")
+    network = resnet()
+    exported(network, folder / "layout.onnx")
+    x = np.random.default_rng(1).standard_normal((1, 3, 32, 32)).astype(np.float32)
+    with torch.no_grad():
+        y = network.double()(torch.from_numpy(x).double()).numpy()
+    # float32 rounds a sum of some hundred products at each of nine layers
+    np.savez(folder / "layout.npz", x=x, y=y, error=np.full(1, 1e-4 * np.abs(y).max()))
     return folder
 
 
-@pytest.mark.parametrize("requirements", VERSIONS, ids=[v[0] for v in VERSIONS])
-def test_runs_in(library, cases, requirements):
+@pytest.mark.parametrize(("version", "operators", "layout"), list(versions()))
+def test_runs_in(library, cases, tmp_path, version, operators, layout):
     script = Path(__file__).with_name("run_in_version.py")
-    command = [_environment(requirements), script, cases, library]
-    done = subprocess.run(command, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, script, cases, library],
+        capture_output=True, text=True, env=environment(version, tmp_path), cwd=DOCS.parents[1],
+    )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     # A version that was asked for too high an API says so on stderr.
     assert "API version" not in done.stderr
+    said = json.loads(done.stdout.splitlines()[-1])
+    assert (said["version"], said["operators"]) == (version, operators)
+    assert said["layout"] in (layout, "none here")
