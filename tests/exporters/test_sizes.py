@@ -35,6 +35,18 @@ class Table(nn.Module):
         return self.last(self.unit(x + self.table)).mean(1)
 
 
+class Patches(nn.Module):
+    """Patches of 4 with a table of 64: it takes images of 32 to 35, and no others."""
+
+    def __init__(self):
+        super().__init__()
+        self.patch, self.table = nn.Conv2d(3, 8, 4, 4), nn.Parameter(torch.randn(1, 8, 8, 8))
+        self.unit, self.last = RawActivation(), nn.Linear(8, 3)
+
+    def forward(self, x):
+        return self.last(self.unit(self.patch(x) + self.table).mean((2, 3)))
+
+
 class Scaled(nn.Module):
     """Whose graph divides by the length of the trace: it runs at every length, and is wrong at the others."""
 
@@ -51,6 +63,7 @@ NETWORKS = {
     "batch_4": (lambda: Reshaped(4, 4, 8, 8), ["--input-shape", "3x8x8"], {"batch": 4}),
     "batch_2": (lambda: Reshaped(2, 4, -1), ["--input-shape", "3x8x8"], {"batch": 2}),
     "table": (Table, ["--input", "x=Tx8"], {"T": 16}),
+    "patches": (Patches, ["--input-shape", "3x32x32"], {"height": 32, "width": 32}),
     "wrong_elsewhere": (Scaled, ["--input", "x=Tx8"], {"T": 16}),
     "open": (lambda: Reshaped(-1, 4, 64), ["--input-shape", "3x8x8"], {}),
 }
@@ -61,7 +74,7 @@ def made(name):
     return NETWORKS[name][0]().eval()
 
 
-batch_4, batch_2, table, wrong_elsewhere, open_ = ((lambda n=n: made(n)) for n in NETWORKS)
+batch_4, batch_2, table, patches, wrong_elsewhere, open_ = ((lambda n=n: made(n)) for n in NETWORKS)
 
 
 def options(name):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from itertools import islice, zip_longest
+from itertools import cycle, islice
 
 import numpy as np
 import onnx
@@ -168,15 +168,28 @@ class _Runs:
         return {BATCH: agreed[0]} if agreed else {}
 
     def _agree_elsewhere(self, names: Sequence[str]) -> bool:
-        """Whether graph and network agree at two other sizes of these axes; one where the network takes no more."""
-        answers = (self._agree(self._base | sizes) for sizes in self._other_sizes(names))
-        taken = list(islice((answer for answer in answers if answer is not None), _ENOUGH))
-        return not names or (bool(taken) and all(taken))
+        """Whether graph and network agree at two other sizes of these axes; one where the network takes no more.
+
+        One of them is about half or double: a network of patches and a table takes 32 to 35, and no other size.
+        """
+        taken, far = 0, not names
+        for sizes in self._other_sizes(names):
+            answer = self._agree(self._base | sizes)
+            if answer is False:
+                return False
+            if answer:
+                taken += 1
+                far = far or all(_is_far(sizes[name], self._open[name]) for name in names if name != BATCH)
+            if far and taken >= _ENOUGH:
+                break
+        return far
 
     def _other_sizes(self, names: Sequence[str]) -> Iterator[_Sizes]:
-        choices = [_BATCHES if name == BATCH else _near(self._open[name]) for name in names]
-        for sizes in zip_longest(*choices):
-            yield {name: size for name, size in zip(names, sizes, strict=True) if size}
+        """One of each axis at a time; where an axis has fewer, from its first again."""
+        choices = [_BATCHES if name == BATCH else _choose_others(self._open[name]) for name in names]
+        longest = max(map(len, choices), default=0)
+        for sizes in islice(zip(*map(cycle, choices), strict=True), longest):
+            yield dict(zip(names, sizes, strict=True))
 
     def _agree(self, sizes: _Sizes) -> bool | None:
         """None: the network itself does not take these sizes."""
@@ -196,10 +209,16 @@ class _Runs:
         return all(map(_is_close, values, wanted.values())) or bool(self._network.find_randomness(feed))
 
 
-def _near(size: int) -> list[int]:
+def _choose_others(size: int) -> list[int]:
     """Other sizes, those first that networks are likely to take: strides and windows want multiples."""
-    step = 32 if size % 32 == 0 else 8 if size % 8 == 0 else 1
-    return [s for s in dict.fromkeys((size + step, size - step, 2 * size, size // 2, size + 1)) if 0 < s != size]
+    step = next(step for step in (32, 8, 4, 2, 1) if size % step == 0)
+    half = size // 2 // step * step or size // 2
+    halves, doubles = ([half], [2 * size]) if size % 2 == 0 else ([half + 1], [2 * size - 1, 2 * size])
+    return [s for s in dict.fromkeys((*halves, size + step, size - step, *doubles)) if 0 < s != size]
+
+
+def _is_far(size: int, usual: int) -> bool:
+    return not 2 / 3 < size / usual < 3 / 2
 
 
 def _feed_at(signature: Signature, sizes: _Sizes) -> Feed:
