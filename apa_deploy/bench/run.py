@@ -17,8 +17,9 @@ from ..measure.subject import TORCH_RUNTIMES, Subject, runtimes_of
 from ..measure.twins import with_twins
 from ..progress import step
 from ..records.benchmark import BenchResult, Comparison, Failure, Latency
+from ..tensors.signature import Shape
 from .environment import environment, read_load_average, warn_if_busy
-from .inputs import Image, feeds_of
+from .inputs import feeds_of
 from .traffic import measure_traffic
 
 
@@ -34,7 +35,7 @@ class BenchOptions:
     threads: tuple[int | None, ...] = (None,)
     runtimes: tuple[str, ...] = ()
     against: str = ""
-    input_shape: Image | None = None
+    input_shape: Shape | None = None
     activations: bool = True
     plan: TimingPlan = field(default_factory=TimingPlan)
     loading: dict[str, Any] = field(default_factory=dict)
@@ -94,7 +95,7 @@ def subjects_of(paths: Sequence[Path], options: BenchOptions) -> list[Subject]:
     found: list[Subject] = []
     for path in paths:
         runtimes, digest = runtimes_of(path, options.runtimes), sha256(path)
-        feeds = feeds_of(path, options.input_shape)
+        feeds = feeds_of(path, options.input_shape, options.loading.get("input", ()))
         for runtime in runtimes:
             name = f"{path.name} ({runtime})" if len(runtimes) > 1 else path.name
             name = _unlike(name, [one.name for one in found])

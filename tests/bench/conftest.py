@@ -51,11 +51,11 @@ def canonical(batch="batch", side="height"):
     return model
 
 
-def save(model, path):
+def save(model, path, input_shape=(3, SIDE, SIDE)):
     onnx.save(model, path)
     passport = Passport(
         created=now(), format="onnx", options={}, architecture="small", weights="model",
-        input_shape=(3, SIDE, SIDE), output_names=["logits"], inputs=[], outputs=[file_record(path)],
+        input_shape=input_shape, output_names=["logits"], inputs=[], outputs=[file_record(path)],
         versions={}, activations=[],
     )  # fmt: skip
     passport_path(path).write_text(dump(passport))

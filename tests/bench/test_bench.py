@@ -8,7 +8,9 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from onnx import TensorProto, helper
 
+from apa_deploy.bench.inputs import feeds_of
 from apa_deploy.cli.bench import main
 from apa_deploy.graph.decompose import decompose
 from apa_deploy.measure.twins import with_plain
@@ -124,8 +126,22 @@ def test_nothing_to_measure_exits_1(tmp_path, capsys):
 def test_sizes_come_from_the_command_line_or_are_asked_for(plain, capsys):
     passport_path(plain).unlink()
     assert main([str(plain), *ALONE]) == 2
-    assert "--input-shape CxHxW" in capsys.readouterr().err
-    assert len(measured(capsys, plain, "--input-shape", "3x8x8", *ALONE)["series"]) == 1
+    assert "--input input=SHAPE" in capsys.readouterr().err
+    for given in (("--input-shape", "3x8x8"), ("--input", "input=3x8x8")):
+        assert len(measured(capsys, plain, *given, *ALONE)["series"]) == 1
+    assert main([str(plain), "--input", "ids=8", *ALONE]) == 2
+    assert "--input ids; wanted an input of plain.onnx: input" in capsys.readouterr().err
+
+
+def test_sizes_of_tokens_come_from_the_passport(tmp_path, capsys):
+    """Sizes are of any rank, and of every input that they fit."""
+    ends = [helper.make_tensor_value_info(n, TensorProto.INT64, ["batch", "length"]) for n in ("ids", "mask")]
+    sums = helper.make_tensor_value_info("sum", TensorProto.INT64, ["batch", "length"])
+    graph = helper.make_graph([helper.make_node("Add", ["ids", "mask"], ["sum"])], "g", ends, [sums])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
+    path = save(model, tmp_path / "tokens.onnx", input_shape=(12,))
+    assert [spec.dims for spec in feeds_of(path, None)] == [("batch", 12)] * 2
+    assert len(measured(capsys, path, *ALONE)["series"]) == 1
 
 
 @pytest.mark.parametrize(

@@ -27,6 +27,7 @@ from apa_deploy.serving.signature import RequestSignature, signature_from_onnx
 from apa_deploy.serving.tensors import read_datatype
 from apa_deploy.serving.triton_releases import advise_release
 from apa_deploy.serving.warmup import sample
+from apa_deploy.tensors.inputs import fits_dims
 from apa_deploy.tensors.signature import ANY, Shape, TensorSpec, image_spec
 
 from ..options import BATCHES, Batches
@@ -112,7 +113,7 @@ def _ran(found: Served) -> Served:
     with loaded.session as session:
         found = replace(found, signature=loaded.signature, notices=tuple(loaded.notices))
         if any(ANY in sizes for sizes in row_shapes(found).values()):
-            notice = "no warm-up and no smoke test of values: sizes are open. Give them: --input-shape CxHxW"
+            notice = "no warm-up and no smoke test of values: sizes are open. Give them: --input-shape"
             return replace(found, notices=(*found.notices, notice))
         inputs = _row(found)
         return replace(found, inputs=inputs, outputs=session.run(inputs))
@@ -177,6 +178,8 @@ def _sizes(spec: TensorSpec, found: Served) -> tuple[int, ...]:
     if found.size and len(known) == 4:
         behind = image_spec(found.size, channels_last=(found.pixels or {}).get("layout") == "nhwc").sizes
         known[1:] = [size if dim == ANY else dim for dim, size in zip(known[1:], behind, strict=True)]
+    elif found.size and fits_dims(found.size, spec.dims[1:] if spec.dims else ()):
+        known[1:] = found.size
     if found.signature.max_batch:
         return tuple(known[1:])
     return (1 if known and known[0] == ANY else known[0], *known[1:]) if known else ()

@@ -12,6 +12,7 @@ import pytest
 from apa_exporters.cli import main
 from apa_exporters.triton.check import RepositoryError, check_repository
 from google.protobuf import text_format
+from onnx import TensorProto, helper
 from serving_models import mixing_model, small_model, write_passport
 from triton_repositories import engine, exported
 from tritonclient.grpc import model_config_pb2
@@ -85,6 +86,17 @@ def test_passes_that_crash_are_left_out(tmp_path):
     script = [sys.executable, "-c", _OPEN, str(folder)]
     ended = subprocess.run(script, cwd=folder / "1", capture_output=True, text=True, check=False)
     assert ended.returncode == 0, ended.stderr
+
+
+def test_open_lengths_are_warmed_up_at_the_size_given(tmp_path):
+    ends = [helper.make_tensor_value_info(name, TensorProto.INT64, ["batch", "length"]) for name in ("ids", "out")]
+    graph = helper.make_graph([helper.make_node("Identity", ["ids"], ["out"])], "g", ends[:1], ends[1:])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
+    onnx.save(model, tmp_path / "net.onnx")
+    root = exported(tmp_path / "net.onnx", tmp_path / "r", "--input-shape", "12")
+    config = _config(root / "net")
+    assert list(config.input[0].dims) == [-1]
+    assert list(config.model_warmup[0].inputs["ids"].dims) == [12]
 
 
 @pytest.mark.parametrize("backend", ["onnxruntime", "python"])
