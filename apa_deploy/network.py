@@ -70,7 +70,8 @@ class Trace:
 
     `sites`: these nodes, in the order of the graph. `activations`: one for each activation of the network, in its
     own order; `refused`: what looked like one. `curves`: of those that were found in the trace alone. `notices`:
-    what the user should know of this graph, one sentence each.
+    what the user should know of this graph, one sentence each. `features`: where layers end that 8 bits suit; what
+    follows decides about detections in float32; () for all of the graph.
     """
 
     proto: onnx.ModelProto
@@ -80,6 +81,7 @@ class Trace:
     refused: tuple[NoMatch, ...] = ()
     curves: Mapping[str, Curve] = field(default_factory=dict)
     notices: tuple[str, ...] = ()
+    features: tuple[str, ...] = ()
 
 
 class Exchange:

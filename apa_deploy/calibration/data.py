@@ -21,7 +21,7 @@ from ..errors import InputError
 from ..tensors.inputs import read_arrays
 from ..tensors.signature import Feed
 from ..verification.data import call_loader
-from ..verification.pictures import Pictures, pictures_in
+from ..verification.pictures import Pictures, detector_rows, pictures_in
 
 FEWEST, ENOUGH = 16, 32
 SAMPLES = 256
@@ -97,6 +97,9 @@ def read_calibration(
     if len(names) == len(arrays) == 1 and names[0] not in arrays and path.suffix != ".npz":
         arrays = {names[0]: next(iter(arrays.values()))}
     feed = {value.name: _check_array(value, arrays, text) for value in inputs}
+    if all((array == array[:1]).all() for array in feed.values()):  # one that is the same may be, as pictures' sizes
+        count, wanted = len(next(iter(feed.values()))), "samples like those of use"
+        raise CalibrationError(text, f"{count} samples that are all the same", wanted, "Check how the data was made.")
     return _spread(CalibrationData(feed, _check_labels(labels, text), text), samples)
 
 
@@ -123,6 +126,8 @@ def _of_folder(path: Path, names: Sequence[str], samples: int, pictures: Picture
             "Give --preprocess too, or save arrays in an .npz.",
         )
         raise CalibrationError(str(path), saw, "arrays as the network takes them", do)
+    if pictures.detector:
+        return detector_rows(path, pictures, samples)
     chosen = list(pictures_in(path, pictures, most=samples))
     feed = {_only(names, str(path)): np.stack([image for image, _ in chosen])}
     labels = [label for _, label in chosen if label is not None]
@@ -169,9 +174,6 @@ def _check_array(value: onnx.ValueInfoProto, arrays: Feed, text: str) -> np.ndar
         row = int(np.argmin(np.isfinite(array.reshape(len(array), -1)).all(axis=1)))
         saw = f"NaN or infinity in {value.name}, sample {row}"
         raise CalibrationError(text, saw, "finite numbers", "Check how the data was made.")
-    if (array == array[:1]).all():
-        saw = f"{len(array)} samples of {value.name} that are all the same"
-        raise CalibrationError(text, saw, "samples like those of use", "Check how the data was made.")
     return np.ascontiguousarray(array, dtype=dtype)
 
 

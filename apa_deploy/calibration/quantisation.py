@@ -8,6 +8,7 @@ from pathlib import Path
 import onnx
 
 from ..graph.functions import with_functions
+from ..graph.pieces import end_graph_at
 from ..graph.quantise import (
     CPU,
     Placement,
@@ -19,6 +20,7 @@ from ..graph.quantise import (
 )
 from ..graph.quantise.codes import Scale
 from ..graph.quantise.plan import summary
+from ..graph.quantise.structure import Structure
 from ..progress import notice, step
 from ..records.quantisation import CodedValue, QuantisationRecord
 from ..runtimes.processor import saturates, vector_instructions
@@ -36,7 +38,8 @@ class Quantisation:
 
     `method`: one of choices.CALIBRATIONS; `keep_float`: patterns of names; `auto_keep_float`: how many of the
     weakest layers stay float as well; `reduced`: 7-bit weights, None: where this processor wants them;
-    `libraries`: of the custom operators that the model needs; `judge`: whether to hold it against its float32 form.
+    `libraries`: of the custom operators that the model needs; `judge`: whether to hold it against its float32 form;
+    `features`: values at which the 8-bit part ends, () for all of the model.
     """
 
     precision: str = "int8"
@@ -49,6 +52,7 @@ class Quantisation:
     reduced: bool | None = None
     libraries: tuple[Path, ...] = ()
     judge: bool = True
+    features: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -69,9 +73,10 @@ def quantise(model: onnx.ModelProto, data: CalibrationData, options: Quantisatio
         QuantisationError: 8 bits lose too much.
         InputError: there is nothing to quantise, a pattern matches nothing, or the model does not run.
     """
-    plain = onnx.ModelProto()
-    plain.CopyFrom(model)
-    prepare_for_plan(with_functions(plain))  # bodies: the library may not be built
+    whole = onnx.ModelProto()
+    whole.CopyFrom(model)
+    prepare_for_plan(with_functions(whole))  # bodies: the library may not be built
+    plain = end_graph_at(whole, options.features) if options.features else whole
     used, held_back = data.split()
     reduced = options.placement.around and saturates() if options.reduced is None else options.reduced
     with step(f"Calibrating on {len(used)} samples"):
@@ -97,13 +102,24 @@ def quantise(model: onnx.ModelProto, data: CalibrationData, options: Quantisatio
         data.sha256,
         len(data),
     )
-    return result
+    return _behind_features(result, whole) if options.features else result
+
+
+def _behind_features(result: Quantised, whole: onnx.ModelProto) -> Quantised:
+    """The same codes in the whole model; what follows them stays float."""
+    inside = {name for node in result.float32.graph.node for name in node.output}
+    structure = Structure(whole)
+    for node in whole.graph.node:
+        if node.output[0] not in inside and structure.weight_of(node):
+            result.record.kept[structure.label(node)] = "decides about detections"
+    proto = quantise_graph(whole, result.plan, result.scales, reduced=result.record.reduced)
+    return replace(result, proto=proto, float32=whole)
 
 
 def _quantise_plain(
     plain: onnx.ModelProto, used: CalibrationData, options: Quantisation, reduced: bool
 ) -> Quantised:
-    plan = make_plan(plain, options.placement, options.keep_float)
+    plan = make_plan(plain, options.placement, options.keep_float, options.features)
     ranges = collect_ranges(
         plain, list(plan.groups), used.feed,
         method=options.method, codes=options.placement.codes, libraries=options.libraries,

@@ -23,11 +23,12 @@ from torch import Tensor
 from ..errors import GateError
 from ..graph.pieces import end_graph_at
 from ..parity.gain import check_gains, gain_ranges
-from ..parity.limits import gain_room, least_cosine, model_limit
+from ..parity.limits import gain_room, least_cosine, model_limit, precision_lost
 from ..parity.model_gate import has_evidence
 from ..records.parity import DetectionCheck, GainCheck, OutputCheck
 from .matching import Found, average_precision, match, overlap
 from .module import Detections, Detector
+from .rows import read_detections
 from .spec import IMAGES, VALID
 
 Feed = dict[str, np.ndarray]
@@ -185,21 +186,34 @@ def check_raw(
 
 
 def check_detections(
-    module: Detector, reference: Reference, outputs: Feed, proposals: np.ndarray, runner: str, strict: bool = True
+    module: Detector,
+    reference: Reference,
+    outputs: Feed,
+    proposals: np.ndarray,
+    runner: str,
+    stored: Feed | None = None,
 ) -> DetectionCheck:
-    """`outputs`: of the file; `proposals` (N, R, 4): its own. `strict`: whether every detection must be found."""
+    """Detection by detection; of a half type by average precision.
+
+    Args:
+        outputs: of the file.
+        proposals: (N, R, 4), its own.
+        stored: of a half type, what float64 that stores its values in the type answers.
+    """
     spec = module.detector
-    matches, precisions, shares = [], [], []
+    matches, precisions, shares, lost = [], [], [], []
     for i, wanted in enumerate(reference.detections):
         truth = Found(wanted.boxes.numpy(), wanted.scores.numpy(), wanted.labels.numpy())
-        count = int(outputs["num"][i])
-        boxes, scores = (outputs[name][i, :count].astype(np.float64) for name in ("boxes", "scores"))
-        found = Found(boxes, scores, outputs["labels"][i, :count].astype(np.int64))
+        found = read_detections(outputs, i)
         matches.append(match(truth, found, spec.nms_iou, spec.score_thr, spec.max_detections))
         precisions.append(average_precision(truth, found))
+        if stored is not None:
+            lost.append(precision_lost(average_precision(truth, read_detections(stored, i))))
         own = reference.proposals[i]
         own = own[own[:, 4] > 0][:, :4]
         shares.append(float((overlap(own, proposals[i].astype(np.float64)).max(1) > _SAME_PROPOSAL).mean()))
+    precision, least = float(np.mean(precisions)), 1 - float(np.mean(lost)) if lost else None
+    strict = all(m.passed for m in matches) and min(shares) >= _PROPOSALS
     return DetectionCheck(
         runner=runner,
         reference=sum(m.wanted for m in matches),
@@ -209,6 +223,7 @@ def check_detections(
         box_error=max(m.box_error for m in matches),
         score_error=max(m.score_error for m in matches),
         proposals=min(shares),
-        average_precision=float(np.mean(precisions)),
-        passed=not strict or (all(m.passed for m in matches) and min(shares) >= _PROPOSALS),
+        average_precision=precision,
+        least_precision=least,
+        passed=strict if least is None else precision >= least,
     )

@@ -32,6 +32,8 @@ Weights = Mapping[str, np.ndarray]
 # Pairs of RoI and class that reach the last NMS. TensorRT's NMS layer looks at 5000 boxes of an image at most, and
 # its TopK, which chooses them, gives 3840 at most.
 PAIRS, TENSORRT_PAIRS = 10_000, 3_840
+# The neck's maps P2 to P5: P6 is every second place of the last.
+FEATURES = tuple(f"fpn{i}" for i in range(4))
 # Sigmoid of this is 0 in float32: places that pad a level.
 _PADDING_LOGIT = -200.0
 
@@ -144,7 +146,8 @@ class _Writer:
     def _conv(self, x: str, key: str, name: str = "") -> str:
         weight, bias = self.weights[f"{key}.weight"], self.weights[f"{key}.bias"]
         pads = [weight.shape[-1] // 2] * 4
-        return self.n.add("Conv", x, self.n.floats(weight), self.n.floats(bias), pads=pads, name=name)
+        stored = (self.n.stored(f"{key}.weight", weight), self.n.stored(f"{key}.bias", bias))
+        return self.n.add("Conv", x, *stored, pads=pads, name=name)
 
     def _fpn(self, stages: Sequence[str]) -> list[str]:
         laterals = [self._conv(x, f"neck.lateral_convs.{i}.conv") for i, x in enumerate(stages)]
@@ -153,7 +156,10 @@ class _Writer:
             nearest = {"mode": "nearest", "coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
             above = self.n.add("Resize", laterals[i], "", "", size, **nearest)
             laterals[i - 1] = self.n.add("Add", laterals[i - 1], above)
-        pyramid = [self._conv(x, f"neck.fpn_convs.{i}.conv", f"fpn{i}") for i, x in enumerate(laterals)]
+        pyramid = [
+            self._conv(x, f"neck.fpn_convs.{i}.conv", name)
+            for i, (x, name) in enumerate(zip(laterals, FEATURES, strict=True))
+        ]
         last = self.n.add("MaxPool", pyramid[-1], kernel_shape=[1, 1], strides=[2, 2], name="fpn4")
         return [*pyramid, last]
 

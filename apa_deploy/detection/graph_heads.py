@@ -80,7 +80,8 @@ class Heads:
 
     def _linear(self, x: str, key: str) -> str:
         weight, bias = self.weights[f"{key}.weight"], self.weights[f"{key}.bias"]
-        return self.n.add("Gemm", x, self.n.floats(weight), self.n.floats(bias), transB=1)
+        stored = (self.n.stored(f"{key}.weight", weight), self.n.stored(f"{key}.bias", bias))
+        return self.n.add("Gemm", x, *stored, transB=1)
 
     def _classify(self, x: str, head: BoxHead) -> str:
         """The class predictor; what depends on weights alone is folded in float64."""
@@ -200,7 +201,8 @@ class Heads:
 
     def _conv(self, x: str, key: str) -> str:
         weight, bias = self.weights[f"{key}.weight"], self.weights[f"{key}.bias"]
-        return self.n.add("Conv", x, self.n.floats(weight), self.n.floats(bias), pads=[weight.shape[-1] // 2] * 4)
+        stored = (self.n.stored(f"{key}.weight", weight), self.n.stored(f"{key}.bias", bias))
+        return self.n.add("Conv", x, *stored, pads=[weight.shape[-1] // 2] * 4)
 
     def _carafe(self, x: str, head: MaskHead) -> str:
         """Each pixel of the finer map is a weighted mean of a window of the coarser one.

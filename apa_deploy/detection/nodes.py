@@ -24,6 +24,7 @@ class Nodes:
         self._count = len(graph.node)
         self._prefix = PREFIX
         self._constants: dict[tuple[str, tuple[int, ...], bytes], str] = {}
+        self._stored: set[str] = set()
 
     @contextmanager
     def in_float32(self) -> Iterator[None]:
@@ -51,6 +52,13 @@ class Nodes:
     def floats(self, values: ArrayLike) -> str:
         """A float32 constant, rounded once."""
         return self._constant(np.asarray(values, dtype=np.float32))
+
+    def stored(self, name: str, values: ArrayLike) -> str:
+        """A float32 weight by its own name, once however many nodes read it."""
+        if name not in self._stored:
+            self._stored.add(name)
+            self.graph.initializer.append(numpy_helper.from_array(np.asarray(values, dtype=np.float32), name))
+        return name
 
     def integers(self, values: ArrayLike) -> str:
         """An int64 constant."""

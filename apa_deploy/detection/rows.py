@@ -27,8 +27,6 @@ Arrays = Mapping[str, np.ndarray]
 # a half.
 ROW_LIMITS = {"boxes": BOX_LIMIT, "scores": SCORE_LIMIT, "labels": 0.5, "masks": 1e-2, "num": 0.5}
 _SAME_PROPOSAL, _FEW = 0.95, 0.01
-# What half types may lose at the least where storing in the type alone loses nothing: a flip in a hundred.
-LEAST_LOSS = 0.01
 
 
 @dataclass(frozen=True)

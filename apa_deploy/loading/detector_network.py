@@ -13,7 +13,7 @@ from typing import NoReturn
 
 from torch import nn
 
-from ..detection.graph import PAIRS, TENSORRT_PAIRS, DetectorGraphOptions, append_detector
+from ..detection.graph import FEATURES, PAIRS, TENSORRT_PAIRS, DetectorGraphOptions, append_detector
 from ..detection.module import Detector
 from ..detection.pictures import network_input
 from ..detection.rows import ROW_LIMITS, Rows
@@ -125,7 +125,7 @@ class DetectorNetwork(TorchNetwork):
         sites = tuple(site_of_node(node) for node in proto.graph.node if is_activation(node))
         found = tuple(dataclasses.replace(one, path=_BACKBONE + one.path) for one in traced.activations)
         return dataclasses.replace(
-            traced, proto=proto, sites=sites, activations=found, output_names=self.output_names
+            traced, proto=proto, sites=sites, activations=found, output_names=self.output_names, features=FEATURES
         )
 
     def wrap(self, options: str, wrapper: Callable[[nn.Module], nn.Module], signature: Signature) -> NoReturn:

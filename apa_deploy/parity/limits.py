@@ -44,6 +44,8 @@ from __future__ import annotations
 from ..graph.precision import UNIT_ROUNDOFF
 
 FACTOR = 4.0
+# Of average precision, where storing in a half type alone loses nothing: a flip in a hundred.
+_FLIPS = 0.01
 ROUNDINGS = 32  # of float32, on the shortest path
 ONE_LAYER = 4  # roundings of a half type
 CEILING = {"fp32": 1e-3, "fp16": 2e-2, "bf16": 1e-1}
@@ -84,3 +86,8 @@ def operator_limit(precision: str) -> float:
 def noticeable_error(precision: str) -> float:
     """The least relative error inside a network for which an activation may be blamed."""
     return _NOTICEABLE if precision == "fp32" else _FEW_LAYERS * UNIT_ROUNDOFF[precision]
+
+
+def precision_lost(stored: float) -> float:
+    """The average precision that a half type may lose where storing in the type alone has `stored`, 0 to 1."""
+    return max(FACTOR * (1 - stored), _FLIPS)

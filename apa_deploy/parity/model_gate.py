@@ -9,13 +9,13 @@ import numpy as np
 from polygraphy.backend.base import BaseRunner
 from polygraphy.comparator import Comparator, RunResults
 
-from ..detection.rows import LEAST_LOSS, Rows, align_rows, are_detections, is_empty, match_columns, mean_precision
+from ..detection.rows import Rows, align_rows, are_detections, is_empty, match_columns, mean_precision
 from ..errors import GateError
 from ..network import FLOAT32, FLOAT32_AGAIN, OWN, TRUTH, Network
 from ..records.parity import GainCheck, OutputCheck
 from ..tensors.signature import Feed
 from .gain import check_gains, gain_ranges
-from .limits import CEILING, FACTOR, gain_room, least_cosine, model_limit
+from .limits import CEILING, gain_room, least_cosine, model_limit, precision_lost
 from .runners import NetworkRunner, RecordedRunner, quiet_polygraphy
 
 AVERAGE_PRECISION = "loss of average precision"
@@ -103,7 +103,7 @@ def _check_precision(
 ) -> list[OutputCheck]:
     """One check a candidate: what it loses of average precision, against what storing in the type loses."""
     lost = {name: 1 - mean_precision(runs[name], truth) for name in (*baselines, *candidates)}
-    limit = max(FACTOR * lost[baselines[-1]], LEAST_LOSS)
+    limit = precision_lost(1 - lost[baselines[-1]])
     matched = {name: match_columns(runs[name], truth, rows) for name in (*baselines[-1:], *candidates)}
     right = match_columns(truth, truth, rows)
     ranges = {k: gain_ranges(v, [matched[baselines[-1]][k]], *gain_room(precision)) for k, v in right.items()}

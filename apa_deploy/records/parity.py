@@ -90,7 +90,8 @@ class DetectionCheck(BaseModel):
     """Detections of one runner against float64. Errors: pixels of the network's input, and probability.
 
     `excused`: without a counterpart, where rounding may decide in NMS. `proposals`: share of the reference's that
-    the candidate has too. `average_precision`: COCO's, with the float64 detections for the truth.
+    the candidate has too. `average_precision`: COCO's, with the float64 detections for the truth; `least_precision`:
+    its limit, of half types alone.
     """
 
     runner: str
@@ -102,6 +103,7 @@ class DetectionCheck(BaseModel):
     score_error: float
     proposals: float
     average_precision: float
+    least_precision: float | None = None
     passed: bool
 
 
@@ -161,11 +163,16 @@ def _saw(report: ParityReport) -> str:
         return f"cannot be judged: {report.reason}"
     worst = [_off(c) for c in report.outputs if not c.passed]
     worst += [
+        f"average precision {d.average_precision:.4f}, limit {d.least_precision:.4f} ({d.runner})"
+        for d in report.detections
+        if not d.passed and d.least_precision is not None
+    ]
+    worst += [
         f"{d.found - d.matched} detections too many, {d.reference - d.matched} missing of {d.reference} "
         f"({d.excused} of them within the margin of NMS), boxes {d.box_error:.1e} pixels and scores "
         f"{d.score_error:.1e} off, {d.proposals:.1%} of the proposals ({d.runner})"
         for d in report.detections
-        if not d.passed
+        if not d.passed and d.least_precision is None
     ]
     wrong = [explain_activation(c) for c in report.activations if not c.passed]
     return "; ".join(worst + wrong[:3]) + (f" and {len(wrong) - 3} more activations" if len(wrong) > 3 else "")

@@ -22,6 +22,14 @@ class LayerQuality(BaseModel):
     sqnr: float
 
 
+class DetectionQuality(BaseModel):
+    """Of a detector: average precision on held-back pictures, with float64's detections for the truth."""
+
+    pictures: int
+    average_precision: float
+    limit: float
+
+
 class QuantisationQuality(BaseModel):
     """The network on samples that were never calibrated on.
 
@@ -38,6 +46,7 @@ class QuantisationQuality(BaseModel):
     layers: list[LayerQuality]
     limits: dict[str, float]
     failures: list[str]
+    detections: DetectionQuality | None = None
 
     @property
     def passed(self) -> bool:

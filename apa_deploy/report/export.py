@@ -62,6 +62,8 @@ def _tables_of_codes(record: QuantisationRecord) -> list[Table]:
         least = f"{quality.limits['agreement']:.0%}"
         rows = [[n, f"{v:.1f} dB", f"{quality.limits['sqnr']:g} dB"] for n, v in quality.sqnr.items()]
         rows += [[f"{n}, top-1 as float32", f"{v:.1%}", least] for n, v in quality.agreement.items()]
+        if d := quality.detections:
+            rows.append(["average precision, float64's detections", f"{d.average_precision:.4f}", f"{d.limit:.4f}"])
         if quality.accuracy:
             rows.append(["accuracy", f"{quality.accuracy[1]:.1%}", f"{quality.accuracy[0]:.1%} in float32"])
         note = f"On {quality.samples} samples that were held back from calibration."

@@ -235,7 +235,10 @@ def _declare_sizes(
             wanted = ", ".join(f"{one.name} {one.datatype.config}" for one in specs)
             raise ModelConfigError(path, f"{tensor.name} {kind}", f"the file's {wanted}")
         if tensor.HasField("reshape"):
-            raise ModelConfigError(path, f"reshape of {tensor.name}", "the file's own shape")
+            alone = list(tensor.dims) == [1] and not tensor.reshape.shape and len(spec.declared) == 1
+            if not (alone and config.max_batch):
+                raise ModelConfigError(path, f"reshape of {tensor.name}", "the file's own shape")
+            continue  # one number a row, for which Triton wants a size
         # without max_batch_size the batch belongs to the dims; many files leave it out all the same
         leaves_out = spec.declared[:1] == (ANY,) and len(tensor.dims) == len(spec.declared) - 1
         by_name[tensor.name] = _narrow(spec, tensor.dims, path, behind=int(config.max_batch > 0 or leaves_out))

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..detection.rows import LEAST_LOSS, Rows, align_rows, is_empty, mean_precision
+from ..detection.rows import Rows, align_rows, is_empty, mean_precision
 from ..errors import GateError
 from ..network import TRUTH
-from ..parity.limits import FACTOR
+from ..parity.limits import precision_lost
 from ..records.parity import OutputCheck
 from ..report.record import Limit
 from ..tensors.signature import Feed
@@ -57,7 +57,7 @@ def precision_verdicts(
     """Of a half type: average precision with float64's detections for the truth, against what storing loses."""
     truth = reference[TRUTH]
     stored = mean_precision(reference.get(candidate.precision, truth), truth)
-    least = 1 - max(FACTOR * (1 - stored), LEAST_LOSS)
+    least = 1 - precision_lost(stored)
     limit = Limit(
         name="average_precision", value=least, derivation=f"four times what storing in {candidate.precision} loses"
     )

@@ -63,9 +63,7 @@ def pictures_in(
         PictureError: some cannot be read.
         InputError: there is none, or a subfolder is no class.
     """
-    found = label_pictures(folder, classes)
-    if most is not None and most < len(found):
-        found = [found[i * len(found) // most] for i in range(most)]
+    found = label_pictures(folder, classes, most)
     for i, (path, label) in enumerate(found):
         try:
             yield _prepare(path, pictures), label
@@ -74,8 +72,11 @@ def pictures_in(
             raise PictureError([path, *later], str(error.__cause__).splitlines()[0]) from error
 
 
-def detector_feeds(folder: Path, pictures: Pictures) -> Iterator[Feed]:
+def detector_feeds(folder: Path, pictures: Pictures, most: int | None = None) -> Iterator[Feed]:
     """Each image of `folder`, by name, as a detector takes it; one a batch, as their sizes differ.
+
+    Args:
+        most: so many at most, evenly spread over all.
 
     Raises:
         PictureError: one cannot be read.
@@ -85,7 +86,7 @@ def detector_feeds(folder: Path, pictures: Pictures) -> Iterator[Feed]:
     assert numbers is not None
     fields = {name: tuple(numbers[name]) for name in ("mean", "std")} | {"bgr": numbers["bgr_to_rgb"]}
     spec = DetectorSpec("", "", Rpn(), (), **fields)
-    for path, _ in label_pictures(folder):
+    for path, _ in label_pictures(folder, most=most):
         pixels = _pixels(path, None)
         scale = min(pictures.height / pixels.shape[0], pictures.width / pixels.shape[1])
         small = resize(pixels, *(max(1, int(side * scale)) for side in pixels.shape[:2]))
@@ -102,6 +103,28 @@ def detector_feeds(folder: Path, pictures: Pictures) -> Iterator[Feed]:
         yield {IMAGES: whole, VALID: valid}
 
 
+def detector_rows(folder: Path, pictures: Pictures, most: int) -> Feed:
+    """Those of `detector_feeds` in one array an input; bytes are padded with the mean colour, which becomes nearly 0.
+
+    Raises:
+        PictureError: one cannot be read.
+        InputError: there is none.
+    """
+    feeds, numbers = list(detector_feeds(folder, pictures, most)), pictures.detector
+    assert numbers is not None
+    if pictures.recipe is not None:
+        return {name: np.concatenate([feed[name] for feed in feeds]) for name in (IMAGES, VALID)}
+    mean = np.rint(numbers["mean"]).astype(np.uint8)
+    colour = mean[::-1] if pictures.bgr == numbers["bgr_to_rgb"] else mean
+    whole = np.empty((len(feeds), pictures.height, pictures.width, 3), np.uint8)
+    whole[:] = colour
+    rows = whole if pictures.channels_last else whole.transpose(0, 3, 1, 2)
+    for row, feed in zip(rows, feeds, strict=True):
+        image = feed[IMAGES][0]
+        row[tuple(slice(side) for side in image.shape)] = image
+    return {IMAGES: np.ascontiguousarray(rows)}
+
+
 def _readable(path: Path) -> bool:
     try:
         _pixels(path, Pictures(height=1, width=1, resize=None, recipe=None))
@@ -110,8 +133,10 @@ def _readable(path: Path) -> bool:
     return True
 
 
-def label_pictures(folder: Path, classes: Sequence[str] | None = None) -> list[tuple[Path, int | None]]:
-    """The images and their classes."""
+def label_pictures(
+    folder: Path, classes: Sequence[str] | None = None, most: int | None = None
+) -> list[tuple[Path, int | None]]:
+    """The images and their classes; `most`: so many at most, evenly spread."""
     subfolders = sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
     if not subfolders:
         found: list[tuple[Path, int | None]] = [(path, None) for path in _images(folder)]
@@ -121,7 +146,7 @@ def label_pictures(folder: Path, classes: Sequence[str] | None = None) -> list[t
     if not found:
         wanted = f"images ({', '.join(sorted(_SUFFIXES))}), or one subfolder of them a class"
         raise InputError(f"{folder}: no image", wanted, "Check the folder.")
-    return found
+    return found if most is None or most >= len(found) else [found[i * len(found) // most] for i in range(most)]
 
 
 def _images(folder: Path) -> list[Path]:

@@ -86,6 +86,8 @@ def _show(outcome: Outcome, as_json: bool) -> None:
     else:
         if outcome.passport and not outcome.document:
             summarise(outcome.passport, outcome.path)
+        for line in quantisation_lines(outcome.passport.quantisation if outcome.passport and outcome.document else None):
+            wide_console().print(line)
         for line in outcome.lines():
             wide_console().print(line)
 
@@ -145,10 +147,10 @@ def _load(options: argparse.Namespace) -> Network:
 
 def _refuse_for_detector(options: argparse.Namespace) -> None:
     """What is not made of a whole detector, before minutes of work."""
-    if getattr(options, "precision", None) in (INT8, FP8):
-        saw = f"--precision {options.precision} with a whole detector"
+    if getattr(options, "precision", None) in (INT8, FP8) and options.format in ("trt", "trt-rtx"):
+        saw = f"--precision {options.precision} with a whole detector in --format {options.format}"
         do = "Export it in a half type, or its backbone alone in 8 bits (--detector backbone)."
-        raise InputError(saw, "fp32, fp16 or bf16", do)
+        raise InputError(saw, "8 bits for onnx-custom, onnx or triton", do)
 
 
 def _write_report(report: Report, options: argparse.Namespace) -> None:
@@ -189,9 +191,10 @@ def summarise(passport: Passport, output: Path) -> None:
         if check.gains:
             console.print(gain_line(check))
     for d in passport.parity.detections:
+        limit = "" if d.least_precision is None else f" (limit {d.least_precision:.4f})"
         console.print(
             f"detections ({d.runner}): {d.matched} of {d.reference} found again, {d.excused} excused; boxes "
-            f"{d.box_error:.1e} pixels, scores {d.score_error:.1e} off; average precision {d.average_precision:.4f}"
+            f"{d.box_error:.1e} pixels, scores {d.score_error:.1e} off; average precision {d.average_precision:.4f}{limit}"
         )
     if passport.parity.activations:
         worst = max(passport.parity.activations, key=lambda check: check.max_error)
@@ -215,6 +218,11 @@ def quantisation_lines(record: QuantisationRecord | None) -> Iterator[str]:
         same = f", top-1 as float32 {quality.agreement[name]:.1%}" if name in quality.agreement else ""
         limit = quality.limits["sqnr"]
         yield f"{name}: {value:.1f} dB (limit {limit:g}){same}; on {quality.samples} held-back samples"
+    if d := quality.detections:
+        yield (
+            f"detections in {d.pictures} held-back pictures: average precision {d.average_precision:.4f} against "
+            f"float64's (limit {d.limit:.4f}, what noise of {quality.limits['sqnr']:g} dB in the neck's maps leaves)"
+        )
     if quality.accuracy:
         yield f"accuracy {quality.accuracy[1]:.1%}, from {quality.accuracy[0]:.1%}"
     worst = sorted(quality.layers, key=lambda layer: layer.sqnr)[:3]

@@ -55,7 +55,6 @@ REFUSED = [
     ({}, ["--max-detections", "0"], "--max-detections 0"),
     ({}, ["--softmax"], "--softmax with the detector"),
     ({}, ["--config", "missing.py"], "missing.py"),
-    ({}, ["--precision", "int8", "--calibration", "x.npz"], "--precision int8 with a whole detector"),
     ({"config": False}, [], "without a background among them"),
     ({"neck": {"type": "PAFPN"}}, [], "neck.type PAFPN"),
     ({"roi_head": {"type": "HybridTaskCascadeRoIHead"}}, [], "roi_head.type HybridTaskCascadeRoIHead"),

@@ -97,12 +97,6 @@ def test_rtx_names_the_nms_of_other_files(tmp_path, capsys):
     assert not (tmp_path / "u.engine").exists()
 
 
-def test_int8_is_refused_by_name(folder, capsys):
-    assert exported(folder, "triton", "int8.triton", "--precision", "int8", "--calibration", "x.npz") == 2
-    assert "--precision int8 with a whole detector" in capsys.readouterr().err
-    assert not (folder / "int8.triton").exists()
-
-
 class Tensor:
     def __init__(self, name, array):
         self.name, self.array = name, array

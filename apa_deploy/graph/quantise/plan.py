@@ -65,16 +65,19 @@ class QuantisationPlan:
     kept: dict[str, str] = field(default_factory=dict)
 
 
-def make_plan(model: onnx.ModelProto, placement: Placement, keep_float: Sequence[str] = ()) -> QuantisationPlan:
+def make_plan(
+    model: onnx.ModelProto, placement: Placement, keep_float: Sequence[str] = (), features: Sequence[str] = ()
+) -> QuantisationPlan:
     """What to store in 8 bits of a canonical float32 `model`.
 
     Args:
         keep_float: patterns (`layer1.*`) of layers and activations that stay float, by name.
+        features: outputs that layers elsewhere read: what makes them is no head.
 
     Raises:
         InputError: a pattern matches nothing, or nothing is left to quantise.
     """
-    return _Planning(Structure(model), placement, keep_float).plan()
+    return _Planning(Structure(model, features), placement, keep_float).plan()
 
 
 class _Planning:

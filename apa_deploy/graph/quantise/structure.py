@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 import onnx
 
@@ -26,9 +26,12 @@ class Structure:
 
     `gates`: values that multiply a map, one a channel or a position. `in_gate`, `pooled`: outputs of nodes that
     only lead to a gate, and of those behind a global pool. `leads_on`: what some layer or unit further on reads.
+
+    Args:
+        features: outputs that layers elsewhere read, so that what makes them is no head.
     """
 
-    def __init__(self, model: onnx.ModelProto) -> None:
+    def __init__(self, model: onnx.ModelProto, features: Collection[str] = ()) -> None:
         self.graph = model.graph
         self.links, self.known = Links(self.graph), shapes(model)
         self.units = {unit.target: unit for unit in pointwise_units(model)}
@@ -37,7 +40,7 @@ class Structure:
         self.gates = dict(self._find_gates())
         self.pooled = self._find_pooled()
         self.in_gate = self._find_in_gate()
-        self.leads_on = self._find_leads_on()
+        self.leads_on = self._find_leads_on(features)
 
     def rank(self, name: str) -> int:
         return len(self.known.get(name, ()))
@@ -127,8 +130,8 @@ class Structure:
             for reader in readers
         )
 
-    def _find_leads_on(self) -> frozenset[str]:
-        found: set[str] = set()
+    def _find_leads_on(self, features: Collection[str]) -> frozenset[str]:
+        found = set(features)
         for node in reversed(self.graph.node):
             unit = self.inside.get(node.output[0])
             counts = bool(self.weight_of(node) and not self.reads_probabilities(node)) or bool(

@@ -8,13 +8,14 @@ from typing import Any
 
 from apa_deploy.calibration import Quantisation, quantise, read_calibration
 from apa_deploy.calibration.data import FEWEST, CalibrationData
+from apa_deploy.calibration.detections import judge_detections
 from apa_deploy.calibration.quantisation import Quantised
 from apa_deploy.choices import FP8, INT8
 from apa_deploy.errors import InputError
 from apa_deploy.graph.quantise import CPU, TENSORRT, TENSORRT_FP8, Placement
 from apa_deploy.native import LibraryError, ort_library
 from apa_deploy.network import Network, Trace
-from apa_deploy.progress import notice
+from apa_deploy.progress import notice, step
 from apa_deploy.runtimes.processor import REDUCED_KEY
 from apa_deploy.verification.pictures import Pictures
 from apa_deploy.verification.reference import pictures_for
@@ -54,16 +55,18 @@ def refuse_coding(options: OnnxOptions) -> None:
 
 
 def quantise_traced(network: Network, traced: Trace, options: OnnxOptions) -> Quantised:
-    """The traced graph in 8 bits.
+    """The traced graph in 8 bits, of a detector its backbone and neck.
 
     Raises:
         QuantisationError: 8 bits lose too much.
+        GateError: nothing is detected in the samples.
         InputError: the samples do not fit, or there is nothing to quantise.
     """
     coding = options.coding
+    data, libraries = samples_of(network, traced, coding), _own_library()
     result = quantise(
         traced.proto,
-        samples_of(network, traced, coding),
+        data,
         Quantisation(
             precision=options.precision,
             placement=_placement(options),
@@ -73,10 +76,14 @@ def quantise_traced(network: Network, traced: Trace, options: OnnxOptions) -> Qu
             auto_keep_float=coding.auto_keep_float,
             min_sqnr=coding.min_sqnr,
             reduced=coding.reduced,
-            libraries=_own_library(),
+            libraries=libraries,
             judge=options.verify,
+            features=traced.features,
         ),
     )
+    if traced.features and options.verify and "boxes" in traced.output_names:
+        with step("Judging detections against float64"):
+            judge_detections(result, network, traced.features, data.split()[1], coding.min_sqnr, libraries)
     entry = result.proto.metadata_props.add()
     entry.key, entry.value = REDUCED_KEY, "true" if result.record.reduced else "false"
     if options.format == "onnx" and options.placement == "cpu":
@@ -108,7 +115,7 @@ def _placement(options: OnnxOptions) -> Placement:
 def _pictures(network: Network) -> Pictures | None:
     pixels = network.metadata.pixels
     if not pixels:
-        return None
+        return pictures_for(network, preprocess=None) if network.metadata.detector else None
     return pictures_for(network, preprocess=pixels["preprocess"], channels=pixels["channels"])
 
 
