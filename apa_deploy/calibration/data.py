@@ -97,9 +97,9 @@ def read_calibration(
     if len(names) == len(arrays) == 1 and names[0] not in arrays and path.suffix != ".npz":
         arrays = {names[0]: next(iter(arrays.values()))}
     feed = {value.name: _check_array(value, arrays, text) for value in inputs}
-    if all((array == array[:1]).all() for array in feed.values()):  # one that is the same may be, as pictures' sizes
-        count, wanted = len(next(iter(feed.values()))), "samples like those of use"
-        raise CalibrationError(text, f"{count} samples that are all the same", wanted, "Check how the data was made.")
+    if all((array == array[:1]).all() for array in feed.values()):  # one alone may be, as pictures' sizes
+        saw = f"{len(next(iter(feed.values())))} samples that are all the same"
+        raise CalibrationError(text, saw, "samples like those of use", "Check how the data was made.")
     return _spread(CalibrationData(feed, _check_labels(labels, text), text), samples)
 
 

@@ -1,4 +1,4 @@
-"""Does a detector still find the same in 8 bits? Average precision on held-back pictures, float64's detections the truth.
+"""Does a detector still find the same in 8 bits? Average precision on held-back pictures; float64 is the truth.
 
     neck's maps + white noise at the gate's least SQNR  ->  RPN, heads, NMS in float32  ->  the least precision
 
@@ -97,15 +97,12 @@ def _with_noise(
 
 
 def _failures(quality: QuantisationQuality) -> Iterator[str]:
-    found = quality.detections
+    found, noise = quality.detections, f"noise of {quality.limits['sqnr']:g} dB in the neck's maps"
     assert found is not None
     if found.limit < _LEAST:
-        yield (
-            f"detections that noise of {quality.limits['sqnr']:g} dB in the neck's maps changes altogether (average "
-            f"precision {found.limit:.2f}): they cannot be judged"
-        )
+        yield f"detections that {noise} changes altogether (average precision {found.limit:.2f}): not to be judged"
     elif found.average_precision < found.limit:
         yield (
             f"average precision {found.average_precision:.3f} against float64's detections in {found.pictures} "
-            f"pictures, limit {found.limit:.3f}, what noise of {quality.limits['sqnr']:g} dB in the neck's maps leaves"
+            f"pictures, limit {found.limit:.3f}, what {noise} leaves"
         )

@@ -89,5 +89,8 @@ def noticeable_error(precision: str) -> float:
 
 
 def precision_lost(stored: float) -> float:
-    """The average precision that a half type may lose where storing in the type alone has `stored`, 0 to 1."""
-    return max(FACTOR * (1 - stored), _FLIPS)
+    """The average precision that a half type may lose where storing in the type alone has `stored`, 0 to 1.
+
+    Never more than half of what storing leaves: a limit below 0 would hold for anything.
+    """
+    return min(max(FACTOR * (1 - stored), _FLIPS), 1 - stored / 2)

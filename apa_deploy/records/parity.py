@@ -90,8 +90,8 @@ class DetectionCheck(BaseModel):
     """Detections of one runner against float64. Errors: pixels of the network's input, and probability.
 
     `excused`: without a counterpart, where rounding may decide in NMS. `proposals`: share of the reference's that
-    the candidate has too. `average_precision`: COCO's, with the float64 detections for the truth; `least_precision`:
-    its limit, of half types alone.
+    the candidate has too. `average_precision`: COCO's, with the float64 detections for the truth;
+    `least_precision`: its limit, of half types alone.
     """
 
     runner: str

@@ -52,15 +52,23 @@ def detection_verdicts(checks: Sequence[OutputCheck], rows: Rows) -> list[Output
 
 
 def precision_verdicts(
-    candidate: Candidate, made: Recorded, reference: Recorded, checks: Sequence[OutputCheck]
+    candidate: Candidate,
+    made: Recorded,
+    reference: Recorded,
+    checks: Sequence[OutputCheck],
+    accepted: float | None = None,
 ) -> list[OutputVerdict]:
-    """Of a half type: average precision with float64's detections for the truth, against what storing loses."""
+    """Average precision with float64's detections for the truth, of a half type against what storing loses.
+
+    Args:
+        accepted: the loss that the user accepts instead.
+    """
     truth = reference[TRUTH]
-    stored = mean_precision(reference.get(candidate.precision, truth), truth)
-    least = 1 - precision_lost(stored)
-    limit = Limit(
-        name="average_precision", value=least, derivation=f"four times what storing in {candidate.precision} loses"
-    )
+    least, derivation = 1 - (accepted or 0.0), "a loss accepted by --max-rel"
+    if accepted is None:
+        least = 1 - precision_lost(mean_precision(reference.get(candidate.precision, truth), truth))
+        derivation = f"four times what storing in {candidate.precision} loses"
+    limit = Limit(name="average_precision", value=least, derivation=derivation)
     found = []
     for runner, runs in made.items():
         reached = mean_precision(runs, truth)

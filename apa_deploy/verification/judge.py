@@ -8,6 +8,7 @@ import numpy as np
 
 from ..detection.rows import are_detections
 from ..errors import InputError
+from ..graph.precision import UNIT_ROUNDOFF
 from ..network import FLOAT32, FLOAT32_AGAIN, OWN, TRUTH
 from ..parity.model_gate import check_results, explain_no_verdict
 from ..report.record import Accuracy
@@ -36,10 +37,16 @@ def judge_outputs(
         raw, truth = (made, reference), reference[TRUTH]
         made = align_detections(made, truth, rows)
         reference = align_detections(reference, truth, rows, fail=False)
-        if (rows.limits or (stored and "proposals" not in truth[0])) and given == Given():
+        coded = candidate.precision not in UNIT_ROUNDOFF and "proposals" not in truth[0]
+        if coded or ((rows.limits or (stored and "proposals" not in truth[0])) and given == Given()):
             results = as_results(reference | made)
             checks = check_results(results, TRUTH, baselines[:2], list(made), "fp32")
-            return precision_verdicts(candidate, *raw, checks) if stored else detection_verdicts(checks, rows)
+            by_precision = bool(stored) or coded
+            return (
+                precision_verdicts(candidate, *raw, checks, given.max_rel)
+                if by_precision
+                else detection_verdicts(checks, rows)
+            )
     results = as_results(reference | made)
     checks = check_results(results, TRUTH, baselines, list(made), precision if stored else "fp32")
     if given.max_rel is None and (reason := explain_no_verdict(checks, answer.half)):

@@ -104,7 +104,7 @@ def detector_feeds(folder: Path, pictures: Pictures, most: int | None = None) ->
 
 
 def detector_rows(folder: Path, pictures: Pictures, most: int) -> Feed:
-    """Those of `detector_feeds` in one array an input; bytes are padded with the mean colour, which becomes nearly 0.
+    """Those of `detector_feeds` in one array an input; bytes are padded with the mean colour, nearly 0 later.
 
     Raises:
         PictureError: one cannot be read.

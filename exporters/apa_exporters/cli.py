@@ -86,8 +86,9 @@ def _show(outcome: Outcome, as_json: bool) -> None:
     else:
         if outcome.passport and not outcome.document:
             summarise(outcome.passport, outcome.path)
-        for line in quantisation_lines(outcome.passport.quantisation if outcome.passport and outcome.document else None):
-            wide_console().print(line)
+        elif outcome.passport:
+            for line in quantisation_lines(outcome.passport.quantisation):
+                wide_console().print(line)
         for line in outcome.lines():
             wide_console().print(line)
 
@@ -194,7 +195,8 @@ def summarise(passport: Passport, output: Path) -> None:
         limit = "" if d.least_precision is None else f" (limit {d.least_precision:.4f})"
         console.print(
             f"detections ({d.runner}): {d.matched} of {d.reference} found again, {d.excused} excused; boxes "
-            f"{d.box_error:.1e} pixels, scores {d.score_error:.1e} off; average precision {d.average_precision:.4f}{limit}"
+            f"{d.box_error:.1e} pixels, scores {d.score_error:.1e} off; average precision "
+            f"{d.average_precision:.4f}{limit}"
         )
     if passport.parity.activations:
         worst = max(passport.parity.activations, key=lambda check: check.max_error)
@@ -219,9 +221,10 @@ def quantisation_lines(record: QuantisationRecord | None) -> Iterator[str]:
         limit = quality.limits["sqnr"]
         yield f"{name}: {value:.1f} dB (limit {limit:g}){same}; on {quality.samples} held-back samples"
     if d := quality.detections:
+        noise = f"noise of {quality.limits['sqnr']:g} dB in the neck's maps"
         yield (
             f"detections in {d.pictures} held-back pictures: average precision {d.average_precision:.4f} against "
-            f"float64's (limit {d.limit:.4f}, what noise of {quality.limits['sqnr']:g} dB in the neck's maps leaves)"
+            f"float64's (limit {d.limit:.4f}, what {noise} leaves)"
         )
     if quality.accuracy:
         yield f"accuracy {quality.accuracy[1]:.1%}, from {quality.accuracy[0]:.1%}"

@@ -115,13 +115,13 @@ def judged(folder):
 
 
 def scaled(model, change):
-    """`model` with the scales of the neck's maps changed where they leave their codes, weaker than the maps' gate."""
+    """`model` with the scales of the neck's maps changed where they leave their codes."""
     other = onnx.ModelProto()
     other.CopyFrom(model)
     for node in other.graph.node:
         if node.op_type == "DequantizeLinear" and node.output[0] in ("fpn0", "fpn1", "fpn2", "fpn3"):
-            scale = next(t for t in other.graph.initializer if t.name == node.input[1])
-            new = numpy_helper.from_array(numpy_helper.to_array(scale) * np.float32(change), f"{node.output[0]}/off")
+            scale = numpy_helper.to_array(next(t for t in other.graph.initializer if t.name == node.input[1]))
+            new = numpy_helper.from_array(scale * np.float32(change), f"{node.output[0]}/off")
             other.graph.initializer.append(new)
             node.input[1] = new.name
     return other
@@ -140,7 +140,7 @@ def test_average_precision_is_judged(judged, change):
         found = result.record.quality.detections
         assert found.limit < found.average_precision < 1
         return
-    with pytest.raises(QuantisationError, match="average precision .* against float64's detections in 4 pictures"):
+    with pytest.raises(QuantisationError, match=r"average precision .* float64's detections in 4 pictures"):
         judge_detections(changed, network, features, held, 25)
 
 
