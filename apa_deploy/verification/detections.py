@@ -76,7 +76,8 @@ def precision_verdicts(
         check = next(c for c in checks if c.runner == runner and c.name == "scores")
         text = f"{runner}: average precision {reached:.4f} against the float64 detections"
         candidate.notices += [] if text in candidate.notices else [text]
-        found.append(_verdict(check, limit, broken))
+        lost = {"max_abs": 1 - reached, "max_rel": 1 - reached, "limit": 1 - least}  # rows have no order to compare
+        found.append(_verdict(check.model_copy(update=lost), limit, broken))
     return found
 
 

@@ -1,16 +1,20 @@
 """apa-verify on detectors: what is right passes in any order, what is wrong fails, and half types by precision."""
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import onnx
 import pytest
+import torch
 from apa_exporters.cli import main as export
 from onnx import numpy_helper
 
 from apa_deploy.cli.verify import main as verify
-from apa_deploy.detection.gate import check_raw
+from apa_deploy.detection.gate import Reference, check_detections, check_raw
+from apa_deploy.detection.module import Detections
 from apa_deploy.detection.pictures import photograph
+from apa_deploy.parity.limits import precision_lost
 from apa_deploy.parity.model_gate import explain_no_verdict
 from tests.detection.test_export import SHAPE, save
 
@@ -118,3 +122,30 @@ def test_half_types_report_average_precision(exported, precision, capsys):
     options = ["--precision", precision, "--input-shape", SHAPE, "-o", str(out)]
     assert export([str(exported / "detector.pth"), *options]) == 0
     assert "average precision" in capsys.readouterr().out
+
+
+def detected(shift):
+    """Four detections of two labels, as a file answers them, moved by `shift` pixels."""
+    boxes = np.array([[0, 0, 20, 20], [30, 0, 60, 30], [0, 30, 40, 80], [50, 50, 90, 70]], np.float64) + shift
+    scores, labels = np.array([0.9, 0.8, 0.6, 0.5]), np.array([0, 1, 0, 1])
+    return {"boxes": boxes[None], "scores": scores[None], "labels": labels[None], "num": np.array([4])}
+
+
+@pytest.mark.parametrize(
+    ("stored", "shift", "least", "passed"),
+    [(0, 0, 0.99, True), (0, 2, 0.99, False), (1, 1, None, True), (1, 12, None, False), (15, 15, 0, True)],
+)
+def test_half_types_may_lose_what_storing_costs(stored, shift, least, passed):
+    """`stored`: how far storing alone moves the boxes; at most half of what it leaves may go."""
+    truth = {name: torch.from_numpy(value[0]) for name, value in detected(0).items() if name != "num"}
+    found = [Detections(**truth, rois=torch.arange(4), masks=None)]
+    module = SimpleNamespace(detector=SimpleNamespace(nms_iou=0.5, score_thr=0.05, max_detections=4))
+    proposals = np.array([[[0, 0, 20, 20, 1.0]]])
+    reference = Reference({}, {}, proposals, found)
+    check = check_detections(module, reference, detected(shift), proposals[:, :, :4], "it", detected(stored))
+    assert check.passed is passed and (least is None or check.least_precision == pytest.approx(least))
+
+
+@pytest.mark.parametrize(("stored", "lost"), [(1, 0.01), (0.99, 0.04), (0.9, 0.4), (0.5, 0.75), (0, 1)])
+def test_the_precision_that_may_be_lost_is_never_all_of_what_storing_leaves(stored, lost):
+    assert precision_lost(stored) == pytest.approx(lost)
