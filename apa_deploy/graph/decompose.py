@@ -6,11 +6,12 @@
                             Exp(Max(t,0)*(-1/lambda) + s*P(s^2))
     else, form "softplus"   Exp(Softplus(t)*(-1/lambda))        for readers of the graph
 
-In float32 t is kept where neither the gate nor any number on the way falls below e^-87: such numbers are
-subnormal, and cost a CPU many times as much, here and in what reads them. One Clip does it, and a Max for e^-|t|
-where lambda is above 1/2. The unit is z times that. Constants are folded in float64. "anl" has no Softplus and no
-Log, whose accuracy differs between runtimes, and ends in an Add that feeds Exp, which is what lets TensorRT fuse
-the whole into the convolution before it. Half inputs are computed in float32 between two Casts.
+In float32 t grows by 2^20 times as much from where the gate is e^-80, so that the gate falls to 0 from there at
+once: below e^-87 it would be subnormal, and such numbers cost a CPU many times as much, here and in what reads
+them. A bound would not do: the most negative z times e^-80 is not 0. The unit is z times that. Constants are folded
+in float64. "anl" has no Softplus and no Log, whose accuracy differs between runtimes, and ends in an Add that feeds
+Exp, which is what lets TensorRT fuse the whole into the convolution before it. Half inputs are computed in float32
+between two Casts.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from onnx import TensorProto, helper, numpy_helper
 from ..choices import DECOMPOSITIONS
 from ..errors import InputError
 from ..maths import UNIT, Parameters
-from .functions import FARTHEST, FLOOR, LIMIT_LAMBDA
+from .functions import FLOOR, LIMIT_LAMBDA, STEEP
 from .log1p_fit import log1p_coefficients
 from .node import DOMAIN, is_activation, read_parameters, subgraphs
 from .values import ranks_and_types
@@ -97,17 +98,14 @@ class _Chain:
         if (np.abs(lambda_ - 1) <= np.finfo(np.float32).eps).all():
             return self._add("Sigmoid", self._scale(z, kappa))
         if (lambda_ <= LIMIT_LAMBDA).all():
-            growth = self._add("Exp", self._bounded(self._scale(z, -kappa), np.log([FLOOR])))
+            growth = self._add("Exp", self._steep(self._scale(z, -kappa), np.log([FLOOR])))
             return self._add("Exp", self._add("Neg", growth))
         return _FORMS[form](self, z, np.maximum(lambda_, LIMIT_LAMBDA), kappa)
 
     def anl(self, z: str, lambda_: Float64, kappa: Float64) -> str:
         rate = -1 / lambda_
         t = self._ratio(z, lambda_, kappa)
-        below = self._add("Neg", self._add("Abs", t))
-        if self._dtype == np.float32 and (highest_ratio(lambda_) > FARTHEST).any():
-            below = self._add("Max", below, self._constant("lowest", np.array([-FARTHEST])))
-        w = self._add("Exp", below)
+        w = self._add("Exp", self._add("Neg", self._add("Abs", t)))
         s = self._add("Div", w, self._add("Add", w, self._constant("two", np.array([2.0]))))
         series = self._horner(self._add("Mul", s, s), [c * rate for c in log1p_coefficients(4)])
         positive = self._add("Max", t, self._constant("zero", np.array([0.0])))
@@ -121,16 +119,14 @@ class _Chain:
 
     def _ratio(self, z: str, lambda_: Float64, kappa: Float64) -> str:
         t = self._add("Add", self._scale(z, -kappa), self._constant("log_lambda", np.log(lambda_)))
-        return self._bounded(t, highest_ratio(lambda_))
+        return self._steep(t, highest_ratio(lambda_))
 
-    def _bounded(self, t: str, high: Float64) -> str:
-        """t within [-FARTHEST, high]; float64 has room."""
+    def _steep(self, t: str, high: Float64) -> str:
+        """t, and STEEP times as far from `high` where it is above; float64 has room."""
         if self._dtype == np.float64:
             return t
-        low, high_name = self._constant("low", np.array([-FARTHEST])), self._constant("high", high)
-        if high.size == 1:
-            return self._add("Clip", t, low, high_name)
-        return self._add("Max", self._add("Min", t, high_name), low)
+        beyond = self._add("Mul", t, self._constant("steep", np.array([STEEP])))
+        return self._add("Max", t, self._add("Add", beyond, self._constant("back", (1 - STEEP) * high)))
 
     def _horner(self, u: str, ascending: Sequence[Float64]) -> str:
         value = self._constant(f"c{len(ascending) - 1}", ascending[-1])

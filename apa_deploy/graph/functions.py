@@ -4,8 +4,7 @@
 
 One body serves every lambda, any rank and every float type: it reads the attributes, reshapes C values
 along `axis`, and computes in float32. t = ln(lambda) - kappa*x; -ln APA = (max(t,0) + log1p(e^-|t|)) / lambda.
-Subnormal numbers are slow (see `decompose`): t is at most the `highest`, where the gate is e^-FLOOR, and -|t| at
-least -FARTHEST, so that no number on the way is subnormal.
+Subnormal numbers are slow: from the `highest` t, where the gate is e^-FLOOR, it falls to 0 at once (`decompose`).
 The rank is Shape(Shape(x)): shape inference takes Size(Shape(x)) for the number of elements of x, and so gets a
 wrong rank wherever the shape is fixed.
 """
@@ -21,10 +20,9 @@ from .node import DOMAIN, VERSION, all_activations
 
 # Up to here the limit exp(-exp(-kappa*x)) is right to 0.271e-7 in float32, and 1/lambda costs accuracy.
 LIMIT_LAMBDA = 1e-7
-# Nats below which no gate falls in float32: e^-80 is normal, and so is its product with any z that is met there.
-FLOOR = 80.0
-# The most that |t| counts: (e^-40)^2 is normal, and e^-40 / LIMIT_LAMBDA is 0 beside 1.
-FARTHEST = 40.0
+# Nats from which a float32 gate falls to 0: e^-80 is normal, and so is its product with any z that is met there.
+# From there to 2^-149 it takes fewer than ten numbers t, as t grows STEEP times as fast.
+FLOOR, STEEP = 80.0, 2.0**20
 _LOWEST_IR = 8  # the first with model-local functions
 
 _HEADER = '<opset_import: ["" : {opset}], domain: "com.apa">\n'
@@ -61,7 +59,8 @@ _BODY = """
   log_lambda = Log (safe)
   kx = Mul (kap, xf)
   floor = Constant <value_float: float = {floor:.9e}> ()
-  lowest = Constant <value_float: float = -{farthest:.9e}> ()
+  steep = Constant <value_float: float = {steep:.9e}> ()
+  back = Constant <value_float: float = {back:.9e}> ()
   power = Mul (floor, safe)
   npower = Neg (power)
   gate_floor = Exp (npower)
@@ -69,10 +68,12 @@ _BODY = """
   log_rest = Log (rest)
   highest = Add (power, log_rest)
   ratio = Sub (log_lambda, kx)
-  t = Min (ratio, highest)
+  ratio_back = Mul (highest, back)
+  ratio_steep = Mul (ratio, steep)
+  beyond = Add (ratio_steep, ratio_back)
+  t = Max (ratio, beyond)
   magnitude = Abs (t)
-  opposite = Neg (magnitude)
-  below = Max (opposite, lowest)
+  below = Neg (magnitude)
   w = Exp (below)
   w2 = Add (w, two)
   s = Div (w, w2)
@@ -95,8 +96,11 @@ _BODY = """
   general = Exp (exponent)
   nkx = Neg (kx)
   log_floor = Log (floor)
-  bounded = Clip (nkx, lowest, log_floor)
-  growth = Exp (bounded)
+  limit_back = Mul (log_floor, back)
+  limit_steep = Mul (nkx, steep)
+  limit_beyond = Add (limit_steep, limit_back)
+  exponent_of = Max (nkx, limit_beyond)
+  growth = Exp (exponent_of)
   ngrowth = Neg (growth)
   limit = Exp (ngrowth)
   gate = Where (ordinary, general, limit)
@@ -109,9 +113,8 @@ _RESULT = {GATE: "yf = Identity (gate)", "AGLU": "yf = Mul (xf, gate)"}
 
 def function_body(kind: str, opset: int) -> onnx.FunctionProto:
     """The function of `kind` (APA or AGLU) for models of this opset of the standard domain."""
-    body = _BODY.format(
-        limit=LIMIT_LAMBDA, floor=FLOOR, farthest=FARTHEST, c=log1p_coefficients(4), result=_RESULT[kind]
-    )
+    constants = {"limit": LIMIT_LAMBDA, "floor": FLOOR, "steep": STEEP, "back": 1 - STEEP}
+    body = _BODY.format(**constants, c=log1p_coefficients(4), result=_RESULT[kind])
     return parser.parse_function(_HEADER.format(opset=opset) + _SIGNATURE.format(kind=kind) + body)
 
 
