@@ -4,7 +4,7 @@ DEMO := build/demo
 SOURCES := pyproject.toml constraints.txt CMakeLists.txt $(wildcard plugins/*/*.cc plugins/*/*.cu plugins/*/*.h plugins/*/*/*)
 export ORT_DISABLE_TELEMETRY := 1
 
-.PHONY: demo quick test test-long frameworks check conformance docs install clean
+.PHONY: demo quick test test-long frameworks check conformance docs release install clean
 
 demo: $(DEMO)/.installed
 	$(DEMO)/bin/python examples/digits/demo.py
@@ -23,6 +23,9 @@ frameworks: install
 
 docs: install
 	$(VENV)/bin/python -m tools.docs
+
+release: install
+	$(VENV)/bin/python -m tools.release
 
 conformance: install
 	$(VENV)/bin/python tools/conformance.py
