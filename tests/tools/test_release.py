@@ -116,6 +116,9 @@ def test_release(tmp_path):
     names = {component["name"] for component in document["components"]}
     assert document["bomFormat"] == "CycloneDX" and {"torch", "onnx", "onnxruntime", "numpy"} <= names
     assert "cyclonedx-bom" not in names and "pytest" not in names
+    assert (
+        "file:" not in sbom.read_text() and document["metadata"]["component"]["version"] == apa_deploy.__version__
+    )
     (wheel,) = folder.glob("*manylinux*.whl")
     with zipfile.ZipFile(wheel) as archive:
         licences = [name for name in archive.namelist() if "/licenses/" in name]

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import json
 import shutil
 import subprocess
 import sys
 import tempfile
+import zipfile
 from pathlib import Path
 
 import apa_deploy
@@ -68,8 +70,6 @@ def build(folder: Path, packages: Path) -> tuple[Path, Path]:
 
 def missing_libraries(wheel: Path) -> list[str]:
     """The native files that a release must have and this wheel has not."""
-    import zipfile
-
     with zipfile.ZipFile(wheel) as archive:
         names = {Path(name).name for name in archive.namelist()}
     return [name for name in LIBRARIES if name not in names]
@@ -103,6 +103,12 @@ def describe(python: Path, packages: Path, target: Path) -> None:
     step("SBOM")
     options = ("--output-reproducible", "--pyproject", ROOT / "pyproject.toml", "--output-file", target)
     run(sys.executable, "-c", _DESCRIBE, packages, "environment", *options, python)
+    document = json.loads(target.read_text(encoding="utf-8"))
+    document["metadata"]["component"]["version"] = apa_deploy.__version__  # pyproject.toml has none
+    for component in document["components"]:  # where the wheel lay while it was installed concerns nobody
+        links = component.get("externalReferences", [])
+        component["externalReferences"] = [link for link in links if not link["url"].startswith("file:")]
+    target.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
 
 
 def write_checksums(folder: Path) -> None:

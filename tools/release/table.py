@@ -64,7 +64,7 @@ def find_losses(new: Values, old: Values, changes: str) -> list[str]:
 def changes_of(release: str) -> str:
     """The changelog's section of a release; "" if it has none."""
     text = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
-    section = re.search(rf"^## {re.escape(release)}\b.*?(?=^## |\Z)", text, re.MULTILINE | re.DOTALL)
+    section = re.search(rf"^## {re.escape(release)}(?=\s).*?(?=^## |\Z)", text, re.MULTILINE | re.DOTALL)
     return section[0] if section else ""
 
 
