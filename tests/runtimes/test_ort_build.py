@@ -21,7 +21,7 @@ def checkout(tmp_path_factory):
     for folder in ("apa_deploy", "exporters", "plugins"):
         ignored = shutil.ignore_patterns("lib", "__pycache__", "tests")
         shutil.copytree(building.ROOT / folder, copy / folder, ignore=ignored)
-    for file in ("CMakeLists.txt", "pyproject.toml", "LICENSE"):
+    for file in ("CMakeLists.txt", "pyproject.toml", "LICENSE", "THIRD_PARTY.md"):
         shutil.copy(building.ROOT / file, copy)
     (copy / "README.md").write_text("apa-deploy\n")
     return copy
