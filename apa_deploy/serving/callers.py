@@ -18,6 +18,8 @@ from .sockets import Address, OpenSocket, parse_peer
 
 _GREETING = 1 << 14  # bytes of a new connection that belong to no message: TLS and settings
 _CALL = 512  # bytes around a call, beside its metadata
+_MESSAGE = 256  # bytes around a message, however small, and its answer's windows: 50, and 29 for each record of TLS
+_PINGS = 64  # bytes a second that belong to no message
 _FRAMES = 128  # of so many bytes one is no message's: 9 in 16 KiB for HTTP/2, 29 for TLS
 _SMALL = 1 << 16  # bytes; below, nobody is held to have sent half a message
 
@@ -51,12 +53,14 @@ class Caller:
     unfinished: int = -_GREETING
     counted: int = 0
     rest: float = field(default_factory=time.monotonic)
+    looked: float = field(default_factory=time.monotonic)
 
-    def look(self, received: int) -> None:
+    def look(self, received: int, now: float) -> None:
         """Take the kernel's count of all bytes so far."""
+        pings, self.looked = int((now - self.looked) * _PINGS), now
         new = received - self.received if received >= self.received else received  # less: it is another connection
         self.received = received
-        self.unfinished = max(0, self.unfinished + new) if self.reads else 0
+        self.unfinished = max(0, self.unfinished + new - pings) if self.reads else 0
 
     def end_reads(self, reason: ServingError) -> None:
         """Refuse the calls that wait for a message: which of them the bytes belong to is not known."""
@@ -112,7 +116,7 @@ class Callers:
 
     def finish(self, caller: Caller, size: int) -> None:
         """A message of so many bytes is whole; from now on it counts as any other request."""
-        caller.unfinished -= size + size // _FRAMES
+        caller.unfinished -= size + size // _FRAMES + _MESSAGE
         caller.rest = time.monotonic()
         known = min(size, caller.counted)
         caller.counted -= known
@@ -123,12 +127,13 @@ class Callers:
         received, now = {one.peer: one.received for one in sockets}, time.monotonic()
         for name, caller in list(self._callers.items()):
             if caller.address in received:
-                caller.look(received[caller.address])
+                caller.look(received[caller.address], now)
             elif not caller.calls:
                 del self._callers[name]
                 continue
             caller.counted = min(caller.unfinished, len(caller.reads) * self._largest)
-            if caller.counted <= _SMALL:
+            # where a stream is being answered, whole messages may lie behind the one that it asked about
+            if caller.counted <= _SMALL or caller.calls > len(caller.reads):
                 caller.rest = now
             elif now - caller.rest > self._seconds:
                 saw = f"no whole message after {self._seconds:g} s"
