@@ -6,7 +6,7 @@
                             Exp(Max(t,0)*(-1/lambda) + s*P(s^2))
     else, form "softplus"   Exp(Softplus(t)*(-1/lambda))        for readers of the graph
 
-In float32 t grows by 2^20 times as much from where the gate is e^-80, so that the gate falls to 0 from there at
+In float32 t grows by 2^9 times as much from where the gate is e^-80, so that the gate falls to 0 from there at
 once: below e^-87 it would be subnormal, and such numbers cost a CPU many times as much, here and in what reads
 them. A bound would not do: the most negative z times e^-80 is not 0. The unit is z times that. Constants are folded
 in float64. "anl" has no Softplus and no Log, whose accuracy differs between runtimes, and ends in an Add that feeds

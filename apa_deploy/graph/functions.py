@@ -21,8 +21,8 @@ from .node import DOMAIN, VERSION, all_activations
 # Up to here the limit exp(-exp(-kappa*x)) is right to 0.271e-7 in float32, and 1/lambda costs accuracy.
 LIMIT_LAMBDA = 1e-7
 # Nats from which a float32 gate falls to 0: e^-80 is normal, and so is its product with any z that is met there.
-# From there to 2^-149 it takes fewer than ten numbers t, as t grows STEEP times as fast.
-FLOOR, STEEP = 80.0, 2.0**20
+# From there t grows STEEP times as fast: no more, for fp16 holds STEEP times t, where others convert such a file.
+FLOOR, STEEP = 80.0, 2.0**9
 _LOWEST_IR = 8  # the first with model-local functions
 
 _HEADER = '<opset_import: ["" : {opset}], domain: "com.apa">\n'
