@@ -17,43 +17,16 @@ from torch import Tensor
 
 from ..errors import InputError
 from .config import Config, value_at
+from .parts import list_heads, list_unknown_parts, model_setting
 from .spec import BoxHead, Coder, DetectorSpec, MaskHead, Predictor, RoiAlign, Rpn
 
 State = Mapping[str, Tensor]
 PARTS = ("backbone.", "neck.", "rpn_head.", "roi_head.")
 
-# What each part of a config may be. A name that is missing here may compute something else.
-_TYPES = {
-    "type": ("FasterRCNN", "MaskRCNN", "CascadeRCNN", "TwoStageDetector"),
-    "backbone.type": ("SE_ResNet", "ResNet", "ResNeXt"),
-    "neck.type": ("FPN",),
-    "rpn_head.type": ("RPNHead",),
-    "rpn_head.anchor_generator.type": ("AnchorGenerator",),
-    "rpn_head.bbox_coder.type": ("DeltaXYWHBBoxCoder",),
-    "roi_head.type": ("StandardRoIHead", "CascadeRoIHead"),
-    "data_preprocessor.type": ("DetDataPreprocessor",),
-}
-_BOX_HEADS = ("Shared2FCBBoxHead", "ConvFCBBoxHead")
-_MASK_HEADS = ("FCNMaskHead",)
 _LOSSES = {"CrossEntropyLoss": "softmax", "CrossEntropyCustomLoss": "", "DropLoss": ""}
 _PREDICTORS = {
     "Linear": "linear", "WCLinear": "wclinear", "NormedLinear": "normed", "NormedConv2d": "normed",
     "Conv": "linear", "Conv2d": "linear",
-}  # fmt: skip
-# Settings of a part, and the values with which it computes what is rebuilt here.
-_FIXED: dict[str, dict[str, tuple[Any, ...]]] = {
-    "backbone": {
-        "out_indices": ((0, 1, 2, 3),), "strides": ((1, 2, 2, 2),), "dilations": ((1, 1, 1, 1),),
-        "style": ("pytorch",), "num_stages": (4,),
-    },
-    "neck": {
-        "start_level": (0,), "end_level": (-1,), "add_extra_convs": (False,), "norm_cfg": (), "act_cfg": (),
-        "num_outs": (5,), "upsample_cfg.mode": ("nearest",),
-    },
-    "rpn_head": {"num_convs": (1,), "loss_cls.use_sigmoid": (True,), "bbox_coder.add_ctr_clamp": (False,)},
-    "rpn_head.anchor_generator": {
-        "center_offset": (0, 0.0), "scale_major": (True,), "octave_base_scale": (), "base_sizes": (), "centers": (),
-    },
 }  # fmt: skip
 
 
@@ -107,7 +80,7 @@ class _Reader:
     assumed: list[str] = field(default_factory=list)
 
     def get(self, path: str, default: Any = None) -> Any:
-        return value_at(self.config, f"model.{path}", default)
+        return model_setting(self.config, path, default)
 
     def shape(self, key: str, rank: int) -> tuple[int, ...]:
         if key not in self.state:
@@ -134,76 +107,9 @@ class _Reader:
     def number(self, path: str, default: float) -> float:
         return self.numbers(path, (default,), 1)[0]
 
-    # What is refused
-
     def refuse_unknown(self) -> None:
-        parts = [*self._unknown_keys(), *self._unknown_types(), *self._unknown_settings()]
-        if parts:
-            raise DetectorError(dict.fromkeys(parts))
-
-    def _unknown_keys(self) -> list[str]:
-        """Heads by the first names of keys that nothing here reads, e.g. "bbox_head.cls_convs"."""
-        head = r"(\d+\.)?"
-        known = re.compile(
-            r"backbone\.|neck\.(lateral|fpn)_convs\.\d+\.conv\.(weight|bias)$"
-            r"|rpn_head\.rpn_(conv|cls|reg)\.(weight|bias)$"
-            rf"|roi_head\.bbox_head\.{head}(shared_fcs\.\d+\.(weight|bias)|fc_reg\.(weight|bias))$"
-            rf"|roi_head\.bbox_head\.{head}fc_cls\.(weight|bias|g|s_|tempearture)$"
-            rf"|roi_head\.mask_head\.{head}(convs\.\d+\.conv\.(weight|bias)|upsample\.(weight|bias))$"
-            rf"|roi_head\.mask_head\.{head}upsample\.(channel_compressor|content_encoder)\.(weight|bias)$"
-            rf"|roi_head\.mask_head\.{head}conv_logits\.(weight|bias|tempearture)$"
-        )
-        unknown = [key for key in self.state if not known.match(key)]
-        if any("patch_embed" in key for key in self.state):
-            unknown.append("backbone.patch_embed")
-        return [".".join(key.split(".")[:2])[:80] for key in unknown][:8]
-
-    def _unknown_types(self) -> list[str]:
-        unknown = []
-        for path, legal in _TYPES.items():
-            found = self.get(path)
-            if found is not None and found not in legal:
-                unknown.append(f"{path} {found}"[:80])
-        for kind, legal in (("bbox_head", _BOX_HEADS), ("mask_head", _MASK_HEADS)):
-            for where in self._heads(kind):
-                found = self.get(f"{where}.type")
-                if found is not None and found not in legal:
-                    unknown.append(f"{where} {found}"[:80])
-        for extractor in ("bbox_roi_extractor", "mask_roi_extractor"):
-            for where in self._heads(extractor):
-                unknown += self._unless(f"{where}.type", ("SingleRoIExtractor",))
-                unknown += self._unless(f"{where}.roi_layer.type", ("RoIAlign",))
-                unknown += self._unless(f"{where}.roi_layer.aligned", (True,))
-                unknown += self._unless(f"{where}.roi_layer.pool_mode", ("avg",))
-        return unknown
-
-    def _unknown_settings(self) -> list[str]:
-        unknown = []
-        for part, settings in _FIXED.items():
-            for name, legal in settings.items():
-                unknown += self._unless(f"{part}.{name}", legal)
-        for where in self._heads("bbox_head"):
-            unknown += self._unless(f"{where}.with_avg_pool", (False,))
-            unknown += self._unless(f"{where}.bbox_coder.type", ("DeltaXYWHBBoxCoder",))
-            unknown += self._unless(f"{where}.bbox_coder.add_ctr_clamp", (False,))
-        for where in ("test_cfg.rpn.nms", "test_cfg.rcnn.nms"):
-            unknown += self._unless(f"{where}.type", ("nms",))
-            unknown += self._unless(f"{where}.class_agnostic", (False,))
-        return unknown + [part for part in ("roi_head.shared_head", "roi_head.semantic_head") if self.get(part)]
-
-    def _unless(self, path: str, legal: tuple[Any, ...]) -> list[str]:
-        found = self.get(path)
-        found = tuple(found) if isinstance(found, list) else found
-        return [] if found is None or found in legal else [f"{path} {found!r}"[:80]]
-
-    def _heads(self, kind: str) -> list[str]:
-        """Paths in the config of one head, or of each of a cascade."""
-        found = self.get(f"roi_head.{kind}")
-        if isinstance(found, (list, tuple)):
-            return [f"roi_head.{kind}.{i}" for i in range(len(found))]
-        return [f"roi_head.{kind}"]
-
-    # What it is
+        if parts := list_unknown_parts(self.state, self.config):
+            raise DetectorError(parts)
 
     def spec(self) -> DetectorSpec:
         boxes = tuple(self._box_head(prefix, i) for i, prefix in enumerate(self._prefixes("bbox_head", "fc_cls")))
@@ -289,7 +195,7 @@ class _Reader:
         return Coder(means, stds)  # type: ignore[arg-type]  # four each: checked
 
     def _align(self, extractor: str, size: int) -> RoiAlign:
-        where = self._heads(extractor)[0]
+        where = list_heads(self.config, extractor)[0]
         strides = tuple(int(v) for v in self.numbers(f"{where}.featmap_strides", RoiAlign().strides, 4))
         said = int(self.number(f"{where}.roi_layer.output_size", size))
         if said != size or strides != RoiAlign().strides:
@@ -298,7 +204,7 @@ class _Reader:
         return RoiAlign(size, max(0, samples), int(self.number(f"{where}.finest_scale", 56)), strides)
 
     def _box_head(self, prefix: str, stage: int) -> BoxHead:
-        paths = self._heads("bbox_head")
+        paths = list_heads(self.config, "bbox_head")
         where = paths[min(stage, len(paths) - 1)]
         rows = self.shape(f"{prefix}fc_cls.weight", 2)[0]
         boxes = self.shape(f"{prefix}fc_reg.weight", 2)[0]
@@ -366,7 +272,7 @@ class _Reader:
         return usual
 
     def _mask_head(self, prefix: str, stage: int) -> MaskHead:
-        paths = self._heads("mask_head")
+        paths = list_heads(self.config, "mask_head")
         where = paths[min(stage, len(paths) - 1)]
         rows = self.shape(f"{prefix}conv_logits.weight", 4)[0]
         layers = len([k for k in self.state if re.fullmatch(re.escape(prefix) + r"convs\.\d+\.conv\.weight", k)])
