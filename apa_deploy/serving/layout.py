@@ -8,6 +8,7 @@ repository/b/3/model.onnx      -> model "b", version 3; b/config.pbtxt where the
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -154,7 +155,10 @@ def _artifacts(path: Path, name: str, root: Path, defaults: ModelConfig) -> dict
         return {1: Artifact(name, 1, inside, defaults, fingerprint(inside, None))}
     if path.exists() and not path.is_dir():
         raise LayoutError(path, "a pipe or a device", "a file or a folder", "Take it away.")
-    file = path / FILE if (path / FILE).is_file() else None
+    file = path / FILE if os.path.lexists(path / FILE) else None
+    if file and not file.is_file():
+        saw = "a link to nothing, a folder, a pipe or a device"
+        raise LayoutError(file, saw, "a file, or none", "Mend the link, or take it away.")
     config = read_model_config(_inside(file, root) if file else None, defaults)
     if file:
         check_kind(config, file, name)

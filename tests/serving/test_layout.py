@@ -87,6 +87,8 @@ REFUSED = [
     ("a link that leaves", {"m.onnx": "-> ../outside.onnx"}, "m", "leaves the repository"),
     ("a version that leaves", {"m/1": "-> ../../outside"}, "m", "leaves the repository"),
     ("a config that leaves", {"m/1/model.onnx": "", "m/config.pbtxt": "-> ../../outside.pbtxt"}, "m", "leaves"),
+    ("a config that is nowhere", {"m/1/model.onnx": "", "m/config.pbtxt": "-> gone"}, "m", "a link to nothing"),
+    ("a config that is a folder", {"m/1/model.onnx": "", "m/config.pbtxt/x": ""}, "m", "a folder, a pipe"),
     ("an absolute link", {"m.onnx": "-> /etc/passwd"}, "m", "leaves the repository"),
     ("a file name with a folder", {"m/1/model.onnx": "", "m/config.pbtxt": 'default_model_filename: "../x"'},
      "m", "without a folder"),
@@ -124,6 +126,9 @@ def test_a_pipe_is_called_so(tmp_path):
     os.mkfifo(tmp_path / "pipe.onnx")
     entry = scan(tmp_path, ModelConfig())["pipe"]
     assert "a pipe or a device" in str(entry.error)
+    tree(tmp_path, {"m/1/model.onnx": ""})
+    os.mkfifo(tmp_path / "m" / "config.pbtxt")
+    assert "a pipe or a device" in str(scan(tmp_path, ModelConfig())["m"].error)
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(LayoutError, match="a pipe or a device"):
         scan(tmp_path / "pipe", ModelConfig())
