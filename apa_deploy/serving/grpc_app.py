@@ -64,6 +64,10 @@ def operation(method: Handler) -> Handler:
     return call
 
 
+def _closing() -> UnavailableError:
+    return UnavailableError("a server that is closing", "another one", "Try again elsewhere.")
+
+
 class GrpcApp:
     """The inference service: a method for each of its calls. A request is a message, or `DecodeError`."""
 
@@ -81,7 +85,7 @@ class GrpcApp:
         shares = (self.calls, self.probes, self.watches)
         while any(share.open for share in shares):
             for share in shares:
-                share.end_idle()
+                share.end_idle(reason=_closing())
             await asyncio.sleep(_LOOK)
 
     def check_token(self, context: Any) -> None:
@@ -96,7 +100,7 @@ class GrpcApp:
         HTTP says the same by closing the connection after an answer; gRPC has no such word for one call.
         """
         if self.service.closing.is_set():
-            raise UnavailableError("a server that is closing", "another one", "Try again elsewhere.")
+            raise _closing()
 
     def record(self, rpc: str, request: Any, code: str, start: float) -> None:
         """Count and log the end of a call."""

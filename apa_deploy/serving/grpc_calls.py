@@ -92,12 +92,12 @@ class Calls:
         self._callers.finish(caller, size)
         return message
 
-    def end_idle(self, count: int | None = None) -> bool:
-        """End the `count` longest idle (None: all); whether there was one."""
+    def end_idle(self, count: int | None = None, reason: ServingError | None = None) -> bool:
+        """End the `count` longest idle (None: all), for `reason` or for their place; whether there was one."""
         oldest = [read for read in islice(self._idle, count) if not read.timeout.expired()]
         for read in oldest:
             del self._idle[read]
-            read.end(OverloadedError(f"{self.limit} calls, this one without a message", "fewer"))
+            read.end(reason or OverloadedError(f"{self.limit} calls, this one without a message", "fewer"))
         return bool(oldest)
 
     def _leave(self, _: Any) -> None:
