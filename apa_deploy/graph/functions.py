@@ -11,6 +11,8 @@ wrong rank wherever the shape is fixed.
 
 from __future__ import annotations
 
+import math
+
 import onnx
 from onnx import helper, parser
 
@@ -95,8 +97,7 @@ _BODY = """
   exponent = Neg (scaled)
   general = Exp (exponent)
   nkx = Neg (kx)
-  log_floor = Log (floor)
-  limit_back = Mul (log_floor, back)
+  limit_back = Constant <value_float: float = {limit_back:.9e}> ()
   limit_steep = Mul (nkx, steep)
   limit_beyond = Add (limit_steep, limit_back)
   exponent_of = Max (nkx, limit_beyond)
@@ -113,7 +114,11 @@ _RESULT = {GATE: "yf = Identity (gate)", "AGLU": "yf = Mul (xf, gate)"}
 
 def function_body(kind: str, opset: int) -> onnx.FunctionProto:
     """The function of `kind` (APA or AGLU) for models of this opset of the standard domain."""
-    constants = {"limit": LIMIT_LAMBDA, "floor": FLOOR, "steep": STEEP, "back": 1 - STEEP}
+    # nothing that constant folding could fold: tools that do it break bodies
+    back = 1 - STEEP
+    constants = {
+        "limit": LIMIT_LAMBDA, "floor": FLOOR, "steep": STEEP, "back": back, "limit_back": back * math.log(FLOOR),
+    }  # fmt: skip
     body = _BODY.format(**constants, c=log1p_coefficients(4), result=_RESULT[kind])
     return parser.parse_function(_HEADER.format(opset=opset) + _SIGNATURE.format(kind=kind) + body)
 

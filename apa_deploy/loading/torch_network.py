@@ -82,7 +82,7 @@ class TorchNetwork(Network):
         if _TYPES.search(reason) and not _INTEGERS.search(reason):
             do = "Cast to the type of a weight in forward, x.to(self.layer.weight.dtype), not to a fixed one."
             return InputError(saw, f"one number type: {name} is run in float32 and in float64", do)
-        do = "Give the shape and the type that it takes: --input NAME=SHAPE:DTYPE."
+        do = "Give a sample's shape with --input-shape, or shape and type with --input NAME=SHAPE:DTYPE."
         return InputError(saw, f"inputs that {name} takes", do)
 
     def find_randomness(self, feed: Feed) -> tuple[str, ...]:

@@ -77,10 +77,19 @@ def is_safetensors(path: Path) -> bool:
 
 def is_program(path: Path) -> bool:
     """Whether a file is a program of torch.export: an archive that says so; by its name where it is no archive."""
-    if not _read_start(path).startswith(b"PK") or not zipfile.is_zipfile(path):
-        return path.suffix == ".pt2" and path.is_file()
-    with zipfile.ZipFile(path) as archive:
-        return any(name.rpartition("/")[2] in _PROGRAM for name in archive.namelist())
+    named = path.suffix == ".pt2" and path.is_file()
+    if not _read_start(path).startswith(b"PK"):
+        return named
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return any(name.rpartition("/")[2] in _PROGRAM for name in archive.namelist())
+    except (
+        zipfile.BadZipFile,
+        ValueError,
+        NotImplementedError,
+        OSError,
+    ):  # its reader says what is wrong
+        return named
 
 
 def _read_start(path: Path) -> bytes:
