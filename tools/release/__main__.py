@@ -24,8 +24,8 @@ LIBRARIES = ("libapa_ort.so", "libapa_trt.so", "libapa_trt_autoload.so", "apa_ao
 DIGITS = ROOT / "examples" / "digits" / "digits.pth"
 # The tool looks at another environment: its own packages must not be seen there, as they would be by PYTHONPATH.
 _DESCRIBE = """
-import runpy, sys
-sys.path.insert(0, sys.argv.pop(1))
+import runpy, site, sys
+site.addsitedir(sys.argv.pop(1))
 runpy.run_module("cyclonedx_py", run_name="__main__")
 """
 
