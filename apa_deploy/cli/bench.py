@@ -42,11 +42,11 @@ def _parser() -> argparse.ArgumentParser:
     parser = verb_parser("apa-bench", __doc__ or "")
     parser.add_argument("artifacts", metavar="ARTIFACT", nargs="+", type=Path, help=".onnx, engine or checkpoint")
     add = parser.add_argument
-    add("--against", choices=PLAIN_UNITS, default="", help="beside the same network with plain activations")
+    add("--against", choices=PLAIN_UNITS, default="", help="also time the same network with this activation")
     add("--batch", type=_counts, default=(1,), metavar="1,8", help="batch sizes (default: 1)")
     add("--threads", type=_counts, default=(None,), metavar="1,2", help="threads (default: the runtime's own)")
     add("--runtime", type=_runtimes, default=(), metavar="NAME,...", help=", ".join(RUNTIMES))
-    add("--input-shape", metavar="CxHxW", type=shape_of, help="where no passport tells, e.g. 3x224x224")
+    add("--input-shape", metavar="CxHxW", type=shape_of, help="if no passport gives it, e.g. 3x224x224")
     add("--no-activations", action="store_true", help="do not measure each activation alone")
     add("--passport", action="store_true", help="put the latency into the passport beside each artifact")
     add_ort_library(parser)
@@ -55,11 +55,11 @@ def _parser() -> argparse.ArgumentParser:
     add = parser.add_argument_group("timing").add_argument
     plan, shown = TimingPlan(), "(default: %(default)s)"
     from_zero = partial(count_of, least=0)
-    add("--launches", type=count_of, default=plan.launches, help=f"fresh processes {shown}")
-    add("--rounds", type=count_of, default=plan.rounds, help=f"turns a launch {shown}")
-    add("--duration", type=seconds_of, default=plan.turn_s, help=f"seconds a turn {shown}")
+    add("--launches", type=count_of, default=plan.launches, help=f"how often fresh processes start {shown}")
+    add("--rounds", type=count_of, default=plan.rounds, help=f"turns per launch {shown}")
+    add("--duration", type=seconds_of, default=plan.turn_s, help=f"seconds per turn {shown}")
     add("--warmup", type=from_zero, default=plan.warmup, help=f"inferences before the first turn {shown}")
-    add("--timeout", type=seconds_of, default=plan.limit_s, help=f"seconds an answer may take {shown}")
+    add("--timeout", type=seconds_of, default=plan.limit_s, help=f"seconds that an answer may take {shown}")
     group = parser.add_argument_group("checkpoints")
     add_loading(group)
     return parser

@@ -216,7 +216,7 @@ def describe(error: BaseException) -> str:
 
 def add_ort_library(group: argparse._ActionsContainer) -> None:
     """Custom operators of the user's models; `run_verb` lets every session have them."""
-    help_ = "custom operators that a model needs beside ours; repeatable"
+    help_ = "library of other custom operators that a model needs; repeatable"
     group.add_argument(
         "--ort-library", dest="libraries", type=Path, action="append", default=[], metavar="SO", help=help_
     )

@@ -31,7 +31,7 @@ def _parser() -> argparse.ArgumentParser:
     loading = parser.add_argument_group("loading")
     add_loading(loading)
     loading.add_argument(
-        "--input-shape", metavar="CxHxW", type=shape_of, help="of your own network, e.g. 3x224x224"
+        "--input-shape", metavar="CxHxW", type=shape_of, help="input of your own network, e.g. 3x224x224"
     )
     return parser
 

@@ -19,9 +19,11 @@ _LOADING = ("weights", "arch", "classif_norm", "floor", "model", "trust_pickle",
 def add_loading(group: argparse._ArgumentGroup) -> None:
     """How a checkpoint is read."""
     group.add_argument("--weights", choices=WEIGHTS, default="model", help="ema: the averaged weights")
-    group.add_argument("--arch", help="name that the network must turn out to have, e.g. se_resnet50")
-    group.add_argument("--classif-norm", choices=NORMS, help="upstream's head, where the keys cannot tell")
-    group.add_argument("--floor", choices=FLOORS, help="floor of the units' lambda, where it is unusual")
+    group.add_argument("--arch", help="the network must have this architecture, e.g. se_resnet50")
+    group.add_argument(
+        "--classif-norm", choices=NORMS, help="upstream's classifier head, if the keys do not show it"
+    )
+    group.add_argument("--floor", choices=FLOORS, help="least lambda of the units, if it is an unusual one")
     group.add_argument("--trust-pickle", action="store_true", help="run the code in MODEL: pickled modules, .pt2")
     group.add_argument("--model", metavar="PKG.MOD:FACTORY", help="callable that makes your own network")
     group.add_argument(
@@ -31,12 +33,16 @@ def add_loading(group: argparse._ArgumentGroup) -> None:
         default=[],
         help="an input of one sample, e.g. ids=16:int64; a letter is an open size; repeatable",
     )
-    group.add_argument("--example", metavar="PKG.MOD:FUNCTION", help="makes what your network is called with")
-    group.add_argument("--detector", choices=DETECTORS, help="of a whole detector (default: end2end)")
-    group.add_argument("--config", type=Path, metavar="FILE", help="mmengine config, parsed, never executed")
-    group.add_argument("--score-thr", type=limit_of, metavar="X", help="of the last NMS (default: the config's)")
-    group.add_argument("--nms-iou", type=limit_of, metavar="X", help="the same")
-    group.add_argument("--max-detections", type=int, metavar="N", help="the same")
+    group.add_argument("--example", metavar="PKG.MOD:FUNCTION", help="function that returns the inputs of one call")
+    group.add_argument("--detector", choices=DETECTORS, help="how much of a detector (default: end2end)")
+    group.add_argument(
+        "--config", type=Path, metavar="FILE", help="detector's mmengine config; parsed, never executed"
+    )
+    group.add_argument("--score-thr", type=limit_of, metavar="X", help="score threshold (default: the config's)")
+    group.add_argument(
+        "--nms-iou", type=limit_of, metavar="X", help="IoU threshold of the last NMS (default: the config's)"
+    )
+    group.add_argument("--max-detections", type=int, metavar="N", help="most per image (default: the config's)")
 
 
 def loading_of(options: argparse.Namespace) -> dict[str, Any]:
@@ -48,13 +54,17 @@ def loading_of(options: argparse.Namespace) -> dict[str, Any]:
 def add_deployment(group: argparse._ArgumentGroup) -> None:
     """What is baked around the network."""
     names = ", ".join(PREPROCESSINGS)
-    group.add_argument("--preprocess", metavar="NAME|FILE", help=f"uint8 pixels in: {names}, or a JSON file")
-    group.add_argument("--input-layout", choices=LAYOUTS, default="nhwc", help="of the pixels (default: nhwc)")
+    group.add_argument(
+        "--preprocess", metavar="NAME|FILE", help=f"take uint8 pixels, normalise as: {names}, or a JSON file"
+    )
+    group.add_argument(
+        "--input-layout", choices=LAYOUTS, default="nhwc", help="layout of the pixels (default: nhwc)"
+    )
     group.add_argument("--input-channels", choices=CHANNELS, help="order of the pixels' channels")
     group.add_argument(
         "--iif", metavar="VARIANT", help=f"add IIF constants to the logits: {', '.join(IIF_VARIANTS)}"
     )
-    group.add_argument("--class-counts", type=Path, metavar="FILE", help="training images a class")
+    group.add_argument("--class-counts", type=Path, metavar="FILE", help="number of training images of each class")
     group.add_argument("--softmax", action="store_true", help="probabilities instead of logits")
     group.add_argument("--labels", type=Path, metavar="FILE", help="class names, in the order of the outputs")
 

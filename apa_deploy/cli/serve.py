@@ -35,8 +35,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--grpc-port", type=port_of, default=8001, metavar="N", help="default 8001")
     parser.add_argument("--metrics-port", type=port_of, default=8002, metavar="N", help="default 8002")
-    parser.add_argument("--health-port", type=port_of, metavar="N", help="for probes alone (default: none)")
-    parser.add_argument("--keep-going", action="store_true", help="start with the models that load")
+    parser.add_argument("--health-port", type=port_of, metavar="N", help="for health probes only (default: none)")
+    parser.add_argument("--keep-going", action="store_true", help="start even if some models do not load")
     parser.add_argument("--no-request-log", action="store_true", help="log events only, not every request")
     _add_execution(parser.add_argument_group("execution"))
     _add_limits(parser.add_argument_group("limits"))
@@ -53,13 +53,13 @@ def _add_execution(group: argparse._ArgumentGroup) -> None:
         type=partial(count_of, least=0),
         default=32,
         metavar="N",
-        help="rows that run together; 0: each alone",
+        help="rows that run together; 0: each request alone",
     )
     group.add_argument(
-        "--batch-delay-ms", type=limit_of, default=0.0, metavar="MS", help="wait this long for others"
+        "--batch-delay-ms", type=limit_of, default=0.0, metavar="MS", help="wait this long for a full batch"
     )
-    group.add_argument("--instances", type=count_of, default=1, metavar="N", help="executions at once, a model")
-    group.add_argument("--threads", type=count_of, metavar="N", help="of the runtime (default: the cores but one)")
+    group.add_argument("--instances", type=count_of, default=1, metavar="N", help="executions at once, per model")
+    group.add_argument("--threads", type=count_of, metavar="N", help="of the runtime (default: all cores but one)")
     group.add_argument(
         "--isolate", action="store_true", help="execute in processes that are replaced when they hang or crash"
     )
@@ -67,13 +67,21 @@ def _add_execution(group: argparse._ArgumentGroup) -> None:
 
 
 def _add_limits(group: argparse._ArgumentGroup) -> None:
-    group.add_argument("--queue", type=count_of, default=256, metavar="N", help="requests that may wait, a model")
-    group.add_argument("--request-timeout", type=limit_of, default=60.0, metavar="S", help="for the answer")
-    group.add_argument("--read-timeout", type=limit_of, default=30.0, metavar="S", help="for a body to arrive")
-    group.add_argument("--write-timeout", type=limit_of, default=30.0, metavar="S", help="for a client to read on")
+    group.add_argument("--queue", type=count_of, default=256, metavar="N", help="requests that may wait, per model")
+    group.add_argument("--request-timeout", type=limit_of, default=60.0, metavar="S", help="seconds for an answer")
+    group.add_argument(
+        "--read-timeout", type=limit_of, default=30.0, metavar="S", help="seconds for a request to arrive"
+    )
+    group.add_argument(
+        "--write-timeout", type=limit_of, default=30.0, metavar="S", help="seconds for a client to read on"
+    )
     group.add_argument("--max-request-mib", type=limit_of, default=64, metavar="MIB", help="size of one request")
-    group.add_argument("--max-pending-mib", type=limit_of, default=1024, metavar="MIB", help="size of all at once")
-    group.add_argument("--max-connections", type=count_of, default=1024, metavar="N", help="each protocol")
+    group.add_argument(
+        "--max-pending-mib", type=limit_of, default=1024, metavar="MIB", help="size of all requests together"
+    )
+    group.add_argument(
+        "--max-connections", type=count_of, default=1024, metavar="N", help="most connections per protocol"
+    )
 
 
 def _add_access(group: argparse._ArgumentGroup) -> None:
@@ -86,20 +94,24 @@ def _add_access(group: argparse._ArgumentGroup) -> None:
 
 
 def _add_shadow(group: argparse._ArgumentGroup) -> None:
-    help_ = "a .onnx or checkpoint; NAME=REF of several models; repeatable"
-    group.add_argument("--shadow", type=limit_of, default=0.0, metavar="RATE", help="of requests, answered again")
+    help_ = "an .onnx or checkpoint; with several models NAME=REF; repeatable"
+    group.add_argument("--shadow", type=limit_of, default=0.0, metavar="RATE", help="share of requests to compare")
     group.add_argument("--shadow-reference", action="append", default=[], metavar="REF", help=help_)
     group.add_argument(
-        "--shadow-limit", type=limit_of, metavar="E", help="of the relative error (default: passport's)"
+        "--shadow-limit", type=limit_of, metavar="E", help="limit of the relative error (default: the passport's)"
     )
 
 
 def _add_lifecycle(group: argparse._ArgumentGroup) -> None:
-    group.add_argument("--reload-interval", type=limit_of, default=2.0, metavar="S", help="look at files; 0: never")
     group.add_argument(
-        "--drain-delay", type=limit_of, default=0.0, metavar="S", help="open but not ready, on SIGTERM"
+        "--reload-interval", type=limit_of, default=2.0, metavar="S", help="seconds between checks; 0: never"
     )
-    group.add_argument("--drain-timeout", type=limit_of, default=30.0, metavar="S", help="for accepted requests")
+    group.add_argument(
+        "--drain-delay", type=limit_of, default=0.0, metavar="S", help="seconds to serve on after SIGTERM"
+    )
+    group.add_argument(
+        "--drain-timeout", type=limit_of, default=30.0, metavar="S", help="seconds for accepted requests"
+    )
 
 
 def _serve(given: argparse.Namespace) -> int:

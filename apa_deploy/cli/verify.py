@@ -39,15 +39,17 @@ def _parser() -> argparse.ArgumentParser:
 
     parser = verb_parser("apa-verify", __doc__ or "")
     source = "checkpoint, .onnx, or package.module:factory"
-    parser.add_argument("reference", metavar="REFERENCE", nargs="?", help=f"the truth: {source}")
-    parser.add_argument("candidates", metavar="CANDIDATE", nargs="*", help=f"{source}, or .engine")
+    parser.add_argument("reference", metavar="REFERENCE", nargs="?", help=f"what is right: {source}")
+    parser.add_argument("candidates", metavar="CANDIDATE", nargs="*", help=f"what to check: {source}, or .engine")
     parser.add_argument("--per-layer", action="store_true", help="the error that each layer adds, ranked")
-    help_ = "for .onnx; repeatable; all: whatever this machine has"
+    help_ = "what runs an .onnx; repeatable; all: every one that is here"
     parser.add_argument("--runner", action="append", choices=(*_RUNNERS, "all"), help=help_)
     parser.add_argument(
-        "--timeout", type=seconds_of, default=600.0, metavar="S", help="for each candidate (default: 600)"
+        "--timeout", type=seconds_of, default=600.0, metavar="S", help="seconds for each candidate (default: 600)"
     )
-    parser.add_argument("--other-weights", action="store_true", help="compare what is of another checkpoint, too")
+    parser.add_argument(
+        "--other-weights", action="store_true", help="also compare what was made from another checkpoint"
+    )
     parser.add_argument("--trust-engine", action="store_true", help="load engines whose hash is in no passport")
     add_ort_library(parser)
     _add_passport(parser.add_argument_group("passport"))
@@ -55,7 +57,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_limits(parser.add_argument_group("limits (default: derived from the number type)"))
     _add_results(parser.add_argument_group("results"))
     add_loading(parser.add_argument_group("loading"))
-    add_deployment(parser.add_argument_group("baked into the graph, as for apa-export"))
+    add_deployment(parser.add_argument_group("built into the graph, as for apa-export"))
     return parser
 
 
@@ -65,11 +67,13 @@ def _add_passport(group: argparse._ArgumentGroup) -> None:
 
 
 def _add_inputs(group: argparse._ArgumentGroup, shape: Any) -> None:
-    wanted = ".npz, folder of images, or package.module:function (default: seeded)"
+    wanted = ".npz, folder of images, or package.module:function (default: random, same each time)"
     group.add_argument("--inputs", metavar="DATA", help=wanted)
-    group.add_argument("--batch", type=count_of, metavar="N", help="samples a batch (default: 2 seeded, 16 others)")
+    group.add_argument(
+        "--batch", type=count_of, metavar="N", help="samples per batch (default: 2 if random, else 16)"
+    )
     group.add_argument("--input-shape", metavar="CxHxW", type=shape, help="e.g. 3x224x224")
-    group.add_argument("--normalise", metavar="NAME|FILE", help="images for float input: imagenet, cifar, mmdet")
+    group.add_argument("--normalise", metavar="NAME|FILE", help="of images for float input: imagenet, cifar, mmdet")
     group.add_argument("--resize", type=count_of, metavar="N", help="images: shorter side before the centre crop")
 
 
@@ -79,7 +83,9 @@ def _add_limits(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--min-agreement", type=limit_of, metavar="X", help="share of samples with the same first class"
     )
-    group.add_argument("--precision", choices=("fp32", "fp16", "bf16"), help="of candidates that cannot tell")
+    group.add_argument(
+        "--precision", choices=("fp32", "fp16", "bf16"), help="number type of candidates that do not show it"
+    )
 
 
 def _add_results(group: argparse._ArgumentGroup) -> None:

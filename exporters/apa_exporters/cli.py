@@ -36,7 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = verb_parser("apa-export", __doc__ or "")
-    source_help = ".pth, .pt, .safetensors, or anybody's .onnx (triton: any artifact)"
+    source_help = ".pth, .pt, .safetensors, or .onnx of any tool (triton: any exported file)"
     parser.add_argument("checkpoint", metavar="MODEL", type=Path, help=source_help)
     parser.add_argument("--format", choices=tuple(TARGETS), help="(default: onnx; onnx-custom with int8)")
     parser.add_argument("-o", "--output", type=Path, help="file to write (default: MODEL's name, here)")
@@ -46,8 +46,10 @@ def _parser() -> argparse.ArgumentParser:
     add_loading(loading)
     shape_help = "e.g. 3x224x224; other ranks for .onnx"
     loading.add_argument("--input-shape", metavar="CxHxW", type=shape_of, help=shape_help)
-    loading.add_argument("--explain", action="store_true", help="of an .onnx: what was recognised, and what not")
-    add_deployment(parser.add_argument_group("baked into the graph"))
+    loading.add_argument(
+        "--explain", action="store_true", help="for an .onnx: list what was recognised, and what not"
+    )
+    add_deployment(parser.add_argument_group("built into the graph"))
     add_target_options(parser)
     return parser
 

@@ -5,7 +5,7 @@ A target names its options class; the parser, the values, and which option fits 
     @dataclass(frozen=True)
     class MyOptions:
         group: ClassVar[str] = "mine"                                   # heading in --help
-        runs: int = option(400, "of each engine", type=int)             # --runs
+        runs: int = option(400, "runs of each engine", type=int)        # --runs
         graph: GraphOptions = nest(GraphOptions)                      # and all options of that class
 """
 

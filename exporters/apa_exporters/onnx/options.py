@@ -24,8 +24,10 @@ class VerificationOptions:
 
     group: ClassVar[str] = "verification"
 
-    verify: bool = option(True, "skip the parity gate", flag="--no-verify")
-    inputs: Path | None = option(None, "verify on these: an array an input, by its name", type=Path, metavar="NPZ")
+    verify: bool = option(True, "do not compare the result with the network", flag="--no-verify")
+    inputs: Path | None = option(
+        None, "compare on these: one array per input, by its name", type=Path, metavar="NPZ"
+    )
     force: bool = option(False, shared=True)
 
 
@@ -37,25 +39,31 @@ class CodingOptions:
 
     data: str | None = option(
         None,
-        "samples like those of use: .npz (an array an input; y: labels), .npy, a folder of images, or a function",
+        "samples of typical inputs: .npz (one array per input; y: labels), .npy, a folder of images, or a function",
         flag="--calibration",
         metavar="DATA",
     )
-    method: str = option("minmax", "(default: minmax)", flag="--calibration-method", choices=CALIBRATIONS)
-    samples: int = option(256, "at most (default: 256)", flag="--calibration-samples", type=count_of, metavar="N")
+    method: str = option(
+        "minmax", "how ranges are chosen (default: minmax)", flag="--calibration-method", choices=CALIBRATIONS
+    )
+    samples: int = option(
+        256, "use at most N samples (default: 256)", flag="--calibration-samples", type=count_of, metavar="N"
+    )
     keep_float: tuple[str, ...] = option(
         (), "layers that stay float32, by name", read=tuple, action="append", metavar="GLOB"
     )
     auto_keep_float: int = option(
         0, "keep the N weakest layers float32", type=partial(count_of, least=0), metavar="N"
     )
-    min_sqnr: float = option(25.0, "least signal to noise of an output (default: 25)", type=limit_of, metavar="DB")
+    min_sqnr: float = option(
+        25.0, "least signal-to-noise ratio of an output (default: 25)", type=limit_of, metavar="DB"
+    )
     reduced: bool | None = option(
         None, "7-bit weights, for processors without VNNI", flag="--reduce-range", action="store_true"
     )
     libraries: tuple[Path, ...] = option(
         (),
-        "custom operators that the model needs beside ours",
+        "library of other custom operators that the model needs",
         flag="--ort-library",
         type=Path,
         read=tuple,
@@ -70,13 +78,13 @@ class GraphOptions(VerificationOptions):
 
     group: ClassVar[str] = "graph"
 
-    opset: int = option(18, "18 (default) to 23", type=int)
+    opset: int = option(18, "ONNX opset, 18 (default) to 23", type=int)
     decomposition: str = option(
         "anl",
-        "of activations: anl (default), Exp(-|t|) and a polynomial, accurate and fused; softplus, short to read",
+        "anl (default): Exp(-|t|) and a polynomial, accurate and fused; softplus: short to read",
         choices=DECOMPOSITIONS,
     )
-    precision: str = option("fp32", "of the graph (default: fp32)", choices=(*PRECISIONS, INT8))
+    precision: str = option("fp32", "number type of the graph (default: fp32)", choices=(*PRECISIONS, INT8))
     half_io: bool = option(False, "inputs and outputs in that precision too")
     coding: CodingOptions = nest(CodingOptions)
 

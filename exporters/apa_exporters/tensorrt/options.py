@@ -49,18 +49,22 @@ class TrtOptions(EngineOptions):
 
     group: ClassVar[str] = "TensorRT"
 
-    bundle: Path | None = option(None, "write what another machine needs to build it", type=Path, metavar="DIR")
-    activation: str = option(AUTO, "auto (default): the faster one that is right", choices=ACTIVATIONS)
-    images: tuple[Shape, Shape, Shape] | None = option(
-        None, "of an image, each CxHxW", flag="--shapes", type=_shapes, metavar="MIN:OPT:MAX"
+    bundle: Path | None = option(
+        None, "write what another machine needs to build the engine", type=Path, metavar="DIR"
     )
-    workspace: int | None = option(None, "the builder's, e.g. 4G", type=_size, metavar="SIZE")
-    optimization_level: int | None = option(None, "0 to 5 (TensorRT's own default: 3)", type=int, metavar="N")
-    timing_cache: Path | None = option(None, "read it, and add what was learned", type=Path, metavar="FILE")
-    runs: int = option(400, "of each engine (default: 400)", flag="--latency-runs", type=int, metavar="N")
-    version_compatible: bool = option(False, "for later versions of TensorRT too")
+    activation: str = option(AUTO, "auto (default): the fastest that passes the checks", choices=ACTIVATIONS)
+    images: tuple[Shape, Shape, Shape] | None = option(
+        None, "range of image sizes, each CxHxW", flag="--shapes", type=_shapes, metavar="MIN:OPT:MAX"
+    )
+    workspace: int | None = option(None, "memory of the builder, e.g. 4G", type=_size, metavar="SIZE")
+    optimization_level: int | None = option(
+        None, "effort of the builder, 0 to 5 (TensorRT's own default: 3)", type=int, metavar="N"
+    )
+    timing_cache: Path | None = option(None, "start from its timings, and add new ones", type=Path, metavar="FILE")
+    runs: int = option(400, "runs of each engine (default: 400)", flag="--latency-runs", type=int, metavar="N")
+    version_compatible: bool = option(False, "the engine runs in later versions of TensorRT too")
     hardware_compatible: str | None = option(
-        None, f"other GPUs too ({LEVELS[0]})", choices=LEVELS, nargs="?", const=LEVELS[0]
+        None, f"the engine runs on other GPUs too ({LEVELS[0]})", choices=LEVELS, nargs="?", const=LEVELS[0]
     )
     allow_unknown_precision: bool = option(False, "keep an engine whose layers' types cannot be read")
     embed_plugin: bool = option(False, "put the plugin's code into the engine")

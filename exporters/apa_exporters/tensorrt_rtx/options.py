@@ -29,7 +29,7 @@ class RtxOptions(EngineOptions):
     group: ClassVar[str] = "TensorRT for RTX"
 
     capabilities: tuple[str, ...] = option(
-        (), "default: 8.0 and later", flag="--compute-capability", type=_capabilities, metavar="8.6,8.9"
+        (), "GPUs (default: 8.0 and later)", flag="--compute-capability", type=_capabilities, metavar="8.6,8.9"
     )
 
 

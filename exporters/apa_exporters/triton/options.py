@@ -40,20 +40,20 @@ class TritonOptions:
     group: ClassVar[str] = "repository"
 
     graph: GraphOptions = nest(GraphOptions)
-    name: str | None = option(None, "to ask the server for (default: the file's)", metavar="MODEL")
+    name: str | None = option(None, "the model's name on the server (default: the file's)", metavar="MODEL")
     backend: str | None = option(None, "(default: the artifact's own; python: CPU fallback)", choices=BACKENDS)
     device: str | None = option(None, "(default: gpu for an engine, else cpu)", choices=DEVICES)
-    instances: int = option(1, "executions at once (default: 1)", type=count_of, metavar="N")
-    threads: int = option(0, "of ONNX Runtime, an instance", type=partial(count_of, least=0), metavar="N")
+    instances: int = option(1, "executions that run at once (default: 1)", type=count_of, metavar="N")
+    threads: int = option(0, "ONNX Runtime's threads per instance", type=partial(count_of, least=0), metavar="N")
     delay: float = option(
         0.0,
-        "wait this long for a batch",
+        "wait this long for a full batch",
         flag="--batch-delay-ms",
         type=limit_of,
         metavar="MS",
         read=_seconds,
     )
-    ensemble: bool = option(False, "JPEG or PNG in: decoding in front; see --preprocess")
+    ensemble: bool = option(False, "take JPEG or PNG, with a model that decodes; see --preprocess")
     resize: int | None = option(None, "shorter side before the crop, for --ensemble", type=count_of, metavar="N")
     batches: Batches | None = batch_option(None, read=batches_from)
     labels: Path | None = option(None, shared=True)
