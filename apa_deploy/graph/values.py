@@ -6,10 +6,10 @@ import math
 from collections.abc import Iterable, Iterator
 
 import onnx
-from onnx import TensorProto
+from onnx import TensorProto, helper
 from onnx.external_data_helper import ExternalDataInfo
 
-from .node import subgraphs
+from .node import is_activation, subgraphs
 
 # Shapes and axes are far shorter; weights are longer.
 _SHAPE_LIKE = 1024
@@ -32,7 +32,7 @@ def infer_types(model: onnx.ModelProto) -> onnx.GraphProto:
     light.functions.extend(model.functions)
     graph = light.graph
     graph.name = model.graph.name
-    graph.node.extend(model.graph.node)
+    graph.node.extend(map(_plain, model.graph.node))
     graph.input.extend(model.graph.input)
     graph.output.extend(model.graph.output)
     graph.value_info.extend(model.graph.value_info)
@@ -41,6 +41,11 @@ def infer_types(model: onnx.ModelProto) -> onnx.GraphProto:
         return onnx.shape_inference.infer_shapes(light).graph
     except (onnx.shape_inference.InferenceError, ValueError, RuntimeError):
         return graph
+
+
+def _plain(node: onnx.NodeProto) -> onnx.NodeProto:
+    """A node that inference knows: an activation without its function body keeps rank and type all the same."""
+    return helper.make_node("Identity", node.input[:1], node.output[:1]) if is_activation(node) else node
 
 
 def _drop_data(tensor: TensorProto) -> TensorProto:

@@ -216,3 +216,20 @@ def test_emulation_rounds_every_value(precision, optimise):
 
 def test_numpy_type_of_bf16():
     assert NUMPY_TYPE["bf16"] == ml_dtypes.bfloat16
+
+
+@pytest.mark.parametrize("precision", HALVES)
+def test_types_go_through_activations_without_a_body(precision):
+    """Of a file that declares no value: the second unit is decomposed in the type that the first one gives."""
+    chain = [
+        node("Conv", "x", "w", "a", pads=[1, 1, 1, 1]),
+        make_node("AGLU", "a", "b", Parameters((0.5,), (1.2,)), "first"),
+        node("Conv", "b", "w", "c", pads=[1, 1, 1, 1]),
+        make_node("APA", "c", "y", Parameters((0.7,), (0.9,)), "second"),
+    ]
+    proto = graph(chain, {"w": RNG.standard_normal((4, 4, 3, 3), np.float32) / 6})
+    del proto.graph.value_info[:]
+    in_precision(proto, precision)
+    made = decompose(proto)
+    onnx.checker.check_model(made, full_check=True)
+    assert sum(one.op_type == "Cast" and one.name.startswith("second/") for one in made.graph.node) == 2
