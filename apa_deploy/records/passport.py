@@ -67,11 +67,13 @@ def record_activation(site: ActivationSite) -> ActivationRecord:
 class EngineCandidate(BaseModel):
     """An engine that was built and tried. `max_rel`: by output; `types`: layers that write each number type.
 
-    `refused`: why it could not be used; `latency_ms`: raw samples of the usual size, taken in turns with the other
-    candidates, of all builds; `latency_by_size`: those of every size of the profile; `seconds`: of all builds.
+    `precision`: of its graph; `refused`: why it could not be used; `latency_ms`: raw samples of the usual size,
+    taken in turns with the other candidates, of all builds; `latency_by_size`: those of every size of the profile;
+    `seconds`: of all builds.
     """
 
     activation: str
+    precision: str = ""
     passed: bool
     refused: str
     max_rel: dict[str, float]

@@ -144,5 +144,6 @@ def _build(build: EngineBuild) -> Table:
         ["kernel launches", ", ".join(f"{count} {kind}" for kind, count in build.launches.items())],
         ["seconds", f"{build.seconds:.1f}"],
         ["peak memory", amount(build.peak_memory_bytes)],
+        *([["kept, of several", build.reason]] if build.reason and len(build.candidates) > 1 else []),
     ]
     return Table(title="Engine", headers=["", "value"], rows=rows, note=build.note)

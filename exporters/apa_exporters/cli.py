@@ -18,6 +18,7 @@ from apa_deploy.terminal import Terminal
 from .options import read_options
 from .registry import TARGETS, add_target_options, refuse_for_exported, refuse_options_of_others
 from .target import ExportSource, Outcome, Target
+from .tensorrt.options import AUTO
 
 if TYPE_CHECKING:
     from apa_deploy.network import Network
@@ -150,7 +151,7 @@ def _load(options: argparse.Namespace) -> Network:
 
 def _refuse_for_detector(options: argparse.Namespace) -> None:
     """What is not made of a whole detector, before minutes of work."""
-    if getattr(options, "precision", None) in (INT8, FP8) and options.format in ("trt", "trt-rtx"):
+    if getattr(options, "precision", None) in (INT8, FP8, AUTO) and options.format in ("trt", "trt-rtx"):
         saw = f"--precision {options.precision} with a whole detector in --format {options.format}"
         do = "Export it in a half type, or its backbone alone in 8 bits (--detector backbone)."
         raise InputError(saw, "8 bits for onnx-custom, onnx or triton", do)
@@ -172,7 +173,7 @@ def summarise(passport: Passport, output: Path) -> None:
     number = f"{len(forms)} activation{'' if len(forms) == 1 else 's'}"
     console.print(f"{output}: {passport.architecture}, {size:.1f} MB, {number} ({counts})")
     if passport.build:
-        _summarise_build(console, passport.build)
+        _summarise_build(console, passport.build, str(passport.options.get("precision")))
     for line in quantisation_lines(passport.quantisation):
         console.print(line)
     if passport.parity is None or not passport.is_judged:
@@ -234,7 +235,7 @@ def quantisation_lines(record: QuantisationRecord | None) -> Iterator[str]:
     yield "weakest layers alone: " + ", ".join(f"{layer.name} {layer.sqnr:.1f} dB" for layer in worst)
 
 
-def _summarise_build(console: Terminal, build: EngineBuild) -> None:
+def _summarise_build(console: Terminal, build: EngineBuild, precision: str) -> None:
     target = f"compute capability {', '.join(build.capabilities) or '8.0 and later'}"
     console.print(
         f"{build.builder}, {target}, batch {':'.join(map(str, build.batches))}: {build.seconds:.1f} s, peak memory "
@@ -242,7 +243,8 @@ def _summarise_build(console: Terminal, build: EngineBuild) -> None:
     )
     console.print(build.note)
     if build.activation:
-        console.print(f"activation {build.activation}: {build.reason}")
+        chosen = len({candidate.precision for candidate in build.candidates}) > 1
+        console.print(f"{precision}, " * chosen + f"activation {build.activation}: {build.reason}")
 
 
 if __name__ == "__main__":

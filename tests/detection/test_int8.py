@@ -97,10 +97,10 @@ def test_is_exported_to_triton_and_served(folder, capsys, monkeypatch):
         assert np.allclose(got, value, rtol=1e-4, atol=1e-3), name
 
 
-@pytest.mark.parametrize("form", ["trt", "trt-rtx"])
-def test_engines_are_refused_by_name(folder, form, capsys):
-    assert export(folder, form, "d.engine") == 2
-    assert f"--precision int8 with a whole detector in --format {form}" in capsys.readouterr().err
+@pytest.mark.parametrize(("form", "precision"), [("trt", "int8"), ("trt", "auto"), ("trt-rtx", "int8")])
+def test_engines_are_refused_by_name(folder, form, precision, capsys):
+    assert export(folder, form, "d.engine", "--precision", precision) == 2
+    assert f"--precision {precision} with a whole detector in --format {form}" in capsys.readouterr().err
     assert not (folder / "d.engine").exists()
 
 

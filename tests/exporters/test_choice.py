@@ -41,8 +41,28 @@ def test_of_two_that_are_right(plugin, kept, reason):
             Candidate("plugin", True, builds(plugin, seed=7)),
         ][::order]
         found = choose_engine(both)
-        assert found.activation == kept
+        assert found.name == kept
         assert found.reason.startswith(reason) and "3 builds" in found.reason
+
+
+PRECISIONS = [
+    ("8 bits faster", {"fp16": 1.0, "int8": 0.8}, "int8 decomposed", "int8 decomposed is faster beyond noise"),
+    ("the same", {"fp16": 1.0, "int8": 1.0}, "fp16 decomposed", "fp16 decomposed is the more exact"),
+    ("the coarsest fastest", {"fp8": 0.6, "fp16": 1.0, "int8": 0.8}, "fp8 decomposed", "fp8 decomposed is faster"),
+    ("the middle fastest", {"fp8": 1.0, "fp16": 1.2, "int8": 0.8}, "int8 decomposed", "int8 decomposed is faster"),
+]
+
+
+@pytest.mark.parametrize(("times", "kept", "reason"), [c[1:] for c in PRECISIONS], ids=[c[0] for c in PRECISIONS])
+def test_of_several_precisions(times, kept, reason):
+    tried = [
+        Candidate("decomposed", True, builds([by] * 3, seed=7 * at), name)
+        for at, (name, by) in enumerate(times.items())
+    ]
+    found = choose_engine(tried)
+    assert found.name == kept and reason in found.reason
+    wrong = [Candidate(c.activation, c.name != kept, c.builds, c.precision) for c in tried]
+    assert choose_engine(wrong).name not in (kept, None)
 
 
 def test_every_size_counts():
@@ -50,7 +70,7 @@ def test_every_size_counts():
     plugin = builds([1.0] * 3, seed=7, least=0.7, largest=1 / 0.7)
     decomposed = builds([1.0] * 3, least=1.0, largest=1.0)
     found = choose_engine([Candidate("plugin", True, plugin), Candidate("decomposed", True, decomposed)])
-    assert found.activation == "decomposed" and all(one in found.reason for one in ("least 0.", "largest 1."))
+    assert found.name == "decomposed" and all(one in found.reason for one in ("least 0.", "largest 1."))
 
 
 VERDICTS = [
@@ -68,13 +88,13 @@ def test_what_failed_is_never_kept(passed, kept, reason):
             Candidate(name, ok, builds(DECOMPOSED) if ok else builds(times))
             for name, ok in zip(("decomposed", "plugin"), passed, strict=True)
         ]
-        assert (choose_engine(both).activation, choose_engine(both).reason) == (kept, reason)
+        assert (choose_engine(both).name, choose_engine(both).reason) == (kept, reason)
 
 
 @pytest.mark.parametrize("name", ["plugin", "decomposed"])
 def test_one_alone(name):
-    assert choose_engine([Candidate(name, True, builds([1.0]))]).activation == name
-    assert choose_engine([Candidate(name, False, [])]).activation is None
+    assert choose_engine([Candidate(name, True, builds([1.0]))]).name == name
+    assert choose_engine([Candidate(name, False, [])]).name is None
 
 
 def test_noise_alone_is_seldom_a_gain():
@@ -87,5 +107,5 @@ def test_noise_alone_is_seldom_a_gain():
             Candidate(name, True, [{"usual": [float(t)]} for t in row])
             for name, row in zip(("decomposed", "plugin"), times, strict=True)
         ]
-        wrong += choose_engine(both).activation == "plugin"
+        wrong += choose_engine(both).name == "plugin"
     assert wrong <= 6

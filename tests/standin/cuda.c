@@ -75,7 +75,12 @@ int cuDriverGetVersion(int* version) { const char* set = getenv("STANDIN_CUDA");
 int cuDeviceGetCount(int* count) { *count = getenv("STANDIN_NO_GPU") ? 0 : 1; return OK; }
 int cuDeviceGet(int* device, int ordinal) { *device = 0; return ordinal ? INVALID : OK; }
 int cuDeviceGetName(char* name, int size, int device) { strncpy(name, "Stand-in GPU", size); return device; }
-int cuDeviceGetAttribute(int* value, int which, int device) { *value = which == 75 ? 8 : which == 76 ? 9 : 0; return device; }
+int cuDeviceGetAttribute(int* value, int which, int device) {
+  const char* set = getenv("STANDIN_CAPABILITY");  // such as 8.6
+  const char* known = set ? set : "8.9";
+  *value = which == 75 ? known[0] - '0' : which == 76 ? known[2] - '0' : 0;
+  return device;
+}
 int cuDevicePrimaryCtxRetain(void** context, int device) { *context = &live; return device; }
 int cuDevicePrimaryCtxRelease_v2(int device) { return device; }
 int cuCtxSetCurrent(void* context) { return context == &live ? OK : INVALID; }

@@ -20,13 +20,13 @@ from apa_deploy.runtimes.processor import REDUCED_KEY
 from apa_deploy.verification.pictures import Pictures
 from apa_deploy.verification.reference import pictures_for
 
-from .options import CodingOptions, OnnxOptions
+from .options import CodingOptions, GraphOptions, OnnxOptions
 
 # The precision, and the lowest opset that has its codes.
 CODED = {INT8: 18, FP8: 19}
 
 
-def check_coding(options: OnnxOptions) -> None:
+def check_coding(options: GraphOptions) -> None:
     """Raise an `InputError` for what makes no sense, before long work."""
     coding = options.coding
     if coding.data is None:
@@ -45,13 +45,13 @@ def check_coding(options: OnnxOptions) -> None:
         raise InputError("--reduce-range with --precision fp8", "int8", "Leave it out.")
 
 
-def refuse_coding(options: OnnxOptions) -> None:
-    """Raise an `InputError` for an option of 8 bits without that precision."""
+def refuse_coding(options: GraphOptions, wanted: str = "--precision int8") -> None:
+    """Raise an `InputError` for an option of 8 bits without what it goes with."""
     for one in fields(CodingOptions):
         if one.name != "libraries" and getattr(options.coding, one.name) != one.default:
             saw = f"{one.metadata['option'].name or '--' + one.name.replace('_', '-')}"
             saw = f"{saw} with --precision {options.precision}"
-            raise InputError(saw, "--precision int8", "Give it, or leave the option out.")
+            raise InputError(saw, wanted, "Give it, or leave the option out.")
 
 
 def quantise_traced(network: Network, traced: Trace, options: OnnxOptions) -> Quantised:

@@ -5,6 +5,7 @@ model.aot.onnx, aot/  the file for ahead-of-time kernels, and these
 build.py, apa_target/ what builds
 recipe.json           with which options, and how right it must be
 golden/               inputs, float64's and torch float32's outputs, what gains may be
+fp16/, int8/, fp8/    with --precision auto: each with a recipe, models, golden outputs and a passport of its own
 plugin/               the library, its sources, and a script that builds it for another platform
 passport.json         of the ONNX files, judged here; the engine's own starts from it
 SHA256SUMS            over all of these
@@ -13,9 +14,10 @@ SHA256SUMS            over all of these
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from dataclasses import replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 import onnx
@@ -23,8 +25,9 @@ import onnx
 from apa_deploy import escaping
 from apa_deploy import network as evaluation
 from apa_deploy.detection import matching, rows
-from apa_deploy.errors import ApaError, InputError
+from apa_deploy.errors import ApaError, GateError, InputError
 from apa_deploy.graph.kernels import with_kernels
+from apa_deploy.graph.precision import PrecisionError
 from apa_deploy.measure import turns
 from apa_deploy.native import aot_kernels, trt_plugin_library, trt_plugin_sources
 from apa_deploy.network import Network, Trace
@@ -52,10 +55,13 @@ from .on_target.recipe import (
     Detections,
     Limit,
     Recipe,
+    read_recipe,
+    read_recipes,
     write_recipe,
 )  # fmt: skip
 from .on_target.record import PASSPORT
 from .options import AUTO, TrtOptions
+from .precisions import split_precision
 from .trtexec import WHY_DYNAMIC, WHY_NOT_AOT, trtexec_command
 
 SCRIPT, LIBRARY, SOURCES = "build.py", "plugin/libapa_trt.so", "plugin/src"
@@ -69,19 +75,64 @@ _TEMPLATES = Path(__file__).with_name("bundle_files")
 def write_bundle(folder: Path, engine: str, network: Network, options: TrtOptions) -> tuple[Recipe, Passport]:
     """Fill `folder`, which is there and empty; `engine`: the name that the engine will have.
 
+    Of several precisions each has a folder of its own in it; recipe and passport are those of the first.
+
     Raises:
         ParityError: an ONNX file is not right.
+        QuantisationError: 8 bits lose too much.
         LibraryError: the plugin was asked for, and is not built here.
     """
     network = network.for_tensorrt()
     if network.signature.photograph:  # of a detector one picture, in fixed sizes
         options = replace(options, batches=batches_of(network, options.batches))
+    several, not_tried = split_precision(options)
+    for name, why in not_tried.items():
+        notice(f"{name} is not tried: {why}")
     with step("Tracing the network"):
-        traced = trace_network(network, _graph(options, DECOMPOSED))
-    options = replace(options, batches=batches_of(network, options.batches))
+        traced = trace_network(network, _graph(next(iter(several.values())), DECOMPOSED))
+    batches = batches_of(network, options.batches)
+    several = {name: replace(one, batches=batches) for name, one in several.items()}
+    models, without = _models(options, traced)
+    homes = {folder / name if len(several) > 1 else folder: one for name, one in several.items()}
+    written, failed = _write_each(homes, engine, network, traced, models)
+    for home, (recipe, passport) in written.items():
+        library = os.path.relpath(folder / LIBRARY, home) if PLUGIN in models else None
+        write_recipe(replace(recipe, plugin=library, not_tried=not_tried | without | failed), home)
+        (home / PASSPORT).write_text(dump(passport), encoding="utf-8")
+    if PLUGIN in models:
+        _write_plugin(folder)
+    _write_script(folder)
+    write_sums(folder)
+    first, (_, passport) = next(iter(written.items()))
+    return read_recipe(first), passport
+
+
+def _write_each(
+    homes: dict[Path, TrtOptions], engine: str, network: Network, traced: Trace, models: dict[str, str]
+) -> tuple[dict[Path, tuple[Recipe, Passport]], dict[str, str]]:
+    """What each precision's folder holds, and why not of those that fail their gate; the last error if all do."""
+    written, failed = {}, {}
+    for home, options in homes.items():
+        home.mkdir(exist_ok=True)
+        if len(homes) > 1:
+            notice(f"candidates in {options.graph.precision}")
+        try:
+            written[home] = _write_candidates(home, engine, network, options, traced, models)
+        except (GateError, PrecisionError) as error:
+            if not written and home == list(homes)[-1]:
+                raise
+            shutil.rmtree(home)
+            failed[options.graph.precision] = error.saw
+            notice(f"{options.graph.precision} is not tried: {error}")
+    return written, failed
+
+
+def _write_candidates(
+    folder: Path, engine: str, network: Network, options: TrtOptions, traced: Trace, models: dict[str, str]
+) -> tuple[Recipe, Passport]:
+    """The models of one precision and their golden outputs; the recipe, without the plugin's place."""
     shapes = profile(options, network.signature, _feeds(network, options, traced)[0])
     check_profile(shapes, traced.proto)
-    models, not_tried = _models(options, traced)
     passport = _write_models(folder, network, models, traced, options)
     with step("Recording golden outputs"):
         limits = _write_golden(folder, network, passport, options, traced)
@@ -92,7 +143,6 @@ def write_bundle(folder: Path, engine: str, network: Network, options: TrtOption
         precision=options.graph.precision,
         limits=limits if options.graph.verify else {},
         detections=_detections(network, limits),
-        plugin=LIBRARY if PLUGIN in models else None,
         workspace=options.workspace,
         optimization_level=options.optimization_level,
         version_compatible=options.version_compatible,
@@ -102,14 +152,7 @@ def write_bundle(folder: Path, engine: str, network: Network, options: TrtOption
         runs=options.runs,
         allow_unknown_precision=options.allow_unknown_precision,
         open_inputs=[v.name for v in traced.proto.graph.input if not _is_fixed(v)],
-        not_tried=not_tried,
     )
-    write_recipe(recipe, folder)
-    if recipe.plugin:
-        _write_plugin(folder)
-    _write_script(folder, recipe)
-    (folder / PASSPORT).write_text(dump(passport), encoding="utf-8")
-    write_sums(folder)
     return recipe, passport
 
 
@@ -305,20 +348,27 @@ def _write_plugin(folder: Path) -> None:
     shutil.copy(_TEMPLATES / "build_plugin.sh", folder / "plugin")
 
 
-def _write_script(folder: Path, recipe: Recipe) -> None:
+def _write_script(folder: Path) -> None:
     package = Path(golden.__file__).parent
     shutil.copytree(package, folder / "apa_target", ignore=shutil.ignore_patterns("__pycache__"))
     for module in (escaping, turns, rows, matching, gain):
         shutil.copy(str(module.__file__), folder / "apa_target")
     shutil.copy(_TEMPLATES / SCRIPT, folder)
-    lines = "\n".join(f"    {line}" for line in trtexec_lines(recipe))
+    lines = "\n".join(f"    {line}" for line in bundle_lines(folder))
     text = (_TEMPLATES / "README.md").read_text(encoding="utf-8")
     (folder / "README.md").write_text(text.replace("TRTEXEC", lines), encoding="utf-8")
 
 
-def trtexec_lines(recipe: Recipe) -> list[str]:
-    """A command an activation, to be run in the bundle's folder."""
-    built = {name: file for name, file in recipe.models.items() if name != AOT}
-    lines = [trtexec_command(recipe, name, file, recipe.engine, LIBRARY) for name, file in built.items()]
+def bundle_lines(folder: Path) -> list[str]:
+    """Those of all recipes of a bundle, what is said of several once."""
+    lines = [trtexec_lines(one, home.relative_to(folder)) for home, one in read_recipes(folder).items()]
+    return list(dict.fromkeys(line for each in lines for line in each))
+
+
+def trtexec_lines(recipe: Recipe, home: Path = Path()) -> list[str]:
+    """A command an activation, to be run in the bundle's folder; `home`: where the recipe lies in it."""
+    built = {name: PurePosixPath(home, file) for name, file in recipe.models.items() if name != AOT}
+    engine = str(PurePosixPath(home, recipe.engine))
+    lines = [trtexec_command(recipe, name, str(file), engine, LIBRARY) for name, file in built.items()]
     lines += [f"# {WHY_DYNAMIC}"] if PLUGIN in built else []
     return [*lines, f"# {WHY_NOT_AOT}"] if AOT in recipe.models else lines

@@ -9,13 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
+from apa_deploy.choices import FP8, INT8, PRECISIONS
 from apa_deploy.cli.common import shape_of
 from apa_deploy.errors import InputError
 
-from ..engine_options import EngineOptions
-from ..options import option
+from ..engine_options import EngineGraphOptions, EngineOptions
+from ..options import nest, option
 from ..target import ExportSource, Outcome, Target
-from .on_target.recipe import AOT, DECOMPOSED, PLUGIN
+from .on_target.recipe import AOT, DECOMPOSED, PLUGIN, read_recipes
 
 FORMAT = "trt"
 AUTO = "auto"
@@ -40,6 +41,15 @@ def _size(text: str) -> int:
 
 
 @dataclass(frozen=True)
+class TrtGraphOptions(EngineGraphOptions):
+    """`precision` AUTO: the fastest of fp16, int8 and fp8 that passes its gate."""
+
+    precision: str = option(
+        "fp32", "number type of the graph (default: fp32)", choices=(*PRECISIONS, INT8, FP8, AUTO)
+    )
+
+
+@dataclass(frozen=True)
 class TrtOptions(EngineOptions):
     """`images`: least, usual and largest (C, H, W), or None for the model's own size alone. `workspace`: bytes.
 
@@ -49,6 +59,7 @@ class TrtOptions(EngineOptions):
 
     group: ClassVar[str] = "TensorRT"
 
+    graph: TrtGraphOptions = nest(TrtGraphOptions)
     bundle: Path | None = option(
         None, "write what another machine needs to build the engine", type=Path, metavar="DIR"
     )
@@ -72,6 +83,9 @@ class TrtOptions(EngineOptions):
 
 def check_trt_options(options: TrtOptions) -> None:
     """Raise an `InputError` for what makes no sense, or does not go together."""
+    from .precisions import check_open_precision
+
+    check_open_precision(options)
     _check_rising("--batch", options.batches, [options.batches])
     if options.images:
         _check_rising("--shapes", options.images, list(zip(*options.images, strict=True)))
@@ -94,7 +108,7 @@ def _check_rising(option: str, given: Sequence[object], axes: Sequence[tuple[int
 
 
 def _export(source: ExportSource, output: Path, options: TrtOptions) -> Outcome:
-    from .bundle import trtexec_lines
+    from .bundle import bundle_lines
     from .export import export_bundle, export_trt
     from .trtexec import load_line
 
@@ -103,9 +117,12 @@ def _export(source: ExportSource, output: Path, options: TrtOptions) -> Outcome:
         return Outcome(
             output, passport, lambda: ["to time it with NVIDIA's own program:", f"  {load_line(output, passport)}"]
         )
-    recipe, passport = export_bundle(source.load(), options.bundle, output.name, options)
-    say = [f"{options.bundle}: on a machine with a GPU, run: python3 build.py", "or, in that folder:"]
-    return Outcome(options.bundle, passport, lambda: [*say, *(f"  {line}" for line in trtexec_lines(recipe))])
+    _, passport = export_bundle(source.load(), options.bundle, output.name, options)
+    kept = " ".join(home.name for home in read_recipes(options.bundle) if home != options.bundle)
+    where = f"{options.bundle} ({kept}, to be chosen there)" if kept else str(options.bundle)
+    say = [f"{where}: on a machine with a GPU, run: python3 build.py", "or, in that folder:"]
+    lines = [f"  {line}" for line in bundle_lines(options.bundle)]
+    return Outcome(options.bundle, passport, lambda: [*say, *lines])
 
 
 TARGET = Target(FORMAT, ".engine", TrtOptions, _export)

@@ -11,6 +11,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from .recipe import FP8
 from .refusal import MISSING, RefusalError
 
 PACKAGES = ("tensorrt", "polygraphy", "numpy", "onnx")
@@ -19,6 +20,7 @@ DRIVERS = ("libcuda.so.1", "nvcuda.dll")
 ADD = "pip install 'tensorrt>=10.7' polygraphy numpy onnx"
 _MAJOR, _MINOR = 75, 76  # CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_*
 _CUDA_13 = 13000
+_FP8_FROM = (8, 9)
 _RELEASE = re.compile(rb"Cuda compilation tools, release (\d+)\.")  # in everything that nvcc made
 
 
@@ -67,6 +69,13 @@ def check(packages: Sequence[str] = PACKAGES, add: str = ADD) -> Gpu:
     found = gpu()
     assert found is not None  # `missing` would have named it
     return found
+
+
+def check_precision(precision: str, found: Gpu) -> None:
+    """Raise a `RefusalError` where the GPU has no arithmetic in this precision."""
+    if precision == FP8 and tuple(map(int, found.capability.split("."))) < _FP8_FROM:
+        saw = f"{found.name} of compute capability {found.capability} for fp8"
+        raise RefusalError(saw, "8.9 or later", "Use --precision int8 or fp16 on it.", MISSING)
 
 
 def check_plugin(library: Path, found: Gpu) -> None:

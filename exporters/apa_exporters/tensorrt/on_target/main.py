@@ -22,7 +22,7 @@ from . import machine
 from .checksums import check_sums
 from .escaping import printable
 from .monitor import Report
-from .recipe import read_recipe
+from .recipe import read_recipes
 from .refusal import MISUSE, RefusalError
 
 
@@ -48,18 +48,20 @@ def _result(folder: Path, options: argparse.Namespace, gpu: machine.Gpu, report:
     from .record import write_record
 
     G_LOGGER.module_severity = G_LOGGER.WARNING
-    recipe = read_recipe(folder)
+    recipes = read_recipes(folder)
     if options.plugin:
-        recipe = replace(recipe, plugin=str(options.plugin.resolve()))
+        given = str(options.plugin.resolve())
+        recipes = {home: replace(recipe, plugin=given) for home, recipe in recipes.items()}
+    engine = next(iter(recipes.values())).engine
     out = (options.output or folder.parent).resolve()
-    if not out.is_dir() or ((out / recipe.engine).exists() and not options.force):
-        saw = f"{out / recipe.engine} exists" if out.is_dir() else f"{out} is no folder"
+    if not out.is_dir() or ((out / engine).exists() and not options.force):
+        saw = f"{out / engine} exists" if out.is_dir() else f"{out} is no folder"
         raise RefusalError(
             saw, "a folder for the engine", "Choose another with -o, or replace it with --force.", MISUSE
         )
     with _copy_out(options.timing_cache) as cache:
-        verdict = build_and_judge(folder, recipe, gpu, report, cache)
-    return write_record(folder, out, recipe, verdict, gpu)
+        verdict = build_and_judge(recipes, gpu, report, cache)
+    return write_record(out, verdict, gpu)
 
 
 @contextmanager

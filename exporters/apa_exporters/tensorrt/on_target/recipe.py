@@ -11,6 +11,7 @@ GOLDEN = "golden"
 INPUTS, TRUTH = f"{GOLDEN}/inputs.npz", f"{GOLDEN}/float64.npz"
 FLOAT32, GAINS = f"{GOLDEN}/torch_float32.npz", f"{GOLDEN}/gains.npz"
 PLUGIN, DECOMPOSED, AOT = "plugin", "decomposed", "aot"
+FP16, INT8, FP8 = "fp16", "int8", "fp8"
 
 
 @dataclass(frozen=True)
@@ -43,8 +44,8 @@ class Recipe:
 
     `models`: ONNX file by activation, "plugin", "decomposed" or "aot". `shapes`: least, usual and largest, by
     input.
-    `limits`: by output; empty: nothing is judged. `precision`: fp32, fp16 or bf16, in which the engine must really
-    compute. `detections`: of a detector, whose rows are put into float64's order first. `plugin`: the library that
+    `limits`: by output; empty: nothing is judged. `precision`: in which the engine must really compute.
+    `detections`: of a detector, whose rows are put into float64's order first. `plugin`: the library that
     the "plugin" model needs. `workspace`: bytes; `optimization_level`: 0 to 5; None for TensorRT's own.
     `hardware_compatible`: a `HardwareCompatibilityLevel`, or None for this GPU alone.
     `runs`: of each engine, for its latency. `allow_unknown_precision`: keep an engine whose layers' types cannot be
@@ -75,8 +76,14 @@ def write_recipe(recipe: Recipe, folder: Path) -> None:
     (folder / NAME).write_text(json.dumps(asdict(recipe), indent=2) + "\n", encoding="utf-8")
 
 
+def read_recipes(folder: Path) -> dict[Path, Recipe]:
+    """Those of a bundle, by the folder that their names are relative to: its own, or one a precision."""
+    homes = sorted(path.parent for path in folder.glob(f"*/{NAME}")) or [folder]
+    return {home: read_recipe(home) for home in homes}
+
+
 def read_recipe(folder: Path) -> Recipe:
-    """The recipe of a bundle."""
+    """The recipe in this folder."""
     fields = json.loads((folder / NAME).read_text(encoding="utf-8"))
     fields["limits"] = {name: Limit(**limit) for name, limit in fields["limits"].items()}
     if fields["detections"]:

@@ -12,41 +12,42 @@ from .aot import CUDA, PTX_VERSION
 from .build import Attempt, Verdict
 from .checksums import digest
 from .machine import Gpu, facts
-from .recipe import AOT, PLUGIN, Recipe
+from .recipe import AOT, PLUGIN
 from .trial import SIZES, USUAL
 
 PASSPORT = "passport.json"
 FORMAT = "trt"
 
 
-def write_record(folder: Path, out: Path, recipe: Recipe, verdict: Verdict, gpu: Gpu) -> dict[str, Any]:
+def write_record(out: Path, verdict: Verdict, gpu: Gpu) -> dict[str, Any]:
     """Both files, complete or not at all; what to tell about them."""
-    target = out / recipe.engine
+    target = out / verdict.kept.recipe.engine
     parts = [target.with_name(f".{target.name}.part"), target.with_name(f".{target.name}.passport.part")]
     try:
         parts[0].write_bytes(verdict.kept.builds[-1].engine)
-        passport = _passport(folder, recipe, verdict, gpu, _file(parts[0], recipe.engine))
+        passport = _passport(verdict, gpu, _file(parts[0], target.name))
         parts[1].write_text(json.dumps(passport, indent=2) + "\n", encoding="utf-8")
         parts[0].replace(target)
         parts[1].replace(target.with_name(f"{target.name}.passport.json"))
     finally:
         for part in parts:
             part.unlink(missing_ok=True)
-    return {"said": _describe(target, verdict, gpu), "activation": verdict.choice.activation}
+    return {"said": _describe(target, verdict, gpu), "activation": verdict.kept.activation}
 
 
-def _passport(folder: Path, recipe: Recipe, verdict: Verdict, gpu: Gpu, engine: dict[str, Any]) -> dict[str, Any]:
-    passport: dict[str, Any] = json.loads((folder / PASSPORT).read_text(encoding="utf-8"))
+def _passport(verdict: Verdict, gpu: Gpu, engine: dict[str, Any]) -> dict[str, Any]:
+    passport: dict[str, Any] = json.loads((verdict.kept.home / PASSPORT).read_text(encoding="utf-8"))
     machine = facts(gpu)
-    passport |= {"format": FORMAT, "outputs": [engine], "build": _build(folder, recipe, verdict, gpu, machine)}
+    passport |= {"format": FORMAT, "outputs": [engine], "build": _build(verdict, gpu, machine)}
     passport["versions"] |= machine["versions"]
     if passport["parity"]:
         passport["parity"]["outputs"] += verdict.kept.checks
     return passport
 
 
-def _build(folder: Path, recipe: Recipe, verdict: Verdict, gpu: Gpu, machine: dict[str, Any]) -> dict[str, Any]:
+def _build(verdict: Verdict, gpu: Gpu, machine: dict[str, Any]) -> dict[str, Any]:
     kept = verdict.kept
+    folder, recipe = kept.home, kept.recipe
     plugin = recipe.plugin if kept.activation == PLUGIN else None
     first = next(iter(recipe.shapes.values()))
     return {
@@ -60,7 +61,7 @@ def _build(folder: Path, recipe: Recipe, verdict: Verdict, gpu: Gpu, machine: di
         "executed": True,
         "note": f"engine executed on {gpu.name}",
         "activation": kept.activation,
-        "reason": verdict.choice.reason,
+        "reason": verdict.reason,
         "candidates": [_candidate(attempt) for attempt in verdict.attempts],
         "types": kept.types,
         "in_precision": kept.in_precision,
@@ -73,6 +74,7 @@ def _build(folder: Path, recipe: Recipe, verdict: Verdict, gpu: Gpu, machine: di
 def _candidate(attempt: Attempt) -> dict[str, Any]:
     return {
         "activation": attempt.activation,
+        "precision": attempt.recipe.precision,
         "passed": not attempt.refused,
         "refused": attempt.refused,
         "max_rel": {check["name"]: check["max_rel"] for check in attempt.checks},
@@ -88,19 +90,19 @@ def _candidate(attempt: Attempt) -> dict[str, Any]:
 def _describe(target: Path, verdict: Verdict, gpu: Gpu) -> list[str]:
     kept = verdict.kept
     lines = [
-        f"{target}: activation {kept.activation} ({verdict.choice.reason})",
+        f"{target}: {kept.name} ({verdict.reason})",
         f"{sum(kept.launches.values())} kernels, layers write {kept.types}",
     ]
     if kept.in_precision is None:
         lines.append("the inspector shows no layer's type: in which type it computes is unknown")
     for attempt in verdict.attempts:
         if attempt.refused:
-            lines.append(f"activation {attempt.activation} not used: {attempt.refused}")
+            lines.append(f"{attempt.name} not used: {attempt.refused}")
         else:
             samples = attempt.samples(USUAL)
             cuts = quantiles(samples, n=100)
             lines.append(
-                f"activation {attempt.activation}: p50 {cuts[49]:.3f} ms, p90 {cuts[89]:.3f}, p99 {cuts[98]:.3f} "
+                f"{attempt.name}: p50 {cuts[49]:.3f} ms, p90 {cuts[89]:.3f}, p99 {cuts[98]:.3f} "
                 f"({len(samples)} runs of {len(attempt.builds)} builds on {gpu.name}, no copies)"
             )
     for check in kept.checks:

@@ -13,7 +13,7 @@ from ._plugins import creator_of, has_creators
 from ._quick import kernel_of
 
 _E = enums()
-_ELEMENT = {1: "FLOAT", 10: "HALF", 16: "BF16", 2: "UINT8", 3: "INT8", 6: "INT32", 7: "INT64", 9: "BOOL"}
+_ELEMENT = {1: "FLOAT", 10: "HALF", 16: "BF16", 2: "UINT8", 3: "INT8", 6: "INT32", 7: "INT64", 9: "BOOL", 17: "FP8"}
 MAGIC = b"STANDIN"
 
 
@@ -268,7 +268,8 @@ class Builder(Checked):
         kernels = _kernels(network, config._profiles[0]._shapes)
         plugin = any(layer.type == _E["LayerType"].PLUGIN_V3 for layer in network)
         kind = "aot" if kernels else "plugin" if plugin else "decomposed"
-        if f"refused:{kind}" in FAULTS:
+        precision = _precision(network._model)
+        if has_fault("refused", {"kind": kind, "precision": precision}):
             self._logger.log(self._logger.Severity.ERROR, "Could not find any implementation for node")
             return None
         monitor = config.progress_monitor
@@ -280,6 +281,7 @@ class Builder(Checked):
             monitor.phase_finish("Building engine")
         facts = {
             "kind": kind,
+            "precision": precision,
             "embedded": bool(config.plugins_to_serialize),
             "stripped": config.get_flag(_E["BuilderFlag"].STRIP_PLAN),
             "detailed": config.profiling_verbosity == _E["ProfilingVerbosity"].DETAILED,
@@ -287,6 +289,17 @@ class Builder(Checked):
             "kernels": kernels,
         }
         return memory(MAGIC + json.dumps(facts).encode() + b"\n" + network._model.SerializeToString())
+
+
+def has_fault(name: str, facts: dict[str, Any]) -> bool:
+    """Whether an engine of this kind, or of this precision, has the fault."""
+    return any(f"{name}:{facts.get(key)}" in FAULTS for key in ("kind", "precision"))
+
+
+def _precision(model: onnx.ModelProto) -> str:
+    """As the graph says: of its codes, or of its weights."""
+    kinds = {tensor.data_type for tensor in model.graph.initializer}
+    return next((name for kind, name in ((3, "int8"), (17, "fp8"), (10, "fp16")) if kind in kinds), "fp32")
 
 
 def _kernels(network: INetworkDefinition, shapes: dict[str, Any]) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import numpy as np
 import onnx
 import onnxruntime
 
-from ._build import _ELEMENT, MAGIC, ITensor
+from ._build import _ELEMENT, MAGIC, ITensor, has_fault
 from ._contract import API, FAULTS, Checked, ContractError, enums
 from ._plugins import has_creators
 
@@ -27,6 +27,8 @@ _SPELLED = {
     "UINT8": "UInt8",
     "INT64": "Int64",
     "INT32": "Int32",
+    "INT8": "Int8",
+    "FP8": "FP8",
 }
 
 
@@ -250,12 +252,12 @@ def _enqueue(stream: int, work: Any) -> bool:
 
 
 def _compute(engine: ICudaEngine, shapes: dict[str, Any], addresses: dict[str, int]) -> None:
-    if f"slow:{engine._facts['kind']}" in FAULTS:
+    if has_fault("slow", engine._facts):
         time.sleep(0.05)
     feeds = {name: _view(engine, name, addresses[name], shape).copy() for name, shape in shapes.items()}
     names = [value.name for value in engine._model.graph.output]
     for name, value in zip(names, engine._session.run(names, feeds), strict=True):
-        wrong = 1.5 if f"wrong:{engine._facts['kind']}" in FAULTS else 1
+        wrong = 1.5 if has_fault("wrong", engine._facts) else 1
         _view(engine, name, addresses[name], value.shape)[...] = value * wrong
 
 
@@ -280,7 +282,9 @@ class EngineInspector(Checked):
             raise ContractError("the engine was built without detailed verbosity: the inspector knows names only")
         graph, known = self._engine._model.graph, self._engine._kinds
         kinds = {v.name: v.type.tensor_type.elem_type for v in (*known.value_info, *known.output, *known.input)}
-        if f"fp32:{self._engine._facts['kind']}" in FAULTS:
+        codes = {node.output[0]: node.input[0] for node in graph.node if node.op_type == "DequantizeLinear"}
+        kinds |= {value: kinds[code] for value, code in codes.items() if code in kinds}  # it melts into its reader
+        if has_fault("fp32", self._engine._facts):
             kinds = dict.fromkeys(kinds, 1)
         layers = [_layer(node, kinds) for node in graph.node if node.op_type in _KERNELS]
         if "untyped" in FAULTS or not self._knows_shapes():
