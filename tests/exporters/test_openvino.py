@@ -155,6 +155,13 @@ def test_a_fault_in_openvino_is_found_and_nothing_is_written(folder, capsys, mon
     assert sorted(folder.iterdir()) == before
 
 
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+def test_without_verification_nothing_is_judged(folder, precision, tmp_path):
+    out = tmp_path / "new.xml"
+    assert export(folder, out, "--no-verify", "--precision", precision) == 0
+    assert read_passport(out.with_name("new.xml.passport.json")).parity.verdict == "not judged"
+
+
 def test_a_fault_in_the_stored_weights_is_found(folder, capsys, monkeypatch):
     """The baseline has the same fault: its own limit, made of the network, shows it."""
 

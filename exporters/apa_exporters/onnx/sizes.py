@@ -210,11 +210,14 @@ class _Runs:
 
 
 def _choose_others(size: int) -> list[int]:
-    """Other sizes, those first that networks are likely to take: strides and windows want multiples."""
+    """Other sizes, those first that networks are likely to take: strides and windows want multiples.
+
+    In the same order for every size, repeated or not: axes shrink and grow together.
+    """
     step = next(step for step in (32, 8, 4, 2, 1) if size % step == 0)
     half = size // 2 // step * step or size // 2
     halves, doubles = ([half], [2 * size]) if size % 2 == 0 else ([half + 1], [2 * size - 1, 2 * size])
-    return [s for s in dict.fromkeys((*halves, size + step, size - step, *doubles)) if 0 < s != size]
+    return [s for s in (*halves, size + step, size - step or size + step, *doubles) if s != size]
 
 
 def _is_far(size: int, usual: int) -> bool:

@@ -42,7 +42,7 @@ def export_openvino(network: Network, out: Path, options: OpenVinoOptions) -> Pa
         with step("Writing the IR"):
             openvino.save_model(read_model(source), ir, compress_to_fp16=False)
         runner = f"OpenVINO {openvino.__version__.split('-')[0]}, inference precision {INFERENCE_PRECISION}"
-        if passport.parity:
+        if passport.is_judged:
             with step("Verifying in OpenVINO"):
                 _judge(ir, source, runner, network, passport, options)
         passport.format = FORMAT
