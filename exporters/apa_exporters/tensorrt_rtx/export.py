@@ -139,7 +139,8 @@ def _record(passport: Passport, source: Path, engine: Path, built: Built, option
 
 def _why_not(options: RtxOptions) -> str:
     if not device_count():
-        return "it has no NVIDIA GPU; the ONNX file it was built from was judged"
+        judged = "; the ONNX file it was built from was judged" if options.graph.verify else ""
+        return f"it has no NVIDIA GPU{judged}"
     if options.graph.precision in CODED:
         return "of 8-bit engines the ONNX file is judged, in ONNX Runtime"
     if options.strip_weights:
