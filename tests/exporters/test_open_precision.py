@@ -15,12 +15,10 @@ from apa_exporters.tensorrt.on_target.refusal import FAILED, MISSING
 
 from apa_deploy.errors import GateError
 from apa_deploy.graph.functions import with_functions
-from apa_deploy.native import LibraryError, aot_kernels, trt_plugin_library
 from apa_deploy.records.passport import read_passport
 from apa_deploy.runtimes.cuda_driver import device_count
 from tests import quantise_networks as networks
-from tests.exporters.test_tensorrt_command import exported
-from tests.exporters.trt_bundles import RUNS, Ran, names
+from tests.exporters.trt_bundles import RUNS, Ran, exported, names, need_libraries
 
 pytestmark = pytest.mark.skipif(device_count() > 0, reason="a real GPU would answer in the stand-in's place")
 AUTO = ["--format", "trt", "--precision", "auto"]
@@ -47,11 +45,7 @@ def export(source, bundle, *arguments):
 
 @pytest.fixture(scope="module")
 def bundle(source, tmp_path_factory):
-    try:
-        trt_plugin_library()
-        aot_kernels()
-    except LibraryError as error:
-        pytest.skip(str(error))
+    need_libraries()
     folder = tmp_path_factory.mktemp("bundle") / "b"
     assert export(source, folder, *CALIBRATED) == 0
     return folder

@@ -27,11 +27,11 @@ from apa_exporters.tensorrt.trtexec import load_line
 from apa_deploy.child_process import ChildError
 from apa_deploy.errors import InputError
 from apa_deploy.graph.kernels import fold_kernel
-from apa_deploy.native import LibraryError, aot_kernels, trt_plugin_library
+from apa_deploy.native import trt_plugin_library
 from apa_deploy.records.parity import ParityError
 from apa_deploy.records.passport import EngineBuild, file_record, read_passport
 from apa_deploy.runtimes.cuda_driver import device_count
-from tests.exporters.trt_bundles import OPTIONS, Ran, changed, digits, names
+from tests.exporters.trt_bundles import OPTIONS, Ran, changed, digits, names, need_libraries
 from tests.standin.machine import MAJORS
 
 pytestmark = pytest.mark.skipif(device_count() > 0, reason="a real GPU would answer in the stand-in's place")
@@ -39,11 +39,7 @@ pytestmark = pytest.mark.skipif(device_count() > 0, reason="a real GPU would ans
 
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory):
-    try:
-        trt_plugin_library()
-        aot_kernels()
-    except LibraryError as error:
-        pytest.skip(str(error))
+    need_libraries()
     folder = tmp_path_factory.mktemp("bundle") / "b"
     export_bundle(digits(), folder, "model.engine", OPTIONS)
     return folder

@@ -1,9 +1,6 @@
 """apa_exporters.tensorrt: options, profiles and the one command; the GPU machine is a stand-in."""
 
 import json
-import os
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,7 +20,7 @@ from apa_deploy.network import Metadata
 from apa_deploy.records.passport import read_passport
 from apa_deploy.runtimes.cuda_driver import device_count
 from apa_deploy.tensors.signature import image_signature
-from tests.exporters.trt_bundles import OPTIONS, Ran, digits, names
+from tests.exporters.trt_bundles import OPTIONS, Ran, digits, exported, names
 from tests.networks import RawActivation, tiny_net
 
 CORPUS = Path(__file__).parents[1] / "graph" / "corpus" / "files"
@@ -136,15 +133,6 @@ def test_misuse_exits_2(arguments, saw, checkpoint, tmp_path, capsys):
     assert code == 2
     assert saw in capsys.readouterr().err
     assert names(tmp_path) == ["model.pth"]
-
-
-def exported(checkpoint, machine, arguments):
-    """`apa-export` on a machine that has everything."""
-    repository = Path(__file__).parents[2]
-    variables = machine.variables(10)
-    variables["PYTHONPATH"] += f"{os.pathsep}{repository}"
-    command = [sys.executable, "-m", "apa_exporters.cli", *checkpoint, *arguments.split()]
-    return subprocess.run(command, capture_output=True, text=True, env=os.environ | variables)
 
 
 def test_one_command_where_a_gpu_is(checkpoint, machine, tmp_path):

@@ -10,12 +10,14 @@ import sys
 from dataclasses import asdict, replace
 from pathlib import Path
 
+import pytest
 from apa_exporters.onnx.export import OnnxOptions
 from apa_exporters.tensorrt.on_target.checksums import write_sums
 from apa_exporters.tensorrt.on_target.recipe import read_recipe, write_recipe
 from apa_exporters.tensorrt.options import TrtOptions
 
 from apa_deploy.loading.torch_network import TorchNetwork
+from apa_deploy.native import LibraryError, aot_kernels, trt_plugin_library
 from apa_deploy.network import Metadata, Network
 from apa_deploy.tensors.signature import image_signature
 from tests.networks import tiny_net
@@ -68,3 +70,21 @@ def limits_of(bundle: Path) -> dict[str, object]:
 
 def names(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
+
+
+def exported(checkpoint: list[str], machine: Machine, arguments: str) -> subprocess.CompletedProcess[str]:
+    """`apa-export` on a machine that has everything."""
+    repository = Path(__file__).parents[2]
+    variables = machine.variables(10)
+    variables["PYTHONPATH"] += f"{os.pathsep}{repository}"
+    command = [sys.executable, "-m", "apa_exporters.cli", *checkpoint, *arguments.split()]
+    return subprocess.run(command, capture_output=True, text=True, env=os.environ | variables)
+
+
+def need_libraries() -> None:
+    """Skip what has a bundle where the plugin or its kernels are not built."""
+    try:
+        trt_plugin_library()
+        aot_kernels()
+    except LibraryError as error:
+        pytest.skip(str(error))
