@@ -2,6 +2,8 @@
 #ifndef APA_CLONES_H
 #define APA_CLONES_H
 
+#include <cstddef>  // any header of the C library: it defines __GLIBC__
+
 // A test builds kernels once for each instruction set and defines APA_CLONES empty; so do the
 // sanitizers, which cannot run before an ifunc is resolved.
 #ifndef APA_CLONES

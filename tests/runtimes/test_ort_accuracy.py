@@ -10,12 +10,14 @@ import itertools
 import canonical_models as models
 import numpy as np
 import onnx
+import ort_building as building
 import pytest
 from onnx import TensorProto, helper
 
 import apa_deploy
 from apa_deploy.graph.node import make_node
 from apa_deploy.maths import Parameters
+from benchmarks import kernel_error
 
 LAMBDAS = (0.0, 1e-8, 1e-4, 0.01, 0.2, 0.5, 1.0, 3.0, 100.0)
 KAPPAS = (1.0, -0.7, 0.0, 0.05, 12.0)
@@ -100,6 +102,16 @@ def test_float32_results_are_normal_or_zero(library, tmp_path, kind, kernel):
         # 384 ulp is the contract's bound there
         assert (np.abs(y) >= SMALLEST)[np.abs(wanted) > SMALLEST * (1 + 2**-14)].all()
     assert (subnormal > 100) == (kernel == "exact")
+
+
+@pytest.mark.parametrize("kernel", kernel_error.KERNELS)
+def test_float32_keeps_the_contract(library, tmp_path, kernel):
+    """The bounds above `apa::gate`, by the library as it is built: with fused multiply-add where there is one."""
+    path = models.saved(kernel_error.model(), tmp_path)
+    fused = building.instruction_sets() != ["x86-64"]
+    bounds = np.select([kernel_error.LAMBDAS == 0, kernel_error.LAMBDAS < 0.25], [2, 3] if fused else [5, 5],
+                       2.5 if fused else 3)  # fmt: skip
+    assert (np.nanmax(kernel_error.errors(path, kernel), axis=1) <= bounds).all()
 
 
 def test_the_callers_arithmetic_stays_as_it_is(library, tmp_path):
