@@ -98,7 +98,7 @@ def main() -> int:
     parser.add_argument("--kernel", choices=("exact", "acc", "pw"), default="exact")
     options = parser.parse_args()
     instructions = building.instruction_sets()[-1]
-    vectors = {"x86-64-v4": "avx512", "x86-64-v3": "avx2"}.get(instructions)
+    vectors = {"x86-64-v4": "avx512", "x86-64-v3": "avx2", "": "neon"}.get(instructions)
     if options.kernel != "exact" and vectors is None:
         parser.error(f"--kernel {options.kernel}: this processor has no AVX2; wanted one that has")
     kernel = (options.kernel, "none" if options.kernel == "exact" else vectors)

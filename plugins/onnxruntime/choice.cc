@@ -19,6 +19,8 @@ Instructions of_processor() {
                   __builtin_cpu_supports("avx512cd") && __builtin_cpu_supports("avx512dq") &&
                   __builtin_cpu_supports("avx512vl");
   return v3 ? (v4 ? Instructions::Avx512 : Instructions::Avx2) : Instructions::None;
+#elif defined(__aarch64__)
+  return Instructions::Neon;
 #else
   return Instructions::None;
 #endif

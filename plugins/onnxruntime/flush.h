@@ -28,7 +28,7 @@ class FlushSubnormals {
   static void write(Control control) { _mm_setcsr(control); }
 #elif defined(__aarch64__)
   using Control = uint64_t;
-  static constexpr Control kFlush = uint64_t{1} << 24;  // inputs as well
+  static constexpr Control kFlush = uint64_t{1} << 24;  // inputs as well, and what would round up to 2^-126
   static Control read() {
     Control control;
     asm volatile("mrs %0, fpcr" : "=r"(control));

@@ -17,7 +17,7 @@ namespace apa {
 enum class Mode { Pw, Acc };
 
 // What a processor runs of what is built. None: no table kernel, the compiler's own vectors only.
-enum class Instructions { None, Avx2, Avx512 };
+enum class Instructions { None, Neon, Avx2, Avx512 };
 
 struct alignas(64) Table {
   static constexpr int kRoom = 2048;  // floats: 512 segments of a cubic, 8 KiB
@@ -48,6 +48,7 @@ struct TableKernels {
   }
 };
 
+const TableKernels& neon_kernels(Element element);
 const TableKernels& avx2_kernels(Element element);
 const TableKernels& avx512_kernels(Element element);
 

@@ -169,13 +169,14 @@ double bounded_from(const Table& t, const TableKernels& k, Element element, cons
 }  // namespace
 
 const TableKernels* table_kernels(Instructions instructions, Element element) {
+  if (element == Element::Float64 || instructions == Instructions::None) return nullptr;
 #if defined(__x86_64__)
-  if (element == Element::Float64) return nullptr;
-  if (instructions == Instructions::Avx512) return &avx512_kernels(element);
-  if (instructions == Instructions::Avx2) return &avx2_kernels(element);
-#endif
-  (void)instructions, (void)element;
+  return instructions == Instructions::Avx512 ? &avx512_kernels(element) : &avx2_kernels(element);
+#elif defined(__aarch64__)
+  return &neon_kernels(element);
+#else
   return nullptr;
+#endif
 }
 
 bool fit(Table& table, const TableKernels& kernels, Element element, Mode mode, double lambda, double kappa,

@@ -20,9 +20,12 @@ from apa_deploy import native
 ROOT = Path(__file__).resolve().parents[2]
 TESTS, INCLUDE, ORT = ROOT / "plugins/tests", ROOT / "plugins/include", ROOT / "plugins/onnxruntime"
 BUILD = ROOT / "build/ort-tests"
+# For aarch64, on another processor.
+CROSS, EMULATOR = shutil.which("aarch64-linux-gnu-g++"), shutil.which("qemu-aarch64")
 NO_COMPILER = "no C++ compiler on this machine: install one (Debian: apt install g++)"
 # The kernels and what chooses among them, free of ONNX Runtime.
-KERNELS = [ORT / f"{name}.cc" for name in ("layer", "choice", "table_fit", "table_avx2", "table_avx512", "exact")]
+_TABLES = ("table_fit", "table_avx2", "table_avx512", "table_neon")
+KERNELS = [ORT / f"{name}.cc" for name in ("layer", "choice", *_TABLES, "exact")]
 # Those on 8-bit codes, which need none of the others.
 BYTE_KERNELS = [ORT / f"{name}.cc" for name in ("bytes", "bytes_avx2", "bytes_vbmi")]
 _AVX512 = ("table_avx512", "bytes_vbmi")
@@ -131,6 +134,8 @@ def for_instructions(name: str) -> list[str]:
 
 def table_sets() -> list[str]:
     """The instruction sets that the table kernels are written for and this machine runs or emulates."""
+    if os.uname().machine == "aarch64":
+        return ["neon"]
     return ["avx2", "avx512"] if "x86-64-v3" in instruction_sets() else []
 
 

@@ -11,7 +11,8 @@
 namespace apa {
 
 inline const char* name_of(Instructions set) {
-  return set == Instructions::Avx512 ? "avx512" : set == Instructions::Avx2 ? "avx2" : "none";
+  constexpr const char* kNames[] = {"none", "neon", "avx2", "avx512"};
+  return kNames[static_cast<int>(set)];
 }
 
 // Compiled with avx512_emulated/ ahead, AVX-512 runs on any AVX2 processor.
@@ -24,6 +25,8 @@ inline std::vector<Instructions> runnable_sets() {
 #else
   if (__builtin_cpu_supports("avx512f")) sets.push_back(Instructions::Avx512);
 #endif
+#elif defined(__aarch64__)
+  sets.push_back(Instructions::Neon);
 #endif
   return sets;
 }

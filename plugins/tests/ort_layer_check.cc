@@ -1,6 +1,6 @@
 // Layers and kernels of the CPU library, free of ONNX Runtime: shapes, types, tails, alignment, threads,
-// refusals. Exits 1 where one is wrong. With a file name, writes what the float32 kernels give for fixed
-// inputs, so that builds for several instruction sets can be compared.
+// refusals. Exits 1 where one is wrong. With a file name, writes what the float32 formula gives for fixed inputs,
+// and with the name of an instruction set behind it what its tables give, so that builds can be compared.
 #include <sys/mman.h>
 
 #include <cstdio>
@@ -338,7 +338,7 @@ void threads() {
 struct Chosen {
   const char* wanted;
   double lambda, kappa;
-  const char *avx2, *avx512;  // whose tables for lambda 0 leave their bound sooner
+  const char *cubic, *avx512;  // whose tables for lambda 0 leave their bound sooner
 };
 
 const Chosen kChosen[] = {
@@ -354,12 +354,14 @@ void choices() {
   for (Instructions set : runnable_sets())
     for (const Chosen& c : kChosen) {
       const Row row(c.lambda, c.kappa, Kind::Unit, Element::Float32, {wanted_kernel(c.wanted, "a test"), set});
-      const char* tabled = set == Instructions::Avx2 ? c.avx2 : c.avx512;
+      const char* tabled = set == Instructions::Avx512 ? c.avx512 : c.cubic;
       const bool good = !std::strcmp(row.kernel(), set == Instructions::None ? "exact" : tabled);
       if (!good) std::printf("'%s' chose %s\n", c.wanted, row.kernel());
       check::that(good, "choice", 0, c.lambda, c.kappa, 0, 0);
     }
 }
+
+// --- What builds for several instruction sets give.
 
 int dump(const char* path) {
   std::FILE* file = std::fopen(path, "wb");
@@ -374,10 +376,46 @@ int dump(const char* path) {
   return std::fclose(file);
 }
 
+// One NaN for all: their signs and payloads differ from processor to processor.
+template <class T>
+void dump_tables(std::FILE* file, Element element, const std::vector<T>& x, Instructions set) {
+  T nan;
+  write(nan, static_cast<float>(kNan));
+  std::vector<T> y(x.size());
+  for (Wanted wanted : {Wanted::Acc, Wanted::Pw})
+    for (size_t i = 0; i < 7; i++)
+      for (Kind kind : {Kind::Gate, Kind::Unit}) {
+        const Layer layer(kind, element, {{kLambdas[i]}, {kKappas[i]}}, {wanted, set});
+        layer.run(x.data(), y.data(), {1, x.size(), 1, x.size()}, 0, x.size());
+        for (T& value : y)
+          if (std::isnan(read(value))) value = nan;
+        std::fwrite(y.data(), sizeof(T), y.size(), file);
+      }
+}
+
+int dump_tables(const char* path, Instructions set) {
+  std::FILE* file = std::fopen(path, "wb");
+  if (!file) return 2;
+  std::vector<float> x(40001);
+  for (size_t i = 0; i < x.size(); i++) x[i] = static_cast<float>(static_cast<double>(i) / 2000 - 10);
+  for (uint64_t bits = 0; bits < uint64_t{1} << 32; bits += 40009) x.push_back(as_float(static_cast<uint32_t>(bits)));
+  std::vector<Half> half;
+  std::vector<Bfloat16> brain;
+  for (uint32_t bits = 0; bits < 65536; bits++) {
+    half.push_back({static_cast<uint16_t>(bits)});
+    brain.push_back({static_cast<uint16_t>(bits)});
+  }
+  dump_tables(file, Element::Float32, x, set);
+  dump_tables(file, Element::Float16, half, set);
+  dump_tables(file, Element::Bfloat16, brain, set);
+  return std::fclose(file);
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
   if (argc == 2) return dump(argv[1]);
+  if (argc == 3) return dump_tables(argv[1], set_of(argv[2]));
   threads();
 #ifndef __SANITIZE_THREAD__  // the rest has one thread
   placements();

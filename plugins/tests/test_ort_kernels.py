@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import itertools
-import shutil
 import subprocess
 
 import numpy as np
 import ort_building as building
 import pytest
 
+from benchmarks import aarch64
 from benchmarks import float32_exhaustive as sweep
 
 pytestmark = [
@@ -99,14 +99,16 @@ def test_float32_keeps_the_bound_of_its_lambda(program, instructions, lambda_):
 
 
 # Emulation takes about a hundred times as long: every exponent is met at 100 mantissas still.
-TABLE_STRIDE = {"avx2": STRIDE, "avx512": 80021 if building.emulated() else STRIDE}
+TABLE_STRIDE = {"avx512": 80021 if building.emulated() else STRIDE}
 
 
 @pytest.mark.parametrize("isa", building.table_sets())
 @pytest.mark.parametrize("kernel", ["acc", "pw"])
 def test_table_kernels_keep_the_same_bound(program, kernel, isa):
     for lambda_, kappa in itertools.product(LAMBDAS, KAPPAS):
-        found = sweep.measure_pair(program(SETS[-1]), lambda_, kappa, TABLE_STRIDE[isa], kernel=kernel, isa=isa)
+        found = sweep.measure_pair(
+            program(SETS[-1]), lambda_, kappa, TABLE_STRIDE.get(isa, STRIDE), kernel=kernel, isa=isa
+        )
         assert not list(sweep.find_broken(found, fused=True)), (lambda_, kappa)
         assert found["kernel"] == (kernel if kappa else "exact")
 
@@ -131,21 +133,36 @@ def test_no_code_for_one_processor_leaves_its_file(program):
         assert not kinds & {"W", "V", "u"}, symbols
 
 
-CROSS, EMULATOR = shutil.which("aarch64-linux-gnu-g++"), shutil.which("qemu-aarch64")
+CROSS = pytest.mark.skipif(
+    not (building.CROSS and building.EMULATOR), reason="needs g++-aarch64-linux-gnu and qemu-user"
+)
 
 
-@pytest.mark.skipif(not (CROSS and EMULATOR), reason="needs g++-aarch64-linux-gnu and qemu-user")
-def test_aarch64_keeps_the_contracts_and_gives_the_same_bits(check, monkeypatch, tmp_path):
-    monkeypatch.setenv("CXX", str(CROSS))
+@pytest.fixture
+def cross_compiler(monkeypatch):
+    monkeypatch.setenv("CXX", building.CROSS)
+
+
+@CROSS
+def test_aarch64_keeps_the_contracts_and_gives_the_same_bits(check, cross_compiler, monkeypatch, tmp_path):
     flags = [*building.kernel_flags(), "-static"]
     kernels = building.kernel_objects(tmp_path, "", *flags)
     maths = building.compiled(
         tmp_path / "maths", *flags, f"-I{building.INCLUDE}", building.TESTS / "maths_check.cc"
     )
     layers = building.compiled(tmp_path / "layers", *flags, LAYERS, *kernels)
-    for command in ([maths], [layers], [layers, tmp_path / "aarch64"]):
-        _passes(EMULATOR, *command)
+    for command in ([maths], [layers], [layers, tmp_path / "aarch64"], [layers, tmp_path / "neon", "neon"]):
+        _passes(building.EMULATOR, *command)
     if SETS[-1] in ("x86-64-v3", "x86-64-v4"):
         monkeypatch.undo()
         _passes(check(SETS[-1]), tmp_path / "here")
-        assert (tmp_path / "here").read_bytes() == (tmp_path / "aarch64").read_bytes()
+        _passes(check(SETS[-1]), tmp_path / "avx2", "avx2")
+        for here, there in (("here", "aarch64"), ("avx2", "neon")):
+            assert (tmp_path / here).read_bytes() == (tmp_path / there).read_bytes(), there
+
+
+@CROSS
+def test_aarch64_takes_the_fewest_instructions_with_pw_and_the_most_with_the_formula(cross_compiler, tmp_path):
+    program = aarch64.counting_program(tmp_path)
+    exact, acc, pw = (aarch64.count_instructions(program, kernel, 0.5) for kernel in aarch64.KERNELS)
+    assert exact > 1.3 * acc > 1.3 * pw
