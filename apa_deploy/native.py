@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
-from .errors import MissingError
+from .errors import InputError, MissingError
 
 FOLDER = Path(__file__).parent / "lib"
 _SOURCES = FOLDER / "src"
-_ORT, _TENSORRT, _AUTOLOAD = "libapa_ort.so", "libapa_trt.so", "libapa_trt_autoload.so"
+_ORT, _ORT_CUDA = "libapa_ort.so", "libapa_ort_cuda.so"
+_TENSORRT, _AUTOLOAD = "libapa_trt.so", "libapa_trt_autoload.so"
 _AOT = "apa_aot.ptx"
-LIBRARIES = tuple(FOLDER / name for name in (_ORT, _TENSORRT, _AUTOLOAD))
+LIBRARIES = tuple(FOLDER / name for name in (_ORT, _ORT_CUDA, _TENSORRT, _AUTOLOAD))
 
 
 class LibraryError(MissingError):
@@ -21,14 +23,20 @@ class LibraryError(MissingError):
         self.path = path
 
 
-def ort_library() -> Path:
-    """The custom-operator library for ONNX Runtime's CPU provider.
+def ort_library(provider: Literal["cpu", "cuda"] = "cpu") -> Path:
+    """The custom-operator library for one of ONNX Runtime's providers.
 
-    For a plain session: `SessionOptions.register_custom_ops_library(str(ort_library()))`.
+    For a plain session: `SessionOptions.register_custom_ops_library(str(ort_library()))`. A session has one of
+    them: that for "cuda" where CUDAExecutionProvider runs the model, else that for "cpu".
 
     Raises:
         LibraryError: it was not built; the message names the command that builds it.
+        InputError: there is no library for such a provider.
     """
+    if provider == "cuda":
+        return _present(_ORT_CUDA, "the fused operators for ONNX Runtime on CUDA", "a C++17 compiler and nvcc")
+    if provider != "cpu":
+        raise InputError(f"provider={provider!r}", '"cpu" or "cuda"', "Name one of these.")
     return _present(_ORT, "the fused operators for ONNX Runtime", "a C++17 compiler")
 
 

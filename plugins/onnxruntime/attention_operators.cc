@@ -6,6 +6,7 @@
 
 #include "attention_kernels.h"
 #include "flush.h"
+#include "layer.h"
 #include "node.h"
 
 namespace apa {
@@ -195,7 +196,7 @@ OrtStatus* create(const OrtApi* api, const OrtKernelInfo* info, const char* name
     if (channels < 1) throw Refusal("channels is " + std::to_string(channels) + "; wanted 1 or more");
     auto kernel = std::make_unique<Kernel>(
         Kernel{api, node.name(), static_cast<size_t>(block), static_cast<size_t>(channels), flushes(choice), {}});
-    if (with_unit) kernel->layer.emplace(Kind::Unit, Element::Float32, node.parameters(), choice);
+    if (with_unit) kernel->layer.emplace(Kind::Unit, Element::Float32, node.attributes(), choice);
     *out = kernel.release();
     return nullptr;
   });

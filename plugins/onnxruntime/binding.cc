@@ -45,9 +45,10 @@ void release_in_place(int* input, int* output) {
 
 }  // namespace
 
-Bound::Bound(const OrtApi* api_, uint32_t version_) : OrtCustomOp{}, api(api_) {
+Bound::Bound(const OrtApi* api_, uint32_t version_, const char* provider_)
+    : OrtCustomOp{}, api(api_), provider(provider_) {
   version = version_;
-  GetExecutionProviderType = [](const OrtCustomOp*) -> const char* { return "CPUExecutionProvider"; };
+  GetExecutionProviderType = [](const OrtCustomOp* o) { return static_cast<const Bound*>(o)->provider; };
   GetOutputTypeCount = [](const OrtCustomOp*) -> size_t { return 1; };
   GetInputCharacteristic = [](const OrtCustomOp*, size_t) { return INPUT_OUTPUT_REQUIRED; };
   GetOutputCharacteristic = GetInputCharacteristic;

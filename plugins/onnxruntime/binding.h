@@ -33,10 +33,11 @@ constexpr size_t kRank = 64;  // ONNX Runtime's own limit is far below
 // ONNX Runtime keeps the address of an operator: objects live as long as the library.
 struct Bound : OrtCustomOp {
   // Everything but names, types, numbers of inputs and what is computed. One output; every input required.
-  Bound(const OrtApi* api, uint32_t version);
+  Bound(const OrtApi* api, uint32_t version, const char* provider = "CPUExecutionProvider");
   // The output has the shape of input 0, and may take its memory.
   void output_like_input();
   const OrtApi* api;
+  const char* provider;
 };
 
 OrtStatus* read_shape(const OrtApi* api, const OrtValue* value, int64_t* dims, size_t* rank);

@@ -1,43 +1,21 @@
-// The one exported symbol. No link to libonnxruntime: everything goes through the API that it hands over.
+// The one exported symbol.
 #include <onnxruntime_c_api.h>
 
 #include <algorithm>
-#include <charconv>
 #include <memory>
 #include <mutex>
-#include <stdexcept>
 #include <string>
 #include <vector>
 
 #include "attention_operators.h"
 #include "operators.h"
 #include "quantised_operators.h"
+#include "registration.h"
 
 namespace apa {
 namespace {
 
-constexpr char kDomain[] = "com.apa";
-constexpr char kRegistered[] = "com.apa.registered";
 constexpr char kKernel[] = "com.apa.kernel";  // a session's own choice, made before it registers the library
-constexpr unsigned kOldest = 17;  // KernelContext_ParallelFor and InferOutputShapeFn came with it
-
-struct Api {
-  const OrtApi* api = nullptr;
-  uint32_t version = 0;
-};
-
-// The runtime's own version, never above that of our headers: asking for a higher one prints an error,
-// and an operator whose version differs from what was obtained is silently not registered.
-Api negotiated(const OrtApiBase* base) {
-  unsigned major = 0, minor = 0;
-  // not sscanf, which compilers turn into one that only later C libraries have
-  const std::string text = base->GetVersionString();
-  const char* end = text.data() + text.size();
-  const char* dot = std::from_chars(text.data(), end, major).ptr;
-  if (dot != end) std::from_chars(dot + 1, end, minor);
-  const uint32_t version = major > 1 ? ORT_API_VERSION : std::min<unsigned>(minor, ORT_API_VERSION);
-  return {base->GetApi(version), version};
-}
 
 // The operators in their domain. ONNX Runtime keeps pointers to both for as long as a session lives, so they
 // are never freed: one set a runtime, of which a process may hold several, and a choice of kernels.
@@ -115,17 +93,10 @@ OrtStatus* choose(const Api& a, const OrtSessionOptions* options, Choice* choice
   return nullptr;
 }
 
-// A second registration with the same options would be refused by ONNX Runtime: the first is enough.
-OrtStatus* register_once(const Api& a, OrtSessionOptions* options) {
-  int present = 0;
-  if (OrtStatus* status = a.api->HasSessionConfigEntry(options, kRegistered, &present)) return status;
-  if (present) return nullptr;
+OrtStatus* find_domain(const Api& a, const OrtSessionOptions* options, OrtCustomOpDomain** domain) {
   Choice choice;
   if (OrtStatus* status = choose(a, options, &choice)) return status;
-  OrtCustomOpDomain* domain = nullptr;
-  if (OrtStatus* status = domain_for(a, choice, &domain)) return status;
-  if (OrtStatus* status = a.api->AddCustomOpDomain(options, domain)) return status;
-  return a.api->AddSessionConfigEntry(options, kRegistered, "1");
+  return domain_for(a, choice, domain);
 }
 
 }  // namespace
@@ -133,15 +104,5 @@ OrtStatus* register_once(const Api& a, OrtSessionOptions* options) {
 
 extern "C" __attribute__((visibility("default"))) OrtStatus* ORT_API_CALL RegisterCustomOps(
     OrtSessionOptions* options, const OrtApiBase* base) {
-  const apa::Api a = apa::negotiated(base);
-  if (!a.api) return nullptr;  // there is nothing to say an error with
-  if (a.version < apa::kOldest)
-    return a.api->CreateStatus(ORT_NOT_IMPLEMENTED, "com.apa: wanted ONNX Runtime 1.17 or newer");
-  try {
-    return apa::register_once(a, options);
-  } catch (const std::invalid_argument& error) {
-    return a.api->CreateStatus(ORT_INVALID_ARGUMENT, error.what());
-  } catch (const std::exception& error) {
-    return a.api->CreateStatus(ORT_FAIL, error.what());
-  }
+  return apa::register_library(options, base, "CPU", apa::find_domain);
 }

@@ -1,6 +1,5 @@
 #include "layer.h"
 
-#include <cmath>
 #include <map>
 
 #include "flush.h"
@@ -20,45 +19,21 @@ constexpr size_t kTileChannels = 16, kTilePixels = 64;
 // Different pairs of lambda and kappa that get a table of their own: at most 10 ms of fitting, 512 KiB.
 constexpr size_t kTables = 128;
 
-void check_values(const char* name, const std::vector<double>& values, bool non_negative) {
-  if (values.empty()) throw Refusal(std::string(name) + " holds no float; wanted 1, or one a channel");
-  for (size_t i = 0; i < values.size(); i++) {
-    if (std::isfinite(values[i]) && !(non_negative && values[i] < 0)) continue;
-    throw Refusal(std::string(name) + "[" + std::to_string(i) + "] is " + std::to_string(values[i]) +
-                  "; wanted a finite number" + (non_negative ? " >= 0" : ""));
-  }
-}
-
-void check(const Parameters& p) {
-  check_values("lambda", p.lambda, true);
-  check_values("kappa", p.kappa, false);
-  const size_t a = p.lambda.size(), b = p.kappa.size();
-  if (a != b && a != 1 && b != 1)
-    throw Refusal("lambda has " + std::to_string(a) + " values and kappa " + std::to_string(b) +
-                  "; wanted the same length, or length 1");
-  if (p.block < 1) throw Refusal("block is " + std::to_string(p.block) + "; wanted 1 or more");
-  if (p.channels() > 1 && p.channels() % static_cast<size_t>(p.block) != 0)
-    throw Refusal(std::to_string(p.channels()) + " channels; wanted a multiple of the block, " +
-                  std::to_string(p.block));
-}
-
-double pick(const std::vector<double>& values, size_t i) { return values[values.size() == 1 ? 0 : i]; }
-
 }  // namespace
 
-Layer::Layer(Kind kind, Element element, Parameters parameters, const Choice& choice)
-    : kind_(kind), element_(element), parameters_(std::move(parameters)), flush_(flushes(choice)) {
-  check(parameters_);
+Layer::Layer(Kind kind, Element element, Attributes attributes, const Choice& choice)
+    : kind_(kind), element_(element), attributes_(std::move(attributes)), flush_(flushes(choice)) {
+  attributes_.check();
   prepare_rows(choice);
-  if (parameters_.channels() > 1 && element_ != Element::Float64) prepare_lanes();
+  if (attributes_.channels() > 1 && element_ != Element::Float64) prepare_lanes();
 }
 
 // Channels with the same parameters share a table. Where too many differ, tables would take longer to fit and
 // to load into a cache than they save.
 void Layer::prepare_rows(const Choice& choice) {
   std::map<std::pair<double, double>, Row> known;
-  for (size_t i = 0; i < parameters_.channels(); i++) {
-    const std::pair<double, double> pair(pick(parameters_.lambda, i), pick(parameters_.kappa, i));
+  for (size_t i = 0; i < attributes_.channels(); i++) {
+    const std::pair<double, double> pair(attributes_.lambda_of(i), attributes_.kappa_of(i));
     const Choice allowed = known.size() < kTables ? choice : Choice{};
     const auto row = known.try_emplace(pair, pair.first, pair.second, kind_, element_, allowed).first;
     rows_.push_back(row->second);
@@ -69,8 +44,8 @@ void Layer::prepare_rows(const Choice& choice) {
 
 // Group g of an NCHWc tensor holds channels [g*block, (g+1)*block); without blocks one group holds all.
 void Layer::prepare_lanes() {
-  const size_t channels = parameters_.channels();
-  const size_t lanes = parameters_.block > 1 ? static_cast<size_t>(parameters_.block) : channels;
+  const size_t channels = attributes_.channels();
+  const size_t lanes = attributes_.block > 1 ? static_cast<size_t>(attributes_.block) : channels;
   lane_period_ = lanes * ((kFullLanes + lanes - 1) / lanes);
   const size_t groups = channels / lanes;
   lane_values_.resize(groups * 6 * lane_period_);
@@ -86,27 +61,8 @@ void Layer::prepare_lanes() {
   }
 }
 
-size_t Layer::axis_of(size_t rank) const {
-  const int64_t axis = parameters_.axis, n = static_cast<int64_t>(rank);
-  return static_cast<size_t>(axis < 0 ? axis + n : axis);
-}
-
-void Layer::check_shape(const int64_t* dims, size_t rank) const {
-  if (parameters_.channels() == 1) return;
-  const int64_t axis = parameters_.axis, n = static_cast<int64_t>(rank);
-  if (axis < -n || axis >= n)
-    throw Refusal("axis is " + std::to_string(axis) + "; wanted one of the input's " + std::to_string(n) +
-                  " axes");
-  const int64_t length = dims[axis_of(rank)];
-  if (length > 0 && static_cast<size_t>(length) != parameters_.channels())
-    throw Refusal(std::to_string(parameters_.channels()) + " parameters for " + std::to_string(length) +
-                  " channels on axis " + std::to_string(axis) + "; wanted one a channel, or one for all");
-}
-
 Geometry Layer::geometry_of(const int64_t* dims, size_t rank) const {
-  const size_t channels = parameters_.channels();
-  return geometry(dims, rank, channels == 1 ? 0 : axis_of(rank), channels,
-                  static_cast<size_t>(parameters_.block));
+  return geometry(dims, rank, attributes_.axis_of(rank), attributes_.channels(), static_cast<size_t>(attributes_.block));
 }
 
 // Parameters that change from element to element: a few channels of many pixels are turned into rows, run with a

@@ -3,35 +3,20 @@
 #define APA_LAYER_H
 
 #include <cstddef>
-#include <stdexcept>
-#include <string>
 #include <vector>
 
+#include "attributes.h"
 #include "choice.h"
 #include "geometry.h"
 
 namespace apa {
 
-// What is wrong with a node, for the user to read: saw; wanted.
-struct Refusal : std::runtime_error {
-  using std::runtime_error::runtime_error;
-};
-
-struct Parameters {
-  std::vector<double> lambda, kappa;  // length 1 or C each
-  int64_t axis = 1;
-  int64_t block = 1;  // > 1: the tensor lies in ONNX Runtime's NCHWc, in blocks of so many channels
-  size_t channels() const { return std::max(lambda.size(), kappa.size()); }
-};
-
 class Layer {
  public:
-  // Throws Refusal for NaN, infinite or negative lambda, NaN or infinite kappa, lengths that disagree.
-  Layer(Kind kind, Element element, Parameters parameters, const Choice& choice = choice_of_environment());
+  // Throws Refusal as Attributes::check does.
+  Layer(Kind kind, Element element, Attributes attributes, const Choice& choice = choice_of_environment());
 
-  // Throws Refusal where the axis does not lie in the rank or its length is not that of the parameters.
-  // A dimension <= 0 in a symbolic shape is unknown and passes.
-  void check_shape(const int64_t* dims, size_t rank) const;
+  void check_shape(const int64_t* dims, size_t rank) const { attributes_.check_shape(dims, rank); }
   Geometry geometry_of(const int64_t* dims, size_t rank) const;
 
   // Computes elements [begin, end). x == y is allowed. No allocation; safe from any thread. In float32 a result
@@ -51,7 +36,6 @@ class Layer {
  private:
   void prepare_rows(const Choice& choice);
   void prepare_lanes();
-  size_t axis_of(size_t rank) const;
   void tiles(const float* x, float* y, size_t n, const Row* channels, size_t offset, size_t lanes) const;
   template <class Small>
   void run_small(const Small* x, Small* y, const Geometry& geometry, size_t begin, size_t end) const;
@@ -59,7 +43,7 @@ class Layer {
 
   Kind kind_;
   Element element_;
-  Parameters parameters_;
+  Attributes attributes_;
   std::vector<Row> rows_;
   bool tabled_ = false;  // some channel has a table
   bool flush_;           // float32 results below 2^-126 become 0

@@ -82,8 +82,8 @@ std::vector<int64_t> Node::input_shape(size_t index) const {
   return dims;
 }
 
-Parameters Node::parameters() const {
-  Parameters p;
+Attributes Node::attributes() const {
+  Attributes p;
   p.lambda = floats("lambda");
   p.kappa = floats("kappa");
   p.axis = integer("axis", 1);

@@ -8,7 +8,7 @@
 #include <string>
 #include <vector>
 
-#include "layer.h"
+#include "attributes.h"
 
 namespace apa {
 
@@ -27,7 +27,7 @@ class Node {
   std::vector<int64_t> input_shape(size_t index) const;
   std::string name() const;
 
-  Parameters parameters() const;
+  Attributes attributes() const;
 
  private:
   bool failed(OrtStatus* status) const;

@@ -45,7 +45,7 @@ OrtStatus* create(const OrtCustomOp* op, const OrtApi* api, const OrtKernelInfo*
   const Node node(api, info, name_of(o.kind));
   return guarded(api, [&] { return node.name(); }, [&]() -> OrtStatus* {
     auto kernel = std::make_unique<Kernel>(
-        Kernel{api, node.name(), Layer(o.kind, o.element, node.parameters(), o.choice)});
+        Kernel{api, node.name(), Layer(o.kind, o.element, node.attributes(), o.choice)});
     const std::vector<int64_t> dims = node.input_shape(0);
     if (!dims.empty()) kernel->layer.check_shape(dims.data(), dims.size());
     *out = kernel.release();

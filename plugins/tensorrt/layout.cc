@@ -21,8 +21,6 @@ struct Memory {
   size_t axis;
 };
 
-Memory memory_linear(const Dims& dims, size_t axis) { return {dims, axis}; }
-
 Memory memory_minor(const Dims& dims, size_t along, int32_t vector, size_t axis) {
   Dims stored = dims;
   stored.erase(stored.begin() + static_cast<Dims::difference_type>(along));
@@ -38,14 +36,6 @@ Memory memory_major(const Dims& dims, size_t along, int32_t vector, size_t axis)
   return {stored, axis};
 }
 
-Memory memory_of(const Dims& dims, const Format& format, size_t along, size_t axis) {
-  switch (format.order) {
-    case Format::Order::VectorMinor: return memory_minor(dims, along, format.vector, axis);
-    case Format::Order::VectorMajor: return memory_major(dims, along, format.vector, axis);
-    default: return memory_linear(dims, axis);
-  }
-}
-
 Padding padding_of(const Dims& dims, const Format& format, size_t along) {
   const int32_t groups = static_cast<int32_t>(vectors(dims[along], format.vector));
   const int32_t lanes = groups * format.vector;
@@ -56,18 +46,24 @@ Padding padding_of(const Dims& dims, const Format& format, size_t along) {
 
 }  // namespace
 
-Layout layout_of(const Dims& dims, const Format& format, int32_t axis) {
-  const bool linear = format.order == Format::Order::Linear;
-  const size_t along = linear ? 0 : dims.size() - static_cast<size_t>(format.from_end);
-  const size_t channels = static_cast<size_t>(axis);
-  const Memory memory = memory_of(dims, format, along, channels);
+Layout linear_layout(const int64_t* dims, size_t rank, size_t axis) {
+  Layout layout{1, {1, 1, 1}, {1, 1, 1, 1}};
+  for (size_t i = 0; i < rank; i++) layout.count *= dims[i];
+  for (size_t i = axis + 1; i < rank; i++) layout.walk.span *= dims[i];
+  if (rank) layout.walk.groups = static_cast<int32_t>(dims[axis]);
+  return layout;
+}
 
-  const bool in_vectors = format.order == Format::Order::VectorMajor && along == channels;
-  Layout layout{};
-  layout.count = product(memory.dims, 0);
-  layout.walk = {product(memory.dims, memory.axis + 1), static_cast<int32_t>(memory.dims[memory.axis]),
-                 in_vectors ? format.vector : 1};
-  layout.padding = linear ? Padding{1, 1, 1, 1} : padding_of(dims, format, along);
+Layout layout_of(const Dims& dims, const Format& format, int32_t axis) {
+  const size_t channels = static_cast<size_t>(axis);
+  if (format.order == Format::Order::Linear) return linear_layout(dims.data(), dims.size(), channels);
+  const size_t along = dims.size() - static_cast<size_t>(format.from_end);
+  const bool minor = format.order == Format::Order::VectorMinor;
+  const Memory memory = minor ? memory_minor(dims, along, format.vector, channels)
+                              : memory_major(dims, along, format.vector, channels);
+  Layout layout = linear_layout(memory.dims.data(), memory.dims.size(), memory.axis);
+  if (!minor && along == channels) layout.walk.lanes = format.vector;
+  layout.padding = padding_of(dims, format, along);
   return layout;
 }
 

@@ -2,6 +2,7 @@
 #ifndef APA_TENSORRT_LAYOUT_H
 #define APA_TENSORRT_LAYOUT_H
 
+#include <cstddef>
 #include <cstdint>
 #include <vector>
 
@@ -43,6 +44,9 @@ struct Layout {
 // The layout of a tensor whose channels lie along `axis` (in [0, rank)).
 // Domain: dims >= 0, rank >= format.from_end, and rank >= 1.
 Layout layout_of(const std::vector<int64_t>& dims, const Format& format, int32_t axis);
+
+// The same of a contiguous tensor; axis is 0 where rank is. Nothing is allocated.
+Layout linear_layout(const int64_t* dims, size_t rank, size_t axis);
 
 }  // namespace apa
 

@@ -21,7 +21,7 @@ cudaError_t count_processors(int32_t& count) {
 
 Layout Plugin::layout(const PluginTensorDesc& tensor) const {
   const std::vector<int64_t> dims(tensor.dims.d, tensor.dims.d + tensor.dims.nbDims);
-  if (dims.empty()) return {1, {1, 1, 1}, {1, 1, 1, 1}};  // a scalar
+  if (dims.empty()) return linear_layout(nullptr, 0, 0);  // a scalar, whatever its format
   return layout_of(dims, *format_of(tensor.format), per_channel() ? axis(tensor.dims.nbDims) : 0);
 }
 

@@ -91,11 +91,16 @@ inline void run_block() {
   for (thread.x = 0; thread.x < block_size.x; thread.x++) (*body)();
 }
 
+// Called as a kernel begins (true) and ends; and the stream of the last launch.
+inline void (*on_device)(bool) = nullptr;
+inline cudaStream_t last_stream = nullptr;
+
 // Runs a grid. `synchronises`: whether the kernel calls __syncthreads.
 inline void run_grid(unsigned blocks, unsigned threads, bool synchronises, const std::function<void()>& kernel) {
   grid_size = dim3(blocks);
   block_size = dim3(threads);
   body = &kernel;
+  if (on_device) on_device(true);
   for (block.x = 0; block.x < blocks; block.x++) {
     if (!skipped.holds(block.x)) continue;
     if (synchronises) {
@@ -104,6 +109,7 @@ inline void run_grid(unsigned blocks, unsigned threads, bool synchronises, const
       run_block();
     }
   }
+  if (on_device) on_device(false);
 }
 
 }  // namespace cuda_cpu

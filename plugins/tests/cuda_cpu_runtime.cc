@@ -1,8 +1,9 @@
-// The six calls of the CUDA runtime that the plugin makes, on host memory. Counts them and fails on request.
+// The calls of the CUDA runtime that our libraries make, on host memory. Counts them and fails on request.
 #include "cuda_cpu_runtime.h"
 
 #include <cstdlib>
 #include <cstring>
+#include <utility>
 
 namespace cuda_cpu {
 Calls calls;
@@ -12,18 +13,33 @@ cudaError_t failing = cudaSuccess;
 extern "C" {
 
 cudaError_t cudaGetDevice(int* device) {
-  *device = 0;
+  *device = cuda_cpu::calls.current;
   cuda_cpu::calls.device++;
   return cuda_cpu::failing;
 }
 
-cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int) {
-  *value = attribute == cudaDevAttrMultiProcessorCount ? 2 : 0;
+cudaError_t cudaSetDevice(int device) {
+  cuda_cpu::calls.others++;
+  cuda_cpu::calls.current = device;
+  return cuda_cpu::failing;
+}
+
+cudaError_t cudaThreadExchangeStreamCaptureMode(cudaStreamCaptureMode* mode) {
+  cuda_cpu::calls.others++;
+  std::swap(*mode, cuda_cpu::calls.mode);
   return cudaSuccess;
+}
+
+cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int) {
+  cuda_cpu::calls.others++;
+  *value = attribute == cudaDevAttrMultiProcessorCount ? 2 : 0;
+  return cuda_cpu::failing;
 }
 
 cudaError_t cudaMalloc(void** memory, size_t bytes) {
   cuda_cpu::calls.allocations++;
+  cuda_cpu::calls.where = cuda_cpu::calls.current;
+  if (cuda_cpu::calls.mode != cudaStreamCaptureModeRelaxed) return cudaErrorStreamCaptureUnsupported;
   const cudaError_t error = cuda_cpu::calls.allocations == cuda_cpu::calls.failing_allocation
                                 ? cudaErrorMemoryAllocation
                                 : cudaSuccess;

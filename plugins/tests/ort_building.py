@@ -25,7 +25,7 @@ CROSS, EMULATOR = shutil.which("aarch64-linux-gnu-g++"), shutil.which("qemu-aarc
 NO_COMPILER = "no C++ compiler on this machine: install one (Debian: apt install g++)"
 # The kernels and what chooses among them, free of ONNX Runtime.
 _TABLES = ("table_fit", "table_avx2", "table_avx512", "table_neon")
-KERNELS = [ORT / f"{name}.cc" for name in ("layer", "choice", *_TABLES, "exact")]
+KERNELS = [ORT / f"{name}.cc" for name in ("attributes", "layer", "choice", *_TABLES, "exact")]
 # Those on 8-bit codes, which need none of the others.
 BYTE_KERNELS = [ORT / f"{name}.cc" for name in ("bytes", "bytes_avx2", "bytes_vbmi")]
 _AVX512 = ("table_avx512", "bytes_vbmi")

@@ -32,7 +32,7 @@ std::vector<double> some(const double* values, size_t count, size_t n) {
   return list;
 }
 
-Parameters parameters(size_t lambdas, size_t kappas, int64_t axis = 1, int64_t block = 1) {
+Attributes attributes(size_t lambdas, size_t kappas, int64_t axis = 1, int64_t block = 1) {
   return {some(kLambdas, 7, lambdas), some(kKappas, 9, kappas), axis, block};
 }
 
@@ -209,7 +209,7 @@ double bound(Element element, double truth, double log2_gate) {
 
 template <class T>
 void shape(const Shape& s, Kind kind, Element element, const Choice& choice) {
-  const Parameters p = parameters(s.lambdas, s.kappas, s.axis, s.block);
+  const Attributes p = attributes(s.lambdas, s.kappas, s.axis, s.block);
   const Layer layer(kind, element, p, choice);
   layer.check_shape(s.dims.data(), s.dims.size());
   const Geometry geometry = layer.geometry_of(s.dims.data(), s.dims.size());
@@ -274,7 +274,7 @@ void long_tensors() {
 
 struct Refused {
   const char* says;
-  Parameters parameters;
+  Attributes attributes;
   std::vector<int64_t> dims;
 };
 
@@ -301,7 +301,7 @@ void refusals() {
   for (const Refused& r : kRefused) {
     std::string said = "nothing";
     try {
-      Layer(Kind::Unit, Element::Float32, r.parameters).check_shape(r.dims.data(), r.dims.size());
+      Layer(Kind::Unit, Element::Float32, r.attributes).check_shape(r.dims.data(), r.dims.size());
     } catch (const Refusal& refusal) {
       said = refusal.what();
     }
@@ -316,7 +316,7 @@ void refusals() {
 void threads() {
   const int64_t dims[] = {4, 9, 500};
   for (Element element : {Element::Float32, Element::Float16}) {
-    const Layer layer(Kind::Unit, element, parameters(9, 9), runnable_choices().back());
+    const Layer layer(Kind::Unit, element, attributes(9, 9), runnable_choices().back());
     const Geometry geometry = layer.geometry_of(dims, 3);
     std::vector<float> x(geometry.total), y(x), wanted(x);
     for (size_t i = 0; i < x.size(); i++) write(x[i], input(i));

@@ -110,32 +110,33 @@ def ran(program: Path, *arguments: str | Path) -> str:
 @cache
 def library() -> Path:
     """libapa_trt.so: that of the installed package, or of this checkout, where it is brought up to date."""
+    sources = [ROOT / "CMakeLists.txt", ROOT / "plugins/nvcc.cmake", *INCLUDE.rglob("*.h"), *TENSORRT.rglob("*.*")]
+    build_part("libapa_trt.so", sources)
+    try:
+        return native.trt_plugin_library()
+    except LibraryError as error:
+        pytest.skip(str(error))
+
+
+def build_part(name: str, sources: Iterable[Path]) -> None:
+    """Build the libraries for GPUs where this checkout's `name` is older than its sources."""
     cmake = shutil.which("cmake")
-    sources = [ROOT / "CMakeLists.txt", *INCLUDE.rglob("*.h"), *TENSORRT.rglob("*.*")]
-    if ROOT not in native.FOLDER.parents or not cmake or is_newer(native.FOLDER / "libapa_trt.so", sources):
-        return _there()
+    if ROOT not in native.FOLDER.parents or not cmake or is_newer(native.FOLDER / name, sources):
+        return
     compiler()
     build = ROOT / "build/trt-tests"
     build.mkdir(parents=True, exist_ok=True)
-    configure = ["-S", ROOT, "-B", build, "-DAPA_PARTS=tensorrt"]
+    configure = ["-S", ROOT, "-B", build, "-DAPA_PARTS=tensorrt;onnxruntime_cuda"]
     with (build / "lock").open("w") as lock:  # several test processes share the folder
         fcntl.flock(lock, fcntl.LOCK_EX)
         for step in (configure, ["--build", build]):
             done = subprocess.run([cmake, *map(str, step)], capture_output=True, text=True)
             assert done.returncode == 0, done.stdout + done.stderr
-            if "libapa_trt.so is not built" in done.stderr:
+            if f"{name} is not built" in done.stderr:
                 pytest.skip(done.stderr.strip().splitlines()[0])
-    return _there()
 
 
 def autoload_library() -> Path:
     """libapa_trt_autoload.so, beside `library()`."""
     library()
     return native.trt_autoload_library()
-
-
-def _there() -> Path:
-    try:
-        return native.trt_plugin_library()
-    except LibraryError as error:
-        pytest.skip(str(error))

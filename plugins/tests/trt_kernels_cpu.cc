@@ -1,4 +1,4 @@
-// The plugin's kernels, compiled for the CPU.
+// The kernels of the GPU libraries, compiled for the CPU.
 #include "cuda_cpu.h"
 
 #include "cuda_errors.h"
@@ -10,7 +10,8 @@ float Approximate::exp2(float x) { return cuda_errors::exp2(x); }
 float Approximate::log2(float x) { return cuda_errors::log2(x); }
 
 template <class... Wanted, class... Given>
-cudaError_t launch(void (*kernel)(Wanted...), int64_t blocks, cudaStream_t, Given... given) {
+cudaError_t launch(void (*kernel)(Wanted...), int64_t blocks, cudaStream_t stream, Given... given) {
+  cuda_cpu::last_stream = stream;
   if (blocks < 1 || blocks > INT32_MAX) return cudaErrorInvalidConfiguration;
   const bool synchronises = reinterpret_cast<void*>(kernel) == reinterpret_cast<void*>(apply_table);
   const auto body = [&] { kernel(given...); };  // by reference: a launch must not allocate

@@ -1,0 +1,256 @@
+// The operators for CUDA, with their kernels run on the CPU, between a stand-in for ONNX Runtime and one for CUDA.
+#include <cmath>
+#include <cstdlib>
+#include <new>
+
+#include "cuda_cpu.h"
+#include "cuda_cpu_runtime.h"
+#include "ort_cuda_host.h"
+#include "trt_check.h"
+#include "trt_reference.h"
+
+namespace {
+
+using apa::Kind;
+using Dims = std::vector<int64_t>;
+using Floats = std::vector<float>;
+
+int64_t allocated = 0;
+
+std::string said(OrtStatus* status) {
+  const std::string text = status ? status->text : "";
+  host::api.ReleaseStatus(status);
+  return text;
+}
+
+const std::vector<const OrtCustomOp*>& operators() {
+  static OrtSessionOptions options;
+  if (options.domains.empty()) said(RegisterCustomOps(&options, &host::base));
+  return options.domains.at(0)->operators;
+}
+
+template <class T>
+const OrtCustomOp& operator_of(Kind kind, const std::string& provider = "CUDAExecutionProvider") {
+  const auto element = apa::Element{reference::Numbers<T>::kElement};
+  const auto type = element == apa::Element::Float32   ? ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT
+                    : element == apa::Element::Float16 ? ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT16
+                                                       : ONNX_TENSOR_ELEMENT_DATA_TYPE_BFLOAT16;
+  for (const OrtCustomOp* one : operators())
+    if ((kind == Kind::Gate) == (std::string(one->GetName(one)) == "APA") && one->GetInputType(one, 0) == type &&
+        one->GetOutputType(one, 0) == type && provider == one->GetExecutionProviderType(one))
+      return *one;
+  std::printf("no such operator\n");
+  std::exit(2);
+}
+
+// One node, from its creation to its end.
+struct Node {
+  const OrtCustomOp& op;
+  void* kernel = nullptr;
+  std::string why;
+  Node(const OrtCustomOp& o, const OrtKernelInfo& info) : op(o) { why = said(o.CreateKernelV2(&o, &host::api, &info, &kernel)); }
+  ~Node() {
+    if (kernel) op.KernelDestroy(kernel);
+  }
+  Node(const Node&) = delete;
+  std::string run(OrtKernelContext& context) { return said(op.KernelComputeV2(kernel, &context)); }
+};
+
+OrtKernelInfo node_info(const Floats& lambda, const Floats& kappa, int64_t axis = 1, const Dims& shape = {}) {
+  return {{{"lambda", lambda}, {"kappa", kappa}}, {{"axis", axis}}, shape, {}};
+}
+
+const Floats kLambdas = {0.f, 0.5f, 0.1f, 2.f, 1.f}, kKappas = {1.f, 0.7f, -0.5f, 1.3f, 2.f};
+
+struct Case {
+  Dims dims;
+  int64_t axis;
+  bool channels;
+};
+const Case kCases[] = {{{}, 1, false},           {{1}, 5, false},          {{7}, 0, false},        {{3, 1001}, 1, false},
+                       {{5}, 0, true},           {{5}, -1, true},          {{2, 5}, 1, true},      {{300, 5}, -1, true},
+                       {{5, 7}, 0, true},        {{2, 5, 9}, 1, true},     {{2, 5, 3, 3}, 1, true}, {{2, 3, 3, 5}, 3, true},
+                       {{2, 3, 5, 4}, -2, true}, {{1, 2, 3, 5, 2, 2}, 3, true}, {{4, 5, 64, 9}, 1, true},
+                       {{0}, 0, false},          {{2, 5, 0}, 1, true},     {{0, 5}, 1, true}};
+
+int64_t product(const Dims& dims, size_t from) {
+  int64_t n = 1;
+  for (size_t i = from; i < dims.size(); i++) n *= dims[i];
+  return n;
+}
+
+template <class T>
+void check_case(Kind kind, const Case& c, bool in_place) {
+  const Floats one_lambda = {0.5f}, one_kappa = {1.25f};
+  const Floats &lambda = c.channels ? kLambdas : one_lambda, &kappa = c.channels ? kKappas : one_kappa;
+  const size_t count = static_cast<size_t>(product(c.dims, 0)), rank = c.dims.size();
+  host::DeviceMemory in(count * sizeof(T)), other(count * sizeof(T));
+  host::DeviceMemory& out = in_place ? in : other;
+  std::vector<double> x(count);
+  in.copied<T>([&](T* at) {
+    for (size_t i = 0; i < count; i++) {
+      at[i] = reference::number<T>(std::sin(static_cast<double>(i)) * 6);
+      x[i] = reference::value(at[i]);
+    }
+  });
+  int stream = 0;
+  OrtKernelContext context{{{c.dims}, count ? in.data() : nullptr}, {{}, count ? out.data() : nullptr}, &stream};
+  context.output.info.dims.reserve(8);
+  Node node(operator_of<T>(kind), node_info(lambda, kappa, c.axis, c.dims));
+  check::expect(node.kernel != nullptr, "not created: %s", node.why.c_str());
+  cuda_cpu::calls = {};
+  cuda_cpu::last_stream = nullptr;
+  allocated = 0;
+  OrtStatus* status = node.op.KernelComputeV2(node.kernel, &context);
+  const int64_t taken = allocated;
+  check::expect(!status, "not run");
+  check::expect(taken == 0, "a run allocates %lld bytes", static_cast<long long>(taken));
+  const auto& calls = cuda_cpu::calls;
+  check::expect(calls.device + calls.allocations + calls.frees + calls.copies + calls.others == 0, "a run asks CUDA");
+  check::expect(!count || cuda_cpu::last_stream == reinterpret_cast<cudaStream_t>(&stream), "another stream");
+  check::expect(context.output.info.dims == c.dims, "another shape");
+  if (!node.kernel || status) return;
+  const size_t along = static_cast<size_t>(c.axis < 0 ? c.axis + static_cast<int64_t>(rank) : c.axis);
+  const int64_t inner = c.channels ? product(c.dims, along + 1) : 1;
+  out.copied<T>([&](T* at) {
+    for (size_t i = 0; i < count; i++) {
+      const size_t channel = c.channels ? static_cast<size_t>(static_cast<int64_t>(i) / inner % 5) : 0;
+      const double exact = reference::activation(kind, x[i], lambda[channel], kappa[channel]);
+      check::expect(reference::close<T>(reference::value(at[i]), exact, x[i]), "rank %zu axis %d channel %zu: f(%g) = %g",
+                    rank, static_cast<int>(c.axis), channel, x[i], reference::value(at[i]));
+    }
+  });
+}
+
+void values() {
+  for (Kind kind : {Kind::Gate, Kind::Unit})
+    for (const Case& c : kCases)
+      for (bool in_place : {false, true}) {
+        check_case<float>(kind, c, in_place);
+        check_case<__half>(kind, c, in_place);
+        check_case<__nv_bfloat16>(kind, c, in_place);
+      }
+}
+
+// A node whose shape the model leaves open takes any that fits, one after another, and no other.
+void open_shapes() {
+  Node node(operator_of<float>(Kind::Unit), node_info(kLambdas, kKappas, 1, {-1, 5, -1}));
+  host::DeviceMemory in(4096), out(4096);
+  for (const Dims& dims : {Dims{1, 5, 3}, Dims{4, 5, 9}, Dims{2, 5}, Dims{2, 6, 3}, Dims{5}}) {
+    OrtKernelContext context{{{dims}, in.data()}, {{}, out.data()}, nullptr};
+    const std::string why = node.run(context);
+    const bool good = dims.size() > 1 && dims[1] == 5;
+    check::expect(good == why.empty(), "%zu dimensions: %s", dims.size(), why.c_str());
+    check::expect(good || why.find("node 'layer 3' (com.apa::AGLU)") != std::string::npos, "nameless: %s", why.c_str());
+  }
+}
+
+void registration() {
+  struct Row {
+    const char* version;
+    uint32_t asked;
+    bool good;
+  };
+  for (const Row& row : {Row{"1.17.0", 17, true}, Row{"1.16.3", 16, false}, Row{"1.99.1", ORT_API_VERSION, true},
+                         Row{"2.0.0", ORT_API_VERSION, true}, Row{"1.18.0-dev", 18, true}}) {
+    host::version = row.version;
+    OrtSessionOptions options;
+    const std::string why = said(RegisterCustomOps(&options, &host::base));
+    check::expect(host::asked_for == row.asked, "%s: asked for %u", row.version, host::asked_for);
+    check::expect(why.empty() == row.good && options.domains.size() == row.good, "%s: %s", row.version, why.c_str());
+    check::expect(said(RegisterCustomOps(&options, &host::base)).empty() == row.good, "%s: twice", row.version);
+    check::expect(options.domains.size() == row.good, "%s: twice", row.version);
+  }
+  host::version = nullptr;
+  OrtSessionOptions options;
+  check::expect(!RegisterCustomOps(&options, &host::base) && options.domains.empty(), "without an API");
+  host::version = "1.21.0";
+  options.entries["com.apa.registered"] = "CPU";
+  const std::string why = said(RegisterCustomOps(&options, &host::base));
+  check::expect(why.find("for CPU are registered") != std::string::npos, "beside the CPU's: %s", why.c_str());
+  check::expect(operators().size() == 12, "%zu operators", operators().size());
+  for (const char* provider : {"CUDAExecutionProvider", "CudaPluginExecutionProvider"})
+    for (Kind kind : {Kind::Gate, Kind::Unit}) {
+      operator_of<float>(kind, provider), operator_of<__half>(kind, provider), operator_of<__nv_bfloat16>(kind, provider);
+    }
+}
+
+void refusals() {
+  struct Row {
+    const char* wanted;
+    OrtKernelInfo info;
+  };
+  const float nan = std::nanf("");
+  OrtKernelInfo blocked = node_info(Floats(8, 1), {1}), lone{{{"kappa", {1}}}, {}, {}, {}};
+  blocked.integers["block"] = 8;
+  for (const Row& row : {Row{"lambda is missing", lone}, Row{"lambda[0] is nan", node_info({nan}, {1})},
+                         Row{"lambda[1] is -1", node_info({1, -1}, {1})}, Row{"kappa[0] is inf", node_info({1}, {INFINITY})},
+                         Row{"holds no float", node_info({}, {1})}, Row{"3 values and kappa 2", node_info({1, 1, 1}, {1, 1})},
+                         Row{"5 parameters for 3 channels", node_info(kLambdas, {1}, 1, {2, 3})},
+                         Row{"axis is 2;", node_info(kLambdas, {1}, 2, {2, 5})}, Row{"axis is -3;", node_info(kLambdas, {1}, -3, {2, 5})}, Row{"prepared for the CPU", blocked}}) {
+    const Node node(operator_of<float>(Kind::Gate), row.info);
+    check::expect(!node.kernel && node.why.find(row.wanted) != std::string::npos, "wanted %s, said %s", row.wanted,
+                  node.why.c_str());
+    check::expect(node.why.find("node 'layer 3' (com.apa::APA)") == 0, "nameless: %s", node.why.c_str());
+  }
+}
+
+// CUDA's own words come back with the node's name, nothing is kept, and the next attempt succeeds.
+void failing_device() {
+  struct Row {
+    cudaError_t device;
+    int allocation, copy;
+  };
+  for (const Row& row : {Row{cudaErrorNoDevice, 0, 0}, Row{cudaSuccess, 1, 0}, Row{cudaSuccess, 0, 1}}) {
+    cuda_cpu::calls = {};
+    cuda_cpu::calls.failing_allocation = row.allocation;
+    cuda_cpu::calls.failing_copy = row.copy;
+    cuda_cpu::failing = row.device;
+    {
+      const Node node(operator_of<__half>(Kind::Unit), node_info(kLambdas, kKappas));
+      check::expect(!node.kernel && node.why == "node 'layer 3' (com.apa::AGLU) cannot be prepared. CUDA says: injected",
+                    "said %s", node.why.c_str());
+    }
+    cuda_cpu::failing = cudaSuccess;
+    check::expect(cuda_cpu::calls.current == 0, "left on another device");
+    const Node next(operator_of<__half>(Kind::Unit), node_info(kLambdas, kKappas));
+    check::expect(next.kernel != nullptr, "no second chance: %s", next.why.c_str());
+  }
+}
+
+// The table lies on the provider's device, is uploaded once, and freed; whoever made the session keeps its device.
+void devices() {
+  for (int device : {0, 3}) {
+    cuda_cpu::calls = {};
+    cuda_cpu::calls.current = 1;
+    OrtKernelInfo info = node_info(kLambdas, kKappas);
+    info.memory.device = device;
+    {
+      const Node node(operator_of<float>(Kind::Unit), info);
+      check::expect(cuda_cpu::calls.where == device && cuda_cpu::calls.copies == 1, "table on %d", cuda_cpu::calls.where);
+    }
+    check::expect(cuda_cpu::calls.current == 1, "left on device %d", cuda_cpu::calls.current);
+    check::expect(cuda_cpu::calls.allocations == 1 && cuda_cpu::calls.frees == 1, "%d freed", cuda_cpu::calls.frees);
+    check::expect(cuda_cpu::calls.mode == cudaStreamCaptureModeGlobal, "left in another mode of capture");
+  }
+}
+
+}  // namespace
+
+__attribute__((noinline)) void* operator new(size_t bytes) {
+  allocated += static_cast<int64_t>(bytes);
+  if (void* memory = std::malloc(bytes ? bytes : 1)) return memory;
+  throw std::bad_alloc();
+}
+__attribute__((noinline)) void operator delete(void* memory) noexcept { std::free(memory); }
+__attribute__((noinline)) void operator delete(void* memory, size_t) noexcept { std::free(memory); }
+
+int main(int argc, char** argv) {
+  cuda_cpu::on_device = host::DeviceMemory::open;
+  const check::Suite suites[] = {{"values", values},     {"open_shapes", open_shapes}, {"registration", registration},
+                                 {"refusals", refusals}, {"failing_device", failing_device}, {"devices", devices}};
+  const int code = check::main_of(suites, argc, argv);
+  const int kept = host::statuses + host::types + host::shapes + host::allocators;
+  if (kept) std::printf("FAIL %d things of ONNX Runtime's are not given back\n", kept);
+  return code || kept;
+}
