@@ -57,6 +57,7 @@ _LIBRARIES = {
     "torch": "torch",
 }
 _LONGEST_REASON = 300
+_PATHS = ("Symlink loop", "embedded null byte")  # Python's errors of paths that are no OSError
 
 
 def find_refusal(error: BaseException) -> LibraryRefusalError | None:
@@ -77,7 +78,7 @@ def find_refusal(error: BaseException) -> LibraryRefusalError | None:
         shown = printable(error.object) if isinstance(error, UnicodeEncodeError) else reason
         do = "Rename it, or set LC_ALL=C.UTF-8 and PYTHONUTF8=1."
         return LibraryRefusalError("a name in another encoding", shown[:_LONGEST_REASON], "names in UTF-8", do)
-    if (isinstance(error, OSError) and error.errno) or "Symlink loop" in reason:
+    if (isinstance(error, OSError) and error.errno) or any(said in reason for said in _PATHS):
         named = getattr(error, "filename", None)
         what = f"{named}: {error.strerror}" if isinstance(error, OSError) and named is not None else reason
         do = "Check the path, its links and who may read it."

@@ -42,10 +42,15 @@ class OutputError(InputError):
 
 
 def refuse_existing(path: Path, *, force: bool) -> None:
-    """Raise `OutputError` if `path` exists and `force` is not given, or is read-only: call it before long work."""
-    if path.exists() and not force:
+    """Raise `OutputError` if `path` exists without `force`, or may not be replaced: call it before long work."""
+    if not path.exists():
+        return
+    mode = path.stat().st_mode
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):  # a rename would put a file in the place of /dev/null
+        raise OutputError(path, "is a pipe or a device", "Choose the name of a file.")
+    if not force:
         raise OutputError(path, "exists already", "Pass --force to replace it.")
-    if path.exists() and not path.stat().st_mode & _ANY_WRITE:
+    if not mode & _ANY_WRITE:
         raise OutputError(path, "is read-only", "Make it writable, or choose another name with -o.")
 
 

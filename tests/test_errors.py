@@ -1,6 +1,7 @@
 """apa_deploy.errors: what a library refuses is told apart from a bug of ours."""
 
 import json
+from pathlib import Path
 
 import onnx
 import onnxruntime
@@ -26,6 +27,7 @@ RAISED = [
     (lambda: onnx.helper.tensor_dtype_to_np_dtype(77), "onnx refuses it: "),
     (_deep, "nested too deeply: "),
     (_full, "out of memory: "),
+    (lambda: Path("a\0b").stat(), "the file system refuses it: "),
     (lambda: {}["a key of ours"], "unexpected KeyError: "),
     (lambda: int("one"), "unexpected ValueError: "),
 ]

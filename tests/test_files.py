@@ -64,6 +64,15 @@ def test_read_only_file_is_kept(tmp_path):
         refuse_existing(path, force=True)
 
 
+@pytest.mark.parametrize("force", [False, True])
+def test_pipes_and_devices_are_not_replaced(tmp_path, force):
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "link").symlink_to("/dev/null")
+    for path in (tmp_path / "pipe", tmp_path / "link", Path("/dev/null")):
+        with pytest.raises(OutputError, match="a pipe or a device"):
+            refuse_existing(path, force=force)
+
+
 def test_missing_and_unwritable_folder(tmp_path):
     with pytest.raises(OutputError, match="create the folder"), replace_file(tmp_path / "none" / "a"):
         pass
