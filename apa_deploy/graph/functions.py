@@ -18,7 +18,7 @@ from onnx import helper, parser
 
 from ..maths import GATE, KINDS
 from .log1p_fit import log1p_coefficients
-from .node import DOMAIN, VERSION, all_activations
+from .node import DOMAIN, VERSION, all_activations, write_defaults
 
 # Up to here the limit exp(-exp(-kappa*x)) is right to 0.271e-7 in float32, and 1/lambda costs accuracy.
 LIMIT_LAMBDA = 1e-7
@@ -124,8 +124,15 @@ def function_body(kind: str, opset: int) -> onnx.FunctionProto:
 
 
 def with_functions(model: onnx.ModelProto) -> onnx.ModelProto:
-    """`model` itself, carrying a body for each kind of canonical node that it uses."""
-    used = {node.op_type for node in all_activations(model.graph)}
+    """`model` itself, carrying a body for each kind of canonical node that it uses.
+
+    Raises:
+        InputError: a node's attributes cannot be read.
+    """
+    nodes = list(all_activations(model.graph))
+    for node in nodes:
+        write_defaults(node)
+    used = {node.op_type for node in nodes}
     kept = [f for f in model.functions if f.domain != DOMAIN]
     del model.functions[:]
     model.functions.extend(kept)

@@ -33,6 +33,18 @@ def make_node(kind: str, source: str, target: str, parameters: Parameters, name:
     return helper.make_node(kind, [source], [target], name=name, domain=DOMAIN, **attributes(parameters))
 
 
+def write_defaults(node: onnx.NodeProto) -> None:
+    """Write into a canonical node what it leaves to its defaults: function bodies and TensorRT know none.
+
+    Raises:
+        InputError: see `read_parameters`.
+    """
+    whole = attributes(read_parameters(node))
+    others = [attribute for attribute in node.attribute if attribute.name not in whole]
+    del node.attribute[:]
+    node.attribute.extend([*others, *(helper.make_attribute(name, value) for name, value in whole.items())])
+
+
 def is_activation(node: onnx.NodeProto) -> bool:
     """Whether `node` is a canonical node."""
     return node.domain == DOMAIN and node.op_type in KINDS

@@ -1,5 +1,6 @@
 """apa_deploy.graph functions and decompose: right in ONNX Runtime and OpenVINO for every lambda."""
 
+import copy
 import itertools
 
 import numpy as np
@@ -155,6 +156,18 @@ def test_the_rank_survives_where_the_shape_is_fixed():
     proto.graph.node.append(helper.make_node("Conv", ["y", "w"], ["z"]))
     proto.graph.output[0].name = "z"
     assert run(with_functions(proto), np.ones((1, 2, 4, 4), np.float32)).shape == (1, 2, 4, 4)
+
+
+def test_nodes_without_what_has_a_default():
+    """As the canonical node is documented: only lambda and kappa are wanted, a single one may be no list."""
+    proto = model("AGLU", Parameters((0.5,), (1.0,)), (2, 3))
+    del proto.graph.node[0].attribute[:]
+    proto.graph.node[0].attribute.extend(
+        [helper.make_attribute("lambda", 0.5), helper.make_attribute("kappa", [1.0])]
+    )
+    z = np.linspace(-4, 4, 6, dtype=np.float32).reshape(2, 3)
+    for form in FORMS.values():
+        assert error(run(form(copy.deepcopy(proto)), z), "AGLU", z, 0.5, 1.0) <= LIMIT
 
 
 def test_empty_and_scalar_inputs():
