@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from apa_exporters.onnx.export import export_onnx
+from apa_exporters.onnx.export import export_onnx, trace_network
 from apa_exporters.onnx.options import FORMATS, OnnxOptions
 from rich.table import Table
 
@@ -41,8 +41,12 @@ def main() -> None:
         f"digits.pth: {model.metadata.architecture}, trained on the long-tailed digits; in PyTorch it labels "
         f"{_accuracy(_torch(model), split):.2%} of {len(split.labels)} held-out digits"
     )
+    with step("Tracing the network, once for both files"):
+        traced = trace_network(model, OnnxOptions())
     for format in FORMATS:
-        passports[format] = _export(model, format)
+        print(f"--- apa-export digits.pth --format {format}", flush=True)
+        options = OnnxOptions(format=format, force=True)
+        passports[format] = export_onnx(model, _path(format), options, traced)
         error = passports[format].parity.outputs[0].max_rel
         right = _accuracy(_onnx(_path(format)), split)
         console.print(
@@ -51,11 +55,6 @@ def main() -> None:
     console.print(_activations(passports["onnx"]))
     console.print(_results(model, passports, split))
     console.print(f"written to {OUT}/: each model, and beside it the passport that proves it")
-
-
-def _export(model: apa_deploy.Network, format: str) -> Passport:
-    print(f"--- apa-export digits.pth --format {format}", flush=True)
-    return export_onnx(model, _path(format), OnnxOptions(format=format, force=True))
 
 
 def _path(format: str) -> Path:
