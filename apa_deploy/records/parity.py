@@ -197,8 +197,10 @@ def _off(check: OutputCheck) -> str:
 
 def _advice(report: ParityReport) -> str:
     if report.reason and not report.outputs:
-        how = "Switch that off in eval mode, e.g. F.dropout(x, p, self.training), or pass --no-verify."
-        return f"Nothing was written. {how}"
+        return (
+            "Nothing was written. Put layers into eval mode, with layer.eval(); give functions the mode, e.g. "
+            "F.dropout(x, p, self.training); a batch norm needs running statistics. Or pass --no-verify."
+        )
     if report.reason:
         return "Nothing was written. Give inputs of use with --inputs FILE.npz, or pass --no-verify."
     wrong = [check.path for check in report.activations if not check.passed]
