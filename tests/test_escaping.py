@@ -96,7 +96,7 @@ def test_an_error_keeps_its_line(name, capsys):
 
 
 MISUSE = [
-    (["--jsn"], "unknown --jsn; wanted an option of this verb. Did you mean --json?"),
+    (["--jsn"], "unknown --jsn; wanted an option of this command. Did you mean --json?"),
     (["more"], "unknown more; wanted nothing more."),
     (["--\x1b[31m"], r"unknown --\x1b[31m; wanted an option"),
     (["--json=1"], "--json with the value '1'; wanted none"),

@@ -78,4 +78,4 @@ def _governor() -> str:
     try:
         return _GOVERNOR.read_text(encoding="utf-8").strip()
     except OSError:
-        return "not told by this machine"
+        return "this machine does not report it"

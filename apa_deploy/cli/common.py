@@ -49,9 +49,10 @@ def _misuse(message: str, options: Sequence[str]) -> tuple[str, str, str]:
     """argparse's message as our three parts; the last is empty where nothing better is known than `--help`."""
     if unknown := re.fullmatch(r"unrecognized arguments: (.*)", message, re.DOTALL):
         first = unknown[1].split("=")[0].split(" ")[0]
-        near = difflib.get_close_matches(first, options, 1)
-        wanted = "an option of this verb" if first.startswith("-") else "nothing more"
-        return f"unknown {unknown[1]}", wanted, f"Did you mean {near[0]}?" if near else ""
+        # without the dashes, which every option shares
+        near = difflib.get_close_matches(first.lstrip("-"), [option.lstrip("-") for option in options], 1)
+        wanted = "an option of this command" if first.startswith("-") else "nothing more"
+        return f"unknown {unknown[1]}", wanted, f"Did you mean --{near[0]}?" if near else ""
     if lacking := re.fullmatch(r"the following arguments are required: (.*)", message):
         return f"no {lacking[1]}", "it on the command line", ""
     if choice := re.fullmatch(r"argument (\S+): invalid choice: (.*) \(choose from (.*)\)", message, re.DOTALL):
@@ -59,13 +60,13 @@ def _misuse(message: str, options: Sequence[str]) -> tuple[str, str, str]:
         do = f"Did you mean {near[0]}?" if near else "Choose one of these."
         return f"{choice[1]} {choice[2]}", f"one of {choice[3].replace(chr(39), '')}", do
     if value := re.fullmatch(r"argument (\S+): (.*): wanted (.*)", message, re.DOTALL):
-        return f"{value[1]} {value[2]}", value[3], "Mend the value."
+        return f"{value[1]} {value[2]}", value[3], "Correct the value."
     if value := re.fullmatch(r"argument ([^:]+): expected (.*)", message):
         return f"{value[1]} without a value", value[2].replace("argument", "value"), ""
     if value := re.fullmatch(r"argument (\S+): ignored explicit argument (.*)", message, re.DOTALL):
         return f"{value[1]} with the value {value[2]}", "none", ""
     if value := re.fullmatch(r"argument (\S+): invalid \S+ value: (.*)", message, re.DOTALL):
-        return f"{value[1]} {value[2]}", "a number", "Mend the value."
+        return f"{value[1]} {value[2]}", "a number", "Correct the value."
     return message, "a command line that can be understood", ""
 
 

@@ -126,7 +126,7 @@ def _label_order(dataset: object) -> tuple[str, ...]:
         return ()
     return (
         f"{dataset} training renumbers classes by descending frequency, and the map is not in the checkpoint: "
-        "labels must be in that order, not in the dataset's; tied classes cannot be told apart afterwards",
+        "labels must be in that order, not in the dataset's; classes of equal frequency cannot be distinguished",
     )
 
 

@@ -64,7 +64,7 @@ def check_number(labels: Sequence[str] | None, outputs: Mapping[str, Sequence[in
     widths = {shape[-1] for shape in outputs.values() if len(shape) > 1}
     if labels and "boxes" not in outputs and widths and min(widths) > 0 and len(labels) not in widths:
         wanted = f"one for each of {' or '.join(map(str, sorted(widths)))} classes"
-        raise InputError(f"{len(labels)} labels", wanted, "Mend the file of --labels.")
+        raise InputError(f"{len(labels)} labels", wanted, "Correct the file of --labels.")
 
 
 def _entries(path: Path) -> list[Any]:

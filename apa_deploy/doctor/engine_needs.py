@@ -103,7 +103,7 @@ def _capabilities(passport: Passport | None) -> tuple[str, ...]:
     return tuple(dict.fromkeys(one for one in [*named, built_on] if one[:1].isdigit()))
 
 
-_UNTOLD = "the header does not tell, and no passport does"
+_UNTOLD = "neither the header nor a passport names it"
 
 
 def fits(capability: str, built_for: Sequence[str]) -> bool:
@@ -121,7 +121,7 @@ def _plugin(passport: Passport | None, facts: MachineFacts) -> list[Finding]:
     """Only a passport tells for certain; without one a plugin is possible, so its absence is a note."""
     if passport is None:
         missing = [f for f in components.plugin(facts) if f.state is FindingState.MISSING]
-        return [Finding("plugin", "perhaps (no passport tells)", f.here, FindingState.NOTE, f.do) for f in missing]
+        return [Finding("plugin", "perhaps (no passport)", f.here, FindingState.NOTE, f.do) for f in missing]
     kept = passport.build.activation if passport.build else None
     if (kept or _option_of(passport, "activation")) != "plugin":
         return []

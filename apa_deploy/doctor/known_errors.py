@@ -92,4 +92,4 @@ class _Groups(dict[str, str]):
     """A group that this pattern lacks: nothing is said of it."""
 
     def __missing__(self, key: str) -> str:
-        return "of a name that the message does not tell" if key == "plugin" else "not told"
+        return "whose name is not in the message" if key == "plugin" else "unknown"

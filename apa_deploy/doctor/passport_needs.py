@@ -37,7 +37,7 @@ def own_passport(artifact: Path) -> tuple[Passport | None, Finding]:
     """The passport beside an artifact, and whether it vouches for it."""
     path = passport_path(artifact)
     if not path.is_file():
-        do = "Other tools run it all the same; apa_deploy.Session wants trust_engine=True, or its sha256."
+        do = "Other tools run it all the same; apa_deploy.Session needs trust_engine=True, or its sha256."
         return None, Finding("passport", path.name, "not there", FindingState.NOTE, do)
     try:
         passport = read_passport(path)

@@ -241,7 +241,7 @@ def _assumptions(arguments: dict[str, Any], spec: architectures.Spec) -> list[st
     if arguments.get("use_gumbel_se") and not spec.learned_units:
         found.append(
             "the checkpoint was trained with --use_gumbel_se, but its keys hold no learned activation: upstream "
-            f"builds {spec.name} with plain ReLU whatever the flag says, and so does this export"
+            f"builds {spec.name} with plain ReLU in any case, and so does this export"
         )
     if spec.backbone and spec.learned_units:
         found.append(

@@ -177,8 +177,8 @@ class OnnxNetwork(Network):
             raise EvaluationError(f"{why}; {str(other).splitlines()[0][:200]}") from other
         self._unevaluated = why
         self._tell(
-            f"there is no float64 of this graph ({why}): its outputs are held against ONNX Runtime's float32, each "
-            "activation alone against float64"
+            f"there is no float64 of this graph ({why}): its outputs are compared with ONNX Runtime's float32, "
+            "each activation alone with float64"
         )
         return {name: a.astype(np.float64) if a.dtype.kind == "f" else a for name, a in answers.items()}
 

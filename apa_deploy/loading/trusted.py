@@ -19,7 +19,7 @@ from ..runtimes.artifacts import is_program
 from .checkpoint import CheckpointError
 
 NOTICE = (
-    "--trust-pickle: loading this file ran whatever code it holds, with your rights; do so only with files that "
+    "--trust-pickle: loading this file executed the code in it, with your rights; do so only with files that "
     "you or people you trust made"
 )
 _KEYS = {"model": ("model", "ema"), "ema": ("ema", "model_ema")}

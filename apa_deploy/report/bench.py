@@ -15,9 +15,9 @@ from .wording import interval, times
 _MOST_FIGURES = 4
 _NOTE = (
     "Each artifact ran in processes of its own, several launches of them; their turns alternated, one at a time. "
-    "Faster and slower are said where p < 0.01 in Student's t-test over the launches and the times differ by at "
-    "least 1 %. The interval of a ratio holds with 99 %, every other with 95 %. The first inference of a turn is "
-    "not kept."
+    "The verdict is faster or slower where p < 0.01 in Student's t-test over the launches and the times differ by "
+    "at least 1 %. The interval of a ratio holds with 99 %, every other with 95 %. The first inference of a turn "
+    "is not kept."
 )
 
 

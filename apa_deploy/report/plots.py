@@ -187,7 +187,7 @@ def comparison_plot(comparisons: Sequence[Comparison]) -> list[Drawn]:
         return []
     alt = "; ".join(f"{c.name} takes {c.ratio.value:.3f} of {c.baseline}: {c.verdict}" for c in comparisons)
     svg = svg_of(_ratios(comparisons), "ratios", alt, height=0.9 + 0.34 * len(comparisons))
-    return [Drawn(svg, "Time beside the baseline's, with 99 % intervals; left of the line is faster.")]
+    return [Drawn(svg, "Time relative to the baseline, with 99 % intervals; left of the line is faster.")]
 
 
 def _ratios(comparisons: Sequence[Comparison]) -> Draw:

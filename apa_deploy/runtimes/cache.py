@@ -32,7 +32,7 @@ class CacheError(InputError):
     """The cache folder cannot be trusted or used. `path`."""
 
     def __init__(self, path: Path, saw: str, wanted: str) -> None:
-        super().__init__(f"{path}: {saw}", wanted, "Mend or remove it, or set XDG_CACHE_HOME to another folder.")
+        super().__init__(f"{path}: {saw}", wanted, "Correct or remove it, or set XDG_CACHE_HOME to another folder.")
         self.path = path
 
 

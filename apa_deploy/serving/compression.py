@@ -29,11 +29,11 @@ def expand(data: bytes, coding: str, limit: int) -> bytes:
     try:
         out = stream.decompress(data, limit + 1)
     except zlib.error as error:
-        raise RequestError(f"{coding}: {error}", "a whole stream", "Mend the body.") from error
+        raise RequestError(f"{coding}: {error}", "a whole stream", "Correct the body.") from error
     if len(out) > limit:
         raise TooLargeError(f"more than {limit} bytes decompressed", f"at most {limit}", "Send less at once.")
     if not stream.eof:
-        raise RequestError(f"{coding} cut short", "a whole stream", "Mend the body.")
+        raise RequestError(f"{coding} cut short", "a whole stream", "Correct the body.")
     if stream.unused_data:
         saw = f"{len(stream.unused_data)} bytes behind the {coding} stream"
         raise RequestError(saw, "one stream", "Send it alone.")

@@ -140,4 +140,4 @@ def decoder(message: Any) -> Callable[[bytes], tuple[Any, int]]:
 def check_decoded(request: Any) -> None:
     """Raise `RequestError` where the message could not be read."""
     if isinstance(request, DecodeError):
-        raise RequestError(f"a message that cannot be read ({request})", "one of the protocol", "Mend the message.")
+        raise RequestError(f"a message that cannot be read ({request})", "one of the protocol", "Correct it.")

@@ -79,7 +79,7 @@ def _inputs(message: pb.ModelInferRequest) -> tuple[dict[str, np.ndarray], dict[
     places = [params.place(values(tensor.parameters)) for tensor in message.inputs]
     raw, here = iter(message.raw_input_contents), places.count(None)  # raw contents are of the tensors sent here
     if (sent := len(message.raw_input_contents)) and sent != here:
-        raise RequestError(f"{sent} raw contents", f"{here}, one an input", "Mend the message.")
+        raise RequestError(f"{sent} raw contents", f"{here}, one an input", "Correct the message.")
     found: dict[str, np.ndarray] = {}
     stored: dict[str, StoredTensor] = {}
     for tensor, place in zip(message.inputs, places, strict=True):
@@ -122,7 +122,7 @@ def _read_typed(tensor: Any, datatype: Datatype, shape: tuple[int, ...]) -> np.n
         pieces = [np.array(contents[at : at + _PIECE], datatype.dtype) for at in range(0, len(contents), _PIECE)]
         return np.concatenate(pieces).reshape(shape)
     except OverflowError as error:
-        raise RequestError(f"input {tensor.name!r}: {error}", datatype.name, "Mend the data.") from error
+        raise RequestError(f"input {tensor.name!r}: {error}", datatype.name, "Correct the data.") from error
 
 
 def _read_wanted(output: Any) -> WantedOutput:

@@ -128,7 +128,7 @@ class HttpApp:
     def _register(self, wanted: Route, document: dict[str, Any]) -> Answer:
         key, offset, size = document.get("key"), count(document, "offset") or 0, count(document, "byte_size") or 0
         if not isinstance(key, str):
-            raise RequestError(f"key {str(key)[:40]!r}", "the name of a segment", "Mend the body.")
+            raise RequestError(f"key {str(key)[:40]!r}", "the name of a segment", "Correct the body.")
         self._service.regions.register(wanted.model, key, offset, size)
         return 200, _JSON, ()
 

@@ -64,7 +64,7 @@ def _check_announced(length: str | None, limit: int) -> None:
     if length is None:
         return
     if not (length.isascii() and length.isdigit()):
-        raise RequestError(f"content-length {length[:40]!r}", "a number", "Mend the header.")
+        raise RequestError(f"content-length {length[:40]!r}", "a number", "Correct the header.")
     if len(length) > 18 or int(length) > limit:
         raise TooLargeError(f"a body of {length[:18]} bytes", f"at most {limit}", "Send less at once.")
 

@@ -80,9 +80,9 @@ def json_object(data: bytes) -> Json:
     try:
         document = json.loads(data, parse_constant=_no_constant)
     except (ValueError, RecursionError) as error:
-        raise RequestError(f"JSON: {str(error)[:120]}", "a JSON object", "Mend the body.") from error
+        raise RequestError(f"JSON: {str(error)[:120]}", "a JSON object", "Correct the body.") from error
     if not isinstance(document, dict):
-        raise RequestError(f"JSON of type {type(document).__name__}", "an object", "Mend the body.")
+        raise RequestError(f"JSON of type {type(document).__name__}", "an object", "Correct the body.")
     return document
 
 
@@ -99,9 +99,9 @@ def json_end(header_length: str | None, size: int) -> int:
     if header_length is None:
         return size
     if not (header_length.isascii() and header_length.isdigit() and len(header_length) < 16):
-        raise RequestError(f"{HEADER_LENGTH}: {header_length[:40]!r}", "a number of bytes", "Mend the header.")
+        raise RequestError(f"{HEADER_LENGTH}: {header_length[:40]!r}", "a number of bytes", "Correct the header.")
     if int(header_length) > size:
-        raise RequestError(f"{HEADER_LENGTH}: {header_length}", f"at most the body's {size}", "Mend the header.")
+        raise RequestError(f"{HEADER_LENGTH}: {header_length}", f"at most the body's {size}", "Correct the header.")
     return int(header_length)
 
 
@@ -206,11 +206,11 @@ def object_at(document: Mapping[str, Any], name: str) -> Json:
     """
     value = document.get(name, {})
     if not isinstance(value, dict):
-        raise RequestError(f"{name}: {str(value)[:40]!r}", "an object", "Mend the body.")
+        raise RequestError(f"{name}: {str(value)[:40]!r}", "an object", "Correct the body.")
     return value
 
 
 def _text(value: object, what: str) -> str:
     if not isinstance(value, str):
-        raise RequestError(f"{what}: {str(value)[:40]!r}", "a string", "Mend the body.")
+        raise RequestError(f"{what}: {str(value)[:40]!r}", "a string", "Correct the body.")
     return value

@@ -158,7 +158,7 @@ def _artifacts(path: Path, name: str, root: Path, defaults: ModelConfig) -> dict
     file = path / FILE if os.path.lexists(path / FILE) else None
     if file and not file.is_file():
         saw = "a link to nothing, a folder, a pipe or a device"
-        raise LayoutError(file, saw, "a file, or none", "Mend the link, or take it away.")
+        raise LayoutError(file, saw, "a file, or none", "Correct the link, or take it away.")
     config = read_model_config(_inside(file, root) if file else None, defaults)
     if file:
         check_kind(config, file, name)
@@ -181,7 +181,7 @@ def _no_version(path: Path, config: ModelConfig, present: Sequence[int]) -> Layo
     if not present:
         return LayoutError(path, "no version to serve", wanted, "Add one.")
     saw = f"versions {', '.join(map(str, present))}, none of which the version_policy names"
-    return LayoutError(path, saw, wanted, "Add it, or mend config.pbtxt.")
+    return LayoutError(path, saw, wanted, "Add it, or correct config.pbtxt.")
 
 
 def _file(folder: Path, config: ModelConfig, root: Path) -> Path:

@@ -53,7 +53,7 @@ class ModelConfigError(InputError):
     """A config.pbtxt cannot be used. `path`."""
 
     def __init__(self, path: Path, saw: str, wanted: str) -> None:
-        super().__init__(f"{path}: {saw}", wanted, "Mend the file.")
+        super().__init__(f"{path}: {saw}", wanted, "Correct the file.")
         self.path = path
 
 

@@ -59,4 +59,4 @@ def place(parameters: Mapping[str, Any]) -> Place | None:
 
 
 def _refusal(name: str, value: object, wanted: str) -> RequestError:
-    return RequestError(f"parameter {name} = {str(value)[:40]!r}", wanted, "Mend the parameter.")
+    return RequestError(f"parameter {name} = {str(value)[:40]!r}", wanted, "Correct the parameter.")

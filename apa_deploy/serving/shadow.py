@@ -159,7 +159,7 @@ def references_by_model(given: Sequence[str], names: Sequence[str]) -> dict[str,
         elif len(names) == 1:
             references[names[0]] = Path(text)
         else:
-            saw = f"--shadow-reference {text} beside {len(names)} models"
+            saw = f"--shadow-reference {text} for {len(names)} models"
             raise InputError(saw, f"NAME=REFERENCE, of {', '.join(names)}", "Say which model it is of.")
     return references
 

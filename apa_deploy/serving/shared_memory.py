@@ -73,7 +73,7 @@ class Regions:
         if len(self._regions) >= most:
             raise RequestError(f"{most} regions", "fewer", "Unregister some.")
         if min(offset, byte_size) < 0 or not byte_size:
-            raise RequestError(f"offset {offset}, byte_size {byte_size}", "a part of the segment", "Mend them.")
+            raise RequestError(f"offset {offset}, byte_size {byte_size}", "a part of the segment", "Correct them.")
         segment = Segment(_open(key))
         if os.fstat(segment.descriptor).st_size < offset + byte_size:
             saw = f"{byte_size} bytes from {offset} of {key[:80]!r}"
@@ -156,7 +156,7 @@ class Regions:
         region = self._region(place.region)
         if place.offset + place.byte_size > region.byte_size:
             saw = f"{place.byte_size} bytes from {place.offset} of region {place.region!r}"
-            raise RequestError(saw, f"within its {region.byte_size}", "Mend the offset or the size.")
+            raise RequestError(saw, f"within its {region.byte_size}", "Correct the offset or the size.")
         return region
 
 
@@ -176,7 +176,7 @@ def _read(name: str, tensor: StoredTensor, region: Region) -> np.ndarray:
 def _open(key: str) -> int:
     name = key.removeprefix("/")
     if not name or "/" in name or "\0" in name or name in (".", ".."):
-        raise RequestError(f"key {key[:80]!r}", "the name of a segment, without a folder", "Mend the key.")
+        raise RequestError(f"key {key[:80]!r}", "the name of a segment, without a folder", "Correct the key.")
     try:
         descriptor = os.open(_FOLDER / name, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except (OSError, UnicodeEncodeError) as error:

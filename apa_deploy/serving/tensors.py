@@ -84,7 +84,7 @@ def array_from_list(data: object, datatype: Datatype, shape: tuple[int, ...], na
         with np.errstate(over="raise"):  # JSON has no infinity: none is to come of a number beyond the datatype
             array = np.array(data, dtype=datatype.dtype)
     except (TypeError, ValueError, ArithmeticError) as error:
-        raise RequestError(f"input {name!r}: {error}", f"a list of {datatype.name}", "Mend the data.") from error
+        raise RequestError(f"input {name!r}: {error}", f"a list of {datatype.name}", "Correct the data.") from error
     if array.size != math.prod(shape) or array.shape not in ((array.size,), shape):
         raise _wrong_size(name, shape, f"data of shape {array.shape}", "that shape, or a flat list")
     return array.reshape(shape)
@@ -111,7 +111,7 @@ def _check_kind(data: list[Any], datatype: Datatype, name: str) -> None:
     allowed = _KINDS[datatype.dtype.kind]
     for value in _leaves(data, MAX_RANK):
         if type(value) not in allowed:
-            raise RequestError(f"input {name!r} holds {str(value)[:40]!r}", datatype.name, "Mend the data.")
+            raise RequestError(f"input {name!r} holds {str(value)[:40]!r}", datatype.name, "Correct the data.")
 
 
 def _leaves(data: list[Any], depth: int) -> Iterator[Any]:
@@ -138,7 +138,7 @@ def _split(data: memoryview, name: str) -> Iterator[str]:
         length = _LENGTH.unpack(data[at:end])[0] if end <= len(data) else len(data)
         if end + length > len(data):
             raise RequestError(
-                f"input {name!r} ends within a string", "4-byte length, then bytes", "Mend the data."
+                f"input {name!r} ends within a string", "4-byte length, then bytes", "Correct the data."
             )
         yield str(data[end : end + length], "utf-8", "replace")
         at = end + length

@@ -50,7 +50,7 @@ def judge_outputs(
     results = as_results(reference | made)
     checks = check_results(results, TRUTH, baselines, list(made), precision if stored else "fp32")
     if given.max_rel is None and (reason := explain_no_verdict(checks, answer.half)):
-        raise UnjudgeableError(reason, "a reference that tells a right copy from a wrong one")
+        raise UnjudgeableError(reason, "a reference that shows the difference between a right and a wrong copy")
     return [verdict(c, [one[c.name] for one in reference[TRUTH]], precision, given) for c in checks]
 
 

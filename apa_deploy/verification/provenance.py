@@ -45,7 +45,7 @@ def describe_source(source: ModelSource, precision: str | None = None) -> Compar
     if passport_path(path).exists():
         _read_passport(source, compared, precision)
     elif source.kind in COMPILED and precision is None:
-        compared.notices.append("no passport tells its number type: held to the limits of fp32 (see --precision)")
+        compared.notices.append("no passport names its number type: judged by the limits of fp32 (see --precision)")
     return compared
 
 

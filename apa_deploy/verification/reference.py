@@ -59,7 +59,7 @@ class UnjudgeableError(GateError):
 
     def __init__(self, reason: str, wanted: str) -> None:
         super().__init__(
-            f"cannot be judged: {reason}", wanted, "Mend the reference, or give inputs of use (--inputs)."
+            f"cannot be judged: {reason}", wanted, "Correct the reference, or give realistic inputs (--inputs)."
         )
         self.reason = reason
 

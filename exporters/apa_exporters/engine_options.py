@@ -15,7 +15,7 @@ from .options import BATCHES, Batches, batch_option, batches_from, nest, option
 class EngineGraphOptions(GraphOptions):
     """As TensorRT wants it: symmetric codes, behind activations only."""
 
-    precision: str = option("fp32", "number type of the graph (default: fp32)", choices=(*PRECISIONS, INT8, FP8))
+    precision: str = option("fp32", choices=(*PRECISIONS, INT8, FP8))
 
     def as_onnx(self, format: str, batch: int | None, **changes: Any) -> OnnxOptions:
         return super().as_onnx(format, batch, **({"placement": "tensorrt"} | changes))

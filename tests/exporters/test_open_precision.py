@@ -137,7 +137,7 @@ def test_gpu_without_fp8(bundle, machine, tmp_path, monkeypatch):
 
 def test_without_samples_fp16_alone(source, tmp_path, capsys):
     assert export(source, tmp_path / "b", *AUTO, "--activation", "decomposed") == 0
-    assert "int8 is not tried: 8 bits want --calibration" in capsys.readouterr().err
+    assert "int8 is not tried: 8 bits need --calibration" in capsys.readouterr().err
     ((home, recipe),) = read_recipes(tmp_path / "b").items()
     assert home == tmp_path / "b" and recipe.precision == "fp16" and list(recipe.not_tried) == ["int8", "fp8"]
 

@@ -62,7 +62,7 @@ REFUSED = [
     (
         "an abbreviation",
         ["--prec", "fp16"],
-        "unknown --prec fp16; wanted an option of this verb. Did you mean --precision?",
+        "unknown --prec fp16; wanted an option of this command. Did you mean --precision?",
     ),
     ("the source itself", ["--format", "onnx", "-o", "model.pth"], "a name that ends in .onnx"),
 ]

@@ -307,7 +307,7 @@ def test_outcomes_and_exit_codes():
     passed = Outcome("a", State.PASSED)
     missing = outcome_of("b", _raising(MissingError("no nvcc", "nvcc", "Install it.")))
     failed = outcome_of("c", _raising(GateError("wrong", "right", "Look.")))
-    misuse = outcome_of("d", _raising(InputError("bad", "good", "Mend it.")))
+    misuse = outcome_of("d", _raising(InputError("bad", "good", "Correct it.")))
     assert (missing.state, missing.do) == (State.MISSING, "Install it.")
     assert (failed.state, misuse.state) == (State.FAILED, State.FAILED)
     crashed = outcome_of("e", _raising(KeyError("rows")))

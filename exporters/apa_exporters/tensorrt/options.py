@@ -44,9 +44,7 @@ def _size(text: str) -> int:
 class TrtGraphOptions(EngineGraphOptions):
     """`precision` AUTO: the fastest of fp16, int8 and fp8 that passes its gate."""
 
-    precision: str = option(
-        "fp32", "number type of the graph (default: fp32)", choices=(*PRECISIONS, INT8, FP8, AUTO)
-    )
+    precision: str = option("fp32", choices=(*PRECISIONS, INT8, FP8, AUTO))
 
 
 @dataclass(frozen=True)

@@ -37,7 +37,7 @@ def split_precision(options: TrtOptions) -> tuple[dict[str, TrtOptions], dict[st
     if graph.precision != AUTO:
         return {graph.precision: options}, {}
     if coding.data is None:
-        without = "8 bits want --calibration"
+        without = "8 bits need --calibration"
         return {FP16: replace(options, graph=replace(graph, precision=FP16))}, {INT8: without, FP8: without}
     codings = {
         INT8: coding,
