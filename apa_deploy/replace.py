@@ -3,8 +3,8 @@
     UniRect(lambda_param=-0.2, kappa_param=1.1)   ->   AGLU(lambda=1e-08, kappa=1.1)
 
 A module's name says little (Ultralytics' `AGLU` is the gate, upstream's `UniRect` the unit, and the floors
-differ). So each candidate, a module with exactly two small parameters of its own, is run in float64 with
-parameters that we choose, and its answers are compared with the gate and the unit under each known floor.
+differ). A candidate is a module with exactly two small parameters of its own. It is run in float64 with parameters
+that we choose, and its answers are compared with the gate and the unit under each known floor.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Intervals of percentiles, and whether two artifacts differ at all.
 
-Samples of one turn are not independent (they share frequency, neighbours, caches), and two processes of the same
-file differ by a percent or so for as long as they live (where the loader put what). So:
+Samples of one turn are not independent: they share frequency, neighbours and caches. Two processes of the same file
+differ by about a percent as long as they live, because their memory is laid out differently. So:
 
 Intervals: whole turns are drawn with replacement, not samples: a cluster bootstrap.
 

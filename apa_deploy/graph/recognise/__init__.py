@@ -1,10 +1,10 @@
-"""Fold every APA and AGLU of an ONNX graph into one canonical node, whatever it is spelled with.
+"""Fold every APA and AGLU of an ONNX graph into one canonical node, whichever operators express it.
 
     Mul(kappa), Sub(ln lambda), Softplus(beta=-1), Mul(1/lambda), Exp, Mul(z)   ->   com.apa::AGLU
 
-No list of spellings: each elementwise piece between two values is run in float64 on a grid, lambda and kappa
-are found from its curve, and it is folded only where the curve is theirs everywhere (`prove`), where it is not
-something else as well (`ambiguity`), and where nobody else looks inside.
+There is no list of patterns. Each elementwise piece between two values is run in float64 on a grid, and lambda
+and kappa are found from its curve. The piece is folded on three conditions: the curve is that of lambda and kappa
+everywhere (`prove`), it is no other function's curve (`ambiguity`), and no other node reads its inner values.
 """
 
 from __future__ import annotations

@@ -6,9 +6,9 @@ With h = -ln APA, the piece and the formula must agree, at every z of the grid, 
 
 epsilon = (2*|ln lambda| + 4) * u + 2.5e-7, u half an ulp of the constants' type: ln(lambda) is rounded once
 as it is computed and once as it is stored, 1/lambda and kappa likewise, and h follows ln(lambda) at a rate of
-at most 1 relative to itself; our own decompositions know log1p to 1.7e-7. The absolute terms are for a Softplus
-that is linear beyond 20, as PyTorch's (at most 1.2e-9 off), and for spellings that form 1 + lambda*exp(-kappa*z)
-and so lose the end of a small lambda, even in float64.
+at most 1 relative to itself; our own decompositions know log1p to 1.7e-7. The absolute terms are for two
+cases: a Softplus that is linear beyond 20, as PyTorch's (at most 1.2e-9 off); and graphs that compute
+1 + lambda*exp(-kappa*z), where a small lambda loses digits even in float64.
 """
 
 from __future__ import annotations
