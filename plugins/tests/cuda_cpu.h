@@ -13,6 +13,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <mutex>
 #include <vector>
 
 #undef __global__
@@ -36,6 +37,10 @@ struct Index {
 
 inline Index thread, block;
 inline dim3 block_size, grid_size;
+inline std::mutex one_grid;  // what stands above is of one grid; programs with threads launch several
+
+// Set where there are streams that record (cuda_cpu_streams.cc): the graph that a launch goes into, or null.
+inline std::vector<std::function<void()>>* (*graph_of)(cudaStream_t stream) = nullptr;
 
 // Blocks to run of a grid, so that a tensor of 2^32 elements can be tested at its two ends.
 struct Window {

@@ -7,6 +7,8 @@
 
 namespace cuda_cpu {
 Calls calls;
+thread_local cudaStreamCaptureMode mode = cudaStreamCaptureModeGlobal;
+bool captures_elsewhere = true;
 cudaError_t failing = cudaSuccess;
 }  // namespace cuda_cpu
 
@@ -26,7 +28,7 @@ cudaError_t cudaSetDevice(int device) {
 
 cudaError_t cudaThreadExchangeStreamCaptureMode(cudaStreamCaptureMode* mode) {
   cuda_cpu::calls.others++;
-  std::swap(*mode, cuda_cpu::calls.mode);
+  std::swap(*mode, cuda_cpu::mode);
   return cudaSuccess;
 }
 
@@ -39,7 +41,8 @@ cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int) {
 cudaError_t cudaMalloc(void** memory, size_t bytes) {
   cuda_cpu::calls.allocations++;
   cuda_cpu::calls.where = cuda_cpu::calls.current;
-  if (cuda_cpu::calls.mode != cudaStreamCaptureModeRelaxed) return cudaErrorStreamCaptureUnsupported;
+  const bool refused = cuda_cpu::captures_elsewhere && cuda_cpu::mode != cudaStreamCaptureModeRelaxed;
+  if (refused) return cudaErrorStreamCaptureUnsupported;
   const cudaError_t error = cuda_cpu::calls.allocations == cuda_cpu::calls.failing_allocation
                                 ? cudaErrorMemoryAllocation
                                 : cudaSuccess;

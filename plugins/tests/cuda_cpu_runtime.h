@@ -10,9 +10,10 @@ struct Calls {
   int device = 0, allocations = 0, frees = 0, copies = 0, others = 0;
   int failing_allocation = 0, failing_copy = 0;  // which call fails, counted from 1; 0: none
   int current = 0, where = -1;                   // the thread's device; that of the last allocation
-  cudaStreamCaptureMode mode = cudaStreamCaptureModeGlobal;  // allocations are refused in any but Relaxed
 };
 extern Calls calls;
+extern thread_local cudaStreamCaptureMode mode;
+extern bool captures_elsewhere;  // another thread captures: allocations are refused in any mode but Relaxed
 extern cudaError_t failing;  // what cudaGetDevice answers
 
 }  // namespace cuda_cpu

@@ -231,7 +231,7 @@ void devices() {
     }
     check::expect(cuda_cpu::calls.current == 1, "left on device %d", cuda_cpu::calls.current);
     check::expect(cuda_cpu::calls.allocations == 1 && cuda_cpu::calls.frees == 1, "%d freed", cuda_cpu::calls.frees);
-    check::expect(cuda_cpu::calls.mode == cudaStreamCaptureModeGlobal, "left in another mode of capture");
+    check::expect(cuda_cpu::mode == cudaStreamCaptureModeGlobal, "left in another mode of capture");
   }
 }
 

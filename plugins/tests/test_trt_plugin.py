@@ -3,6 +3,7 @@
 Compiled for the CPU under two sanitizers, and as the library that nvcc built.
 """
 
+import json
 import os
 from pathlib import Path
 
@@ -54,6 +55,7 @@ RUNTIME = [
         "failing_memory",
     )
 ]
+ON_DEVICE = ("values", "quantised", "copies", "recorded", "contexts", "addresses", "large", "host")
 
 
 @pytest.fixture(scope="module")
@@ -79,6 +81,15 @@ def with_library(tmp_path_factory):
 @pytest.mark.parametrize(("source", "suite"), CREATOR + BUILD + RUNTIME)
 def test_sources(programs, source, suite):
     building.ran(programs.program(source, *PLUGIN), suite)
+
+
+@pytest.mark.parametrize("suite", ON_DEVICE)
+def test_what_runs_on_a_device(programs, suite):
+    """tools/gpu_check runs this program with the built library on a device; here it is of the same sources."""
+    program = programs.program("trt_on_device_test.cc", *PLUGIN, "cuda_cpu_streams.cc")
+    row = json.loads(building.ran(program, "--small", suite))
+    assert (row["suite"], row["failures"]) == (suite, 0)
+    assert row["checks"] > 0
 
 
 @pytest.mark.parametrize(("source", "suite"), CREATOR + BUILD)

@@ -14,6 +14,11 @@ cudaError_t launch(void (*kernel)(Wanted...), int64_t blocks, cudaStream_t strea
   cuda_cpu::last_stream = stream;
   if (blocks < 1 || blocks > INT32_MAX) return cudaErrorInvalidConfiguration;
   const bool synchronises = reinterpret_cast<void*>(kernel) == reinterpret_cast<void*>(apply_table);
+  if (auto* graph = cuda_cpu::graph_of ? cuda_cpu::graph_of(stream) : nullptr) {
+    graph->push_back([=] { launch<Wanted...>(kernel, blocks, nullptr, given...); });
+    return cudaSuccess;
+  }
+  const std::lock_guard<std::mutex> alone(cuda_cpu::one_grid);
   const auto body = [&] { kernel(given...); };  // by reference: a launch must not allocate
   cuda_cpu::run_grid(static_cast<unsigned>(blocks), kThreads, synchronises, std::ref(body));
   return cudaSuccess;

@@ -54,7 +54,7 @@ def machine(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureReq
     folder = tmp_path_factory.mktemp("standin")
     driver = folder / "libcuda.so.1"
     subprocess.run(
-        [compiler, "-shared", "-fPIC", "-O1", str(HERE / "cuda.c"), "-o", str(driver), "-ldl"], check=True
+        [compiler, "-shared", "-fPIC", "-O1", str(HERE / "cuda.c"), "-o", str(driver), "-ldl", "-lm"], check=True
     )
     site = Path(request.config.cache.mkdir("tensorrt-types"))
     stubs = _installed(site / "stubs", f"{STUBS}=={STUBS_VERSION}") / "tensorrt_bindings" / "tensorrt.pyi"

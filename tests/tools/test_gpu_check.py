@@ -1,5 +1,6 @@
 """The analysis of tools/gpu_check on recorded samples, and its parts beside stand-ins for what a GPU gives."""
 
+import itertools
 import json
 import os
 import re
@@ -19,7 +20,7 @@ from apa_deploy.network import Metadata
 from apa_deploy.runtimes.cuda_driver import device_count
 from apa_deploy.tensors.signature import image_signature
 from tests.networks import RawActivation, tiny_net
-from tools.gpu_check import analysis, beside, building, clocks, engines, kernels, latency
+from tools.gpu_check import analysis, beside, building, clocks, engines, exhaustive, kernels, latency, library, plan
 from tools.gpu_check.outcome import Outcome, State, exit_code, outcome_of
 from tools.gpu_check.page import page
 
@@ -196,7 +197,7 @@ def test_clocks_that_the_gpu_does_not_tell():
 
 def test_without_nvidia_smi(monkeypatch, tmp_path):
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert outcome_of("clocks", clocks.readable).state is State.MISSING
+    assert outcome_of("clocks", clocks.readable).state is State.SKIPPED
     with clocks.Watch() as watch:
         pass
     assert "not in PATH" in watch.facts()["not read"]
@@ -230,7 +231,7 @@ def test_engine_row():
     assert engines.engine_row("plugin", {**PASSPORT, "parity": None})["max error"] is None
 
 
-@pytest.mark.parametrize(("codes", "state"), [((0, 0), "passed"), ((0, 3), "missing"), ((3, 1), "failed")])
+@pytest.mark.parametrize(("codes", "state"), [((0, 0), "passed"), ((0, 3), "skipped"), ((3, 1), "failed")])
 def test_engines_are_judged(codes, state):
     rows = [{"engine": f"e{i}", "built": code == 0, "code": code, "said": "why"} for i, code in enumerate(codes)]
     outcome = engines.judge_engines(rows)
@@ -266,10 +267,19 @@ def test_the_driver_does_what_a_session_asks(beside_a_gpu):
     assert [row["good"] for row in outcome["rows"]] == [True] * 3
 
 
+def test_the_kernels_of_plans_are_compiled_launched_and_judged(beside_a_gpu):
+    outcome, faulty = beside_a_gpu["plan"], beside_a_gpu["faulty plan"]
+    assert (outcome["state"], outcome["reason"]) == ("passed", "")
+    names = {row["name"] for row in outcome["rows"]}
+    kinds = [("unit", "gate"), ("small", "large"), plan.ELEMENTS]
+    assert names == {f"apa_{kind}_{regime}_{element}" for kind, regime, element in itertools.product(*kinds)}
+    assert faulty["state"] == "failed" and not any(row["good"] for row in faulty["rows"] if "float" in row["name"])
+
+
 @pytest.mark.skipif(device_count() > 0, reason="this machine has a GPU")
 def test_torch_without_a_gpu_and_on_the_cpu():
     missing = outcome_of("torch", beside.check_torch)
-    assert missing.state is State.MISSING and "torch sees no GPU" in missing.reason
+    assert missing.state is State.SKIPPED and "torch sees no GPU" in missing.reason
     found = beside.check_torch("cpu", sizes=(1,), turns=2)
     assert [row["element"] for row in found.rows] == list(beside.ELEMENTS)
     assert all(row["copy"] == 1 and row["AGLU eager"] > 0 and row["SiLU eager"] > 0 for row in found.rows)
@@ -290,7 +300,7 @@ def test_every_engine_is_timed_with_and_without_a_graph(beside_a_gpu):
 @pytest.mark.skipif(device_count() > 0, reason="this machine has a GPU")
 def test_engines_without_a_gpu():
     outcome = outcome_of("engines", engines.check_machine)
-    assert outcome.state is State.MISSING
+    assert outcome.state is State.SKIPPED
     assert "the package tensorrt" in outcome.reason
     assert "the NVIDIA driver" in outcome.reason
     assert "apa-deploy[gpu]" in outcome.do
@@ -308,11 +318,77 @@ def test_outcomes_and_exit_codes():
     missing = outcome_of("b", _raising(MissingError("no nvcc", "nvcc", "Install it.")))
     failed = outcome_of("c", _raising(GateError("wrong", "right", "Look.")))
     misuse = outcome_of("d", _raising(InputError("bad", "good", "Correct it.")))
-    assert (missing.state, missing.do) == (State.MISSING, "Install it.")
+    assert (missing.state, missing.do) == (State.SKIPPED, "Install it.")
     assert (failed.state, misuse.state) == (State.FAILED, State.FAILED)
     crashed = outcome_of("e", _raising(KeyError("rows")))
     assert (crashed.state, crashed.reason) == (State.FAILED, "unexpected KeyError: 'rows'")
     assert [exit_code(o) for o in ([passed], [passed, missing], [missing, failed], [])] == [0, 3, 1, 0]
+
+
+def _script(folder: Path, name: str, text: str) -> Path:
+    path = folder / name
+    path.write_text(f"#!/bin/sh\n{text}\n")
+    path.chmod(path.stat().st_mode | stat.S_IXUSR)
+    return path
+
+
+ROW = '{"suite": "values", "checks": 9, "failures": %d, "seconds": 0.1, "facts": {}}'
+
+
+def _drive(tmp_path, monkeypatch, program, sanitizer=None, capability=90):
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    if sanitizer:
+        _script(tmp_path, "compute-sanitizer", sanitizer)
+    kept = []
+    outcome = library.drive_library(_script(tmp_path, "p", program), tmp_path, tmp_path, capability, kept.append)
+    return outcome, kept
+
+
+def test_the_library_is_driven_in_every_way_that_is_here(tmp_path, monkeypatch):
+    program = f"echo \"$@ $CUDA_FORCE_PTX_JIT\" >> {tmp_path}/asked; echo '{ROW % 0}'"
+    outcome, kept = _drive(tmp_path, monkeypatch, program, sanitizer='shift 4; exec "$@"')
+    assert (outcome.state, len(kept)) == (State.PASSED, 4)
+    assert [row["run"] for row in outcome.rows] == ["as built", "from PTX", "memcheck", "racecheck"]
+    assert (tmp_path / "asked").read_text() == " \n--small 1\n--small \n--small \n"
+
+
+@pytest.mark.parametrize(
+    ("program", "sanitizer", "capability", "state", "said"),
+    [
+        (f"echo FAIL here; echo '{ROW % 1}'; exit 1", None, 90, "failed", "as built: values"),
+        (f"echo '{ROW % 0}'; kill -SEGV $$", None, 90, "failed", "as built: its process was ended by SIGSEGV"),
+        (f"echo '{ROW % 0}'", f"echo '{ROW % 0}'; exit 9", 90, "failed", "memcheck: its process ended with code 9"),
+        (f"echo '{ROW % 0}'", "echo Device not supported; exit 1", 75, "passed", ""),
+        ("echo no device >&2; exit 3", None, 90, "skipped", "no device"),
+    ],
+)
+def test_what_the_library_s_runs_say(tmp_path, monkeypatch, program, sanitizer, capability, state, said):
+    outcome = outcome_of("library", lambda: _drive(tmp_path, monkeypatch, program, sanitizer, capability)[0])
+    assert (outcome.state, said in outcome.reason) == (state, True)
+    if capability == 75:
+        skipped = [row["suite"] for row in outcome.rows if row["checks"] == 0]
+        assert skipped == ["skipped: its PTX is of 9.0, the GPU of 7.5", *["skipped: Device not supported"] * 2]
+
+
+def _floats(**changes):
+    row = {"kind": "APA", "lambda": 0.5, "kappa": 1, "floats": 2**32, "worst": 1e-6, "at": "0x3f800000", "wrong": 0}
+    return [row] * 47 + [row | changes]
+
+
+@pytest.mark.parametrize(
+    ("rows", "reason"),
+    [
+        (_floats(), ""),
+        (_floats(worst=1.6e-6), "1.6e-06 at 0x3f800000"),
+        (_floats(worst=float("nan")), "nan at"),
+        (_floats(wrong=3), "3 results are wrongly finite"),
+        (_floats(floats=2**31), "2147483648 floats"),
+        (_floats()[1:], "47 of 48 rows"),
+    ],
+)
+def test_every_float_is_judged(rows, reason):
+    outcome = exhaustive.judge_floats(rows)
+    assert (outcome.state, reason in outcome.reason) == (State.FAILED if reason else State.PASSED, True)
 
 
 def test_page_escapes():

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -11,12 +12,19 @@ import pytest
 
 from apa_deploy.runtimes.cuda_driver import device_count
 from tools.gpu_check import building as device_building
+from tools.gpu_check.check import Check
+from tools.gpu_check.exhaustive import check_every_float
+from tools.gpu_check.kernels import check_plugin as device_plugin
+from tools.gpu_check.outcome import Outcome, State
+from tools.gpu_check.parts import PARTS
+from tools.gpu_check.prepared import prepare
 
 sys.path.append(str(device_building.TESTS))
 
 import trt_building as building
 
 HERE = Path(__file__).parent
+OFFLINE = device_building.ROOT / "tools/gpu_check/offline"
 ARCHITECTURE = 90
 QUICK = ("-O0", "-g0")  # to compile: the tests themselves need no sanitizer, their memory has it
 NO_GPU = pytest.mark.skipif(device_count() > 0, reason="this machine has a GPU")
@@ -75,17 +83,36 @@ def test_writing_beside_the_tensor_is_seen(folder, parts):
     assert "FAIL int8 not run" in done.stdout
 
 
+def test_every_float_program_on_the_cpu(tmp_path):
+    """With the documented errors of a device's functions, on each 2^17th float; and with a fault it is red."""
+    flags = ("-O2", "-I", str(device_building.DEVICE))
+    runtime = building.compiled(building.TESTS / "cuda_cpu_runtime.cc", tmp_path / "runtime.o")
+    for fault in ((), ("-DFAULT=1.00001f",)):
+        program = building.compiled(HERE / "exhaustive_cpu.cc", tmp_path / "exhaustive.o", *flags, *fault)
+        outcome = check_every_float(building.linked([program, runtime], tmp_path / "exhaustive"), tmp_path, 1 << 17)
+        assert outcome.state == (State.FAILED if fault else State.PASSED), outcome.reason
+        assert [row["floats"] for row in outcome.rows] == [1 << 15] * 48
+
+
 @pytest.fixture(scope="module")
-def report(tmp_path_factory):
-    """The whole check, on this machine, for a GPU that is not here."""
+def prepared(tmp_path_factory):
+    """A prepared folder for one GPU that is not here, with the smallest of its wheels."""
     if device_count():
         pytest.skip("this machine has a GPU: run tools/gpu_check itself")
     for script in ("nvcc.py", "tensorrt_headers.py"):
         building.fetched(script)
-    out = tmp_path_factory.mktemp("report") / "gpu"
-    command = [sys.executable, "-m", "tools.gpu_check", "-o", str(out), "--sm", str(ARCHITECTURE), "--json"]
-    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
-    done = subprocess.run(command, cwd=building.ROOT, capture_output=True, text=True, env=environment)
+    folder = tmp_path_factory.mktemp("prepared") / "folder"
+    facts = prepare(folder, architectures=[ARCHITECTURE], wheels=[["mdurl"]])
+    assert facts["bytes"] < 20 << 20
+    return folder
+
+
+@pytest.fixture(scope="module")
+def report(prepared, tmp_path_factory):
+    """The whole check, offline, on this machine."""
+    out = tmp_path_factory.mktemp("results")
+    command = [sys.executable, str(OFFLINE), str(out), "--prepared", str(prepared), "--json"]
+    done = subprocess.run(command, cwd=out, capture_output=True, text=True)
     return done, json.loads(done.stdout), out
 
 
@@ -93,26 +120,24 @@ def report(tmp_path_factory):
 def test_report_says_what_is_missing(report):
     done, document, _ = report
     assert done.returncode == 3
-    assert document["verdict"] == "incomplete"
+    assert (document["verdict"], document["not ended"]) == ("incomplete", [])
     states = {part["part"]: (part["state"], part["reason"]) for part in document["parts"]}
-    assert states["plugin"] == ("passed", "")
-    for part in ("kernels", "bandwidth"):
-        assert states[part][0] == "missing"
-        assert states[part][1].startswith("no device: CUDA driver version is insufficient")
-    assert states["driver"][0] == states["torch"][0] == "missing"
-    assert states["clocks"][0] == "missing"
+    assert list(states) == list(PARTS)
+    for part in ("library", "exhaustive", "kernels"):
+        assert states[part][0] == "skipped", states
+    assert states["exhaustive"][1].startswith("no device: CUDA driver version is insufficient")
     assert "nvidia-smi" in states["clocks"][1]
-    assert states["engines"][0] == "missing"
     assert "the package tensorrt, the NVIDIA driver" in states["engines"][1]
-    assert states["latency"] == ("missing", "no engine was built; wanted the part 'engines'")
-    assert all(part["do"] for part in document["parts"] if part["state"] == "missing")
+    assert states["latency"] == ("skipped", "no engine was built; wanted the part 'engines'")
+    assert all(part["do"] for part in document["parts"] if part["state"] == "skipped")
 
 
 @pytest.mark.long
-def test_both_reports_are_written(report):
+def test_three_small_files_are_written(report):
     _, document, out = report
-    assert json.loads(out.with_suffix(".json").read_text()) == document
-    html = out.with_suffix(".html").read_text()
+    assert sorted(path.name for path in out.iterdir()) == [f"gpu_check.{end}" for end in ("html", "json", "log")]
+    assert json.loads((out / "gpu_check.json").read_text()) == document
+    html = (out / "gpu_check.html").read_text()
     for part in document["parts"]:
         assert part["part"] in html
         assert part["state"] in html
@@ -120,9 +145,16 @@ def test_both_reports_are_written(report):
 
 
 @pytest.mark.long
-def test_plugin_row(report):
-    row = next(part for part in report[1]["parts"] if part["part"] == "plugin")["rows"][0]
-    assert row["machine code"] == [ARCHITECTURE]
+def test_a_prepared_folder_of_other_sources_is_refused(prepared, tmp_path):
+    facts = json.loads((prepared / "prepared.json").read_text())
+    other = tmp_path / "other"
+    shutil.copytree(prepared, other)
+    (other / "prepared.json").write_text(json.dumps(facts | {"sources": "0" * 64}))
+    done = subprocess.run([OFFLINE, tmp_path, "--prepared", other], capture_output=True, text=True)
+    assert done.returncode == 2
+    assert "was made from other sources" in done.stderr
+    assert device_plugin(prepared / "plugin/libapa_trt.so", ARCHITECTURE).state is State.PASSED
+    assert device_plugin(prepared / "plugin/libapa_trt.so", 80).state is State.FAILED
 
 
 @NO_GPU
@@ -131,6 +163,59 @@ def test_without_a_gpu_and_without_an_architecture(tmp_path):
     done = subprocess.run(command, cwd=building.ROOT, capture_output=True, text=True)
     assert done.returncode == 3
     assert "the NVIDIA driver" in done.stdout
+
+
+def test_without_a_prepared_folder(tmp_path):
+    done = subprocess.run([OFFLINE, tmp_path / "out", "--prepared", tmp_path], capture_output=True, text=True)
+    assert done.returncode == 2
+    assert "python -m tools.gpu_check.prepared" in done.stderr
+    assert not list(tmp_path.iterdir())
+
+
+HANGS = """
+import sys, time
+from pathlib import Path
+from tools.gpu_check import parts
+from tools.gpu_check.outcome import Outcome, State
+from tools.gpu_check.programs import ask
+
+def hang(check):
+    check.keep(Outcome("clocks", State.PASSED, rows=[{"known": 1}]))
+    ask(["sh", "-c", f"echo $$ > {check.folder}/child; sleep 600"], 500, check.folder / "hang.log")
+
+parts.PARTS["clocks"] = parts.Part(hang, 1)
+sys.exit(parts.main("clocks", Path(sys.argv[1]), 0.5))
+"""
+
+
+def test_a_part_that_hangs_keeps_what_it_knew(tmp_path):
+    check = Check(tmp_path)
+    check.save()
+    done = subprocess.run(
+        [sys.executable, "-c", HANGS, tmp_path], cwd=building.ROOT, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    outcome = check.kept("clocks")
+    assert (outcome.state, outcome.rows) == (State.FAILED, [{"known": 1}])
+    assert outcome.reason.startswith("cut off after")
+    child = int((tmp_path / "child").read_text())
+    with pytest.raises(ProcessLookupError):
+        os.kill(child, 0)
+
+
+def test_parts_that_no_time_is_left_for_are_skipped(tmp_path):
+    command = [sys.executable, "-m", "tools.gpu_check", "-o", str(tmp_path / "r"), "--seconds", "1", "--json"]
+    done = subprocess.run([*command, "--parts", "clocks"], cwd=building.ROOT, capture_output=True, text=True)
+    (part,) = json.loads(done.stdout)["parts"]
+    assert (done.returncode, part["state"], part["reason"]) == (3, "skipped", "the 1 s are over")
+
+
+def test_a_part_whose_process_dies_costs_only_itself(tmp_path):
+    check = Check(tmp_path)
+    check.keep(Outcome("plan", State.PASSED, reason="apa_gate", rows=[{"name": "x"}]))
+    outcome = check.failed("plan", "its process was ended by SIGSEGV", "See its log.")
+    assert (outcome.state, outcome.rows) == (State.FAILED, [{"name": "x"}])
+    assert outcome.reason == "its process was ended by SIGSEGV; apa_gate"
 
 
 def test_misuse(tmp_path):

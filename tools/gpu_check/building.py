@@ -1,7 +1,8 @@
-"""Compile for one GPU: the programs that test its kernels, and the plugin itself."""
+"""Compile for GPUs: the programs that test the kernels and the plugin on a device, and the plugin itself."""
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -14,7 +15,7 @@ from apa_deploy.errors import GateError, MissingError
 
 ROOT = Path(__file__).resolve().parents[2]
 PLUGIN, TESTS, DEVICE = ROOT / "plugins/tensorrt", ROOT / "plugins/tests", Path(__file__).parent / "device"
-_INCLUDE, _FETCH = ROOT / "plugins/include", ROOT / "plugins/fetch"
+_INCLUDE, FETCH = ROOT / "plugins/include", ROOT / "plugins/fetch"
 # The kernels under another name, so that device/copies.cc can stand before them.
 _RENAMED = "-Drun=run_resident"
 SUITES = {
@@ -32,7 +33,7 @@ def fetch(script: str) -> Path:
     Raises:
         MissingError: it cannot be had.
     """
-    done = subprocess.run([sys.executable, str(_FETCH / script)], capture_output=True, text=True)
+    done = subprocess.run([sys.executable, str(FETCH / script)], capture_output=True, text=True)
     if done.returncode:
         raise MissingError(
             last_line(done.stderr),
@@ -42,33 +43,42 @@ def fetch(script: str) -> Path:
     return Path(done.stdout.strip().splitlines()[-1])
 
 
-def programs(folder: Path, architecture: int) -> dict[str, Path]:
-    """The test programs and the bandwidth program, compiled for compute capability `architecture` (89 is 8.9).
+def programs(folder: Path, architectures: Sequence[int], ptx: int | None = None) -> dict[str, Path]:
+    """Every program that runs on the device, by name.
+
+    Args:
+        architectures: compute capabilities to compile for (89 is 8.9); `ptx`: that of the text for later ones.
 
     Raises:
         MissingError: nvcc, a C++ compiler or TensorRT's headers cannot be had.
         GateError: what is here does not compile.
     """
-    compiler = Compiler(folder, architecture)
-    sources = [*_TESTED, DEVICE / "bandwidth.cc", *(TESTS / name for name in SUITES)]
-    with ThreadPoolExecutor(max_workers=2) as pool:
-        objects = dict(zip(sources, pool.map(compiler.compile, sources), strict=True))
-    found = {
-        name: compiler.link(name.removesuffix(".cc"), [objects[s] for s in (TESTS / name, *_TESTED)])
-        for name in SUITES
+    compiler = Compiler(folder, architectures, ptx)
+    suites = [TESTS / name for name in SUITES]
+    parts = {
+        **{source.stem: (source, *_TESTED) for source in suites},
+        "bandwidth": (DEVICE / "bandwidth.cc", *_KERNELS),
+        "exhaustive": (DEVICE / "exhaustive.cu",),
+        "trt_on_device_test": (TESTS / "trt_on_device_test.cc", TESTS / "trt_loaded.cc"),
     }
-    bandwidth = [objects[source] for source in (DEVICE / "bandwidth.cc", *_KERNELS)]
-    return found | {"bandwidth": compiler.link("bandwidth", bandwidth)}
+    sources = list(dict.fromkeys(source for needed in parts.values() for source in needed))
+    with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
+        objects = dict(zip(sources, pool.map(compiler.compile, sources), strict=True))
+    return {name: compiler.link(name, [objects[source] for source in needed]) for name, needed in parts.items()}
 
 
 class Compiler:
-    """nvcc for one architecture, into one folder."""
+    """nvcc for some architectures, into one folder."""
 
-    def __init__(self, folder: Path, architecture: int) -> None:
+    def __init__(self, folder: Path, architectures: Sequence[int], ptx: int | None = None) -> None:
         self._folder, self._nvcc = folder, str(fetch("nvcc.py"))
         self._host = _host_compiler()
         headers = fetch("tensorrt_headers.py")
-        self._flags = ["-std=c++17", "-O3", "-gencode", f"arch=compute_{architecture},code=sm_{architecture}"]
+        self._flags = ["-std=c++17", "-O3"]
+        for one in architectures:
+            self._flags += ["-gencode", f"arch=compute_{one},code=sm_{one}"]
+        if ptx:
+            self._flags += ["-gencode", f"arch=compute_{ptx},code=compute_{ptx}"]
         for include in (PLUGIN, _INCLUDE, TESTS):
             self._flags += ["-I", str(include)]
         self._flags += ["-isystem", str(headers)]
@@ -76,19 +86,20 @@ class Compiler:
     def compile(self, source: Path) -> Path:
         """One object."""
         target = self._folder / f"{source.name}.o"
-        renamed = [_RENAMED] if source.suffix == ".cu" else []
+        renamed = [_RENAMED] if source in _KERNELS and source.suffix == ".cu" else []
         _run([self._nvcc, "-ccbin", self._host, *self._flags, *renamed, "-c", str(source), "-o", str(target)])
         return target
 
     def link(self, name: str, objects: Sequence[Path]) -> Path:
-        """One program."""
+        """One program, which needs nothing of this machine but its C library."""
         target = self._folder / name
-        _run([self._nvcc, "-ccbin", self._host, *map(str, objects), "-o", str(target)])
+        static = ["-cudart", "static", "-Xcompiler", "-static-libstdc++", "-Xlinker", "-s", "-ldl"]
+        _run([self._nvcc, "-ccbin", self._host, *map(str, objects), *static, "-o", str(target)])
         return target
 
 
-def plugin(folder: Path, architecture: int) -> Path:
-    """libapa_trt.so for that architecture alone, built as the package builds it.
+def plugin(folder: Path, architectures: Sequence[int], ptx: int) -> Path:
+    """libapa_trt.so for those architectures, built as the package builds it.
 
     Raises:
         MissingError: cmake or a part of the toolchain cannot be had.
@@ -97,8 +108,13 @@ def plugin(folder: Path, architecture: int) -> Path:
     cmake = shutil.which("cmake") or shutil.which("cmake", path=str(Path(sys.executable).parent))
     if not cmake:
         raise MissingError("cmake is not in PATH", "cmake 3.24 or later", "Run: pip install cmake ninja")
-    options = {"SKBUILD_STATE": "wheel", "APA_PARTS": "tensorrt", "APA_CUDA_ARCHITECTURES": architecture,
-               "APA_CUDA_PTX": architecture, "CMAKE_CXX_COMPILER": _host_compiler()}  # fmt: skip
+    options = {
+        "SKBUILD_STATE": "wheel",
+        "APA_PARTS": "tensorrt",
+        "APA_CUDA_ARCHITECTURES": ";".join(map(str, architectures)),
+        "APA_CUDA_PTX": ptx,
+        "CMAKE_CXX_COMPILER": _host_compiler(),
+    }
     defined = [f"-D{name}={value}" for name, value in options.items()]
     said = _run([cmake, "-S", str(ROOT), "-B", str(folder), *defined])
     said += _run([cmake, "--build", str(folder)])

@@ -2,27 +2,25 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from apa_deploy.doctor.fat_binary import gpu_code
-from apa_deploy.errors import GateError, MissingError
+from apa_deploy.errors import GateError
 
 from . import building
 from .analysis import bandwidth_row
 from .clocks import Watch
 from .outcome import Outcome, State
+from .programs import ask
 
-NO_DEVICE = 3
 SAMPLES, SIZES_MIB = 40, (8, 64, 256)
-_SECONDS = 600
+_SECONDS = 120.0  # of one suite, or of all bandwidths
 
 
-def build_plugin(folder: Path, architecture: int) -> Outcome:
-    """The plugin for this device, and whether it holds code for it."""
-    library = building.plugin(folder, architecture)
+def check_plugin(library: Path, architecture: int) -> Outcome:
+    """Whether the plugin holds code for this device: its own, or of an older member of its family."""
     code = gpu_code(library)
     row = {
         "library": library.name,
@@ -30,36 +28,53 @@ def build_plugin(folder: Path, architecture: int) -> Outcome:
         "PTX": sorted(code.ptx),
         "CUDA": code.cuda,
     }
-    good = architecture in code.machine
-    reason = "" if good else f"no machine code for sm_{architecture}"
+    family = [one for one in code.machine if one // 10 == architecture // 10 and one <= architecture]
+    good = bool(family) or any(one <= architecture for one in code.ptx)
+    reason = "" if good else f"neither machine code for sm_{architecture} nor PTX that it takes"
     return Outcome("plugin", State.PASSED if good else State.FAILED, reason, rows=[row])
 
 
-def run_kernel_suites(programs: dict[str, Path]) -> Outcome:
-    """Every suite of the plugin's kernel tests, on the device: all float16 and bfloat16 values, all layouts."""
-    rows = [_suite(programs[source], suite) for source, suites in building.SUITES.items() for suite in suites]
-    failed = [row["suite"] for row in rows if not row["passed"]]
-    reason = f"failed: {', '.join(failed)}" if failed else ""
-    return Outcome("kernels", State.FAILED if failed else State.PASSED, reason, rows=rows)
+def run_kernel_suites(programs: Mapping[str, Path], folder: Path, keep: Callable[[Outcome], None]) -> Outcome:
+    """Every suite of the plugin's kernel tests, on the device: all float16 and bfloat16 values, all layouts.
+
+    Raises:
+        MissingError: no device.
+    """
+    outcome = Outcome("kernels", State.PASSED)
+    for source, suites in building.SUITES.items():
+        program = programs[source.removesuffix(".cc")]
+        for suite in suites:
+            answer = ask([program, suite], _SECONDS, folder / f"{program.name} {suite}.log")
+            name, passed = f"{program.name} {suite}", not answer.reason
+            outcome.rows.append({"suite": name, "passed": passed, "said": answer.lines[-3:]})
+            if not passed:
+                outcome.state = State.FAILED
+                outcome.reason = f"failed: {name}" if not outcome.reason else f"{outcome.reason}, {name}"
+            keep(outcome)
+    return outcome
 
 
-def _suite(program: Path, suite: str) -> dict[str, Any]:
-    done = _ran([str(program), suite])
-    return {
-        "suite": f"{program.name} {suite}",
-        "passed": done.returncode == 0,
-        "said": done.stdout.strip().splitlines()[-3:],
-    }
+def bandwidth(program: Path, folder: Path) -> Outcome:
+    """Each kernel beside a copy on the device.
 
-
-def bandwidth(program: Path) -> Outcome:
-    """Each kernel beside a copy on the device."""
+    Raises:
+        MissingError: no device.
+        GateError: the program failed before its first row.
+    """
     sizes = [str(mib << 20) for mib in SIZES_MIB]
     with Watch() as watch:
-        done = _ran([str(program), str(SAMPLES), *sizes])
-    if done.returncode:
-        raise GateError(done.stderr.strip(), "the bandwidth program to run", "See nvidia-smi and dmesg.")
-    return judge_bandwidth(json.loads(done.stdout), watch.facts())
+        answer = ask([program, str(SAMPLES), *sizes], _SECONDS, folder / "bandwidth.log")
+    device, *rows = answer.rows or [{}]
+    if not rows:
+        raise GateError(
+            f"bandwidth: {' '.join([answer.reason, *answer.lines[-3:]])}",
+            "rows of times",
+            "See nvidia-smi and dmesg.",
+        )
+    outcome = judge_bandwidth({"device": device, "rows": rows}, watch.facts())
+    if answer.reason:
+        outcome.state, outcome.reason = State.FAILED, "; ".join(filter(None, [answer.reason, outcome.reason]))
+    return outcome
 
 
 def judge_bandwidth(document: dict[str, Any], clocks: dict[str, object]) -> Outcome:
@@ -70,10 +85,3 @@ def judge_bandwidth(document: dict[str, Any], clocks: dict[str, object]) -> Outc
     reason = f"below what the roofline allows: {'; '.join(slow)}" if slow else ""
     facts = {"device": device, "clocks": clocks, "samples": document["rows"]}
     return Outcome("bandwidth", State.FAILED if slow else State.PASSED, reason, rows=rows, facts=facts)
-
-
-def _ran(command: list[str]) -> subprocess.CompletedProcess[str]:
-    done = subprocess.run(command, capture_output=True, text=True, timeout=_SECONDS)
-    if done.returncode == NO_DEVICE:
-        raise MissingError(done.stderr.strip(), "a GPU and its driver", "Run this on a machine with an NVIDIA GPU.")
-    return done

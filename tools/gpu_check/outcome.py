@@ -12,11 +12,11 @@ from apa_deploy.errors import ApaError, GateError, MissingError
 
 
 class State(StrEnum):
-    """PASSED: it ran, and is right. FAILED: it ran, and is not. MISSING: it could not run, see `reason`."""
+    """PASSED: it ran, and is right. FAILED: it ran, and is not. SKIPPED: it could not run, see `reason`."""
 
     PASSED = "passed"
     FAILED = "failed"
-    MISSING = "missing"
+    SKIPPED = "skipped"
 
 
 @dataclass
@@ -34,13 +34,18 @@ class Outcome:
         """For the report."""
         return asdict(self)
 
+    @classmethod
+    def of_json(cls, document: dict[str, Any]) -> Outcome:
+        """What `as_json` gave."""
+        return cls(**{**document, "state": State(document["state"])})
+
 
 def outcome_of(part: str, run: Callable[[], Outcome]) -> Outcome:
     """Run a part; an error that a user may see becomes its outcome."""
     try:
         return run()
     except MissingError as error:
-        return Outcome(part, State.MISSING, f"{error.saw}; wanted {error.wanted}", error.do)
+        return Outcome(part, State.SKIPPED, f"{error.saw}; wanted {error.wanted}", error.do)
     except GateError as error:
         return Outcome(part, State.FAILED, str(error))
     except ApaError as error:
@@ -55,4 +60,4 @@ def outcome_of(part: str, run: Callable[[], Outcome]) -> Outcome:
 def exit_code(outcomes: Sequence[Outcome]) -> int:
     """1 where a part failed, else 3 where one could not run, else 0."""
     states = {outcome.state for outcome in outcomes}
-    return 1 if State.FAILED in states else 3 if State.MISSING in states else 0
+    return 1 if State.FAILED in states else 3 if State.SKIPPED in states else 0

@@ -6,7 +6,7 @@ from typing import Any
 
 from apa_deploy.require import require
 
-_COLOURS = {"passed": "#1a7f37", "failed": "#cf222e", "missing": "#9a6700"}
+_COLOURS = {"passed": "#1a7f37", "failed": "#cf222e", "skipped": "#9a6700"}
 
 
 def check_page() -> Any:

@@ -1,8 +1,8 @@
-// Times the kernels beside a copy of the same bytes on the device, in turns; prints one JSON document.
+// Times the kernels beside a copy of the same bytes on the device, in turns; prints a line of JSON for each.
 //
 //     bandwidth SAMPLES BYTES...      BYTES: sizes of the tensor that is read, and of the one that is written
 //
-// {"device": {...}, "rows": [{"kernel", "element", "bytes", "kernel_ms": [...], "copy_ms": [...]}]}
+// The device, then {"kernel", "element", "bytes", "kernel_ms": [...], "copy_ms": [...]}, each as soon as it is known.
 // Exit code 3: no device. A kernel reads and writes every byte once, as the copy does: the ratio of their times is
 // the share of the copy's bandwidth that the kernel reaches.
 #include <cuda_runtime_api.h>
@@ -146,7 +146,7 @@ std::string listed(const std::vector<float>& values) {
   return text + "]";
 }
 
-void measure(const Case& c, size_t bytes, int samples, int32_t processors, bool first) {
+void measure(const Case& c, size_t bytes, int samples, int32_t processors) {
   // Whole rows of whole channels, so that a per-channel layout ends where the tensor does.
   const size_t unit = static_cast<size_t>(kChannels * kRow * apa::bytes_of(c.element));
   const size_t size = bytes / unit * unit;
@@ -169,8 +169,9 @@ void measure(const Case& c, size_t bytes, int samples, int32_t processors, bool 
     kernel_ms.push_back(watch.milliseconds(kernel));
     copy_ms.push_back(watch.milliseconds(copy));
   }
-  std::printf("%s\n    {\"kernel\": \"%s\", \"element\": \"%s\", \"bytes\": %zu, \"kernel_ms\": %s, \"copy_ms\": %s}",
-              first ? "" : ",", c.kernel, name_of(c.element), size, listed(kernel_ms).c_str(), listed(copy_ms).c_str());
+  std::printf("{\"kernel\": \"%s\", \"element\": \"%s\", \"bytes\": %zu, \"kernel_ms\": %s, \"copy_ms\": %s}\n", c.kernel,
+              name_of(c.element), size, listed(kernel_ms).c_str(), listed(copy_ms).c_str());
+  std::fflush(stdout);
 }
 
 }  // namespace
@@ -183,17 +184,14 @@ int main(int argc, char** argv) {
   check(cudaGetDeviceProperties(&found, device), "cudaGetDeviceProperties");
   check(cudaRuntimeGetVersion(&runtime), "cudaRuntimeGetVersion");
   check(cudaDriverGetVersion(&driver), "cudaDriverGetVersion");
-  std::printf("{\"device\": {\"name\": \"%s\", \"capability\": \"%d.%d\", \"processors\": %d, \"memory_bytes\": %zu, "
-              "\"l2_bytes\": %d, \"bus_bits\": %d, \"cuda_runtime\": %d, \"cuda_driver\": %d},\n \"rows\": [",
+  std::printf("{\"name\": \"%s\", \"capability\": \"%d.%d\", \"processors\": %d, \"memory_bytes\": %zu, "
+              "\"l2_bytes\": %d, \"bus_bits\": %d, \"cuda_runtime\": %d, \"cuda_driver\": %d}\n",
               found.name, found.major, found.minor, found.multiProcessorCount, found.totalGlobalMem, found.l2CacheSize,
               found.memoryBusWidth, runtime, driver);
-  bool first = true;
   for (int i = 2; i < argc; i++) {
     for (const Case& c : kCases) {
-      measure(c, std::strtoull(argv[i], nullptr, 10), std::atoi(argv[1]), found.multiProcessorCount, first);
-      first = false;
+      measure(c, std::strtoull(argv[i], nullptr, 10), std::atoi(argv[1]), found.multiProcessorCount);
     }
   }
-  std::printf("]}\n");
   return 0;
 }

@@ -1,0 +1,98 @@
+// Device memory, streams and graphs, for tests of the built library. What fails ends the program.
+#ifndef TRT_DEVICE_H
+#define TRT_DEVICE_H
+
+#include <cuda_runtime_api.h>
+
+#include <algorithm>
+#include <cstdio>
+#include <cstdlib>
+#include <vector>
+
+#include "trt_check.h"
+
+namespace device {
+
+constexpr int kNoDevice = 3;
+
+inline void must(cudaError_t error, const char* what) {
+  if (error == cudaSuccess) return;
+  const bool absent = error == cudaErrorNoDevice || error == cudaErrorInsufficientDriver;
+  std::fprintf(stderr, "%s: %s\n", absent ? "no device" : what, cudaGetErrorString(error));
+  std::exit(absent ? kNoDevice : 1);
+}
+
+// Device memory of exactly so many bytes, `shift` bytes past an aligned address, between two guards.
+class Memory {
+ public:
+  explicit Memory(size_t bytes, size_t shift = 0) : bytes_(bytes), before_(kGuard + shift) {
+    must(cudaMalloc(&memory_, before_ + bytes_ + kGuard), "cudaMalloc");
+    must(cudaMemset(memory_, kByte, before_ + bytes_ + kGuard), "cudaMemset");
+  }
+  template <class T>
+  explicit Memory(const std::vector<T>& values, size_t shift = 0) : Memory(values.size() * sizeof(T), shift) {
+    write(values);
+  }
+  ~Memory() {
+    std::vector<unsigned char> all(before_ + bytes_ + kGuard);
+    must(cudaMemcpy(all.data(), memory_, all.size(), cudaMemcpyDeviceToHost), "cudaMemcpy");
+    const auto guard = [](unsigned char byte) { return byte == kByte; };
+    const auto inside = all.begin() + static_cast<std::ptrdiff_t>(before_);
+    check::expect(std::all_of(all.begin(), inside, guard) &&
+                      std::all_of(inside + static_cast<std::ptrdiff_t>(bytes_), all.end(), guard),
+                  "written beside %zu bytes", bytes_);
+    cudaFree(memory_);
+  }
+  Memory(const Memory&) = delete;
+  Memory& operator=(const Memory&) = delete;
+
+  void* data() const { return static_cast<unsigned char*>(memory_) + before_; }
+  void clear(cudaStream_t stream) { must(cudaMemsetAsync(data(), 0xFF, bytes_, stream), "cudaMemsetAsync"); }
+  template <class T>
+  void write(const std::vector<T>& values) {
+    must(cudaMemcpy(data(), values.data(), bytes_, cudaMemcpyHostToDevice), "cudaMemcpy");
+  }
+  template <class T>
+  std::vector<T> read(cudaStream_t stream) const {
+    std::vector<T> values(bytes_ / sizeof(T));
+    must(cudaMemcpyAsync(values.data(), data(), bytes_, cudaMemcpyDeviceToHost, stream), "cudaMemcpyAsync");
+    must(cudaStreamSynchronize(stream), "the kernel");
+    return values;
+  }
+
+ private:
+  static constexpr size_t kGuard = 256;
+  static constexpr unsigned char kByte = 0xA5;
+  size_t bytes_, before_;
+  void* memory_ = nullptr;
+};
+
+// A stream that does not wait for the default one, as a context of a server has it.
+struct Stream {
+  cudaStream_t at = nullptr;
+  Stream() { must(cudaStreamCreateWithFlags(&at, cudaStreamNonBlocking), "cudaStreamCreateWithFlags"); }
+  ~Stream() { cudaStreamDestroy(at); }
+};
+
+// What a stream was told, to be told again.
+class Graph {
+ public:
+  template <class Work>
+  Graph(cudaStream_t stream, Work work) {
+    cudaGraph_t recorded = nullptr;
+    must(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal), "cudaStreamBeginCapture");
+    work();
+    must(cudaStreamEndCapture(stream, &recorded), "cudaStreamEndCapture");
+    must(cudaGraphInstantiate(&ready_, recorded, 0), "cudaGraphInstantiate");
+    cudaGraphDestroy(recorded);
+  }
+  ~Graph() { cudaGraphExecDestroy(ready_); }
+  void launch(cudaStream_t stream) const { must(cudaGraphLaunch(ready_, stream), "cudaGraphLaunch"); }
+
+ private:
+  cudaGraphExec_t ready_ = nullptr;
+};
+
+}  // namespace device
+
+#endif  // TRT_DEVICE_H

@@ -1,0 +1,69 @@
+"""The built library, driven through IPluginV3 on the device (plugins/tests/trt_on_device_test.cc): as it is, with
+its PTX compiled by the driver, and under compute-sanitizer."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from .outcome import Outcome, State
+from .programs import Answer, ask
+
+PTX_OF = 90  # compute capability of the library's PTX: older GPUs have machine code alone
+_SECONDS = {"as built": 100.0, "from PTX": 60.0, "memcheck": 90.0, "racecheck": 90.0}
+_SANITIZER = "compute-sanitizer"
+
+
+def drive_library(
+    program: Path, library: Path, folder: Path, capability: int, keep: Callable[[Outcome], None]
+) -> Outcome:
+    """Every suite of every run that this machine can do.
+
+    Args:
+        capability: of the GPU, such as 90.
+        keep: takes what is known so far.
+
+    Raises:
+        MissingError: no device.
+    """
+    outcome = Outcome("library", State.PASSED)
+    for name, seconds in _SECONDS.items():
+        command, environment, why_not = _command(name, program, capability)
+        if why_not:
+            outcome.rows.append({"run": name, "suite": f"skipped: {why_not}", "checks": 0, "failures": 0})
+            continue
+        variables = {"APA_TRT_LIBRARY": str(library), **environment}
+        answer = ask(command, seconds, folder / f"library {name}.log", variables)
+        _add(outcome, name, answer)
+        keep(outcome)
+    return outcome
+
+
+def _command(name: str, program: Path, capability: int) -> tuple[list[str | Path], dict[str, str], str]:
+    """What to run, in which environment; or why not."""
+    if name == "as built":
+        return [program], {}, ""
+    if name == "from PTX":
+        old = f"its PTX is of {PTX_OF / 10}, the GPU of {capability / 10}" if capability < PTX_OF else ""
+        return [program, "--small"], {"CUDA_FORCE_PTX_JIT": "1", "CUDA_CACHE_DISABLE": "1"}, old
+    found = shutil.which(_SANITIZER)
+    command: list[str | Path] = [found or "", "--tool", name, "--error-exitcode", "9", program, "--small"]
+    return command, {}, "" if found else f"{_SANITIZER} is not in PATH"
+
+
+def _add(outcome: Outcome, name: str, answer: Answer) -> None:
+    rows: list[dict[str, Any]] = [{"run": name, **row} for row in answer.rows]
+    facts = {row["suite"]: row.pop("facts") for row in rows if row.get("facts")}
+    if facts:
+        outcome.facts[name] = facts
+    if name in ("memcheck", "racecheck") and not rows:  # it refuses some virtual machines before anything runs
+        said = answer.lines[-1] if answer.lines else answer.reason
+        rows = [{"run": name, "suite": f"skipped: {said}", "checks": 0, "failures": 0}]
+    elif answer.reason or any(row["failures"] for row in rows):
+        outcome.state = State.FAILED
+        failed = ", ".join(row["suite"] for row in rows if row["failures"]) or answer.reason
+        outcome.reason = "; ".join(filter(None, [outcome.reason, f"{name}: {failed}"]))
+        outcome.facts[f"{name}, said"] = [line for line in answer.lines if line][-20:]
+    outcome.rows += rows
