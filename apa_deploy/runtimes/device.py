@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 from collections.abc import Callable
 from typing import Any
 
@@ -36,6 +38,7 @@ class Device:
         self.call(driver.cuInit, 0)
         self._device = self.call(driver.cuDeviceGet, 0)
         self._context = self.call(driver.cuDevicePrimaryCtxRetain, self._device)
+        self._pinned: set[int] = set()
         self.enter()
 
     def enter(self) -> None:
@@ -50,6 +53,23 @@ class Device:
         """Give device memory back."""
         self.call(self._driver.cuMemFree, pointer)
 
+    def allocate_staging(self, size: int) -> np.ndarray:
+        """Bytes of main memory to copy from and into: page-locked, so that copies run beside the processor, at the
+        bus's full speed. Where the system locks no more pages it is ordinary memory, which is slower."""
+        size = max(size, 1)
+        with contextlib.suppress(DeviceError):
+            pointer = int(self.call(self._driver.cuMemAllocHost, size))
+            self._pinned.add(pointer)
+            return np.frombuffer((ctypes.c_ubyte * size).from_address(pointer), np.uint8)
+        return np.empty(size, np.uint8)
+
+    def free_staging(self, memory: np.ndarray) -> None:
+        """Give it back; no copy may be under way, and no view of it be used again."""
+        pointer = memory.ctypes.data
+        if pointer in self._pinned:
+            self._pinned.remove(pointer)
+            self.call(self._driver.cuMemFreeHost, pointer)
+
     def stream(self) -> int:
         """A stream that does not wait for the default one."""
         return int(self.call(self._driver.cuStreamCreate, self._driver.CUstream_flags.CU_STREAM_NON_BLOCKING))
@@ -59,7 +79,7 @@ class Device:
         self.call(self._driver.cuStreamDestroy, stream)
 
     def upload(self, pointer: int, array: np.ndarray, stream: int) -> None:
-        """Copy a contiguous array to the device."""
+        """Copy a contiguous array to the device; it may not change before `synchronize`."""
         self.call(self._driver.cuMemcpyHtoDAsync, pointer, array.ctypes.data, array.nbytes, stream)
 
     def download(self, array: np.ndarray, pointer: int, stream: int) -> None:

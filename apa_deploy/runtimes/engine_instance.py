@@ -1,4 +1,4 @@
-"""One execution context of an engine, with its stream, its device memory and its CUDA graphs.
+"""One execution context of an engine, with its stream, its memory on both sides and its CUDA graphs.
 
 The second run of a shape records a graph, and further ones launch it, whatever was run between. Graphs hold
 addresses, so memory that has to grow ends them all; of many shapes the least recently used graph goes.
@@ -31,7 +31,8 @@ class EngineInstance:
         self._context, self._device = context, device
         self._inputs, self._outputs = signature.inputs, signature.outputs
         self._stream = device.stream()
-        self._memory: dict[str, tuple[int, int]] = {}
+        self._memory: dict[str, tuple[int, int]] = {}  # on the device: address and bytes
+        self._staging: dict[str, np.ndarray] = {}  # of as many bytes, for copies
         self._context_shapes: Shapes | None = None  # what the context was told last; a graph needs none
         self._known: OrderedDict[Shapes, dict[str, tuple[int, ...]]] = OrderedDict()  # of all tensors, by inputs'
         self._graphs: OrderedDict[Shapes, Any] = OrderedDict()
@@ -55,28 +56,31 @@ class EngineInstance:
             self._set_shapes(shapes)
         self._known.move_to_end(shapes)
         for name, array in arrays.items():
-            self._device.upload(self._memory[name][0], array, self._stream)
+            staged = self._staged(name, array.shape, array.dtype)
+            np.copyto(staged, array)
+            self._device.upload(self._memory[name][0], staged, self._stream)
         if shapes in self._graphs:
             self._graphs.move_to_end(shapes)
             self._device.launch(self._graphs[shapes], self._stream)
         elif not self._context.execute_async_v3(self._stream):
+            self._device.synchronize(self._stream)  # what is copied now must not be overwritten by the next run
             raise DeviceError("execute_async_v3", "TensorRT could not run the engine")
         known = self._known[shapes]
-        found = {tensor.name: np.empty(known[tensor.name], tensor.numpy_dtype) for tensor in self._outputs}
+        found = {t.name: self._staged(t.name, known[t.name], t.numpy_dtype) for t in self._outputs}
         for name, array in found.items():
             self._device.download(array, self._memory[name][0], self._stream)
         if shapes not in self._graphs and seen and self._want_graph:
             self._record(shapes)
         self._device.synchronize(self._stream)
-        return found
+        return {name: array.copy() for name, array in found.items()}
 
     def close(self) -> None:
         """Free everything."""
         self._device.enter()
         self._drop_graphs()
         self._context = None
-        for pointer, _ in self._memory.values():
-            self._device.free(pointer)
+        for name in list(self._memory):
+            self._free(name)
         self._device.free_stream(self._stream)
 
     def _set_shapes(self, shapes: Shapes) -> None:
@@ -109,11 +113,21 @@ class EngineInstance:
             return
         self._drop_graphs()
         if reserved >= 0:
-            self._device.free(self._memory.pop(tensor.name)[0])
+            self._free(tensor.name)
         pointer = self._device.allocate(size)
         self._memory[tensor.name] = pointer, size
+        self._staging[tensor.name] = self._device.allocate_staging(size)
         if not self._context.set_tensor_address(tensor.name, pointer):
             raise InputError(f"{tensor.name} at an address of its own", "a tensor on the device", "Export again.")
+
+    def _staged(self, name: str, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+        """A tensor's staging memory, as an array."""
+        size = math.prod(shape) * dtype.itemsize
+        return self._staging[name][:size].view(dtype).reshape(shape)
+
+    def _free(self, name: str) -> None:
+        self._device.free(self._memory.pop(name)[0])
+        self._device.free_staging(self._staging.pop(name))
 
     def _record(self, shapes: Shapes) -> None:
         """Right after a plain run, which finished what TensorRT had put off when the shape was set.

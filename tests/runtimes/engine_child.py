@@ -38,7 +38,12 @@ def graphs(**options: object) -> dict[str, object]:
         for rows in (4, 4, 4, 2, 2, 32, 32, 4, 32, 4, 32):
             errors.append(error(session, fed(rows, rows)))
             seen.append((rows, DRIVER.standin_launches() - before))
-    return {"seen": seen, "error": max(errors), "left": DRIVER.standin_live()}
+    return {
+        "seen": seen,
+        "error": max(errors),
+        "left": DRIVER.standin_live(),
+        "pageable": DRIVER.standin_pageable(),
+    }
 
 
 def several() -> dict[str, object]:

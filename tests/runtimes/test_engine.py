@@ -118,6 +118,7 @@ def test_graph_is_recorded_at_the_second_run_of_a_shape(seen):
     assert seen["graphs"]["seen"] == [*growing, [32, 2], [4, 3], [32, 4]]
     assert seen["graphs"]["error"] < LIMIT
     assert seen["graphs"]["left"] == 0
+    assert seen["graphs"]["pageable"] == 0  # every copy is from and into page-locked memory
 
 
 @no_gpu
@@ -129,7 +130,7 @@ def test_without_graphs(seen):
 @no_gpu
 def test_contexts_have_memory_of_their_own(seen):
     assert seen["several"]["error"] < LIMIT
-    assert seen["several"]["held"] == 4  # an input and an output each
+    assert seen["several"]["held"] == 8  # an input and an output each, on either side
     assert seen["several"]["left"] == 0
 
 
@@ -196,6 +197,16 @@ def test_engine_that_does_not_load(content, saw, machine, tmp_path):
     done = session_of(path, machine, ONE_RUN)
     assert done.returncode == 1
     assert saw in done.stderr.splitlines()[-1]
+
+
+@no_gpu
+def test_a_system_that_locks_no_pages(machine, tmp_path):
+    path = tmp_path / "m.engine"
+    path.write_bytes(standing_in())
+    passport_for(path)
+    done = session_of(path, machine, ONE_RUN, STANDIN_NO_PINNED="1")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "(1, 4)\n" * 3
 
 
 @no_gpu

@@ -15,7 +15,7 @@ typedef struct { callback work[WORK]; int count; } graph;
 typedef struct { graph* recording; } stream;
 
 static struct { uintptr_t at; size_t size; } blocks[BLOCKS];
-static int live, launches, limit = BLOCKS;
+static int live, launches, pageable, limit = BLOCKS;
 
 static int inside(uintptr_t at, size_t size) {
   for (int i = 0; i < BLOCKS; ++i)
@@ -61,6 +61,7 @@ static int release(uintptr_t at) {
 // What the tests ask, and what the stand-in for TensorRT calls.
 int standin_live(void) { return live; }
 int standin_launches(void) { return launches; }
+int standin_pageable(void) { return pageable; }
 void standin_limit(int most) { limit = most; }
 int standin_recording(stream* on) { return on && on->recording; }
 int standin_enqueue(stream* on, callback work) {
@@ -88,16 +89,24 @@ int cuDevicePrimaryCtxRelease_v2(int device) { return device; }
 int cuCtxSetCurrent(void* context) { return context == &live ? OK : INVALID; }
 int cuMemAlloc_v2(uintptr_t* at, size_t size) { return allocate(at, size); }
 int cuMemFree_v2(uintptr_t at) { return release(at); }
+// Page-locked memory. A copy from other memory that is told to be asynchronous waits for the processor: it is counted.
+int cuMemAllocHost_v2(uintptr_t* at, size_t size) {
+  if (getenv("STANDIN_NO_PINNED")) return NO_MEMORY;
+  return allocate(at, size);
+}
+int cuMemFreeHost(uintptr_t at) { return release(at); }
 int cuStreamCreate(stream** made, unsigned flags) { (void)flags; *made = calloc(1, sizeof(stream)); return OK; }
 int cuStreamDestroy_v2(stream* on) { free(on); return on ? OK : INVALID; }
 int cuStreamSynchronize(stream* on) { return on->recording ? CAPTURE : OK; }
 int cuMemcpyHtoDAsync_v2(uintptr_t to, const void* from, size_t size, stream* on) {
   if (!inside(to, size) || on->recording) return INVALID;
+  pageable += !inside((uintptr_t)from, size);
   memcpy((void*)to, from, size);
   return OK;
 }
 int cuMemcpyDtoHAsync_v2(void* to, uintptr_t from, size_t size, stream* on) {
   if (!inside(from, size) || on->recording) return INVALID;
+  pageable += !inside((uintptr_t)to, size);
   memcpy(to, (void*)from, size);
   return OK;
 }

@@ -264,7 +264,7 @@ def test_every_engine_is_built_and_judged(beside_a_gpu):
 def test_the_driver_does_what_a_session_asks(beside_a_gpu):
     outcome = beside_a_gpu["driver"]
     assert (outcome["state"], outcome["reason"]) == ("passed", "")
-    assert [row["good"] for row in outcome["rows"]] == [True] * 3
+    assert [row["good"] for row in outcome["rows"]] == [True] * 4
 
 
 def test_the_kernels_of_plans_are_compiled_launched_and_judged(beside_a_gpu):

@@ -9,11 +9,13 @@ from typing import Any
 
 import numpy as np
 
+from apa_deploy.measure.turns import time_ms
 from apa_deploy.runtimes.device import Device
 
 from .outcome import Outcome, State
 
 THREADS, ROUNDS, SIZES = 4, 50, (1, 4097, 3 << 20)
+LARGE = 64 << 20
 
 
 def check_driver() -> Outcome:
@@ -23,12 +25,19 @@ def check_driver() -> Outcome:
         MissingError: cuda-python or a GPU is missing.
     """
     device = Device()
-    checks = {"copies": _copies, "threads with streams of their own": _threads, "recording": _recording}
+    checks = {
+        "copies": _copies,
+        "page-locked copies": _staged,
+        "threads with streams of their own": _threads,
+        "recording": _recording,
+    }
     rows = [{"check": name, "good": check(device)} for name, check in checks.items()]
+    facts = {f"copy to the device and back, {LARGE >> 20} MiB, GB/s": _speeds(device)}
     device.close()
     wrong = [row["check"] for row in rows if not row["good"]]
     state = State.FAILED if wrong else State.PASSED
-    return Outcome("driver", state, f"wrong: {', '.join(map(str, wrong))}" if wrong else "", rows=rows)
+    reason = f"wrong: {', '.join(map(str, wrong))}" if wrong else ""
+    return Outcome("driver", state, reason, rows=rows, facts=facts)
 
 
 def _copies(device: Device) -> bool:
@@ -46,6 +55,42 @@ def _comes_back(device: Device, size: int, seed: int) -> bool:
     device.free(pointer)
     device.free_stream(stream)
     return bool((given == found).all())
+
+
+def _staged(device: Device) -> bool:
+    """Through page-locked memory, which a `Session` has for each tensor."""
+    memory = device.allocate_staging(SIZES[-1])
+    memory[:] = np.random.default_rng(1).integers(0, 256, len(memory), np.uint8)
+    given, stream, pointer = memory.copy(), device.stream(), device.allocate(len(memory))
+    device.upload(pointer, memory, stream)
+    device.synchronize(stream)
+    memory[:] = 0
+    device.download(memory, pointer, stream)
+    device.synchronize(stream)
+    good = bool((memory == given).all())
+    device.free(pointer)
+    device.free_stream(stream)
+    device.free_staging(memory)
+    return good
+
+
+def _speeds(device: Device) -> dict[str, float]:
+    """The best of a few, from ordinary memory and from page-locked."""
+    staging, found = device.allocate_staging(LARGE), {}
+    stream, pointer = device.stream(), device.allocate(LARGE)
+    for name, memory in (("ordinary", np.ones(LARGE, np.uint8)), ("page-locked", staging)):
+        memory[:] = 1  # every page is there
+
+        def copy(memory: np.ndarray = memory) -> None:
+            device.upload(pointer, memory, stream)
+            device.download(memory, pointer, stream)
+            device.synchronize(stream)
+
+        found[name] = round(2 * LARGE / min(time_ms(copy) for _ in range(5)) / 1e6, 2)
+    device.free(pointer)
+    device.free_stream(stream)
+    device.free_staging(staging)
+    return found
 
 
 def _threads(device: Device) -> bool:
