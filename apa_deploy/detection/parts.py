@@ -31,7 +31,10 @@ _FIXED: dict[str, dict[str, tuple[Any, ...]]] = {
         "start_level": (0,), "end_level": (-1,), "add_extra_convs": (False,), "norm_cfg": (), "act_cfg": (),
         "num_outs": (5,), "upsample_cfg.mode": ("nearest",),
     },
-    "rpn_head": {"num_convs": (1,), "loss_cls.use_sigmoid": (True,), "bbox_coder.add_ctr_clamp": (False,)},
+    "rpn_head": {
+        "num_convs": (1,), "loss_cls.use_sigmoid": (True,), "bbox_coder.add_ctr_clamp": (False,),
+        "bbox_coder.clip_border": (True,),
+    },
     "rpn_head.anchor_generator": {
         "center_offset": (0, 0.0), "scale_major": (True,), "octave_base_scale": (), "base_sizes": (), "centers": (),
     },
@@ -46,7 +49,7 @@ def model_setting(config: Config, path: str, default: Any = None) -> Any:
 def list_heads(config: Config, kind: str) -> list[str]:
     """Paths in the config of one head, or of each of a cascade."""
     found = model_setting(config, f"roi_head.{kind}")
-    if isinstance(found, (list, tuple)):
+    if isinstance(found, (list, tuple)) and found:
         return [f"roi_head.{kind}.{i}" for i in range(len(found))]
     return [f"roi_head.{kind}"]
 
@@ -100,6 +103,7 @@ def _unknown_settings(config: Config) -> Iterator[str]:
         yield from _unless(config, f"{where}.with_avg_pool", (False,))
         yield from _unless(config, f"{where}.bbox_coder.type", ("DeltaXYWHBBoxCoder",))
         yield from _unless(config, f"{where}.bbox_coder.add_ctr_clamp", (False,))
+        yield from _unless(config, f"{where}.bbox_coder.clip_border", (True,))
     for where in ("test_cfg.rpn.nms", "test_cfg.rcnn.nms"):
         yield from _unless(config, f"{where}.type", ("nms",))
         yield from _unless(config, f"{where}.class_agnostic", (False,))

@@ -28,6 +28,12 @@ _PREDICTORS = {
     "Linear": "linear", "WCLinear": "wclinear", "NormedLinear": "normed", "NormedConv2d": "normed",
     "Conv": "linear", "Conv2d": "linear",
 }  # fmt: skip
+# Least and most of settings, by the last name of their path: outside of these nothing can be computed.
+_RANGES = {
+    "iou_threshold": (0, 1), "max_per_img": (1, 100_000), "nms_pre": (1, 100_000), "pad_size_divisor": (1, 4096),
+    "finest_scale": (1, 1e6), "sampling_ratio": (-1, 64), "scales": (1e-3, 1e4), "ratios": (1e-3, 1e3),
+    "std": (1e-9, 1e9),
+}  # fmt: skip
 
 
 class DetectorError(InputError):
@@ -55,21 +61,33 @@ def has_heads(state: State) -> bool:
     return any(key.startswith("backbone.") for key in state) and any(not k.startswith("backbone.") for k in state)
 
 
-def read_detector(state: State, config: Config | None, class_count: int = 0) -> Read:
+def read_detector(state: State, config: Config | None, class_count: int = 0, **given: Any) -> Read:
     """What the detector of `state` consists of.
 
     Args:
         config: of its training, or None.
         class_count: how many class names the checkpoint holds, 0 for none.
+        given: score_thr, nms_iou, max_detections of the last NMS, in place of the config's; None for no change.
 
     Raises:
         DetectorError: parts are unknown; its `parts` name them.
         InputError: what has no default is said nowhere, or shapes and config contradict.
     """
-    reader = _Reader(state, config or {}, class_count)
+    chosen = {name: value for name, value in given.items() if value is not None}
+    reader = _Reader(state, _as_mmdet_3(config or {}), class_count, chosen)
     reader.refuse_unknown()
     spec = reader.spec()
     return Read(spec, tuple(reader.notices(config)))
+
+
+def _as_mmdet_3(config: Config) -> Config:
+    """mmdet 2 says in `img_norm_cfg` what `model.data_preprocessor` says since."""
+    old, model = config.get("img_norm_cfg"), config.get("model")
+    if not isinstance(old, dict) or not isinstance(model, dict) or "data_preprocessor" in model:
+        return config
+    new = {"bgr_to_rgb": old.get("to_rgb", True), "pad_size_divisor": DetectorSpec.divisor}
+    new |= {name: old[name] for name in ("mean", "std") if name in old}
+    return config | {"model": model | {"data_preprocessor": new}}
 
 
 @dataclass
@@ -77,6 +95,7 @@ class _Reader:
     state: State
     config: Config
     class_count: int
+    given: dict[str, Any]
     assumed: list[str] = field(default_factory=list)
 
     def get(self, path: str, default: Any = None) -> Any:
@@ -90,18 +109,23 @@ class _Reader:
             raise DetectorError([], f"{key} of shape {shape}")
         return shape
 
-    def numbers(self, path: str, default: tuple[float, ...], length: int = 0) -> tuple[float, ...]:
+    def numbers(
+        self, path: str, default: tuple[float, ...], length: int = 0, do: str = "Correct it in a file for --config."
+    ) -> tuple[float, ...]:
         """A finite number or a sequence of them from the config.
 
         Raises:
-            InputError: it is something else, or of another length.
+            InputError: it is something else, of another length or out of its range.
         """
         found = self.get(path, default)
         values = tuple(found) if isinstance(found, (list, tuple)) else (found,)
+        least, most = _RANGES.get(path.rsplit(".", 1)[-1], (-math.inf, math.inf))
         legal = all(isinstance(v, (int, float)) and not isinstance(v, bool) and math.isfinite(v) for v in values)
-        if not legal or not values or (length and len(values) != length):
-            wanted = f"{length} numbers" if length else "numbers"
-            raise InputError(f"the config's {path} = {found!r}"[:160], wanted, "Correct the config.")
+        legal = legal and len(values) == (length or max(1, len(values)))
+        if not legal or not all(least <= v <= most for v in values):
+            wanted = f"{length} numbers" if length > 1 else "a number" if length else "numbers"
+            wanted += f" from {least:g} to {most:g}" if most < math.inf else ""
+            raise InputError(f"the config's {path} = {found!r}"[:160], wanted, do)
         return tuple(float(v) for v in values)
 
     def number(self, path: str, default: float) -> float:
@@ -113,37 +137,39 @@ class _Reader:
 
     def spec(self) -> DetectorSpec:
         boxes = tuple(self._box_head(prefix, i) for i, prefix in enumerate(self._prefixes("bbox_head", "fc_cls")))
-        masks = tuple(
-            self._mask_head(prefix, i) for i, prefix in enumerate(self._prefixes("mask_head", "conv_logits"))
-        )
         if not boxes:
             raise DetectorError([], "a detector without roi_head.bbox_head")
+        masks = tuple(
+            self._mask_head(prefix, i, boxes[0].classes)
+            for i, prefix in enumerate(self._prefixes("mask_head", "conv_logits"))
+        )
         resize, keep_ratio = self._resize()
         family = "CascadeRCNN" if len(boxes) > 1 else "FasterRCNN"
-        mean, std = self._pixels()
+        rpn, most = self._rpn(), int(self._of_last_nms("max_detections", "max_per_img", 100))
         return DetectorSpec(
             name=str(self.get("type") or (family if not masks else family.replace("Faster", "Mask"))),
             backbone=str(self.get("backbone.type", "")),
-            rpn=self._rpn(),
+            rpn=rpn,
             boxes=boxes,
             masks=masks,
             align=self._align("bbox_roi_extractor", self._side(boxes[0].prefix)),
-            score_thr=self._read_number("test_cfg.rcnn.score_thr", 0.05),
-            nms_iou=self._read_number("test_cfg.rcnn.nms.iou_threshold", 0.5),
-            max_detections=int(self._read_number("test_cfg.rcnn.max_per_img", 100)),
+            score_thr=self._of_last_nms("score_thr", "score_thr", 0.05),
+            nms_iou=self._of_last_nms("nms_iou", "nms.iou_threshold", 0.5),
+            max_detections=min(most, rpn.proposals * boxes[0].classes),  # there are no more
             mask_thr=self.number("test_cfg.rcnn.mask_thr_binary", 0.5),
-            mean=mean,
-            std=std,
-            bgr=bool(self.get("data_preprocessor.bgr_to_rgb", True)),
-            divisor=int(self.number("data_preprocessor.pad_size_divisor", 32)),
             resize=resize,
             keep_ratio=keep_ratio,
+            **self._pixels(),
         )
 
-    def _read_number(self, path: str, default: float) -> float:
+    def _of_last_nms(self, name: str, path: str, default: float) -> float:
+        """The user's own setting, or the config's."""
+        if name in self.given:
+            return float(self.given[name])
+        path = f"test_cfg.rcnn.{path}"
         if self.get(path) is None:
             self.assumed.append(f"{path.rsplit('.', 1)[-1]} {default:g}")
-        return self.number(path, default)
+        return self.numbers(path, (default,), 1, f"Give --{name.replace('_', '-')}.")[0]
 
     def _prefixes(self, kind: str, layer: str) -> list[str]:
         stem = f"roi_head.{kind}."
@@ -172,22 +198,18 @@ class _Reader:
             raise DetectorError([], f"rpn_head with {anchors} anchors a place, {said}")
         if self.get(f"{where}.scales") is None:
             self.assumed.append("anchors of scale 8, ratios 0.5, 1, 2")
+        before_nms = int(self.number("test_cfg.rpn.nms_pre", usual.before_nms))
+        proposals = int(self.number("test_cfg.rpn.max_per_img", usual.proposals))
         return Rpn(
             scales=scales,
             ratios=ratios,
             strides=strides,
             coder=self._coder("rpn_head.bbox_coder", Coder()),
-            before_nms=self._count("test_cfg.rpn.nms_pre", usual.before_nms),
+            before_nms=before_nms,
             nms_iou=self.number("test_cfg.rpn.nms.iou_threshold", usual.nms_iou),
-            proposals=self._count("test_cfg.rpn.max_per_img", usual.proposals),
+            proposals=min(proposals, len(strides) * before_nms),  # there are no more
             smallest=self.number("test_cfg.rpn.min_bbox_size", usual.smallest),
         )
-
-    def _count(self, path: str, default: int) -> int:
-        found = int(self.number(path, default))
-        if not 0 < found <= 100_000:
-            raise InputError(f"the config's {path} = {found}", "a positive number", "Set it with --config.")
-        return found
 
     def _coder(self, path: str, usual: Coder) -> Coder:
         means = self.numbers(f"{path}.target_means", usual.means, 4)
@@ -197,18 +219,28 @@ class _Reader:
     def _align(self, extractor: str, size: int) -> RoiAlign:
         where = list_heads(self.config, extractor)[0]
         strides = tuple(int(v) for v in self.numbers(f"{where}.featmap_strides", RoiAlign().strides, 4))
-        said = int(self.number(f"{where}.roi_layer.output_size", size))
-        if said != size or strides != RoiAlign().strides:
+        said = self.numbers(f"{where}.roi_layer.output_size", (size,))  # one side, or both
+        if set(said) != {size} or strides != RoiAlign().strides:
             raise DetectorError([], f"{where}: output_size {said} (keys say {size}), featmap_strides {strides}")
         samples = int(self.number(f"{where}.roi_layer.sampling_ratio", 0))
         return RoiAlign(size, max(0, samples), int(self.number(f"{where}.finest_scale", 56)), strides)
 
+    def _head(self, kind: str, stage: int) -> str:
+        """The config's path of a stage's head; the last of them where it has fewer."""
+        paths = list_heads(self.config, kind)
+        return paths[min(stage, len(paths) - 1)]
+
+    def _agree(self, path: str, key: str, layers: int, usual: int) -> None:
+        if (said := self.get(path, usual)) != layers:
+            raise DetectorError([], f"{key} of {layers} layers, and {said!r} by the config's {path}"[:200])
+
     def _box_head(self, prefix: str, stage: int) -> BoxHead:
-        paths = list_heads(self.config, "bbox_head")
-        where = paths[min(stage, len(paths) - 1)]
+        where = self._head("bbox_head", stage)
         rows = self.shape(f"{prefix}fc_cls.weight", 2)[0]
         boxes = self.shape(f"{prefix}fc_reg.weight", 2)[0]
         layers = len([k for k in self.state if re.fullmatch(re.escape(prefix) + r"shared_fcs\.\d+\.weight", k)])
+        two = self.get(f"{where}.type") == "Shared2FCBBoxHead"
+        self._agree(f"{where}.num_shared_fcs", f"{prefix}shared_fcs", layers, 2 if two else layers)
         agnostic = boxes == 4
         score, background = self._score(where, rows, boxes)
         classes = rows - background
@@ -248,6 +280,7 @@ class _Reader:
 
     def _predictor(self, where: str, key: str) -> Predictor:
         said = self.get(f"{where}.type")
+        self.shape(f"{key}.bias", 1)
         if said is not None and said not in _PREDICTORS:
             raise DetectorError([f"{where} {said}"])
         usual, learned = Predictor(), f"{key}.tempearture" in self.state
@@ -271,11 +304,11 @@ class _Reader:
             )
         return usual
 
-    def _mask_head(self, prefix: str, stage: int) -> MaskHead:
-        paths = list_heads(self.config, "mask_head")
-        where = paths[min(stage, len(paths) - 1)]
+    def _mask_head(self, prefix: str, stage: int, classes: int) -> MaskHead:
+        where = self._head("mask_head", stage)
         rows = self.shape(f"{prefix}conv_logits.weight", 4)[0]
         layers = len([k for k in self.state if re.fullmatch(re.escape(prefix) + r"convs\.\d+\.conv\.weight", k)])
+        self._agree(f"{where}.num_convs", f"{prefix}convs", layers, layers)
         carafe = f"{prefix}upsample.content_encoder.weight" in self.state
         if not carafe and f"{prefix}upsample.weight" not in self.state:
             raise DetectorError([f"{prefix}upsample {self.get(f'{where}.upsample_cfg.type', 'none')}"])
@@ -290,16 +323,22 @@ class _Reader:
         predictor = self._predictor(f"{where}.predictor_cfg", f"{prefix}conv_logits")
         align = self._align("mask_roi_extractor", int(self.number(f"{where}.roi_feat_size", 14)))
         agnostic = rows == 1 and bool(self.get(f"{where}.class_agnostic", self.class_count != 1))
+        if rows != (1 if agnostic else classes):
+            raise DetectorError([], f"{prefix}conv_logits of {rows} classes, and {classes} of the box head")
         upsample = "carafe" if carafe else "deconv"
         return MaskHead(prefix, layers, upsample, kernel, agnostic, predictor, align)
 
-    def _pixels(self) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
-        usual = DetectorSpec("", "", Rpn(), ())
-        mean = self.numbers("data_preprocessor.mean", usual.mean, 3)
-        std = self.numbers("data_preprocessor.std", usual.std, 3)
-        if min(std) <= 0:
-            raise InputError(f"the config's std {std}", "numbers above 0", "Correct the config.")
-        return mean, std  # type: ignore[return-value]  # three each: checked
+    def _pixels(self) -> dict[str, Any]:
+        """The spec's mean, std, bgr and divisor; where the config has a preprocessor, mmdet's own defaults hold."""
+        usual, path = DetectorSpec("", "", Rpn(), ()), "data_preprocessor"
+        silent = self.get(path) is None
+        mean, std = (usual.mean, usual.std) if silent else ((0.0,) * 3, (1.0,) * 3)
+        return {
+            "mean": self.numbers(f"{path}.mean", mean, 3),
+            "std": self.numbers(f"{path}.std", std, 3),
+            "bgr": bool(self.get(f"{path}.bgr_to_rgb", usual.bgr and silent)),
+            "divisor": int(self.number(f"{path}.pad_size_divisor", usual.divisor if silent else 1)),
+        }
 
     def _resize(self) -> tuple[tuple[int, int], bool]:
         """Of the first Resize in the test pipeline."""

@@ -65,7 +65,8 @@ def read_batches(data: Data) -> Iterator[Batch]:
     Raises:
         InputError: they cannot be read, or do not fit the network.
     """
-    size = data.batch or (_SEEDED if data.text is None else _LOADED)
+    usual = 1 if data.signature.photograph else _SEEDED  # the same one again would cost as much and tell nothing
+    size = data.batch or (usual if data.text is None else _LOADED)
     if data.text is None:
         yield from (Batch(feed) for feed in seeded_feeds(data.signature, size))
     elif Path(data.text).is_dir():

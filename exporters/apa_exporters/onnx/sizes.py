@@ -43,10 +43,11 @@ def trace_at_true_sizes(network: Network, opset: int, batch: int | None) -> Trac
     notices = _fix_refused_batch(network, batch)
     traced = network.trace(opset, batch or network.signature.first.fixed_batch)
     fixed = _find_sizes_fixed_by_tracing(network, traced, batch) or {}
-    runs = _Runs(network, traced, batch)
-    if runs.session:
-        fixed |= runs.find_fixed()
-        runs.check_batch(batch)
+    if not network.metadata.detector:  # all behind its backbone is written for any size, and its answers flip in NMS
+        runs = _Runs(network, traced, batch)
+        if runs.session:
+            fixed |= runs.find_fixed()
+            runs.check_batch(batch)
     _fix(network, traced, fixed)
     notices += [
         f"{name} is fixed at {size}: at other sizes the network or its graph fails, or answers otherwise"
@@ -194,9 +195,8 @@ class _Runs:
     def _agree(self, sizes: _Sizes) -> bool | None:
         """None: the network itself does not take these sizes."""
         feed = _feed_at(self._network.signature, sizes)
-        compared = not self._network.metadata.detector  # what NMS keeps hangs on the last digit
         try:
-            wanted = self._network.outputs(feed, FLOAT32) if compared else {}
+            wanted = self._network.outputs(feed, FLOAT32)
         except EndlessError:
             raise
         except Exception:  # noqa: BLE001 - whatever a network raises at a size, it does not take it
