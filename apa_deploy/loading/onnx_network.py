@@ -326,7 +326,7 @@ def read_rows(graph: onnx.GraphProto) -> Rows | None:
     known |= {
         n.output[0]: a.t for n in graph.node if n.op_type == "Constant" for a in n.attribute if a.name == "value"
     }
-    named = [known.get(name) for name in (*nodes["NonMaxSuppression"].input, "", "")[3:5]]
+    named = [known.get(name) for name in (*nodes["NonMaxSuppression"].input, "", "", "")[3:5]]
     values = [numpy_helper.to_array(t).ravel() if t is not None else np.zeros(0) for t in named]
     iou, score = (float(v[0]) if v.size else 0.0 for v in values)
     return Rows(iou, score)

@@ -11,6 +11,7 @@ from onnx import helper, numpy_helper
 
 from apa_deploy.cli.verify import main as verify
 from apa_deploy.loading.onnx_file import network_from_onnx
+from apa_deploy.loading.onnx_network import read_rows
 from apa_deploy.parity.model_gate import check_recorded
 from apa_deploy.tensors.inputs import seeded_feeds
 from tests.detection.detector_graphs import GRAPHS, SIDE
@@ -87,3 +88,14 @@ def test_nothing_detected_cannot_be_judged(name, tmp_path, capsys):
     np.savez(tmp_path / "noise.npz", images=np.random.default_rng(0).random((1, 3, SIDE, SIDE), np.float32))
     assert export([source, "-o", str(tmp_path / "out.onnx"), "--inputs", str(tmp_path / "noise.npz")]) == 1
     assert export([source, "-o", str(tmp_path / "out.onnx"), "--no-verify"]) == 0
+
+
+@pytest.mark.parametrize("given", [2, 3, 4, 5])
+def test_nms_may_leave_out_its_limits(given):
+    """Overlap and score are 0 then, as the operator says; without `most` it keeps nothing."""
+    limits = {"most": np.int64(3), "iou": np.float32(0.5), "score": np.float32(0.25)}
+    names = ["boxes", "scores", *limits][:given]
+    graph = helper.make_graph([helper.make_node("NonMaxSuppression", names, ["kept"])], "g", [], [])
+    graph.initializer.extend(numpy_helper.from_array(np.array(v), k) for k, v in limits.items())
+    rows = read_rows(graph)
+    assert (rows.nms_iou, rows.score_thr) == (0.5 if given > 3 else 0.0, 0.25 if given > 4 else 0.0)

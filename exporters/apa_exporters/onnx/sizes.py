@@ -43,7 +43,7 @@ def trace_at_true_sizes(network: Network, opset: int, batch: int | None) -> Trac
     notices = _fix_refused_batch(network, batch)
     traced = network.trace(opset, batch or network.signature.first.fixed_batch)
     fixed = _find_sizes_fixed_by_tracing(network, traced, batch) or {}
-    if not network.metadata.detector:  # all behind its backbone is written for any size, and its answers flip in NMS
+    if not network.metadata.detector:  # what is behind its backbone is written for any size, and NMS flips
         runs = _Runs(network, traced, batch)
         if runs.session:
             fixed |= runs.find_fixed()
