@@ -1,6 +1,7 @@
 """Time the CPU kernels: beside memcpy, and the operator beside ONNX Runtime's QuickGelu.
 
-    python -m benchmarks.kernels            prints Markdown; --json prints the raw samples
+    python -m benchmarks.kernels                prints Markdown; --json prints the raw samples
+    python -m benchmarks.kernels --by-lambda    the kernels alone, lambda by lambda, in processor time
 
 Each configuration of the operators runs in a process of its own, and the processes take turns: two sessions in
 one process would share a thread pool's attention. Read ratios: they are medians over rounds, of medians of runs.
@@ -35,6 +36,8 @@ LAMBDA, KAPPA = 0.5, 1.1
 THREADS = 2
 SHAPES = [(1, 256, 56, 56), (8, 256, 56, 56)]
 MEBIBYTES = (1 / 16, 8, 128)
+LAMBDAS = (0.0, 0.01, 0.05, 0.1, 0.15, 0.25, 0.5, 1.0, 1.5)
+ELEMENTS = 200_000  # for each of LAMBDAS: a map of ResNet-50's first stage, 64 channels of 56x56
 OPERATORS = ("AGLU", "QuickGelu")
 
 
@@ -87,23 +90,51 @@ def operators(rounds: int, seconds: float) -> dict[str, dict[str, list[float]]]:
     return found
 
 
+def timing_program(folder: Path) -> Path:
+    """kernels.cc with the kernels, in `folder`."""
+    objects = building.kernel_objects(folder, building.instruction_sets()[-1])
+    source = Path(__file__).with_name("kernels.cc")
+    timed = [argument for argument in objects if argument != "-DAPA_EMULATES_AVX512"]  # emulation is not
+    return building.compiled(folder / "kernels", "-O2", source, *timed)
+
+
+def time_kernels(
+    program: Path, lambda_: float, size: float, threads: int, rounds: int, clock: str
+) -> dict[str, Any]:
+    """Kernel -> nanoseconds an element, one a round, over `size` MiB; and the set-up of a layer."""
+    command = [str(part) for part in (program, lambda_, KAPPA, size, threads, rounds, clock)]
+    found: dict[str, Any] = json.loads(subprocess.run(command, capture_output=True, check=True).stdout)
+    return found
+
+
 def kernels(rounds: int) -> dict[str, dict[str, Any]]:
-    """Size and threads -> kernel -> nanoseconds an element, one a round."""
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        objects = building.kernel_objects(folder, building.instruction_sets()[-1])
-        source = Path(__file__).with_name("kernels.cc")
-        quiet = [argument for argument in objects if argument != "-DAPA_EMULATES_AVX512"]  # emulation is not timed
-        program = building.compiled(folder / "kernels", "-O2", source, *quiet)
+    """Size and threads -> what `time_kernels` finds."""
+    with tempfile.TemporaryDirectory() as folder:
+        program = timing_program(Path(folder))
         return {
-            f"{size:g} MiB, {threads} thread{'s' * (threads > 1)}": json.loads(
-                subprocess.run(
-                    [program, *map(str, (LAMBDA, KAPPA, size, threads, rounds))], capture_output=True, check=True
-                ).stdout
+            f"{size:g} MiB, {threads} thread{'s' * (threads > 1)}": time_kernels(
+                program, LAMBDA, size, threads, rounds, "wall"
             )
             for threads in (1, THREADS)
             for size in MEBIBYTES
         }
+
+
+def print_by_lambda(rounds: int, as_json: bool) -> None:
+    """A row for each of LAMBDAS: nanoseconds of processor time an element, on one thread."""
+    with tempfile.TemporaryDirectory() as folder:
+        program = timing_program(Path(folder))
+        found = {x: time_kernels(program, x, ELEMENTS * 4 / 2**20, 1, rounds, "process") for x in LAMBDAS}
+    if as_json:
+        print(json.dumps(found))
+        return
+    names = [name for name in found[LAMBDA] if not name.startswith(("chosen", "set-up"))]
+    print(f"| lambda | {' | '.join(names)} | chosen | chosen / memcpy |\n|{' --- |' * (len(names) + 3)}")
+    for lambda_, times in found.items():
+        (chosen,) = (name for name in times if name.startswith("chosen"))
+        cells = [spread(times[name], ".2f") if name in times else "" for name in names]
+        ratios = [a / b for a, b in zip(times[chosen], times["memcpy"], strict=True)]
+        print(f"| {lambda_:g} | {' | '.join(cells)} | {chosen.split()[1]} | {spread(ratios, '.2f')} |")
 
 
 def spread(values: list[float], form: str) -> str:
@@ -124,6 +155,8 @@ def print_tables(found: dict[str, Any]) -> None:
     for size, rows in found["kernels"].items():
         set_up = rows.pop("set-up, ms")
         for name, values in rows.items():
+            if name.startswith("chosen"):
+                continue  # is one of the others
             ratios = [a / b for a, b in zip(values, rows["memcpy"], strict=True)]
             print(f"| {size}: {name} | {spread(values, '.3f')} | {spread(ratios, '.2f')} |")
     print(f"\nSet-up of one layer: pw {set_up['pw']:.3f} ms, acc {set_up['acc']:.3f} ms")
@@ -133,12 +166,16 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--seconds", type=float, default=1.0, help="of each operator in each round")
+    parser.add_argument("--by-lambda", action="store_true", help="the kernels alone, lambda by lambda")
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--operator", nargs=3, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.operator:
         name, shape, seconds = options.operator
         print(json.dumps(run_operator(name, tuple(json.loads(shape)), float(seconds))))
+        return 0
+    if options.by_lambda:
+        print_by_lambda(options.rounds, options.json)
         return 0
     sets = ", ".join(building.instruction_sets())
     found = {
