@@ -17,13 +17,15 @@ _UNITS = ("B", "kB", "MB", "GB", "TB")
 
 
 def exact(value: float | None, digits: int = 2) -> str:
-    """An error: `1.2e-06`, `0`, `NaN`, or a dash for None."""
+    """An error or a limit: `1.2e-06`, `0.999`, `0`, `NaN`, or a dash for None."""
     if value is None:
         return DASH
     if math.isnan(value):
         return "NaN"
     if math.isinf(value):
         return "infinite"
+    if 0.1 <= abs(value) < 1e4:
+        return f"{value:.4g}"
     return "0" if value == 0 else f"{value:.{digits - 1}e}"
 
 

@@ -37,3 +37,20 @@ def test_a_dead_link_is_seen(tmp_path):
         page.write_text(f"# Page\n\n[to]({link})\n", encoding="utf-8")
         with pytest.raises(AssertionError, match=link):
             test_links_lead_somewhere(page)
+
+
+PATH = re.compile(r"`((?:apa_deploy|exporters|tests|docs|docker|tools|plugins|benchmarks|examples)/[\w./-]+)`")
+MODULE = re.compile(r"python -m ((?:benchmarks|tools)[\w.]*)([^`\n#]*)")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_paths_and_modules_are_there(page):
+    text = page.read_text(encoding="utf-8")
+    for path in PATH.findall(text):
+        assert path.endswith("/NAME") or (ROOT / path).exists(), path
+    for module, options in MODULE.findall(text):
+        place = ROOT / module.replace(".", "/")
+        sources = [*place.parent.glob(f"{place.name}.py"), *place.glob("*.py")]
+        assert sources, module
+        for option in re.findall(r"--[a-z][a-z-]+", options):
+            assert any(f'"{option}"' in source.read_text(encoding="utf-8") for source in sources), (module, option)

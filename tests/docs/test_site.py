@@ -126,6 +126,18 @@ def test_picture_is_current(name):
     assert drawn == pytest.approx(kept, abs=0.1)
 
 
+def test_photograph_is_current(tmp_path):
+    """It was taken of the page that the templates make now; where not: python -m tools.docs.pictures --report."""
+    pytest.importorskip("matplotlib")
+    image = pytest.importorskip("PIL.Image")
+    path = pictures.PICTURES / "report.png"
+    assert path.stat().st_size < 150_000
+    page = pictures.report_page(tmp_path)
+    assert image.open(path).text["page"] == pictures.describe_page(page)
+    page.write_text(page.read_text().replace("Passed", "Failed"))
+    assert image.open(path).text["page"] != pictures.describe_page(page)
+
+
 @pytest.mark.long
 def test_demo_picture_is_current(tmp_path):
     drawn = pictures.terminal(pictures.record_demo(tmp_path))

@@ -33,9 +33,11 @@ class Chromium:
 
         def connect() -> None:  # Chromium takes commands on descriptor 3 and answers on 4
             os.dup2(take, 3), os.dup2(give, 4)
+            os.set_inheritable(3, True), os.set_inheritable(4, True)  # where they had these numbers before
 
         quiet = subprocess.DEVNULL
-        self._process = subprocess.Popen(command, pass_fds=(3, 4), preexec_fn=connect, stdout=quiet, stderr=quiet)
+        # not pass_fds: it wants 3 and 4 to be open already
+        self._process = subprocess.Popen(command, close_fds=False, preexec_fn=connect, stdout=quiet, stderr=quiet)
         os.close(take), os.close(give)
         self._ids, self._rest, self.events = itertools.count(1), b"", []
 

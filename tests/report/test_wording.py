@@ -6,7 +6,7 @@ import pytest
 
 from apa_deploy.records.benchmark import Interval
 from apa_deploy.report.bench import sentence
-from apa_deploy.report.wording import list_names
+from apa_deploy.report.wording import exact, list_names
 
 RATIOS = [
     (1.034, "takes 3.4% more time than"),
@@ -32,3 +32,11 @@ def test_names_are_counted_and_never_cut():
     names = [f"stem.{i}" for i in range(9)]
     assert list_names(names) == "stem.0, stem.1, stem.2 and 6 more"
     assert list_names(names[:3]) == "stem.0, stem.1, stem.2"
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [(0.999, "0.999"), (2.08e-6, "2.1e-06"), (0.0, "0"), (1.5, "1.5"), (0.0995, "1.0e-01"), (2e7, "2.0e+07")],
+)
+def test_a_limit_keeps_the_digits_that_make_it(value, words):
+    assert exact(value) == words

@@ -2,6 +2,7 @@
 
     python -m tools.docs.pictures            # activations.svg, architecture.svg
     python -m tools.docs.pictures --demo     # demo.svg as well: runs examples/digits/demo.py, about a minute
+    python -m tools.docs.pictures --report   # report.png as well, of docs/pictures/report.json; needs Chromium
 
 Tests compare the pictures with what this script draws. The demo's times depend on the machine, so the picture has
 none.
@@ -10,6 +11,8 @@ none.
 from __future__ import annotations
 
 import argparse
+import hashlib
+import io
 import os
 import re
 import subprocess
@@ -23,12 +26,14 @@ from typing import Any
 import numpy as np
 
 from apa_deploy.maths import apa_float64
+from apa_deploy.report import read_report, write_report
 from apa_deploy.report.drawing import Palette, svg_of
 
 ROOT = Path(__file__).resolve().parents[2]
 PICTURES = ROOT / "docs" / "pictures"
 LAMBDAS = (0.0, 0.1, 0.5, 1.0, 4.0)
 COLUMNS = 100
+SCREEN = 1100, 1000
 _SANS = "system-ui, -apple-system, 'Segoe UI', Roboto, 'DejaVu Sans', sans-serif"
 # lines of text, column and row, whether it stands out
 BOXES = (
@@ -157,6 +162,38 @@ def _svg(width: float, height: float, title: str, body: str) -> str:
     )
 
 
+def report_page(folder: Path) -> Path:
+    """The committed report of `apa-verify examples/digits/digits.pth digits.onnx` as a page in `folder`."""
+    path = folder / "report.html"
+    write_report(read_report(PICTURES / "report.json"), path)
+    return path
+
+
+def describe_page(page: Path) -> str:
+    """A hash of what a page shows and of its style: drawings without their numbers, which processors round."""
+    drawing = re.compile(r"<svg.*?</svg>", re.DOTALL)
+    text = drawing.sub(lambda svg: re.sub(r"-?\d+\.?\d*", "#", svg[0]), page.read_text(encoding="utf-8"))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def photograph_report(target: Path) -> None:
+    """The top of the page as a PNG, which keeps the page's hash as the text `page`."""
+    from PIL import Image
+    from PIL.PngImagePlugin import PngInfo
+
+    from tests.report.chromium import Chromium
+
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        page = report_page(folder)
+        with Chromium(folder / "profile") as browser:
+            browser.open(page, *SCREEN, "light")
+            picture = Image.open(io.BytesIO(browser.screenshot())).convert("RGB").crop((0, 0, *SCREEN))
+        about = PngInfo()
+        about.add_text("page", describe_page(page))
+        picture.quantize(128).save(target, optimize=True, pnginfo=about)
+
+
 def comparable(svg: str) -> str:
     """What has to be the same in two pictures of one demo: not numbers, nor how far they push their line."""
     texts = re.findall(r">([^<>]+)</text>", svg)
@@ -167,7 +204,11 @@ def main() -> None:
     """Write the pictures."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--demo", action="store_true", help="run the demo and draw it too")
+    parser.add_argument("--report", action="store_true", help="photograph the report too")
     options = parser.parse_args()
+    if options.report:
+        photograph_report(PICTURES / "report.png")
+        print("docs/pictures/report.png")
     drawn = {"activations": activations(), "architecture": architecture()}
     if options.demo:
         with tempfile.TemporaryDirectory() as folder:
