@@ -14,6 +14,7 @@ from onnx import helper
 from onnx.reference.op_run import OpRun
 
 Array = np.ndarray
+_MOST_TURNS = 100_000  # a minute of Python; what turns more often, ONNX Runtime computes
 _FIRST_SCAN = 9  # before it Scan had a batch of its own
 
 
@@ -41,6 +42,8 @@ class Loop(OpRun):
         most = np.inf if count is None else int(np.asarray(count).item())
         going = go_on is None or bool(np.asarray(go_on).item())
         while going and len(rows) < most:
+            if len(rows) == _MOST_TURNS:
+                raise RuntimeError(f"a Loop of more than {_MOST_TURNS:,} turns")
             fed = [np.array(len(rows), np.int64), np.array(going), *states]
             answers = _run_body(self, context, dict(zip(names, fed, strict=True)), bindings)
             going, states = bool(np.asarray(answers[0]).item()), answers[1 : 1 + len(carried)]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib
+import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -76,7 +77,7 @@ def read_batches(data: Data) -> Iterator[Batch]:
             return
         samples = pictures_in(Path(data.text), data.pictures, data.classes)
         yield from _stack_samples(samples, data.name, size, data.fixed)
-    elif Path(data.text).is_file():
+    elif os.path.lexists(data.text):  # says what is wrong with a pipe or a link to nothing
         yield from _of_npz(Path(data.text), data, size)
     else:
         yield from _of_loader(data.text, data)

@@ -146,12 +146,18 @@ def pictures_for(
     """Upstream's evaluation: CIFAR as it is; else the shorter side `val_resize_size`, then the centre.
 
     `preprocess`: the recipe inside the network, which then takes pixels; `channels`: their order.
+
+    Raises:
+        InputError: its first input is no batch of images.
     """
     from ..deployment.pixels import recipe_of
 
     if network.metadata.detector:
         return _pictures_of_detector(network, channels)
     spec = network.input
+    if not spec.is_image:
+        saw = f"a folder of images for input {spec.name!r} of shape {spec.dims}"
+        raise InputError(saw, "a network that takes images", "Save arrays in an .npz, one an input.")
     _, height, width = spec.image
     given = network.metadata.arguments.get("val_resize_size")
     usual = given if isinstance(given, int) and given >= max(height, width) else round(max(height, width) / 0.875)

@@ -60,6 +60,13 @@ def test_loop(count, condition, below):
     check(*answers([loop], ["y", "rows", "tops"], [numpy_helper.from_array(v, k) for k, v in constants.items()]))
 
 
+def test_a_loop_that_turns_too_often(monkeypatch):
+    monkeypatch.setattr("apa_deploy.graph.reference_loops._MOST_TURNS", 2)
+    test_loop(1, "true", None)
+    with pytest.raises(RuntimeError, match="a Loop of more than 2 turns"):
+        test_loop(3, "true", None)
+
+
 @pytest.mark.parametrize("attributes", [
     {}, {"scan_input_axes": [1]}, {"scan_input_directions": [1]}, {"scan_output_axes": [1]},
     {"scan_input_axes": [-1], "scan_output_axes": [-1], "scan_output_directions": [1]},

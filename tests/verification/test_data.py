@@ -1,14 +1,17 @@
 """Inputs from files, folders and functions; what is wrong with them is said."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from PIL import Image
 
 from apa_deploy.deployment.pixels import RECIPES
 from apa_deploy.errors import InputError
-from apa_deploy.tensors.signature import image_signature
+from apa_deploy.tensors.signature import TensorSpec, image_signature
 from apa_deploy.verification.data import Data, Digest, read_batches
 from apa_deploy.verification.pictures import PictureError, Pictures, label_pictures, pictures_in
+from apa_deploy.verification.reference import pictures_for
 from tests.verification.conftest import SHAPE, verify
 
 SIGNATURE = image_signature(SHAPE)
@@ -59,6 +62,19 @@ def from_python():
     yield np.zeros((1, *SHAPE), np.float32)
     yield {"input": np.ones((2, *SHAPE), np.float32)}
     yield np.ones((2, *SHAPE), np.float32), np.array([1, 2])
+
+
+@pytest.mark.parametrize("target", ["/dev/zero", "/nowhere"])
+def test_a_path_that_is_no_file_is_no_module(target, tmp_path):
+    (tmp_path / "data.npz").symlink_to(target)
+    with pytest.raises(InputError, match=r"pipe or a device|No such file"):
+        next(read_batches(data(tmp_path / "data.npz")))
+
+
+def test_images_for_a_network_of_none():
+    network = SimpleNamespace(metadata=SimpleNamespace(detector=None), input=TensorSpec("ids", "int64", ("n", 7)))
+    with pytest.raises(InputError, match="images for input 'ids'"):
+        pictures_for(network, preprocess=None)
 
 
 def test_a_python_loader():
