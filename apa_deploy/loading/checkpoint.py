@@ -216,7 +216,11 @@ def _find_state(path: Path, content: Any, weights: str) -> Checkpoint:
     if state is None and weights == "ema" and (whole := state_in(content, "model")):
         state = {key: value for key, value in whole.items() if _AVERAGE.match(key)}  # averages beside the weights
     if not state:
-        raise _no_ema(path, list(outer)) if weights == "ema" else _no_weights(path, list(outer))
+        if weights == "ema":
+            raise _no_ema(path, list(outer))
+        raise _no_weights(
+            path, list(outer), "Pass --weights ema." if state_in(content, "ema") else "Check the file."
+        )
     floats = [value for value in state.values() if value.is_floating_point()]
     if floats and not any(value.numel() for value in floats):
         raise CheckpointError(
@@ -297,10 +301,10 @@ def _no_ema(path: Path, keys: list[Any]) -> CheckpointError:
     )
 
 
-def _no_weights(path: Path, keys: list[Any]) -> CheckpointError:
+def _no_weights(path: Path, keys: list[Any], do: str) -> CheckpointError:
     return CheckpointError(
         path,
         f"no weights among {_names(keys)}",
         "a state dict, or one under 'model' or 'state_dict'",
-        "Check the file.",
+        do,
     )

@@ -78,9 +78,16 @@ def state_in(content: Any, weights: str) -> State | None:
         return plain
     if whole := as_state(content):
         return whole
-    if known := next((s for key in _KEYS["model"] if (s := as_state(content.get(key)))), None):
-        return known
-    others = {str(k): s for k, value in content.items() if k not in _KEYS["ema"] and (s := as_state(value))}
+    known = {key: s for key in _KEYS["model"] if (s := as_state(content.get(key)))}
+    first = next(iter(known.values()), None)
+    if first and all(s.keys() != first.keys() or _are_equal(s, first) for s in known.values()):
+        return first
+    others = known or {
+        str(k): s for k, value in content.items() if k not in _KEYS["ema"] and (s := as_state(value))
+    }
+    if not others:  # a file of a framework inside another's
+        within = (content.get(key) for key in _KEYS["model"])
+        return next((s for value in within if isinstance(value, Mapping) and (s := state_in(value, weights))), None)
     if len(others) == 1:
         return next(iter(others.values()))
     return {f"{name}.{key}": value for name, state in others.items() for key, value in state.items()} or None
@@ -185,17 +192,27 @@ def _refuse_rivals(before: str, wanted: list[str], state: State) -> None:
         if other == before or not count or count != counts[before] or ("ema" in other) != ("ema" in before):
             continue
         names = [name for name in wanted if before + name in state and other + name in state]
-        if any(not torch.equal(state[before + name], state[other + name]) for name in names):
+        if not _are_equal(*({name: state[start + name] for name in names} for start in (before, other))):
             saw = f"weights of the network under {before or 'its own names'} and, others, under {other}"
             raise InputError(saw, "one network's", "Save the state dict of the one that is meant.")
+
+
+def _are_equal(one: State, other: State) -> bool:
+    return all(torch.equal(value, other[key]) for key, value in one.items())
 
 
 def network_part(state: State) -> State:
     """The part of `state` that is one of upstream's networks, by two keys that all of them have.
 
     mmdet's "backbone." stays: it says that necks and heads were left out.
+
+    Raises:
+        InputError: two parts are one, and differ.
     """
-    before = prefix_of(["conv1.weight", "layer1.0.conv1.weight"], state).removesuffix("backbone.")
+    wanted = ["conv1.weight", "layer1.0.conv1.weight"]
+    before = prefix_of(wanted, state)
+    _refuse_rivals(before, wanted, state)
+    before = before.removesuffix("backbone.")
     return whole_weights({k.removeprefix(before): v for k, v in state.items() if k.startswith(before)})
 
 

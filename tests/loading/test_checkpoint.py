@@ -92,6 +92,7 @@ BAD = [
     ("empty", lambda p: p.write_bytes(b""), "empty"),
     ("a list", lambda p: torch.save([1, 2], p), "a list"),
     ("no weights", lambda p: torch.save({"epoch": 3}, p), "no weights among"),
+    ("an average alone", lambda p: torch.save({"ema": STATE}, p), "Pass --weights ema"),
     ("no average", lambda p: torch.save({"model": STATE}, p), "averaged"),
     ("NaN", lambda p: torch.save({"w": torch.tensor([float("nan")])}, p), "w holds NaN"),
     ("code in the arguments", lambda p: torch.save({"model": STATE, "args": Evil()}, p), "posix.system"),
