@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -18,13 +18,21 @@ from ..native import LibraryError, ort_library, trt_plugin_library
 from ..require import require
 from .arguments import as_declared
 from .cancellation import Cancellation
+from .ort_gpu import require_gpu, require_started
 from .ort_session import open_session, session_options
+from .placement import RECORD_ENTRY, PlacedNode, placed_by_session
 from .providers import Choice, Wanted, choose_providers
 
 KERNELS = ("exact", "acc", "pw")
 _VECTORS, _VECTORS_VARIABLE = ("avx512", "avx2", "none"), "APA_MAX_ISA"
 _KERNEL_ENTRY, _KERNEL_VARIABLE = "com.apa.kernel", "APA_KERNEL"
 _FLUSH_ENTRY = "session.set_denormal_as_zero"
+# Of another type than ours; on a driver or GPU that the library is not built for; or, where the provider has not
+# started, on the CPU.
+_NO_KERNEL = re.compile(
+    r"Type 'tensor\(.*\(A(PA|GLU)\)|cannot be prepared\. CUDA says"
+    r"|[Ff]ind (kernel|an implementation) for .*A(PA|GLU)\(1\)"
+)
 _NO_BODY = "Build libapa_ort.so (pip install .), or export the model again, with function bodies."
 
 
@@ -42,14 +50,15 @@ class OnnxRunner:
     ) -> None:
         ort = require("onnxruntime")
         choice = choose_providers(providers, ort.get_available_providers(), _plugin())
-        options = session_options(threads)
-        if flush_subnormals:
-            set_subnormals_to_zero(options)
-        fused = choice.cpu_library and register_operators(options, kernel)
+        options = _options(threads, flush_subnormals)
+        fused = choice.library == "cpu" and register_operators(options, kernel)
         self.prepared = _prepare(path, layout) if fused else None
         if self.prepared:
             options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
-        self._session = _session(ort, self.prepared or path, options, choice)
+        if choice.needs_nvidia:
+            self._session = _gpu_session(ort, path, choice, partial(_options, threads, flush_subnormals))
+        else:
+            self._session = _session(ort, self.prepared or path, options, choice)
         self._run_options = ort.RunOptions
         self._inputs = {
             value.name: (_numpy_type(value.type), tuple(value.shape)) for value in self._session.get_inputs()
@@ -71,8 +80,20 @@ class OnnxRunner:
             raise _refusal(error, "inputs of the model's shapes and dtypes") from error
         return dict(zip(self.output_names, values, strict=True))
 
+    def placed_nodes(self) -> tuple[PlacedNode, ...] | None:
+        """The nodes that run, and where; None: this ONNX Runtime does not say it."""
+        return placed_by_session(self._session)
+
     def close(self) -> None:
         del self._session
+
+
+def _options(threads: int | None, flush_subnormals: bool) -> Any:
+    options = session_options(threads)
+    options.add_session_config_entry(*RECORD_ENTRY)
+    if flush_subnormals:
+        set_subnormals_to_zero(options)
+    return options
 
 
 def _numpy_type(declared: str) -> np.dtype[Any] | None:
@@ -116,8 +137,12 @@ def register_operators(options: Any, kernel: str | None = None) -> bool:
     _check(os.environ.get(_VECTORS_VARIABLE), _VECTORS_VARIABLE, _VECTORS)
     if kernel:
         options.add_session_config_entry(_KERNEL_ENTRY, kernel)  # read as the library is registered
+    return _register(options, "cpu")
+
+
+def _register(options: Any, provider: Literal["cpu", "cuda"]) -> bool:
     try:
-        options.register_custom_ops_library(str(ort_library()))
+        options.register_custom_ops_library(str(ort_library(provider)))
         return True
     except LibraryError as error:
         _fall_back(str(error))
@@ -141,6 +166,29 @@ def _session(ort: Any, path: Path, options: Any, choice: Choice) -> Any:
         return open_session(path, options=options, providers=choice.providers)
     except Exception as error:
         raise _refusal(error, f"{path.name} to load in ONNX Runtime {ort.__version__}") from error
+
+
+def _gpu_session(ort: Any, path: Path, choice: Choice, make_options: Callable[[], Any]) -> Any:
+    """With the operators for CUDA where they take the model's types, else with its function bodies.
+
+    Raises:
+        MissingError: a provider cannot start; ONNX Runtime would run the model on the CPU.
+    """
+    require_gpu(ort, choice.needs_nvidia)
+    options = make_options()
+    if choice.library == "cuda" and _register(options, "cuda"):
+        try:
+            session = _session(ort, path, options, choice)
+        except InputError as error:
+            if not _NO_KERNEL.search(error.saw):
+                raise
+            session = _session(ort, path, make_options(), choice)
+            require_started(session, choice.needs_nvidia)
+            _fall_back(f"the operators for CUDA do not run it. {error.saw}.")
+    else:
+        session = _session(ort, path, options, choice)
+    require_started(session, choice.needs_nvidia)
+    return session
 
 
 def _refusal(error: Exception, wanted: str) -> InputError:

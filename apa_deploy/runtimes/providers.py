@@ -1,8 +1,9 @@
-"""Which ONNX Runtime providers a session gets, and whether the CPU library belongs to them: pure functions.
+"""Which ONNX Runtime providers a session gets, and which library of ours belongs to them: pure functions.
 
-The CPU library must not be registered beside a GPU provider: its operators run on the CPU only, so every
-activation would be bracketed by two copies. There the model's own function bodies run, or the TensorRT
-plugin, which TensorRT's provider takes by an option of its own.
+A session has one of our libraries. That for the CPU must not be registered beside a GPU provider: its operators run
+on the CPU only, so every activation would be bracketed by two copies. With CUDA's provider goes that for CUDA, also
+behind TensorRT's: what TensorRT leaves out falls to CUDA. TensorRT's takes the plugin, by an option of its own.
+Beside other GPU providers the model's own function bodies run.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from ..errors import InputError, MissingError
 
@@ -39,10 +40,15 @@ Wanted = str | tuple[str, dict[str, Any]]
 
 @dataclass(frozen=True)
 class Choice:
-    """`providers`: (name, options) in order of preference. `cpu_library`: whether to register ours."""
+    """`providers`: (name, options) in order of preference. `library`: which of ours to register, None: neither."""
 
     providers: tuple[tuple[str, dict[str, str]], ...]
-    cpu_library: bool
+    library: Literal["cpu", "cuda"] | None
+
+    @property
+    def needs_nvidia(self) -> tuple[str, ...]:
+        """The providers that an NVIDIA GPU runs."""
+        return tuple(name for name, _ in self.providers if name in (TENSORRT, CUDA))
 
 
 def choose_providers(wanted: Sequence[Wanted] | None, available: Sequence[str], trt_plugin: Path | None) -> Choice:
@@ -60,7 +66,8 @@ def choose_providers(wanted: Sequence[Wanted] | None, available: Sequence[str], 
     pairs = [_pair(provider) for provider in ((CPU,) if wanted is None else wanted)]
     _check(pairs, available)
     providers = tuple((name, _with_plugin(name, options, trt_plugin)) for name, options in pairs)
-    return Choice(providers, cpu_library=not any(name in _GPU for name, _ in providers))
+    names = {name for name, _ in providers}
+    return Choice(providers, "cuda" if CUDA in names else None if names & set(_GPU) else "cpu")
 
 
 def _pair(provider: Wanted) -> tuple[str, dict[str, str]]:

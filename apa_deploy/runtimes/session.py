@@ -14,6 +14,7 @@ from ..tensors.signature import Signature
 from .artifacts import ENGINE, ONNX, OPENVINO, artifact_kind
 from .cancellation import Cancellation
 from .engine_trust import Trust
+from .placement import PlacedNode
 from .providers import Wanted
 
 Arrays = Mapping[str, np.ndarray]
@@ -56,7 +57,8 @@ class Session:
     Raises:
         InputError: the file is absent or of no known kind, does not load, or a provider or kernel is not available;
             an engine is not trusted (`UntrustedEngineError`).
-        MissingError: OpenVINO, TensorRT, cuda-python, the driver or a GPU is missing.
+        MissingError: OpenVINO, TensorRT, cuda-python, the driver or a GPU is missing, or what the GPU's
+            provider needs.
         IntegrityError: an IR or its weights are not those of the passport beside it.
     """
 
@@ -102,6 +104,15 @@ class Session:
     def output_names(self) -> tuple[str, ...]:
         """The names that `run` returns."""
         return self._open().output_names
+
+    @property
+    def placed_nodes(self) -> tuple[PlacedNode, ...] | None:
+        """ONNX Runtime 1.24 and later: the nodes that run, and the provider of each; None: nothing says it.
+
+        `runtimes.placement` judges them.
+        """
+        placed = getattr(self._open(), "placed_nodes", None)
+        return placed() if placed else None
 
     @property
     def signature(self) -> Signature:

@@ -30,8 +30,13 @@ struct CudaKernel {
   DeviceMemory table;
 };
 
-// The device that the node's provider runs on. ONNX Runtime makes it current around a run, not always around this.
-OrtStatus* find_device(const OrtApi* api, const OrtKernelInfo* info, int* device) {
+// ONNX Runtime 1.18 and later tell which device the node's provider runs on.
+constexpr uint32_t kTellsAllocator = 18;
+
+// The device of the node's provider. ONNX Runtime makes it current around a run; here another may be, as long as it
+// can tell.
+OrtStatus* find_device(const OrtApi* api, uint32_t version, const OrtKernelInfo* info, int* device) {
+  if (version < kTellsAllocator) return cudaGetDevice(device), nullptr;  // what fails here fails below as well
   OrtAllocator* allocator = nullptr;
   const OrtMemoryInfo* memory = nullptr;
   APA_TRY(api->KernelInfoGetAllocator(info, OrtMemTypeDefault, &allocator));
@@ -80,7 +85,7 @@ OrtStatus* create(const OrtCustomOp* op, const OrtApi* api, const OrtKernelInfo*
     kernel->job.kind = o.kind;
     kernel->job.element = o.element;
     int device = 0;
-    APA_TRY(find_device(api, info, &device));
+    APA_TRY(find_device(api, o.version, info, &device));
     if (const cudaError_t error = fill(*kernel, device)) return failed(*kernel, "cannot be prepared", error);
     *out = kernel.release();
     return nullptr;

@@ -24,7 +24,6 @@ KERNELS = [
     TESTS / "cuda_cpu_runtime.cc",
     *(TENSORRT / f"{n}.cc" for n in ("activation", "layout")),
 ]
-ON_THE_CPU = '-DAPA_PROVIDERS="CPUExecutionProvider"'
 
 
 def objects(folder: Path, sources: list[Path], *flags: str, plugins: Path = ROOT / "plugins") -> list[Path]:
@@ -43,6 +42,13 @@ def objects(folder: Path, sources: list[Path], *flags: str, plugins: Path = ROOT
             trt_building.compiled(text, target, *flags, product=plugins / "tensorrt", maths=plugins / "include")
         )
     return made
+
+
+def cpu_library(folder: Path, kernels: list[Path]) -> Path:
+    """The library as ONNX Runtime loads it, but for the CPU provider: its memory can be read on this machine."""
+    (made := folder / "cpu").mkdir()
+    operators = objects(made, OPERATORS, '-DAPA_PROVIDERS="CPUExecutionProvider"')
+    return trt_building.linked([*operators, *kernels], folder / "cpu.so", "-shared")
 
 
 @cache

@@ -102,7 +102,7 @@ inline OrtStatus* text(const std::string& from, char* to, size_t* size) {
   return nullptr;
 }
 
-inline OrtApi made_api() {
+inline OrtApi made_api(bool newest) {
   OrtApi a{};  // what the operators have no business with stays null
   a.CreateStatus = [](OrtErrorCode code, const char* text) noexcept -> OrtStatus* { return status(code, text); };
   a.ReleaseStatus = [](OrtStatus* one) noexcept { statuses -= one != nullptr, delete one; };
@@ -154,11 +154,13 @@ inline OrtApi made_api() {
   a.GetDimensions = [](const OrtTensorTypeAndShapeInfo* info, int64_t* out, size_t) noexcept -> OrtStatus* {
     return std::copy(info->dims.begin(), info->dims.end(), out), nullptr;
   };
-  a.KernelInfoGetAllocator = [](const OrtKernelInfo* info, OrtMemType, OrtAllocator** out) noexcept -> OrtStatus* {
-    allocators++;
-    *out = reinterpret_cast<OrtAllocator*>(const_cast<OrtKernelInfo*>(info));
-    return nullptr;
-  };
+  if (newest) {  // the one function of 1.18 that is used
+    a.KernelInfoGetAllocator = [](const OrtKernelInfo* info, OrtMemType, OrtAllocator** out) noexcept -> OrtStatus* {
+      allocators++;
+      *out = reinterpret_cast<OrtAllocator*>(const_cast<OrtKernelInfo*>(info));
+      return nullptr;
+    };
+  }
   a.AllocatorGetInfo = [](const OrtAllocator* one, const OrtMemoryInfo** out) noexcept -> OrtStatus* {
     return *out = &reinterpret_cast<const OrtKernelInfo*>(one)->memory, nullptr;
   };
@@ -188,12 +190,12 @@ inline OrtApi made_api() {
   return a;
 }
 
-inline const OrtApi api = made_api();
+inline const OrtApi api = made_api(true), oldest_api = made_api(false);  // 1.21's and 1.17's
 inline uint32_t asked_for = 0;
 
 // A runtime of `version`, which has no API newer than itself.
 inline const OrtApiBase base = {
-    [](uint32_t wanted) noexcept -> const OrtApi* { return asked_for = wanted, version ? &api : nullptr; },
+    [](uint32_t wanted) noexcept -> const OrtApi* { return asked_for = wanted, !version ? nullptr : wanted > 17 ? &api : &oldest_api; },
     []() noexcept -> const char* { return version ? version : "0.1.0"; }};
 
 }  // namespace host

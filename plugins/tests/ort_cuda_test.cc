@@ -235,6 +235,22 @@ void devices() {
   }
 }
 
+// 1.17 cannot tell the provider's device: the current one is taken, and nothing newer is called.
+void oldest_runtime() {
+  host::version = "1.17.3";
+  OrtSessionOptions options;
+  said(RegisterCustomOps(&options, &host::base));
+  host::version = "1.21.0";
+  const OrtCustomOp& op = *options.domains.at(0)->operators.at(0);
+  cuda_cpu::calls = {};
+  cuda_cpu::calls.current = 2;
+  const OrtKernelInfo info = node_info(kLambdas, kKappas);
+  void* kernel = nullptr;
+  const std::string why = said(op.CreateKernelV2(&op, &host::oldest_api, &info, &kernel));
+  check::expect(kernel && cuda_cpu::calls.where == 2, "table on %d: %s", cuda_cpu::calls.where, why.c_str());
+  if (kernel) op.KernelDestroy(kernel);
+}
+
 }  // namespace
 
 __attribute__((noinline)) void* operator new(size_t bytes) {
@@ -248,7 +264,8 @@ __attribute__((noinline)) void operator delete(void* memory, size_t) noexcept { 
 int main(int argc, char** argv) {
   cuda_cpu::on_device = host::DeviceMemory::open;
   const check::Suite suites[] = {{"values", values},     {"open_shapes", open_shapes}, {"registration", registration},
-                                 {"refusals", refusals}, {"failing_device", failing_device}, {"devices", devices}};
+                                 {"refusals", refusals}, {"failing_device", failing_device}, {"devices", devices},
+                                 {"oldest_runtime", oldest_runtime}};
   const int code = check::main_of(suites, argc, argv);
   const int kept = host::statuses + host::types + host::shapes + host::allocators;
   if (kept) std::printf("FAIL %d things of ONNX Runtime's are not given back\n", kept);

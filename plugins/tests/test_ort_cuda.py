@@ -18,7 +18,7 @@ from planting import Fault, plant_faults, run_planted
 from apa_deploy.graph.node import make_node
 from apa_deploy.maths import Parameters, aglu_float64, apa_float64
 
-SUITES = ("values", "open_shapes", "registration", "refusals", "failing_device", "devices")
+SUITES = ("values", "open_shapes", "registration", "refusals", "failing_device", "devices", "oldest_runtime")
 OPERATORS, MEMORY, LAYOUT = "onnxruntime_cuda/operators.cc", "tensorrt/device_memory.cc", "tensorrt/layout.cc"
 ATTRIBUTES, REGISTRATION = "onnxruntime/attributes.cc", "onnxruntime/registration.cc"
 FAULTS = [
@@ -34,6 +34,7 @@ FAULTS = [
     Fault("shapes are not checked", OPERATORS, "if (@!dims.empty()@)", "false"),
     Fault("a run does not check shapes", OPERATORS, "@kernel.attributes.check_shape(dims, rank);@\n  APA_TRY", ""),
     Fault("an allocator is kept", OPERATORS, "@api->ReleaseAllocator(allocator);@", ""),
+    Fault("a newer function of an older runtime", OPERATORS, "if (@version < kTellsAllocator@)", "false"),
     Fault("captures are disturbed", MEMORY, "mode = @cudaStreamCaptureModeRelaxed@;",
           "cudaStreamCaptureModeGlobal"),
     Fault("the axis itself is in the span", LAYOUT, "i = @axis + 1@; i < rank", "axis"),
@@ -82,10 +83,7 @@ def test_every_fault_is_seen(planted, number):
 
 @pytest.fixture(scope="module")
 def on_the_cpu(folder, kernels):
-    """The library as ONNX Runtime loads it, but for the CPU provider: its memory can be read here."""
-    (made := folder / "cpu").mkdir()
-    operators = building.objects(made, building.OPERATORS, building.ON_THE_CPU)
-    return trt_building.linked([*operators, *kernels], folder / "cpu.so", "-shared")
+    return building.cpu_library(folder, kernels)
 
 
 def _session(library, model):

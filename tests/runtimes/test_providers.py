@@ -12,17 +12,21 @@ EXTRA = {"trt_extra_plugin_lib_paths": str(PLUGIN)}
 GPU_PACKAGE = [TENSORRT, CUDA, CPU]
 
 CASES = [
-    # what, wanted, available, plugin, providers, our CPU library
-    ("nothing said: the CPU", None, [CPU], None, [(CPU, {})], True),
-    ("nothing said on a GPU package: still the CPU", None, GPU_PACKAGE, PLUGIN, [(CPU, {})], True),
-    ("CUDA: function bodies, no copies", [CUDA, CPU], GPU_PACKAGE, None, [(CUDA, {}), (CPU, {})], False),
-    ("TensorRT with the plugin", [TENSORRT, CPU], GPU_PACKAGE, PLUGIN, [(TENSORRT, EXTRA), (CPU, {})], False),
-    ("TensorRT without it", [TENSORRT], GPU_PACKAGE, None, [(TENSORRT, {})], False),
+    # what, wanted, available, plugin, providers, our library
+    ("nothing said: the CPU", None, [CPU], None, [(CPU, {})], "cpu"),
+    ("nothing said on a GPU package: still the CPU", None, GPU_PACKAGE, PLUGIN, [(CPU, {})], "cpu"),
+    ("CUDA: ours for CUDA, no copies", [CUDA, CPU], GPU_PACKAGE, None, [(CUDA, {}), (CPU, {})], "cuda"),
+    ("TensorRT with the plugin", [TENSORRT, CPU], GPU_PACKAGE, PLUGIN, [(TENSORRT, EXTRA), (CPU, {})], None),
+    ("TensorRT without it", [TENSORRT], GPU_PACKAGE, None, [(TENSORRT, {})], None),
+    ("what TensorRT leaves to CUDA",
+     [TENSORRT, CUDA], GPU_PACKAGE, PLUGIN, [(TENSORRT, EXTRA), (CUDA, {})], "cuda"),
+    ("another maker's GPU: function bodies", ["ROCMExecutionProvider"], ["ROCMExecutionProvider"], None,
+     [("ROCMExecutionProvider", {})], None),
     ("the user's own plugin path stays",
      [(TENSORRT, {"trt_extra_plugin_lib_paths": "/mine.so"})], GPU_PACKAGE, PLUGIN,
-     [(TENSORRT, {"trt_extra_plugin_lib_paths": "/mine.so"})], False),
+     [(TENSORRT, {"trt_extra_plugin_lib_paths": "/mine.so"})], None),
     ("options become text",
-     [(CUDA, {"device_id": 1})], GPU_PACKAGE, None, [(CUDA, {"device_id": "1"})], False),
+     [(CUDA, {"device_id": 1})], GPU_PACKAGE, None, [(CUDA, {"device_id": "1"})], "cuda"),
 ]  # fmt: skip
 
 
@@ -34,7 +38,7 @@ CASES = [
 def test_choice(wanted, available, plugin, providers, library):
     choice = choose_providers(wanted, available, plugin)
     assert list(choice.providers) == providers
-    assert choice.cpu_library is library
+    assert choice.library == library
 
 
 def test_names_the_package_of_a_missing_provider():
