@@ -124,7 +124,7 @@ def page(outcomes: dict[str, str]) -> str:
     operators = Counter(re.sub(r"_expanded$", "", name).split("_")[1] for name in outcomes)
     return f"""# Conformance of the float64 evaluation
 
-An `.onnx` file is its own reference: it is evaluated in float64, and what apa-export writes is held against that.
+An `.onnx` file is its own reference: it is evaluated in float64, and what apa-export writes is compared with that.
 The evaluation is onnx's reference evaluator with operators of ours (`apa_deploy/graph/reference_operators.py`).
 Here it runs onnx's own node cases, every float widened to float64 as in a verification; what onnx expects was
 computed in float32 or a half type.
