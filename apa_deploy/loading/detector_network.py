@@ -20,7 +20,7 @@ from ..detection.rows import ROW_LIMITS, Rows
 from ..detection.spec import IMAGES, VALID
 from ..errors import InputError
 from ..graph.node import is_activation
-from ..graph.sites import site_of_node
+from ..graph.sites import ActivationSite, site_of_node
 from ..network import TRUTH, Exchange, Metadata, Network, Trace
 from ..tensors.signature import BATCH, Feed, Shape, Signature, TensorSpec, image_signature, image_spec
 from .torch_network import TorchNetwork
@@ -62,6 +62,11 @@ class DetectorNetwork(TorchNetwork):
     def find_randomness(self, feed: Feed) -> tuple[str, ...]:
         """Nothing: every part of it is ours, and none draws numbers."""
         return ()
+
+    @property
+    def learned(self) -> tuple[ActivationSite, ...]:
+        """Its modules', which are ours: nothing has to be traced for them."""
+        return self.activations
 
     @cached_property
     def _answers(self) -> dict[tuple[object, ...], Feed]:

@@ -14,6 +14,7 @@ from apa_deploy.cli.verify import main as verify
 from apa_deploy.detection.gate import Reference, check_detections, check_raw
 from apa_deploy.detection.module import Detections
 from apa_deploy.detection.pictures import photograph
+from apa_deploy.loading.load import load
 from apa_deploy.parity.limits import precision_lost
 from apa_deploy.parity.model_gate import explain_no_verdict
 from tests.detection.test_export import SHAPE, save
@@ -51,6 +52,14 @@ def test_a_folder_of_pictures_is_drawn(exported, tmp_path, capsys):
     for name in ("picture 1", "picture 2"):
         assert f"{name}, reference, float64: 12 best detections" in page and f"{name}, right.onnx" in page
     assert page.count("<image ") == 4
+
+
+def test_activations_are_known_without_a_trace(exported, monkeypatch):
+    """A trace costs more than all the rest that apa-verify does with a detector."""
+    network = load(exported / "detector.pth")
+    monkeypatch.setattr(type(network), "trace", lambda *_: pytest.fail("traced"))
+    passport = json.loads((exported / "right.onnx.passport.json").read_text())
+    assert [site.path for site in network.learned] == [one["path"] for one in passport["activations"]] != []
 
 
 def more_suppression(model):
