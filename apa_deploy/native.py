@@ -6,11 +6,13 @@ from pathlib import Path
 from typing import Literal
 
 from .errors import InputError, MissingError
+from .runtimes.cuda_driver import cuda_version
 
 FOLDER = Path(__file__).parent / "lib"
 _SOURCES = FOLDER / "src"
 _ORT, _ORT_CUDA = "libapa_ort.so", "libapa_ort_cuda.so"
 _TENSORRT, _AUTOLOAD = "libapa_trt.so", "libapa_trt_autoload.so"
+_TENSORRT_CUDA_12 = "libapa_trt_cu12.so"  # where a user has built it: plugins/tensorrt/build_cuda12.sh
 _AOT = "apa_aot.ptx"
 LIBRARIES = tuple(FOLDER / name for name in (_ORT, _ORT_CUDA, _TENSORRT, _AUTOLOAD))
 
@@ -43,9 +45,14 @@ def ort_library(provider: Literal["cpu", "cuda"] = "cpu") -> Path:
 def trt_plugin_library() -> Path:
     """The TensorRT plugin library, for `trtexec --dynamicPlugins=...` or `IPluginRegistry.load_library`.
 
+    The one for CUDA 12 where it was built and the driver serves no later CUDA.
+
     Raises:
         LibraryError: it was not built; the message names the command that builds it.
     """
+    for_cuda_12, driver = FOLDER / _TENSORRT_CUDA_12, cuda_version()
+    if driver and driver < (13, 0) and for_cuda_12.is_file():
+        return for_cuda_12
     return _present(_TENSORRT, "the TensorRT plugin", "a C++17 compiler and nvcc")
 
 

@@ -60,7 +60,7 @@ class Device:
         with contextlib.suppress(DeviceError):
             pointer = int(self.call(self._driver.cuMemAllocHost, size))
             self._pinned.add(pointer)
-            return np.frombuffer((ctypes.c_ubyte * size).from_address(pointer), np.uint8)
+            return np.ctypeslib.as_array((ctypes.c_ubyte * size).from_address(pointer))
         return np.empty(size, np.uint8)
 
     def free_staging(self, memory: np.ndarray) -> None:

@@ -93,7 +93,7 @@ def find() -> Path:
 def headers() -> Path:
     """The CUDA headers: those of the nvcc that is here, else fetched without the compiler."""
     nvcc = shutil.which(os.environ.get("CUDACXX") or "nvcc")
-    folder = _root_of(nvcc) / "include" if nvcc else None
+    folder = root_of(nvcc) / "include" if nvcc else None
     if folder and (folder / "cuda_runtime.h").is_file():
         return folder
     return _toolkit("headers", HEADERS) / "include"
@@ -107,7 +107,7 @@ def cuobjdump() -> Path:
     return _toolkit("disassembler", DISASSEMBLER) / "bin/cuobjdump"
 
 
-def _root_of(nvcc: str) -> Path:
+def root_of(nvcc: str) -> Path:
     """The toolkit's folder, from nvcc itself: what PATH names may be a wrapper."""
     said = subprocess.run([nvcc, "--dryrun", "-x", "cu", "-c", os.devnull], capture_output=True, text=True)
     tops = [line.split("TOP=", 1)[1] for line in said.stderr.splitlines() if "TOP=" in line]

@@ -40,6 +40,18 @@ def test_the_package_finds_it():
     assert native.trt_plugin_library() == library
 
 
+@pytest.mark.parametrize(
+    ("built", "driver", "wanted"),
+    [(True, (12, 8), "_cu12"), (True, (13, 0), ""), (True, None, ""), (False, (12, 8), "")],
+)
+def test_the_driver_chooses_the_library(built, driver, wanted, tmp_path, monkeypatch):
+    for name in ("", "_cu12")[: 1 + built]:
+        (tmp_path / f"libapa_trt{name}.so").touch()
+    monkeypatch.setattr(native, "FOLDER", tmp_path)
+    monkeypatch.setattr(native, "cuda_version", lambda: driver)
+    assert native.trt_plugin_library() == tmp_path / f"libapa_trt{wanted}.so"
+
+
 def _configured(tmp_path, **environment):
     cmake = shutil.which("cmake") or pytest.skip("cmake is not installed")
     code, printed = _said(

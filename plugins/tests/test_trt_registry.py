@@ -12,6 +12,8 @@ import sys
 import pytest
 import trt_building as building
 
+from apa_deploy.doctor.fat_binary import gpu_code
+
 # The oldest lean runtime of TensorRT 10 whose libraries lie on the package index themselves.
 OLDER = ("10.15.1.29",)
 BOTH = [["AGLU", "1", "apa"], ["APA", "1", "apa"]]
@@ -109,3 +111,19 @@ def test_loader_without_the_plugin(runtime, tmp_path):
     creators, said = _child(runtime, alone)
     assert creators == []
     assert f"TensorRT refused {tmp_path}/libapa_trt.so" in said
+
+
+@pytest.mark.long
+def test_the_library_for_cuda_12(runtime, tmp_path):
+    """Built by clang from the headers of 12.9; loaded, made to create plugins, and let go, as the other one."""
+    if not shutil.which("clang++-19"):
+        pytest.skip("no clang++-19 in PATH: Debian has it (apt install clang-19)")
+    library = tmp_path / "libapa_trt_cu12.so"
+    command = ["sh", building.TENSORRT / "build_cuda12.sh", library]
+    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "ARCHS": "80 90"})
+    assert done.returncode == 0, done.stderr
+    code = gpu_code(library)
+    assert (code.machine, code.ptx) == ({80, 90}, {90})
+    found, _ = _child(runtime, library, shutil.copy(library, tmp_path / "copy.so"))
+    assert found["loaded"] and found["creators"] == BOTH and found["after"] == []
+    assert any(found["created"].values())

@@ -74,7 +74,7 @@ class Compiler:
         self._folder, self._nvcc = folder, str(fetch("nvcc.py"))
         self._host = _host_compiler()
         headers = fetch("tensorrt_headers.py")
-        self._flags = ["-std=c++17", "-O3"]
+        self._flags = ["-std=c++17", "-O3", "-Xfatbin", "-compress-all"]  # four programs hold the same kernels
         for one in architectures:
             self._flags += ["-gencode", f"arch=compute_{one},code=sm_{one}"]
         if ptx:

@@ -68,7 +68,7 @@ SCRIPT, LIBRARY, SOURCES = "build.py", "plugin/libapa_trt.so", "plugin/src"
 _FORMATS = {DECOMPOSED: "onnx", PLUGIN: "onnx-custom", AOT: "onnx-custom"}
 _FILES = {DECOMPOSED: "model.onnx", AOT: "model.aot.onnx", PLUGIN: "model.custom.onnx"}
 _ONE_CODE = 2.0**-8  # of a factor in 8 bits
-_FETCH_SPARE = ("nvcc.py", "onnxruntime_headers.py")
+_FETCH_SPARE = ("nvcc.py", "cuda12.py", "onnxruntime_headers.py")
 _TEMPLATES = Path(__file__).with_name("bundle_files")
 
 
@@ -343,7 +343,7 @@ def _write_plugin(folder: Path) -> None:
     (folder / SOURCES).mkdir(parents=True)
     shutil.copy(trt_plugin_library(), folder / LIBRARY)
     for name, path in trt_plugin_sources().items():
-        spare = _FETCH_SPARE if name == "fetch" else ("*.py", "CMakeLists.txt")
+        spare = _FETCH_SPARE if name == "fetch" else ("*.py", "*.sh", "CMakeLists.txt")
         shutil.copytree(path, folder / SOURCES / name, ignore=shutil.ignore_patterns("__pycache__", *spare))
     shutil.copy(_TEMPLATES / "build_plugin.sh", folder / "plugin")
 
