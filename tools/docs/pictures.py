@@ -170,9 +170,11 @@ def report_page(folder: Path) -> Path:
 
 
 def describe_page(page: Path) -> str:
-    """A hash of what a page shows and of its style: drawings without their numbers, which processors round."""
+    """A hash of what a page shows and of its style; of drawings their words, as processors round their lines."""
     drawing = re.compile(r"<svg.*?</svg>", re.DOTALL)
-    text = drawing.sub(lambda svg: re.sub(r"-?\d+\.?\d*", "#", svg[0]), page.read_text(encoding="utf-8"))
+    text = drawing.sub(
+        lambda svg: " ".join(re.findall(r">([^<>]+)</text>", svg[0])), page.read_text(encoding="utf-8")
+    )
     return hashlib.sha256(text.encode()).hexdigest()
 
 
