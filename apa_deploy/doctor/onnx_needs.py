@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePath
 
 import onnx
@@ -14,6 +14,8 @@ from ..graph.node import DOMAIN, all_nodes, is_activation
 from ..graph.read import OnnxFileError, read_graph
 from ..records.passport import passport_path
 from ..runtimes.ort_session import open_session, session_options
+from ..runtimes.placement import judge_placement
+from ..runtimes.providers import CPU, CUDA
 from ..runtimes.session import Session
 from . import components
 from .facts import MachineFacts
@@ -37,7 +39,7 @@ def onnx_findings(path: Path, facts: MachineFacts) -> list[Finding]:
     data = list(_external_data(model, path.parent))
     found = [*components.onnxruntime(facts), *_activations(model, facts), *_domains(model), *data]
     if facts.version_of("onnxruntime", "onnxruntime-gpu") and all(f.state is FindingState.OK for f in data):
-        found += [_loads(path), *_bodies(path, model)]
+        found += [*_loads(path, model, facts), *_bodies(path, model)]
     return [*found, own_passport(path)[1]] if passport_path(path).is_file() else found
 
 
@@ -122,13 +124,24 @@ def _bodies(path: Path, model: onnx.ModelProto) -> list[Finding]:
 _PUT_BACK = "Put them back: apa_deploy.graph.functions.with_functions(model). Constant folding breaks them."
 
 
-def _loads(path: Path) -> Finding:
-    """The proof: a session is made, and closed again."""
-    topic, wanted = "loading", "ONNX Runtime takes the model"
-    try:
-        Session(path, threads=1).close()
-    except ApaError as error:
-        known = explain_errors(str(error), vague=False)
-        do = f"{known[0].cause} {known[0].do}" if known else error.do
-        return Finding(topic, wanted, error.saw, FindingState.MISSING, do)
-    return Finding(topic, wanted, wanted)
+def _loads(path: Path, model: onnx.ModelProto, facts: MachineFacts) -> Iterator[Finding]:
+    """The proof: a session is made and closed on the CPU, and on CUDA where a GPU and its package are here."""
+    activations = sum(map(is_activation, model.graph.node))
+    wanted = "ONNX Runtime takes the model"
+    ways: list[tuple[str, Sequence[str] | None]] = [("", None)]
+    if facts.gpus and facts.version_of("onnxruntime-gpu"):
+        ways.append((" on CUDA", (CUDA, CPU)))
+    for where, providers in ways:
+        try:
+            with Session(path, threads=1, providers=providers) as session:
+                placed = session.placed_nodes
+        except ApaError as error:
+            known = explain_errors(str(error), vague=False)
+            do = f"{known[0].cause} {known[0].do}" if known else error.do
+            yield Finding(f"loading{where}", wanted, error.saw, FindingState.MISSING, do)
+            continue
+        yield Finding(f"loading{where}", wanted, wanted)
+        if placed and activations:
+            judged = judge_placement(placed, activations)
+            state = FindingState.NOTE if judged.others or judged.copies else FindingState.OK
+            yield Finding(f"activations{where}", "each in one kernel, and no copies", str(judged), state)

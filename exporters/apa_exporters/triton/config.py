@@ -70,6 +70,8 @@ def network_config(
     group = config.instance_group.add(count=running.instances)
     if running.on_cpu:
         group.kind = pb.ModelInstanceGroup.KIND_CPU
+    elif running.library and backend.name == "onnxruntime":  # the operators for CUDA run on nothing else
+        group.kind = pb.ModelInstanceGroup.KIND_GPU
     if batched:
         _batching(config, found, running)
     _warm_up(config, found)

@@ -85,14 +85,11 @@ def _library(folder: Path, found: Served, on_cpu: bool) -> str:
     """Copy the library that the artifact wants beside it; its name, "" where it runs without.
 
     TensorRT's backend only opens the libraries that it is given, so that the plugin's loader goes with the plugin.
-
-    On a GPU the function bodies run: the library's operators are the CPU's, and each would cost two copies.
     """
-    wanted = trt_plugin_library if found.plugin else ort_library if found.operators and on_cpu else None
-    if wanted is None:
+    if not (found.plugin or found.operators):
         return ""
     try:
-        path = wanted()
+        path = trt_plugin_library() if found.plugin else ort_library("cpu" if on_cpu else "cuda")
     except LibraryError as error:
         if found.plugin:
             raise

@@ -17,6 +17,7 @@ from serving_models import mixing_model, small_model, write_passport
 from triton_repositories import engine, exported
 from tritonclient.grpc import model_config_pb2
 
+from apa_deploy import native
 from apa_deploy.serving.layout import scan
 from apa_deploy.serving.model import load_model
 from apa_deploy.serving.model_config import ModelConfig
@@ -112,10 +113,21 @@ def test_options(act, tmp_path):
     more = ("--instances", 3, "--batch-delay-ms", 1.5, "--batch", 6, "--device", "gpu", "--name", "net")
     config = _config(exported(act, tmp_path / "r", *more) / "net")
     assert config.instance_group[0].count == 3
-    assert config.instance_group[0].kind == model_config_pb2.ModelInstanceGroup.KIND_AUTO
     assert config.dynamic_batching.max_queue_delay_microseconds == 1500
     assert list(config.dynamic_batching.preferred_batch_size) == [6]
-    assert not config.model_operations.op_library_filename  # CPU operators amid a GPU's would cost copies
+
+
+@pytest.mark.parametrize("built", [True, False])
+def test_on_a_gpu_the_operators_for_cuda(act, tmp_path, monkeypatch, built):
+    """CPU operators amid a GPU's would cost copies; those for CUDA run on no CPU."""
+    monkeypatch.setattr(native, "FOLDER", tmp_path)
+    if built:
+        (tmp_path / "libapa_ort_cuda.so").write_bytes(b"built")
+    model = exported(act, tmp_path / "r", "--device", "gpu", "--name", "net") / "net"
+    config, kinds = _config(model), model_config_pb2.ModelInstanceGroup
+    assert list(config.model_operations.op_library_filename) == ["libapa_ort_cuda.so"] * built
+    assert (model / "libapa_ort_cuda.so").exists() == built
+    assert config.instance_group[0].kind == (kinds.KIND_GPU if built else kinds.KIND_AUTO)
 
 
 def test_labels_and_sizes_come_from_the_checkpoint(pictures):
