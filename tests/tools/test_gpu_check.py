@@ -320,6 +320,8 @@ def test_outcomes_and_exit_codes():
     misuse = outcome_of("d", _raising(InputError("bad", "good", "Correct it.")))
     assert (missing.state, missing.do) == (State.SKIPPED, "Install it.")
     assert (failed.state, misuse.state) == (State.FAILED, State.FAILED)
+    bare = outcome_of("f", _raising(ModuleNotFoundError("No module named 'onnx'", name="onnx")))
+    assert (bare.state, bare.reason.split(";")[0]) == (State.SKIPPED, "the package onnx is not here")
     crashed = outcome_of("e", _raising(KeyError("rows")))
     assert (crashed.state, crashed.reason) == (State.FAILED, "unexpected KeyError: 'rows'")
     assert [exit_code(o) for o in ([passed], [passed, missing], [missing, failed], [])] == [0, 3, 1, 0]

@@ -50,6 +50,9 @@ def outcome_of(part: str, run: Callable[[], Outcome]) -> Outcome:
         return Outcome(part, State.FAILED, str(error))
     except ApaError as error:
         return Outcome(part, State.FAILED, error.saw, error.do)
+    except ModuleNotFoundError as error:  # offline, with no more than a prepared folder has
+        saw = f"the package {error.name} is not here; wanted all that apa-deploy needs"
+        return Outcome(part, State.SKIPPED, saw, "Run: pip install -e .")
     except Exception as error:  # noqa: BLE001 - what one part meets must not cost the report of the others
         traceback.print_exc()
         return Outcome(

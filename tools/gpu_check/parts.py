@@ -99,12 +99,12 @@ def _engines(check: Check) -> Outcome:
 
 
 def _latency(check: Check) -> Outcome:
-    from . import latency
-
     built = check.folder / "engines.built"
     document = json.loads(built.read_text(encoding="utf-8")) if built.is_file() else {"engines": {}}
     if not document["engines"]:
         raise MissingError("no engine was built", "the part 'engines'", "See why it could not be built.")
+    from . import latency
+
     engines = {name: Path(path) for name, path in document["engines"].items()}
     return latency.measure_latency(engines, check.plugin(), document["sample"])
 
