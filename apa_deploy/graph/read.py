@@ -35,6 +35,7 @@ from .values import all_tensors
 LARGEST_FILE = (1 << 31) - 1  # bytes of a protobuf
 # Language models of a hundred layers have a tenth of these nodes; more keep every pass busy for minutes.
 MOST_NODES = 50_000
+MOST_VALUES = 10_000  # inputs and outputs; old files name each of some thousand weights as an input
 _DEEPEST_GRAPH, _DEEPEST_FUNCTION = 16, 64
 _MOST_AXES, _LONGEST_NAME = 64, 1 << 16  # numpy's; paths of modules have some hundred characters
 _LONGEST = 200  # of a name, or of what protobuf says
@@ -88,6 +89,8 @@ def check_model(model: onnx.ModelProto) -> None:
     """Put the nodes of `model` in order; raise a `ValueError` that says why it is refused."""
     if not model.graph.node or not model.graph.output:
         raise ValueError("no graph in it")
+    if len(model.graph.input) + len(model.graph.output) > MOST_VALUES:
+        raise ValueError(f"more than {MOST_VALUES:,} inputs and outputs")
     _check_depth(model.graph, 0)
     for function in model.functions:
         _check_nodes_depth(function.node, 0)

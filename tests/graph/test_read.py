@@ -8,7 +8,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from apa_deploy.graph.read import MOST_NODES, OnnxFileError, read_graph, sort_nodes
+from apa_deploy.graph.read import MOST_NODES, MOST_VALUES, OnnxFileError, read_graph, sort_nodes
 
 DOMAIN = [helper.make_opsetid("", 18), helper.make_opsetid("f", 1)]
 
@@ -64,7 +64,14 @@ def sequence():
     return made
 
 
+def many_inputs():
+    made = model([node("Exp", ["x"], ["y"])])
+    made.graph.input.extend(value(f"x{i}") for i in range(MOST_VALUES))
+    return made
+
+
 REFUSED = {
+    "many inputs": (many_inputs, f"more than {MOST_VALUES:,} inputs"),
     "cycle": (lambda: model([node("Add", ["x", "b"], ["a"]), node("Exp", ["a"], ["b"])]), "waits for itself"),
     "twice": (lambda: model([node("Exp", ["x"], ["y"]), node("Log", ["x"], ["y"])]), "two nodes make 'y'"),
     "itself": (
