@@ -63,7 +63,7 @@ class DetectorNetwork(TorchNetwork):
         """Nothing: every part of it is ours, and none draws numbers."""
         return ()
 
-    @property
+    @cached_property
     def learned(self) -> tuple[ActivationSite, ...]:
         """Its modules', which are ours: nothing has to be traced for them."""
         return self.activations
