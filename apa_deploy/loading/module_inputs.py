@@ -11,6 +11,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -25,6 +26,7 @@ from .factory import call_function
 
 _NESTED = "Give the .pt2 of torch.export.save with --trust-pickle: it takes arguments of any structure."
 _LONGER = (4, 16, 64, 256, 1024)
+_MOST_TRIED = 2**22  # elements of a sample: what open sizes stand for is found in seconds, whatever their number
 _TYPES = ("float32", "float64", "float16", "bfloat16", "int64", "int32", "int16", "int8", "uint8", "bool")
 
 
@@ -239,6 +241,8 @@ def lengthen_open_sizes(module: nn.Module, signature: Signature, keywords: froze
         return signature
     for times in _LONGER:
         longer = Signature(tuple(_lengthen(spec, times) if spec in letters else spec for spec in signature.inputs))
+        if any(math.prod(spec.sample or ()) > _MOST_TRIED for spec in longer.inputs):
+            break
         if _takes(module, _zeros_and_ones(longer), keywords):
             return longer
     return signature

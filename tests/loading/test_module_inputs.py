@@ -13,8 +13,9 @@ from torch import nn
 
 import apa_deploy
 from apa_deploy.errors import InputError
+from apa_deploy.loading.module_inputs import lengthen_open_sizes
 from apa_deploy.tensors.inputs import seeded_feeds
-from apa_deploy.tensors.signature import parse_input
+from apa_deploy.tensors.signature import Signature, parse_input
 from tests.networks import RawActivation, TinyNet
 
 HERE = "tests.loading.test_module_inputs"
@@ -281,3 +282,17 @@ def test_parsed(text, dims, dtype):
 def test_not_parsed(text):
     with pytest.raises(InputError):
         parse_input(text)
+
+
+def test_open_sizes_are_tried_within_bounds():
+    """A network of volumes that takes none of the sizes tried, as where a position table wants its own."""
+    tried = []
+
+    class Fixed(nn.Module):
+        def forward(self, x):
+            tried.append(x[0].numel())
+            raise ValueError("the sizes of its table")
+
+    signature = Signature((parse_input("x=2xDxHxW"),))
+    assert lengthen_open_sizes(Fixed(), signature, frozenset()) == signature
+    assert len(tried) > 1 and max(tried) <= 2**22
