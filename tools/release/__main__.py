@@ -17,10 +17,11 @@ import zipfile
 from pathlib import Path
 
 import apa_deploy
+from apa_deploy import native
 from tools.cached_packages import cached_packages, with_packages
 from tools.release.table import ROOT, TABLES, changes_of
 
-LIBRARIES = ("libapa_ort.so", "libapa_trt.so", "libapa_trt_autoload.so", "apa_aot.ptx")
+LIBRARIES = (*(path.name for path in native.LIBRARIES), "apa_aot.ptx")
 DIGITS = ROOT / "examples" / "digits" / "digits.pth"
 # The tool looks at another environment: its own packages must not be seen there, as they would be by PYTHONPATH.
 _DESCRIBE = """

@@ -91,7 +91,8 @@ def sizes(folder: Path) -> dict[str, float]:
     (wheel,), (source,) = folder.glob("*.whl"), folder.glob("*.tar.gz")
     with zipfile.ZipFile(wheel) as archive:
         inside = {Path(one.filename).name: one.file_size for one in archive.infolist()}
-    libraries = {name: inside[name] for name in ("libapa_ort.so", "libapa_trt.so", "apa_aot.ptx")}
+    names = ("libapa_ort.so", "libapa_ort_cuda.so", "libapa_trt.so", "apa_aot.ptx")
+    libraries = {name: inside[name] for name in names}
     found = {"wheel": wheel.stat().st_size, "sdist": source.stat().st_size, **libraries}
     return {f"bytes_{name}": size for name, size in found.items()}
 
