@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import onnx
 from onnx import TensorProto, helper
@@ -26,6 +26,14 @@ def infer_types(model: onnx.ModelProto) -> onnx.GraphProto:
 
     Where inference fails, what the model itself declares.
     """
+    light = _without_weights(model)
+    try:
+        return onnx.shape_inference.infer_shapes(light).graph
+    except (onnx.shape_inference.InferenceError, ValueError, RuntimeError):
+        return light.graph
+
+
+def _without_weights(model: onnx.ModelProto) -> onnx.ModelProto:
     light = onnx.ModelProto()
     light.ir_version = model.ir_version
     light.opset_import.extend(model.opset_import)
@@ -37,10 +45,29 @@ def infer_types(model: onnx.ModelProto) -> onnx.GraphProto:
     graph.output.extend(model.graph.output)
     graph.value_info.extend(model.graph.value_info)
     graph.initializer.extend(_drop_data(tensor) for tensor in model.graph.initializer)
+    return light
+
+
+def largest_value(model: onnx.ModelProto, shapes: Mapping[str, Sequence[int]]) -> tuple[str, int]:
+    """The value of the main graph with the most elements, and how many, for inputs of these shapes.
+
+    What shape inference does not see through counts as nothing.
+    """
+    fixed = _without_weights(model)
+    for value in fixed.graph.input:
+        if value.name in shapes:
+            element = value.type.tensor_type.elem_type
+            value.CopyFrom(helper.make_tensor_value_info(value.name, element, shapes[value.name]))
+    del fixed.graph.value_info[:]
+    for value in fixed.graph.output:
+        value.type.tensor_type.ClearField("shape")
     try:
-        return onnx.shape_inference.infer_shapes(light).graph
+        graph = onnx.shape_inference.infer_shapes(fixed, data_prop=True).graph
     except (onnx.shape_inference.InferenceError, ValueError, RuntimeError):
-        return graph
+        return "", 0
+    tensors = {value.name: value.type.tensor_type for value in (*graph.value_info, *graph.output)}
+    sizes = {name: math.prod(dim.dim_value for dim in one.shape.dim) for name, one in tensors.items()}
+    return max(sizes.items(), key=lambda pair: pair[1], default=("", 0))
 
 
 def _plain(node: onnx.NodeProto) -> onnx.NodeProto:

@@ -36,7 +36,7 @@ from ..graph.repair import fix_sizes
 from ..graph.sites import ActivationSite, NoMatch, site_of_node
 from ..graph.stored import store_values
 from ..graph.unsupported import UnsupportedOperators
-from ..graph.values import ranks_and_types
+from ..graph.values import largest_value, ranks_and_types
 from ..graph.widen import widen
 from ..maths import REFERENCE, Parameters
 from ..network import FLOAT32, HALVES, OWN, TRUTH, Curve, Exchange, Metadata, Network, Trace
@@ -50,6 +50,7 @@ from .opset import convert_opset, opset_of
 _NO_OVERLAP = 2.0
 _FLOOR = "in the graph"
 _LOOP_S = 20.0  # of a run with a loop in it, whose end depends on its values
+_MOST_ELEMENTS = 1 << 31  # of one value: what ends the memory of most machines
 _PROVENANCE = "apa."
 
 
@@ -107,6 +108,7 @@ class OnnxNetwork(Network):
         self._evaluators: dict[str, Any] = {}
         self._delegated: dict[str, None] = {}  # operators without a float64
         self._told: set[str] = set()
+        self._checked: list[Mapping[str, tuple[int, ...]]] = []
         self._unevaluated = ""  # why there is no float64 at all
         self.repaired = False  # whether `graph` takes what the file itself does not
         self._kept = {node.name: node for node in activations(folded.graph)}
@@ -136,6 +138,7 @@ class OnnxNetwork(Network):
 
     def outputs(self, feed: Feed, dtype: str = TRUTH, exchange: Exchange | None = None) -> Feed:
         """See `Network.outputs`; `exchange` only looks, in float32 at nothing: ONNX Runtime shows no insides."""
+        self._check_sizes(feed)
         if dtype == FLOAT32:
             return self._run_float32(feed)
         wide = {spec.name: self._cast(feed[spec.name], spec.numpy_dtype, dtype) for spec in self.signature.inputs}
@@ -148,6 +151,20 @@ class OnnxNetwork(Network):
         if exchange:
             self._show(exchange, values)
         return {name: np.asarray(values[name]) for name in self.output_names}
+
+    def _check_sizes(self, feed: Feed) -> None:
+        """Refuse to run what a few nodes make larger than the memory, once for each set of shapes."""
+        shapes = {spec.name: feed[spec.name].shape for spec in self.signature.inputs}
+        if shapes in self._checked:
+            return
+        name, elements = largest_value(self.graph, shapes)
+        if elements > _MOST_ELEMENTS:
+            raise InputError(
+                f"value {name} of {elements:,} elements",
+                f"at most {_MOST_ELEMENTS:,}, {_MOST_ELEMENTS >> 27} GiB in float64",
+                "Give smaller inputs with --inputs, or pass --no-verify.",
+            )
+        self._checked.append(shapes)
 
     @cached_property
     def _loops(self) -> bool:

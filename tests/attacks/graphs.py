@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import zipfile
@@ -48,6 +49,13 @@ def huge(kind: str, name: str, array: object) -> onnx.ModelProto:
     inputs = {"ConstantOfShape": [name], "Expand": ["one", name], "Tile": ["x", name]}[kind]
     nodes = [node(kind, inputs, ["w"]), node("ReduceMax", ["w"], ["t"]), node("Add", ["x", "t"], ["y"])]
     return model(nodes, [numpy_helper.from_array(np.array(array), name), *more])
+
+
+def doubled(times: int) -> onnx.ModelProto:
+    names = ["x", *(f"v{i}" for i in range(times))]
+    chain = [node("Concat", [a, a], [b], axis=1) for a, b in itertools.pairwise(names)]
+    last = node("ReduceMax", names[-1:], ["t"])
+    return model([*chain, last, node("Add", ["x", "t"], ["y"])])
 
 
 def sized(size: int) -> onnx.ModelProto:
@@ -122,9 +130,10 @@ ONNX = {
     "onnx: 10^5 nodes": (
         saved(lambda: model([node("Neg", [f"v{i}" if i else "x"], [f"v{i + 1}" if i < 99_999 else "y"])
                              for i in range(100_000)])), "more than 50,000 nodes"),
-    "onnx: ConstantOfShape": (saved(lambda: huge("ConstantOfShape", "s", [1 << 20, 1 << 20])), ""),
-    "onnx: Expand": (saved(lambda: huge("Expand", "s", [1 << 20, 1 << 20])), ""),
-    "onnx: Tile": (saved(lambda: huge("Tile", "s", [1 << 20, 1 << 16])), ""),
+    "onnx: ConstantOfShape": (saved(lambda: huge("ConstantOfShape", "s", [1 << 20, 1 << 20])), "elements"),
+    "onnx: Expand": (saved(lambda: huge("Expand", "s", [1 << 20, 1 << 20])), "elements"),
+    "onnx: Tile": (saved(lambda: huge("Tile", "s", [1 << 20, 1 << 16])), "elements"),
+    "onnx: doubled 40 times": (saved(lambda: doubled(40)), "elements"),
     "onnx: a size below 0": (saved(lambda: sized(-3)), "below 0"),
     "onnx: a name with NUL": (saved(lambda: model([node("Exp", ["x"], ["y"], name="a\0b")])), "NUL"),
     "onnx: text for an input": (saved(text_input), "is text"),
