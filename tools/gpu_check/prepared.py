@@ -21,6 +21,7 @@ from typing import Any
 
 from apa_deploy.errors import InputError
 from apa_deploy.files import replace_file
+from plugins.fetch import common
 
 from . import building
 
@@ -119,9 +120,6 @@ def prepare(
 
 def _wheel(name: str, into: Path) -> Path:
     """One wheel for PYTHON on x86-64, by the machine's own pip."""
-    sys.path.append(str(building.FETCH))
-    import common
-
     into.mkdir(exist_ok=True)
     tags = [f"manylinux_2_{minor}_x86_64" for minor in _GLIBC] + ["manylinux2014_x86_64"]
     options = ["--python-version", PYTHON, "--implementation", "cp"]
