@@ -5,10 +5,14 @@
 #include <cstring>
 #include <utility>
 
+#ifndef CAPTURES_ELSEWHERE  // false for programs of one thread
+#define CAPTURES_ELSEWHERE true
+#endif
+
 namespace cuda_cpu {
 Calls calls;
 thread_local cudaStreamCaptureMode mode = cudaStreamCaptureModeGlobal;
-bool captures_elsewhere = true;
+bool captures_elsewhere = CAPTURES_ELSEWHERE;
 cudaError_t failing = cudaSuccess;
 }  // namespace cuda_cpu
 

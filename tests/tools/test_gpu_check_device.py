@@ -29,6 +29,7 @@ ARCHITECTURE = 90
 QUICK = ("-O0", "-g0")  # to compile: the tests themselves need no sanitizer, their memory has it
 NO_GPU = pytest.mark.skipif(device_count() > 0, reason="this machine has a GPU")
 SANITIZED = building.SANITIZED
+ALONE = "-DCAPTURES_ELSEWHERE=false"  # no other thread of these programs captures a graph
 # The whole suites run on the device, and in plugins/tests: here, what passes through the copies.
 COPIED = [
     ("trt_layout_test.cc", "strides"),  # per channel, every format
@@ -49,7 +50,7 @@ def parts(folder):
     """Objects of the CPU: the kernels under another name, what copies, and a runtime on main memory."""
     sources = {
         "kernels": (building.TESTS / "trt_kernels_cpu.cc", "-Drun=run_resident"),
-        "runtime": (building.TESTS / "cuda_cpu_runtime.cc",),
+        "runtime": (building.TESTS / "cuda_cpu_runtime.cc", ALONE),
         "copies": (device_building.DEVICE / "copies.cc",),
         "beyond": (HERE / "beyond.cc",),
         **{name: (building.TENSORRT / f"{name}.cc",) for name in ("activation", "layout", "formats")},
@@ -86,7 +87,7 @@ def test_writing_beside_the_tensor_is_seen(folder, parts):
 def test_every_float_program_on_the_cpu(tmp_path):
     """With the documented errors of a device's functions, on each 2^17th float; and with a fault it is red."""
     flags = ("-O2", "-I", str(device_building.DEVICE))
-    runtime = building.compiled(building.TESTS / "cuda_cpu_runtime.cc", tmp_path / "runtime.o")
+    runtime = building.compiled(building.TESTS / "cuda_cpu_runtime.cc", tmp_path / "runtime.o", ALONE)
     for fault in ((), ("-DFAULT=1.00001f",)):
         program = building.compiled(HERE / "exhaustive_cpu.cc", tmp_path / "exhaustive.o", *flags, *fault)
         outcome = check_every_float(building.linked([program, runtime], tmp_path / "exhaustive"), tmp_path, 1 << 17)
