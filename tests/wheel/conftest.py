@@ -114,6 +114,7 @@ def link_files(one, target):
         if not {"..", "__pycache__"} & set(file.parts):
             link = target / file
             link.parent.mkdir(parents=True, exist_ok=True)
+            link.unlink(missing_ok=True)  # some distributions share the __init__.py of a package
             link.symlink_to(one.locate_file(file))
 
 

@@ -134,12 +134,24 @@ VERIFY = ("apa-verify", DIGITS, "digits.onnx")
 EXTRAS = {
     "report": [("apa-inspect", "digits.onnx", "--report", "extra.html")],
     "serve": [
-        ("apa-export", "digits.onnx", "--format", "triton", "-o", "repository"),
+        ("apa-export", "digits.onnx", "--format", "triton", "-o", "repository", "--force"),
         ("python", "-c", SERVE),
     ],
     "images": [("python", "-c", PICTURES), (*VERIFY, "--inputs", "pictures", "--normalise", "cifar")],
     "openvino": [(*VERIFY, "--runner", "openvino")],
-    "rtx": [("apa-export", DIGITS, "--format", "trt-rtx", "--compute-capability", "8.6", "-o", "extra.engine")],
+    "rtx": [
+        (
+            "apa-export",
+            DIGITS,
+            "--format",
+            "trt-rtx",
+            "--compute-capability",
+            "8.6",
+            "-o",
+            "extra.engine",
+            "--force",
+        )
+    ],
     "ray": [("python", "-c", RAY)],
 }
 MINUTES = ("rtx", "ray")
