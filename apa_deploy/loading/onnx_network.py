@@ -162,7 +162,7 @@ class OnnxNetwork(Network):
             raise InputError(
                 f"value {name} of {elements:,} elements",
                 f"at most {_MOST_ELEMENTS:,}, {_MOST_ELEMENTS >> 27} GiB in float64",
-                "Give smaller inputs with --inputs, or pass --no-verify.",
+                "Give smaller inputs with --inputs.",
             )
         self._checked.append(shapes)
 

@@ -200,20 +200,11 @@ def test_engine_that_does_not_load(content, saw, machine, tmp_path):
 
 
 @no_gpu
-def test_a_system_that_locks_no_pages(machine, tmp_path):
+@pytest.mark.parametrize("lack", ["STANDIN_NO_PINNED", "STANDIN_NO_CAPTURE"], ids=["page-locked memory", "graphs"])
+def test_an_engine_runs_without(lack, machine, tmp_path):
     path = tmp_path / "m.engine"
     path.write_bytes(standing_in())
     passport_for(path)
-    done = session_of(path, machine, ONE_RUN, STANDIN_NO_PINNED="1")
-    assert done.returncode == 0, done.stderr
-    assert done.stdout == "(1, 4)\n" * 3
-
-
-@no_gpu
-def test_engine_that_cannot_be_captured_runs_without_a_graph(machine, tmp_path):
-    path = tmp_path / "m.engine"
-    path.write_bytes(standing_in())
-    passport_for(path)
-    done = session_of(path, machine, ONE_RUN, STANDIN_NO_CAPTURE="1")
+    done = session_of(path, machine, ONE_RUN, **{lack: "1"})
     assert done.returncode == 0, done.stderr
     assert done.stdout == "(1, 4)\n" * 3
