@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -74,6 +75,16 @@ def trace_once():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(TorchNetwork, "trace", remember_traces(TorchNetwork.trace))
         yield
+
+
+@pytest.fixture(autouse=True)
+def forget_modules_of_temporary_folders(tmp_path_factory):
+    """Two tests may each write an own.py; Python would hand the first one's to the second."""
+    yield
+    folder = f"{tmp_path_factory.getbasetemp()}{os.sep}"
+    for name, module in list(sys.modules.items()):
+        if (getattr(module, "__dict__", {}).get("__file__") or "").startswith(folder):
+            del sys.modules[name]
 
 
 def use_this_process(patch):

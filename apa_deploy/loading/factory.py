@@ -48,8 +48,8 @@ def call_function(function: str, option: str = "--example") -> Any:
     """
     module_name, _, name = function.partition(":")
     finder = _LastFolder(os.getcwd())  # noqa: PTH109 - text, as on sys.path
-    if finder not in sys.meta_path:
-        sys.meta_path.append(finder)
+    earlier = [other for other in sys.meta_path if isinstance(other, _LastFolder) and other != finder]
+    sys.meta_path[:] = [*(other for other in sys.meta_path if not isinstance(other, _LastFolder)), finder, *earlier]
     do = "Check the name, and that its package is installed, on PYTHONPATH, or in the current folder."
     try:
         found = getattr(importlib.import_module(module_name), name)

@@ -65,3 +65,16 @@ def test_folder_comes_behind_what_has_no_file_of_its_own(tmp_path, name):
     code += f"try:\n    import {name}\nexcept ModuleNotFoundError:\n    pass\n"
     done = subprocess.run([sys.executable, "-P", "-c", code], cwd=tmp_path, capture_output=True, text=True)
     assert (done.returncode, done.stdout, log.exists()) == (0, "3\n", False), done.stderr
+
+
+def test_the_folder_one_is_in_comes_before_earlier_ones(tmp_path):
+    for name in ("first", "second"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "own.py").write_text(f"def function():\n    return {name!r}\n")
+    code = "import os, sys\nfrom apa_deploy.loading.factory import call_function\n"
+    for name in ("first", "second", "first"):
+        code += (
+            f"os.chdir({str(tmp_path / name)!r})\nprint(call_function('own:function'))\ndel sys.modules['own']\n"
+        )
+    done = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["first", "second", "first"]
