@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from statistics import median
 from typing import Any
 
@@ -51,10 +52,14 @@ def _times(torch: Any, x: Any, turns: int) -> dict[str, list[float]]:
     if x.is_cuda:  # on a CPU it wants a compiler, and is timed by apa-bench
         compiled, compiled_silu = torch.compile(unit), torch.compile(torch.nn.functional.silu)
         ways |= {"AGLU compiled": lambda: compiled(x), "SiLU compiled": lambda: compiled_silu(x)}
+
+    def run(way: Callable[[], Any]) -> None:
+        way()
+        wait()
+
+    timers = {name: partial(time_ms, partial(run, way)) for name, way in ways.items()}
     with torch.inference_mode():
-        return take_turns(
-            {n: lambda w=w: time_ms(lambda: (w(), wait())) for n, w in ways.items()}, turns, warm_up=WARM_UP
-        )
+        return take_turns(timers, turns, warm_up=WARM_UP)
 
 
 def _row(samples: Mapping[str, list[float]]) -> dict[str, float]:

@@ -64,7 +64,8 @@ def parse_clocks(line: str) -> Reading:
     """One line of its CSV."""
     cells = [cell.strip() for cell in line.strip().splitlines()[0].split(",")]
     *numbers, reasons = cells
-    return Reading(*(_number(cell) for cell in numbers), reasons=int(reasons, 16) if reasons[:2] == "0x" else 0)
+    sm, memory, most, celsius, watts = map(_number, numbers)
+    return Reading(sm, memory, most, celsius, watts, int(reasons, 16) if reasons[:2] == "0x" else 0)
 
 
 def _number(cell: str) -> float | None:
@@ -78,7 +79,8 @@ class Watch:
     """Reads the clocks while it is entered, by one process that disturbs little; `facts` sums the readings up."""
 
     def __init__(self, every_ms: int = 250) -> None:
-        self._every_ms, self._child, self._why_not = every_ms, None, ""
+        self._every_ms, self._why_not = every_ms, ""
+        self._child: subprocess.Popen[bytes] | None = None
         self._lines = tempfile.TemporaryFile("w+")  # noqa: SIM115 - closed on exit
         self.readings: list[Reading] = []
 
@@ -96,7 +98,8 @@ class Watch:
             self._child.terminate()
             self._child.wait()
             self._lines.seek(0)
-            self.readings = [parse_clocks(line) for line in self._lines if line.count(",") == len(_COLUMNS)]
+            whole = [line for line in self._lines if line.endswith("\n") and line.count(",") == len(_COLUMNS)]
+            self.readings = [parse_clocks(line) for line in whole]
         self._lines.close()
 
     def facts(self) -> dict[str, object]:

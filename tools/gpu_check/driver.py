@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -100,7 +101,7 @@ def _threads(device: Device) -> bool:
         device.enter()
         good[number] = all(_comes_back(device, 1 << 16, number * ROUNDS + i) for i in range(ROUNDS))
 
-    return _run_threads([lambda n=n: copy(n) for n in range(THREADS)]) and all(good)
+    return _run_threads([partial(copy, number) for number in range(THREADS)]) and all(good)
 
 
 def _recording(device: Device) -> bool:

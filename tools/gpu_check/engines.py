@@ -15,11 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from apa_exporters.onnx.export import OnnxOptions
 from apa_exporters.tensorrt.bundle import SCRIPT
 from apa_exporters.tensorrt.export import export_bundle
 from apa_exporters.tensorrt.on_target import machine
-from apa_exporters.tensorrt.options import TrtOptions
+from apa_exporters.tensorrt.options import TrtGraphOptions, TrtOptions
 
 from apa_deploy.child_process import last_line
 from apa_deploy.errors import MissingError
@@ -96,7 +95,7 @@ def judge_engines(rows: list[dict[str, Any]]) -> Outcome:
 def _build_engine(folder: Path, name: str, model: Network, wanted: Wanted) -> tuple[Path | None, dict[str, Any]]:
     bundle = folder / name.replace(" ", "-")
     engine = f"{bundle.name}.engine"
-    graph = OnnxOptions(precision=wanted.precision, verify=wanted.verify)
+    graph = TrtGraphOptions(precision=wanted.precision, verify=wanted.verify)
     activation = DECOMPOSED if name == TWIN else name
     export_bundle(model, bundle, engine, TrtOptions(graph, activation=activation, batches=wanted.batches))
     command = [sys.executable, str(bundle / SCRIPT), "-o", str(folder)]

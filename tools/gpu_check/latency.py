@@ -62,7 +62,12 @@ class OnDevice:
 
     def time(self, launch: Callable[[], Any]) -> float:
         """Milliseconds from launch to end."""
-        return time_ms(lambda: (launch(), self._device.synchronize(self.stream)))
+
+        def run() -> None:
+            launch()
+            self._device.synchronize(self.stream)
+
+        return time_ms(run)
 
 
 def load_engines(trt: Any, engines: Mapping[str, Path], plugin: Path | None) -> dict[str, Any]:
