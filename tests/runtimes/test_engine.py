@@ -200,6 +200,16 @@ def test_engine_that_does_not_load(content, saw, machine, tmp_path):
 
 
 @no_gpu
+def test_an_output_whose_size_follows_from_the_data_is_refused_by_name(machine, tmp_path):
+    path = tmp_path / "m.engine"
+    path.write_bytes(standing_in(nonzero=True))
+    passport_for(path)
+    done = session_of(path, machine, ONE_RUN)
+    assert done.returncode == 1 and done.stdout == ""
+    assert "z: its shape follows from the data (NonMaxSuppression, NonZero)" in done.stderr.splitlines()[-1]
+
+
+@no_gpu
 @pytest.mark.parametrize("lack", ["STANDIN_NO_PINNED", "STANDIN_NO_CAPTURE"], ids=["page-locked memory", "graphs"])
 def test_an_engine_runs_without(lack, machine, tmp_path):
     path = tmp_path / "m.engine"

@@ -13,10 +13,13 @@ from apa_deploy.graph.node import make_node
 from apa_deploy.maths import Parameters
 
 
-def standing_in(kind: str = "decomposed", **facts: object) -> bytes:
-    """y = AGLU(x), lambda 0.5, kappa 1.2, for 1 to 32 rows of 4."""
+def standing_in(kind: str = "decomposed", nonzero: bool = False, **facts: object) -> bytes:
+    """y = AGLU(x), lambda 0.5, kappa 1.2, for 1 to 32 rows of 4. `nonzero`: and z = NonZero(x), of unknown size."""
     values = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ("N", 4)) for name in "xy"]
     nodes = [make_node("AGLU", "x", "y", Parameters((0.5,), (1.2,)), "act")]
+    if nonzero:
+        nodes.append(helper.make_node("NonZero", ["x"], ["z"]))
+        values.append(helper.make_tensor_value_info("z", TensorProto.INT64, (2, "M")))
     domains = [helper.make_opsetid("", 18), helper.make_opsetid("com.apa", 1)]
     graph = helper.make_graph(nodes, "g", values[:1], values[1:])
     model = with_functions(helper.make_model(graph, opset_imports=domains, ir_version=8))

@@ -153,7 +153,7 @@ class IOptimizationProfile(Checked):
         self._shapes: dict[str, Any] = {}
 
     def set_shape(self, input: str, min: Any, opt: Any, max: Any) -> None:
-        if not all(a <= b <= c for a, b, c in zip(min, opt, max, strict=True)):
+        if not all(0 <= a <= b <= c for a, b, c in zip(min, opt, max, strict=True)):
             raise ContractError(f"profile {min} {opt} {max}")
         self._shapes[input] = [list(min), list(opt), list(max)]
 
@@ -166,11 +166,18 @@ class ITimingCache(Checked):
         self._content = b""
 
     def combine(self, input_cache: Any, ignore_mismatch: bool) -> bool:
+        """Not what another version made (ITimingCache::combine)."""
+        if not _is_cache(input_cache._content):
+            return False
         self._content += input_cache._content
         return True
 
     def serialize(self) -> IHostMemory:
         return memory(self._content + b"timed\n")
+
+
+def _is_cache(content: bytes) -> bool:
+    return not content.replace(b"timed\n", b"")
 
 
 class IBuilderConfig(Checked):
@@ -217,6 +224,9 @@ class IBuilderConfig(Checked):
         return cache
 
     def set_timing_cache(self, cache: ITimingCache, ignore_mismatch: bool) -> bool:
+        """Not what another version or device made (IBuilderConfig::setTimingCache)."""
+        if not _is_cache(cache._content):
+            return False
         self._cache = cache
         return True
 
@@ -265,7 +275,11 @@ class Builder(Checked):
             raise DeviceReached("build_serialized_network")
         if "die" in FAULTS:
             os.abort()
-        kernels = _kernels(network, config._profiles[0]._shapes)
+        shapes = _shapes_to_build(network, config)
+        if isinstance(shapes, str):
+            self._logger.log(self._logger.Severity.ERROR, shapes)
+            return None
+        kernels = _kernels(network, shapes)
         plugin = any(layer.type == _E["LayerType"].PLUGIN_V3 for layer in network)
         kind = "aot" if kernels else "plugin" if plugin else "decomposed"
         precision = _precision(network._model)
@@ -276,19 +290,39 @@ class Builder(Checked):
         if monitor is not None:
             monitor.phase_start("Building engine", None, 2)
             monitor.phase_start("Tactics", "Building engine", 1)
-            monitor.step_complete("Tactics", 0)
+            goes_on = monitor.step_complete("Tactics", 0)
             monitor.phase_finish("Tactics")
             monitor.phase_finish("Building engine")
+            if not goes_on:  # IProgressMonitor::stepComplete: the program has stopped the build
+                return None
         facts = {
             "kind": kind,
             "precision": precision,
             "embedded": bool(config.plugins_to_serialize),
             "stripped": config.get_flag(_E["BuilderFlag"].STRIP_PLAN),
             "detailed": config.profiling_verbosity == _E["ProfilingVerbosity"].DETAILED,
-            "shapes": config._profiles[0]._shapes,
+            "shapes": shapes,
             "kernels": kernels,
         }
         return memory(MAGIC + json.dumps(facts).encode() + b"\n" + network._model.SerializeToString())
+
+
+def _shapes_to_build(network: INetworkDefinition, config: IBuilderConfig) -> dict[str, Any] | str:
+    """The profile's, by input; or what is wrong with them (IOptimizationProfile::setDimensions, and
+    IBuilderConfig::addOptimizationProfile: one profile where weights are left out)."""
+    inputs = {t.name: t.shape for t in map(network.get_input, range(network.num_inputs))}
+    if config.get_flag(_E["BuilderFlag"].STRIP_PLAN) and len(config._profiles) > 1:
+        return "more than one profile for an engine that can be refitted"
+    if len(set(config.plugins_to_serialize)) != len(config.plugins_to_serialize):
+        return "a plugin library twice"
+    shapes = dict(config._profiles[0]._shapes) if config._profiles else {}
+    for name, given in shapes.items():
+        fits = name in inputs and all(len(shape) == len(inputs[name]) for shape in given)
+        if not fits or any(own not in (-1, size) for s in given for own, size in zip(inputs[name], s, strict=True)):
+            return f"the profile has {name} as {given}, the network has {inputs.get(name)}"
+    if lacking := [name for name, shape in inputs.items() if -1 in shape and name not in shapes]:
+        return f"no shapes of {', '.join(lacking)} in the profile"
+    return {name: [list(shape)] * 3 for name, shape in inputs.items()} | shapes
 
 
 def has_fault(name: str, facts: dict[str, Any]) -> bool:

@@ -16,8 +16,11 @@ class IPluginRegistry(Checked):
         self._registered: dict[tuple[str, str, str], Any] = {}
 
     def register_creator(self, creator: Any, plugin_namespace: str = "") -> bool:
+        """False where one of this type is registered, were it the same (IPluginRegistry::registerCreator)."""
         key = (creator.name, creator.plugin_version, plugin_namespace)
-        return self._registered.setdefault(key, creator) is creator
+        is_new = key not in self._registered
+        self._registered.setdefault(key, creator)
+        return is_new
 
     def get_creator(self, type: str, version: str, plugin_namespace: str = "") -> Any:
         if found := self._registered.get((type, version, plugin_namespace)):

@@ -104,6 +104,7 @@ class ICudaEngine(Checked):
         runnable = with_kernels(self._model, self._facts.get("kernels", {}))
         self._kinds = onnx.shape_inference.infer_shapes(runnable).graph
         model = runnable.SerializeToString()
+        self._runnable, self._known_shapes = runnable, dict[Any, tuple[int, ...]]()
         self._session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
         graph = self._model.graph
         self._tensors = {value.name: value for value in (*graph.input, *graph.output)}
@@ -117,6 +118,8 @@ class ICudaEngine(Checked):
         return list(self._tensors)[index]
 
     def get_tensor_mode(self, name: str) -> Any:
+        if name not in self._tensors:
+            return _E["TensorIOMode"].NONE
         is_input = any(value.name == name for value in self._model.graph.input)
         return _E["TensorIOMode"].INPUT if is_input else _E["TensorIOMode"].OUTPUT
 
@@ -127,12 +130,25 @@ class ICudaEngine(Checked):
         return self._tensor(name).shape
 
     def get_tensor_profile_shape(self, name: str, profile_index: int) -> list[tuple[int, ...]]:
+        """By the header no dimensions for what is no input, and for a profile that is not there."""
+        if profile_index or name not in self._facts["shapes"]:
+            raise ContractError(f"the shape of {name} in profile {profile_index}: there is none")
         return [tuple(shape) for shape in self._facts["shapes"][name]]
+
+    def _inputs(self) -> list[str]:
+        return [value.name for value in self._model.graph.input]
 
     def _tensor(self, name: str) -> ITensor:
         tensor = ITensor()
         tensor._value = self._tensors[name]
         return tensor
+
+    def _output_shape(self, name: str, shapes: dict[str, tuple[int, ...]]) -> tuple[int, ...]:
+        """For inputs of these shapes; -1 where it depends on what they hold (IExecutionContext::getTensorShape)."""
+        key = (name, *sorted(shapes.items()))
+        if key not in self._known_shapes:
+            self._known_shapes[key] = _infer_shape(self._runnable, name, shapes)
+        return self._known_shapes[key]
 
     def get_tensor_format(self, name: str, profile_index: int = 0) -> Any:
         return _E["TensorFormat"].LINEAR
@@ -191,21 +207,33 @@ class IExecutionContext(Checked):
     def get_tensor_shape(self, name: str) -> tuple[int, ...]:
         """An output's is known once those of all inputs are (IExecutionContext::getTensorShape)."""
         declared = self._engine.get_tensor_shape(name)
-        known = self._engine._facts["shapes"].keys() <= self._shapes.keys()
-        batch = next(iter(self._shapes.values()), (-1,))[0] if known else -1
-        return self._shapes.get(name) or (batch if declared[0] == -1 else declared[0], *declared[1:])
+        if name in self._shapes or -1 not in declared:
+            return self._shapes.get(name, declared)
+        if name in self._engine._facts["shapes"] or self._unset():
+            return declared
+        return self._engine._output_shape(name, self._shapes)
+
+    def _unset(self) -> list[str]:
+        """Inputs of open sizes whose shape is not set: only those need one."""
+        shapes = self._engine._facts["shapes"]
+        return [n for n in shapes if n not in self._shapes and -1 in self._engine.get_tensor_shape(n)]
 
     def set_tensor_address(self, name: str, memory: int) -> bool:
-        """Aligned to 256 bytes (IExecutionContext::setTensorAddress)."""
+        """Aligned to 256 bytes; 0 takes it back (IExecutionContext::setTensorAddress)."""
         if memory % 256 or (self._engine and name not in self._engine._tensors):
             return False
-        self._addresses[name] = memory
+        self._addresses.pop(name, None)
+        if memory:
+            self._addresses[name] = memory
         return True
 
     def get_tensor_address(self, name: str) -> int:
         return self._addresses.get(name, 0)
 
     def set_output_allocator(self, name: str, output_allocator: Any) -> bool:
+        """False for what is no output (IExecutionContext::setOutputAllocator)."""
+        if self._engine.get_tensor_mode(name) != _E["TensorIOMode"].OUTPUT:
+            return False
         self._allocators[name] = output_allocator
         return True
 
@@ -218,20 +246,30 @@ class IExecutionContext(Checked):
     def execute_async_v3(self, stream_handle: int) -> bool:
         """Of the shapes and addresses of this moment, also where a graph replays it later.
 
-        False where a shape or an address is not set, or where the first run of a shape is to be captured
-        (IExecutionContext::enqueueV3: what changed is updated by the next run, which may wait for the device).
+        False where a shape or an address is not set, an output of unknown size has no allocator, or where the first
+        run of a shape is to be captured (IExecutionContext::enqueueV3: what changed is updated by the next run,
+        which may wait for the device).
         """
-        lacking = [n for n in self._engine._facts["shapes"] if n not in self._shapes]
+        lacking = self._unset()
         lacking += [n for n in self._engine._tensors if n not in self._addresses and n not in self._allocators]
+        if not lacking:
+            open_sizes = [n for n in self._engine._tensors if -1 in self.get_tensor_shape(n)]
+            lacking = [n for n in open_sizes if n not in self._allocators]
+        if lacking:
+            return False
         recording = ctypes.CDLL("libcuda.so.1").standin_recording(ctypes.c_void_p(stream_handle))
-        if lacking or (recording and not self._ran):
+        if recording and not self._ran:
             return False
         self._ran = True
-        shapes, addresses = dict(self._shapes), dict(self._addresses)
+        addresses = dict(self._addresses)
+        shapes = {name: self.get_tensor_shape(name) for name in self._engine._inputs()}
         for name, allocator in self._allocators.items():
             shape = self.get_tensor_shape(name)
             size = int(np.prod(shape)) * _type(self._engine, name).itemsize
-            addresses[name] = allocator.reallocate_output_async(name, 0, size, 256, stream_handle)
+            current = self._addresses.get(name, 0)
+            addresses[name] = allocator.reallocate_output_async(name, current, max(size, 1), 256, stream_handle)
+            if not addresses[name]:
+                return False
             allocator.notify_shape(name, shape)
 
         def work() -> int:
@@ -317,8 +355,25 @@ def _field(kind: str | None) -> dict[str, str]:
     return {"DataType": spelled, "Format": "Row major linear format (kLINEAR)"}
 
 
+def _infer_shape(model: onnx.ModelProto, name: str, shapes: dict[str, tuple[int, ...]]) -> tuple[int, ...]:
+    """Of an output; where a node is unknown to ONNX, a named size is that of the input that has the name."""
+    found, named = onnx.ModelProto(), dict[str, int]()
+    found.CopyFrom(model)
+    for value in found.graph.input:
+        for dim, size in zip(value.type.tensor_type.shape.dim, shapes.get(value.name, ()), strict=False):
+            named[dim.dim_param] = size
+            dim.dim_value = size
+    del found.graph.value_info[:]
+    inferred = onnx.shape_inference.infer_shapes(found, data_prop=True).graph.output
+    dims = next(value for value in inferred if value.name == name).type.tensor_type.shape.dim
+    named.pop("", None)
+    return tuple(dim.dim_value if dim.HasField("dim_value") else named.get(dim.dim_param, -1) for dim in dims)
+
+
 class Refitter(Checked):
     def __init__(self, engine: ICudaEngine, logger: Any) -> None:
+        if not engine._facts["stripped"]:
+            raise ContractError("an engine that was not built to be refitted")
         self._engine, self._refitted = engine, False
 
     def refit_cuda_engine(self) -> bool:
@@ -331,5 +386,8 @@ class OnnxParserRefitter(Checked):
         self._refitter = refitter
 
     def refit_from_file(self, model_file: str) -> bool:
-        self._refitter._refitted = onnx.load(model_file) is not None
-        return True
+        """False where the file lacks weights of the engine (IParserRefitter::refitFromFile)."""
+        wanted = {(one.name, tuple(one.dims)) for one in self._refitter._engine._model.graph.initializer}
+        given = {(one.name, tuple(one.dims)) for one in onnx.load(model_file).graph.initializer}
+        self._refitter._refitted = wanted <= given
+        return self._refitter._refitted
