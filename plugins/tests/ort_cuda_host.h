@@ -8,6 +8,7 @@
 #include <sys/mman.h>
 
 #include <algorithm>
+#include <atomic>
 #include <map>
 #include <string>
 #include <vector>
@@ -53,7 +54,7 @@ struct OrtKernelContext {
 namespace host {
 
 // What was handed out and not given back.
-inline int statuses = 0, types = 0, shapes = 0, allocators = 0;
+inline std::atomic<int> statuses{0}, types{0}, shapes{0}, allocators{0};
 inline const char* version = "1.21.0";
 
 // A tensor's memory. The host may touch it where it says so, as after a copy.

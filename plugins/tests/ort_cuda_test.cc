@@ -5,85 +5,19 @@
 
 #include "cuda_cpu.h"
 #include "cuda_cpu_runtime.h"
-#include "ort_cuda_host.h"
+#include "ort_cuda_node.h"
 #include "trt_check.h"
 #include "trt_reference.h"
 
 namespace {
 
-using apa::Kind;
-using Dims = std::vector<int64_t>;
-using Floats = std::vector<float>;
+using namespace host;
 
 int64_t allocated = 0;
 
-std::string said(OrtStatus* status) {
-  const std::string text = status ? status->text : "";
-  host::api.ReleaseStatus(status);
-  return text;
-}
-
-const std::vector<const OrtCustomOp*>& operators() {
-  static OrtSessionOptions options;
-  if (options.domains.empty()) said(RegisterCustomOps(&options, &host::base));
-  return options.domains.at(0)->operators;
-}
-
-template <class T>
-const OrtCustomOp& operator_of(Kind kind, const std::string& provider = "CUDAExecutionProvider") {
-  const auto element = apa::Element{reference::Numbers<T>::kElement};
-  const auto type = element == apa::Element::Float32   ? ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT
-                    : element == apa::Element::Float16 ? ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT16
-                                                       : ONNX_TENSOR_ELEMENT_DATA_TYPE_BFLOAT16;
-  for (const OrtCustomOp* one : operators())
-    if ((kind == Kind::Gate) == (std::string(one->GetName(one)) == "APA") && one->GetInputType(one, 0) == type &&
-        one->GetOutputType(one, 0) == type && provider == one->GetExecutionProviderType(one))
-      return *one;
-  std::printf("no such operator\n");
-  std::exit(2);
-}
-
-// One node, from its creation to its end.
-struct Node {
-  const OrtCustomOp& op;
-  void* kernel = nullptr;
-  std::string why;
-  Node(const OrtCustomOp& o, const OrtKernelInfo& info) : op(o) { why = said(o.CreateKernelV2(&o, &host::api, &info, &kernel)); }
-  ~Node() {
-    if (kernel) op.KernelDestroy(kernel);
-  }
-  Node(const Node&) = delete;
-  std::string run(OrtKernelContext& context) { return said(op.KernelComputeV2(kernel, &context)); }
-};
-
-OrtKernelInfo node_info(const Floats& lambda, const Floats& kappa, int64_t axis = 1, const Dims& shape = {}) {
-  return {{{"lambda", lambda}, {"kappa", kappa}}, {{"axis", axis}}, shape, {}};
-}
-
-const Floats kLambdas = {0.f, 0.5f, 0.1f, 2.f, 1.f}, kKappas = {1.f, 0.7f, -0.5f, 1.3f, 2.f};
-
-struct Case {
-  Dims dims;
-  int64_t axis;
-  bool channels;
-};
-const Case kCases[] = {{{}, 1, false},           {{1}, 5, false},          {{7}, 0, false},        {{3, 1001}, 1, false},
-                       {{5}, 0, true},           {{5}, -1, true},          {{2, 5}, 1, true},      {{300, 5}, -1, true},
-                       {{5, 7}, 0, true},        {{2, 5, 9}, 1, true},     {{2, 5, 3, 3}, 1, true}, {{2, 3, 3, 5}, 3, true},
-                       {{2, 3, 5, 4}, -2, true}, {{1, 2, 3, 5, 2, 2}, 3, true}, {{4, 5, 64, 9}, 1, true},
-                       {{0}, 0, false},          {{2, 5, 0}, 1, true},     {{0, 5}, 1, true}};
-
-int64_t product(const Dims& dims, size_t from) {
-  int64_t n = 1;
-  for (size_t i = from; i < dims.size(); i++) n *= dims[i];
-  return n;
-}
-
 template <class T>
 void check_case(Kind kind, const Case& c, bool in_place) {
-  const Floats one_lambda = {0.5f}, one_kappa = {1.25f};
-  const Floats &lambda = c.channels ? kLambdas : one_lambda, &kappa = c.channels ? kKappas : one_kappa;
-  const size_t count = static_cast<size_t>(product(c.dims, 0)), rank = c.dims.size();
+  const size_t count = c.count(), rank = c.dims.size();
   host::DeviceMemory in(count * sizeof(T)), other(count * sizeof(T));
   host::DeviceMemory& out = in_place ? in : other;
   std::vector<double> x(count);
@@ -96,7 +30,7 @@ void check_case(Kind kind, const Case& c, bool in_place) {
   int stream = 0;
   OrtKernelContext context{{{c.dims}, count ? in.data() : nullptr}, {{}, count ? out.data() : nullptr}, &stream};
   context.output.info.dims.reserve(8);
-  Node node(operator_of<T>(kind), node_info(lambda, kappa, c.axis, c.dims));
+  Node node(operator_of<T>(kind), c.info());
   check::expect(node.kernel != nullptr, "not created: %s", node.why.c_str());
   cuda_cpu::calls = {};
   cuda_cpu::last_stream = nullptr;
@@ -110,12 +44,10 @@ void check_case(Kind kind, const Case& c, bool in_place) {
   check::expect(!count || cuda_cpu::last_stream == reinterpret_cast<cudaStream_t>(&stream), "another stream");
   check::expect(context.output.info.dims == c.dims, "another shape");
   if (!node.kernel || status) return;
-  const size_t along = static_cast<size_t>(c.axis < 0 ? c.axis + static_cast<int64_t>(rank) : c.axis);
-  const int64_t inner = c.channels ? product(c.dims, along + 1) : 1;
   out.copied<T>([&](T* at) {
     for (size_t i = 0; i < count; i++) {
-      const size_t channel = c.channels ? static_cast<size_t>(static_cast<int64_t>(i) / inner % 5) : 0;
-      const double exact = reference::activation(kind, x[i], lambda[channel], kappa[channel]);
+      const size_t channel = c.channel_of(i);
+      const double exact = c.exact(kind, x[i], channel);
       check::expect(reference::close<T>(reference::value(at[i]), exact, x[i]), "rank %zu axis %d channel %zu: f(%g) = %g",
                     rank, static_cast<int>(c.axis), channel, x[i], reference::value(at[i]));
     }

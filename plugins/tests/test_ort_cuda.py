@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import subprocess
@@ -79,6 +80,22 @@ def test_between_stand_ins(planted, suite):
 @pytest.mark.parametrize("number", range(1, len(FAULTS) + 1), ids=[fault.name for fault in FAULTS])
 def test_every_fault_is_seen(planted, number):
     assert run_planted(planted, number).returncode != 0
+
+
+@pytest.fixture(scope="module")
+def on_device(folder, kernels):
+    (made := folder / "device").mkdir()
+    names = ("cuda_cpu_streams", "ort_cuda_on_device_test")
+    own = [*building.OPERATORS, *(building.TESTS / f"{name}.cc" for name in names)]
+    return trt_building.linked([*building.objects(made, own), *kernels], folder / "on_device", "-pthread")
+
+
+@pytest.mark.parametrize("suite", ["values", "recorded", "threads", "host"])
+def test_what_runs_on_a_device(on_device, suite):
+    """tools/gpu_check runs this program with the built library on a device; here it is of the same sources."""
+    row = json.loads(trt_building.ran(on_device, "--small", suite))
+    assert (row["suite"], row["failures"]) == (suite, 0)
+    assert row["checks"] > 0
 
 
 @pytest.fixture(scope="module")

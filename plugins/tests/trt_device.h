@@ -5,8 +5,11 @@
 #include <cuda_runtime_api.h>
 
 #include <algorithm>
+#include <chrono>
 #include <cstdio>
 #include <cstdlib>
+#include <cstring>
+#include <string>
 #include <vector>
 
 #include "trt_check.h"
@@ -92,6 +95,46 @@ class Graph {
  private:
   cudaGraphExec_t ready_ = nullptr;
 };
+
+inline bool small = false;  // --small: less of each suite
+inline std::string facts;   // of the suite that runs: members of a JSON object
+
+// The median of many calls, in microseconds.
+template <class Work>
+double microseconds(Work work) {
+  std::vector<double> times;
+  for (int i = 0; i < (small ? 5 : 400); i++) {
+    const auto start = std::chrono::steady_clock::now();
+    work(i);
+    times.push_back(std::chrono::duration<double, std::micro>(std::chrono::steady_clock::now() - start).count());
+  }
+  std::nth_element(times.begin(), times.begin() + static_cast<std::ptrdiff_t>(times.size() / 2), times.end());
+  return times[times.size() / 2];
+}
+
+// PROGRAM [--small] [SUITE...]: runs these, or all, and prints a line of JSON for each. Exit code 0: every check held;
+// 1: one did not; 3: no device.
+template <size_t kCount>
+int main_of(const check::Suite (&suites)[kCount], int argc, char** argv) {
+  std::vector<std::string> wanted(argv + 1, argv + argc);
+  const auto flag = std::find(wanted.begin(), wanted.end(), "--small");
+  small = flag != wanted.end();
+  if (small) wanted.erase(flag);
+  int number = 0;
+  must(cudaGetDevice(&number), "cudaGetDevice");
+  for (const check::Suite& suite : suites) {
+    if (!wanted.empty() && std::find(wanted.begin(), wanted.end(), suite.name) == wanted.end()) continue;
+    const int checks = check::checks, failures = check::failures;
+    const auto start = std::chrono::steady_clock::now();
+    facts.clear();
+    suite.run();
+    const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+    std::printf("{\"suite\": \"%s\", \"checks\": %d, \"failures\": %d, \"seconds\": %.2f, \"facts\": {%s}}\n", suite.name,
+                check::checks - checks, check::failures - failures, seconds, facts.c_str());
+    std::fflush(stdout);
+  }
+  return check::failures > 0 || check::checks == 0;
+}
 
 }  // namespace device
 

@@ -2,8 +2,6 @@
 // of a plugin, streams of its own, recorded graphs, several contexts, changed addresses, very large tensors.
 //
 //     APA_TRT_LIBRARY=libapa_trt.so trt_on_device_test [--small] [SUITE...]
-//
-// Prints a line of JSON for each suite. Exit code 0: every check held; 1: one did not; 3: no device.
 #include <cuda_runtime_api.h>
 
 #include <algorithm>
@@ -23,14 +21,15 @@ using namespace harness;
 using tensors::FormatCase;
 using tensors::Tensor;
 
+using device::facts;
 using device::Graph;
 using device::Memory;
+using device::microseconds;
 using device::must;
+using device::small;
 using device::Stream;
 
 constexpr int kReplays = 100;
-bool small = false;
-std::string facts;  // of the suite that runs: members of a JSON object
 
 struct Case {
   const char* kind;
@@ -328,18 +327,6 @@ void large() {
   for (bool channels : {false, true}) check_large(channels);
 }
 
-template <class Work>
-double microseconds(Work work) {
-  std::vector<double> times;
-  for (int i = 0; i < (small ? 5 : 400); i++) {
-    const auto start = std::chrono::steady_clock::now();
-    work(i);
-    times.push_back(std::chrono::duration<double, std::micro>(std::chrono::steady_clock::now() - start).count());
-  }
-  std::nth_element(times.begin(), times.begin() + static_cast<std::ptrdiff_t>(times.size() / 2), times.end());
-  return times[times.size() / 2];
-}
-
 // What a layer costs the processor: medians in microseconds, not judged.
 void host() {
   Stream stream;
@@ -377,22 +364,5 @@ int main(int argc, char** argv) {
   const check::Suite suites[] = {{"values", values},     {"quantised", quantised}, {"copies", copies},
                                  {"recorded", recorded}, {"contexts", contexts},   {"addresses", addresses},
                                  {"large", large},       {"host", host}};
-  std::vector<std::string> wanted(argv + 1, argv + argc);
-  const auto flag = std::find(wanted.begin(), wanted.end(), "--small");
-  small = flag != wanted.end();
-  if (small) wanted.erase(flag);
-  int device = 0;
-  must(cudaGetDevice(&device), "cudaGetDevice");
-  for (const check::Suite& suite : suites) {
-    if (!wanted.empty() && std::find(wanted.begin(), wanted.end(), suite.name) == wanted.end()) continue;
-    const int checks = check::checks, failures = check::failures;
-    const auto start = std::chrono::steady_clock::now();
-    facts.clear();
-    suite.run();
-    const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-    std::printf("{\"suite\": \"%s\", \"checks\": %d, \"failures\": %d, \"seconds\": %.2f, \"facts\": {%s}}\n", suite.name,
-                check::checks - checks, check::failures - failures, seconds, facts.c_str());
-    std::fflush(stdout);
-  }
-  return check::failures > 0 || check::checks == 0;
+  return device::main_of(suites, argc, argv);
 }

@@ -345,7 +345,8 @@ def _drive(tmp_path, monkeypatch, program, sanitizer=None, capability=90):
     if sanitizer:
         _script(tmp_path, "compute-sanitizer", sanitizer)
     kept = []
-    outcome = library.drive_library(_script(tmp_path, "p", program), tmp_path, tmp_path, capability, kept.append)
+    program, named = _script(tmp_path, "p", program), {"APA_TRT_LIBRARY": tmp_path}
+    outcome = library.drive_library("library", program, named, tmp_path, capability, kept.append)
     return outcome, kept
 
 

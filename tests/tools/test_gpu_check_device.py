@@ -124,7 +124,7 @@ def test_report_says_what_is_missing(report):
     assert (document["verdict"], document["not ended"]) == ("incomplete", [])
     states = {part["part"]: (part["state"], part["reason"]) for part in document["parts"]}
     assert list(states) == list(PARTS)
-    for part in ("library", "exhaustive", "kernels"):
+    for part in ("library", "operators", "exhaustive", "kernels"):
         assert states[part][0] == "skipped", states
     assert states["exhaustive"][1].startswith("no device: CUDA driver version is insufficient")
     assert "nvidia-smi" in states["clocks"][1]
@@ -151,11 +151,11 @@ def test_a_prepared_folder_of_other_sources_is_refused(prepared, tmp_path):
     other = tmp_path / "other"
     shutil.copytree(prepared, other)
     (other / "prepared.json").write_text(json.dumps(facts | {"sources": "0" * 64}))
-    done = subprocess.run([OFFLINE, tmp_path, "--prepared", other], capture_output=True, text=True)
+    done = subprocess.run([sys.executable, OFFLINE, tmp_path, "--prepared", other], capture_output=True, text=True)
     assert done.returncode == 2
     assert "was made from other sources" in done.stderr
-    assert device_plugin(prepared / "plugin/libapa_trt.so", ARCHITECTURE).state is State.PASSED
-    assert device_plugin(prepared / "plugin/libapa_trt.so", 80).state is State.FAILED
+    assert device_plugin(prepared / "libraries/libapa_trt.so", ARCHITECTURE).state is State.PASSED
+    assert device_plugin(prepared / "libraries/libapa_trt.so", 80).state is State.FAILED
 
 
 @NO_GPU

@@ -13,6 +13,7 @@ from apa_deploy.measure.turns import take_turns, time_ms
 from .outcome import Outcome, State
 
 TURNS, WARM_UP = 40, 10
+PARAMETERS = (0.5, 1.1)  # lambda, kappa
 MIB = (8, 64, 256)
 ELEMENTS = ("float16", "float32")
 
@@ -34,14 +35,16 @@ def check_torch(device: str = "cuda", sizes: tuple[int, ...] = MIB, turns: int =
         for mib in sizes:
             kind = getattr(torch, element)
             x = torch.randn((mib << 20) // kind.itemsize, device=device).to(kind)
-            rows.append({"element": element, "MiB": mib, **_row(_times(torch, x, turns))})
+            samples = take_turns(torch_timers(torch, x), turns, warm_up=WARM_UP)
+            rows.append({"element": element, "MiB": mib, **_row(samples)})
     return Outcome("torch", State.PASSED, rows=rows, facts={"torch": torch.__version__})
 
 
-def _times(torch: Any, x: Any, turns: int) -> dict[str, list[float]]:
+def torch_timers(torch: Any, x: Any) -> dict[str, Callable[[], float]]:
+    """Milliseconds of one run of each way, to its end."""
     from apa_deploy.modules import AGLU
 
-    unit = AGLU(0.5, 1.1).eval()
+    unit = AGLU(*PARAMETERS).eval()
     target = torch.empty_like(x)
     wait: Callable[[], Any] = torch.cuda.synchronize if x.is_cuda else lambda: None
     ways: dict[str, Callable[[], Any]] = {
@@ -57,9 +60,11 @@ def _times(torch: Any, x: Any, turns: int) -> dict[str, list[float]]:
         way()
         wait()
 
-    timers = {name: partial(time_ms, partial(run, way)) for name, way in ways.items()}
-    with torch.inference_mode():
-        return take_turns(timers, turns, warm_up=WARM_UP)
+    def measure(way: Callable[[], Any]) -> float:
+        with torch.inference_mode():
+            return time_ms(partial(run, way))
+
+    return {name: partial(measure, way) for name, way in ways.items()}
 
 
 def _row(samples: Mapping[str, list[float]]) -> dict[str, float]:

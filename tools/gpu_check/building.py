@@ -1,4 +1,4 @@
-"""Compile for GPUs: the programs that test the kernels and the plugin on a device, and the plugin itself."""
+"""Compile for GPUs: the programs that test kernels and libraries on a device, and the libraries."""
 
 from __future__ import annotations
 
@@ -16,6 +16,9 @@ from apa_deploy.errors import GateError, MissingError
 ROOT = Path(__file__).resolve().parents[2]
 PLUGIN, TESTS, DEVICE = ROOT / "plugins/tensorrt", ROOT / "plugins/tests", Path(__file__).parent / "device"
 _INCLUDE, FETCH = ROOT / "plugins/include", ROOT / "plugins/fetch"
+OPERATORS = "ort_cuda_on_device_test"
+# By the part of the build that makes them.
+LIBRARIES = {"tensorrt": "libapa_trt.so", "onnxruntime_cuda": "libapa_ort_cuda.so"}
 # The kernels under another name, so that device/copies.cc can stand before them.
 _RENAMED = "-Drun=run_resident"
 SUITES = {
@@ -44,7 +47,7 @@ def fetch(script: str) -> Path:
 
 
 def programs(folder: Path, architectures: Sequence[int], ptx: int | None = None) -> dict[str, Path]:
-    """Every program that runs on the device, by name.
+    """Every program that runs on the device, by name; OPERATORS where ONNX Runtime's headers can be had.
 
     Args:
         architectures: compute capabilities to compile for (89 is 8.9); `ptx`: that of the text for later ones.
@@ -53,7 +56,8 @@ def programs(folder: Path, architectures: Sequence[int], ptx: int | None = None)
         MissingError: nvcc, a C++ compiler or TensorRT's headers cannot be had.
         GateError: what is here does not compile.
     """
-    compiler = Compiler(folder, architectures, ptx)
+    headers = [fetch("tensorrt_headers.py"), *_operator_headers()]
+    compiler = Compiler(folder, architectures, ptx, headers)
     suites = [TESTS / name for name in SUITES]
     parts = {
         **{source.stem: (source, *_TESTED) for source in suites},
@@ -61,6 +65,8 @@ def programs(folder: Path, architectures: Sequence[int], ptx: int | None = None)
         "exhaustive": (DEVICE / "exhaustive.cu",),
         "trt_on_device_test": (TESTS / "trt_on_device_test.cc", TESTS / "trt_loaded.cc"),
     }
+    if len(headers) > 1:
+        parts[OPERATORS] = (TESTS / f"{OPERATORS}.cc", TESTS / "ort_cuda_loaded.cc")
     sources = list(dict.fromkeys(source for needed in parts.values() for source in needed))
     with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
         objects = dict(zip(sources, pool.map(compiler.compile, sources), strict=True))
@@ -70,10 +76,11 @@ def programs(folder: Path, architectures: Sequence[int], ptx: int | None = None)
 class Compiler:
     """nvcc for some architectures, into one folder."""
 
-    def __init__(self, folder: Path, architectures: Sequence[int], ptx: int | None = None) -> None:
+    def __init__(
+        self, folder: Path, architectures: Sequence[int], ptx: int | None, headers: Sequence[Path]
+    ) -> None:
         self._folder, self._nvcc = folder, str(fetch("nvcc.py"))
         self._host = _host_compiler()
-        headers = fetch("tensorrt_headers.py")
         self._flags = ["-std=c++17", "-O3", "-Xfatbin", "-compress-all"]  # four programs hold the same kernels
         for one in architectures:
             self._flags += ["-gencode", f"arch=compute_{one},code=sm_{one}"]
@@ -81,7 +88,8 @@ class Compiler:
             self._flags += ["-gencode", f"arch=compute_{ptx},code=compute_{ptx}"]
         for include in (PLUGIN, _INCLUDE, TESTS):
             self._flags += ["-I", str(include)]
-        self._flags += ["-isystem", str(headers)]
+        for others in headers:
+            self._flags += ["-isystem", str(others)]
 
     def compile(self, source: Path) -> Path:
         """One object."""
@@ -98,8 +106,15 @@ class Compiler:
         return target
 
 
-def plugin(folder: Path, architectures: Sequence[int], ptx: int) -> Path:
-    """libapa_trt.so for those architectures, built as the package builds it.
+def _operator_headers() -> list[Path]:
+    try:
+        return [fetch("onnxruntime_headers.py")]
+    except MissingError:
+        return []
+
+
+def library(part: str, folder: Path, architectures: Sequence[int], ptx: int) -> Path:
+    """That of LIBRARIES for those architectures, built as the package builds it; both are built at once.
 
     Raises:
         MissingError: cmake or a part of the toolchain cannot be had.
@@ -110,7 +125,7 @@ def plugin(folder: Path, architectures: Sequence[int], ptx: int) -> Path:
         raise MissingError("cmake is not in PATH", "cmake 3.24 or later", "Run: pip install cmake ninja")
     options = {
         "SKBUILD_STATE": "wheel",
-        "APA_PARTS": "tensorrt",
+        "APA_PARTS": ";".join(LIBRARIES),
         "APA_CUDA_ARCHITECTURES": ";".join(map(str, architectures)),
         "APA_CUDA_PTX": ptx,
         "CMAKE_CXX_COMPILER": _host_compiler(),
@@ -118,10 +133,15 @@ def plugin(folder: Path, architectures: Sequence[int], ptx: int) -> Path:
     defined = [f"-D{name}={value}" for name, value in options.items()]
     said = _run([cmake, "-S", str(ROOT), "-B", str(folder), *defined])
     said += _run([cmake, "--build", str(folder)])
-    library = folder / "plugins/tensorrt/libapa_trt.so"
-    if not library.is_file():
-        raise MissingError(_reason(said), "the plugin's toolchain", "See docs/tensorrt-plugin.md.")
-    return library
+    built = folder / library_path(part)
+    if not built.is_file():
+        raise MissingError(_reason(said), f"what {built.name} is built with", "See docs/tensorrt-plugin.md.")
+    return built
+
+
+def library_path(part: str) -> Path:
+    """Below the folder that it is built in."""
+    return Path("plugins", part, LIBRARIES[part])
 
 
 def _host_compiler() -> str:
@@ -133,7 +153,7 @@ def _host_compiler() -> str:
 
 def _reason(said: str) -> str:
     lines = [line.strip() for line in said.splitlines() if "apa-deploy:" in line or "is not built" in line]
-    return lines[0] if lines else "the plugin was not built"
+    return lines[0] if lines else "it was not built"
 
 
 def _run(command: Sequence[str]) -> str:

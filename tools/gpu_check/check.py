@@ -14,7 +14,7 @@ from . import building
 from .outcome import Outcome, State
 from .prepared import Prepared
 
-_OPTIONS, _PLUGIN = "check.json", "plugins/tensorrt/libapa_trt.so"
+_OPTIONS = "check.json"
 
 
 @dataclass(frozen=True)
@@ -85,18 +85,28 @@ class Check:
         done.write_text(json.dumps(list(found)), encoding="utf-8")
         return found
 
-    def plugin(self) -> Path:
-        """The library: prepared, or built for the device once.
+    def library(self, part: str) -> Path:
+        """One of `building.LIBRARIES`: prepared, or built for the device once.
 
         Raises:
             MissingError: what compiles it cannot be had.
             GateError: it does not compile.
         """
         if self.prepared:
-            return Prepared(self.prepared).plugin
-        folder = self.folder / "plugin"
-        library = folder / _PLUGIN
-        return library if library.is_file() else building.plugin(folder, [self.architecture()], self.architecture())
+            return Prepared(self.prepared).library(part)
+        folder = self.folder / "libraries"
+        built = folder / building.library_path(part)
+        if built.is_file():
+            return built
+        return building.library(part, folder, [self.architecture()], self.architecture())
+
+    def plugin(self) -> Path:
+        """The library for TensorRT."""
+        return self.library("tensorrt")
+
+    def operators(self) -> Path:
+        """The library for ONNX Runtime's CUDA provider."""
+        return self.library("onnxruntime_cuda")
 
     def failed(self, part: str, reason: str, do: str) -> Outcome:
         """What became of a part whose process did not end by itself: what it kept, and why it ended."""

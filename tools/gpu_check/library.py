@@ -1,10 +1,11 @@
-"""The built library, driven through IPluginV3 on the device (plugins/tests/trt_on_device_test.cc): as it is, with
-its PTX compiled by the driver, and under compute-sanitizer."""
+"""A built library, driven on the device as its host drives it: that for TensorRT through IPluginV3, that for ONNX
+Runtime through its API of custom operators (plugins/tests/*_on_device_test.cc). As it is, with its PTX compiled by
+the driver, and under compute-sanitizer."""
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,25 +18,31 @@ _SANITIZER = "compute-sanitizer"
 
 
 def drive_library(
-    program: Path, library: Path, folder: Path, capability: int, keep: Callable[[Outcome], None]
+    part: str,
+    program: Path,
+    named: Mapping[str, Path],
+    folder: Path,
+    capability: int,
+    keep: Callable[[Outcome], None],
 ) -> Outcome:
     """Every suite of every run that this machine can do.
 
     Args:
+        named: the library, under the variable that the program reads.
         capability: of the GPU, such as 90.
         keep: takes what is known so far.
 
     Raises:
         MissingError: no device.
     """
-    outcome = Outcome("library", State.PASSED)
+    outcome = Outcome(part, State.PASSED)
     for name, seconds in _SECONDS.items():
         command, environment, why_not = _command(name, program, capability)
         if why_not:
             outcome.rows.append({"run": name, "suite": f"skipped: {why_not}", "checks": 0, "failures": 0})
             continue
-        variables = {"APA_TRT_LIBRARY": str(library), **environment}
-        answer = ask(command, seconds, folder / f"library {name}.log", variables)
+        variables = {variable: str(library) for variable, library in named.items()} | environment
+        answer = ask(command, seconds, folder / f"{part} {name}.log", variables)
         _add(outcome, name, answer)
         keep(outcome)
     return outcome

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from apa_deploy.errors import MissingError
 
-from . import programs
+from . import building, programs
 from .check import Check
 from .outcome import Outcome, outcome_of
 from .prepared import Prepared
@@ -50,7 +50,19 @@ def _library(check: Check) -> Outcome:
     from .library import drive_library
 
     program, capability = check.programs()["trt_on_device_test"], programs.capability() or check.architecture()
-    return drive_library(program, check.plugin(), check.folder, capability, check.keep)
+    named = {"APA_TRT_LIBRARY": check.plugin()}
+    return drive_library("library", program, named, check.folder, capability, check.keep)
+
+
+def _operators(check: Check) -> Outcome:
+    from .library import drive_library
+
+    programs_ = check.programs()
+    if building.OPERATORS not in programs_:
+        building.fetch("onnxruntime_headers.py")  # raises what is missing
+    named, capability = {"APA_ORT_LIBRARY": check.operators()}, programs.capability() or check.architecture()
+    program = programs_[building.OPERATORS]
+    return drive_library("operators", program, named, check.folder, capability, check.keep)
 
 
 def _plan(check: Check) -> Outcome:
@@ -75,6 +87,12 @@ def _bandwidth(check: Check) -> Outcome:
     from .kernels import bandwidth
 
     return bandwidth(check.programs()["bandwidth"], check.folder)
+
+
+def _onnxruntime(check: Check) -> Outcome:
+    from .ort import check_operators
+
+    return check_operators(check.operators)
 
 
 def _torch(check: Check) -> Outcome:
@@ -115,11 +133,13 @@ PARTS = {
     "driver": Part(_driver, 60),
     "plugin": Part(_plugin, 300),
     "library": Part(_library, 320),
+    "operators": Part(_operators, 240),
     "plan": Part(_plan, 90),
     "exhaustive": Part(_exhaustive, 170),
     "kernels": Part(_kernels, 300),
     "bandwidth": Part(_bandwidth, 130),
     "torch": Part(_torch, 180),
+    "onnxruntime": Part(_onnxruntime, 300),
     "engines": Part(_engines, 3600),
     "latency": Part(_latency, 600),
 }

@@ -2,7 +2,7 @@
 
     python -m tools.gpu_check.prepared [FOLDER]      default: build/gpu-check
 
-programs/ and plugin/ compiled for every GPU, wheels/ of what the check imports, headers/ of TensorRT, plan.json
+programs/ and libraries/ compiled for every GPU, wheels/ of what the check imports, headers/ of TensorRT, plan.json
 with the kernels of plans. tools/gpu_check/offline runs the check from it.
 """
 
@@ -40,7 +40,10 @@ WHEELS = (
     ("cuda-bindings", "cuda-pathfinder"),
 )
 _GLIBC = (28, 27, 26, 24, 17, 12, 5)  # of the platform tags that pip is to take
-_SOURCES = ("plugins/include", "plugins/tensorrt", "plugins/tests", "tools/gpu_check/device")
+_SOURCES = (
+    *(f"plugins/{name}" for name in ("include", "tensorrt", "onnxruntime", "onnxruntime_cuda", "tests")),
+    "tools/gpu_check/device",
+)
 
 
 @dataclass(frozen=True)
@@ -53,10 +56,9 @@ class Prepared:
         """By name, as `building.programs` makes them."""
         return {path.name: path for path in sorted((self.folder / "programs").iterdir())}
 
-    @property
-    def plugin(self) -> Path:
-        """libapa_trt.so."""
-        return self.folder / "plugin/libapa_trt.so"
+    def library(self, part: str) -> Path:
+        """One of `building.LIBRARIES`."""
+        return self.folder / "libraries" / building.LIBRARIES[part]
 
     @property
     def plan(self) -> Path:
@@ -96,12 +98,13 @@ def prepare(
 
     with tempfile.TemporaryDirectory() as scratch, replace_file(target, force=True) as folder:
         (folder / "programs").mkdir(parents=True)
-        (folder / "plugin").mkdir()
-        objects, built = Path(scratch, "objects"), Path(scratch, "plugin")
+        (folder / "libraries").mkdir()
+        objects, built = Path(scratch, "objects"), Path(scratch, "libraries")
         objects.mkdir()
         for name, program in building.programs(objects, architectures, PTX).items():
             shutil.copy(program, folder / "programs" / name)
-        shutil.copy(building.plugin(built, architectures, PTX), folder / "plugin")
+        for part in building.LIBRARIES:
+            shutil.copy(building.library(part, built, architectures, PTX), folder / "libraries")
         shutil.copytree(building.fetch("tensorrt_headers.py"), folder / "headers")
         (folder / "plan.json").write_text(json.dumps(plan_kernels()), encoding="utf-8")
         groups = [[_wheel(name, folder / "wheels").name for name in group] for group in wheels]

@@ -17,7 +17,7 @@ from .outcome import Outcome, exit_code
 from .page import page
 
 _VERDICTS = {0: "passed", 1: "failed", 3: "incomplete"}
-_PACKAGES = ("torch", "tensorrt", "cuda-bindings", "polygraphy", "onnx", "numpy")
+_PACKAGES = ("torch", "onnxruntime-gpu", "tensorrt", "cuda-bindings", "polygraphy", "onnx", "numpy")
 
 
 class Report:
