@@ -77,7 +77,8 @@ DISASSEMBLER = ("nvidia-cuda-cuobjdump", "nvidia-cuda-nvdisasm")
 INSIDE = "nvidia/cu13"
 DO = (
     "Install the CUDA toolkit and set CUDACXX to its nvcc, then build again: CUDA 13; for drivers before r580 "
-    "CUDA 12, whose nvcc no package index has (from 12.8 on it knows compute capability 10.0 and 12.0)."
+    "CUDA 12 (from 12.8 on its nvcc knows compute capability 10.0 and 12.0). No package index has nvcc 12: "
+    "tensorrt/build_cuda12.sh, among the plugin's sources, builds with clang in its place."
 )
 
 

@@ -89,6 +89,8 @@ def test_an_install_without_nvcc_goes_on(tmp_path):
     assert code == 0
     assert "APA_NO_FETCH forbids fetching it. Install the CUDA toolkit" in printed
     assert "libapa_trt.so is not built" in printed
+    script = re.search(r"(\S+/build_cuda12\.sh), among the plugin's sources", printed)
+    assert script and (building.ROOT / "plugins" / script[1]).is_file()
 
 
 def test_an_install_with_an_nvcc_that_fails_goes_on(tmp_path):

@@ -203,6 +203,24 @@ def test_parser_that_finds_no_python_plugin_is_seen(bundle, machine, tmp_path):
     assert ran.code == FAILED and "2 plugin layers of 3 com.apa nodes" in ran.last["error"]
 
 
+def test_plugin_layers_of_others_do_not_stand_for_ours(bundle, machine, tmp_path):
+    """The parser makes some of ScatterElements; here as many as there are com.apa nodes, whose bodies it takes."""
+    folder = changed(bundle, tmp_path / "b", models={"plugin": "model.custom.onnx"})
+    model = onnx.load(folder / "model.custom.onnx")
+    x = model.graph.input[0].name
+    for name in "abc":
+        zeros = [
+            onnx.helper.make_tensor(f"{name}_{t}", kind, (1, 1, 1, 1), [0]) for t, kind in (("at", 7), ("of", 1))
+        ]
+        model.graph.initializer.extend(zeros)
+        inputs = [x, *(zero.name for zero in zeros)]
+        model.graph.node.append(onnx.helper.make_node("ScatterElements", inputs, [name], name=name))
+    onnx.save(model, folder / "model.custom.onnx")
+    write_sums(folder)
+    ran = Ran(folder, tmp_path / "out", machine, 10, "nocreator")
+    assert ran.code == FAILED and "no plugin layer of 3 com.apa nodes" in ran.last["error"]
+
+
 @pytest.mark.parametrize("slow", ["plugin", "aot"])
 def test_slower_candidate_is_never_kept(slow, bundle, machine, tmp_path):
     """Which of the others is, no busy machine tells for certain: tests of the choice do, on recorded samples."""

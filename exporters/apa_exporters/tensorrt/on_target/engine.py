@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -123,16 +124,31 @@ def _embed(config: Any, library: Path) -> None:
 
 
 def _check_plugin_layers(network: Any, model: Path) -> None:
-    """A parser that does not find the plugin takes the function body, and says nothing."""
+    """A parser that does not find the plugin takes the function body, and says nothing.
+
+    It makes plugin layers of other nodes too, such as ScatterElements, and names layers after nodes.
+    """
     import onnx
     import tensorrt as trt
 
-    graph = onnx.load(str(model), load_external_data=False).graph
-    wanted = sum(node.domain == "com.apa" for node in graph.node)
-    found = sum(network.get_layer(i).type == trt.LayerType.PLUGIN_V3 for i in range(network.num_layers))
+    nodes = list(_nodes_of(onnx.load(str(model), load_external_data=False).graph))
+    ours = [node.name for node in nodes if node.domain == "com.apa"]
+    others = {node.name for node in nodes if node.domain != "com.apa"}.difference(ours, [""])
+    layers = (network.get_layer(i) for i in range(network.num_layers))
+    found = sum(layer.type == trt.LayerType.PLUGIN_V3 and layer.name not in others for layer in layers)
+    wanted = len(ours)
     if found < wanted:
         saw = f"the parser made {found or 'no'} plugin layer{'s' if found > 1 else ''} of {wanted} com.apa nodes"
         raise RefusalError(saw, "each com.apa node as a plugin", "Use TensorRT 10.7 or later.", FAILED)
+
+
+def _nodes_of(graph: Any) -> Iterator[Any]:
+    """Every node, those of branches too."""
+    for node in graph.node:
+        yield node
+        for attribute in node.attribute:
+            for inner in (attribute.g, *attribute.graphs):
+                yield from _nodes_of(inner)
 
 
 def deserialize(built_engine: Built, folder: Path, recipe: Recipe) -> Any:

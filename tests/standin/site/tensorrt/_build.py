@@ -85,7 +85,7 @@ class ILayer(Checked):
 
     @property
     def type(self) -> Any:
-        if creator_of(self._node):
+        if creator_of(self._node) or self._node.op_type == "ScatterElements":  # which the parser has a plugin for
             return _E["LayerType"].PLUGIN_V3
         plugin = self._node.domain == "com.apa" and has_creators() and "nocreator" not in FAULTS
         named = any(attribute.name == "plugin_namespace" for attribute in self._node.attribute)
