@@ -73,21 +73,23 @@ class _Bench:
 
     def measure(self, turns: int) -> dict[str, list[float]]:
         """Milliseconds of every way, in turns."""
-        timers: dict[str, Callable[[], float]] = {}
-        for graph in (False, True) if self._provider == CUDA else (False,):
-            for name, library in ((FUSED, self._library), (BODY, None)):
-                name += GRAPH if graph else ""
-                try:
-                    timers[name] = partial(time_ms, self._start(library, graph))
-                except ApaError:
-                    raise
-                except Exception as error:  # noqa: BLE001 - ONNX Runtime's errors have no other base in common
-                    self.refused.append(f"{name}: {str(error).splitlines()[0]}")
-        return take_turns(timers | self._torch_timers(), turns, warm_up=WARM_UP)
+        ways: dict[str, Callable[[], Callable[[], float]]] = {}
+        for graph in ("", GRAPH) if self._provider == CUDA else ("",):
+            ways |= {name + graph: partial(self._start, name, bool(graph)) for name in (FUSED, BODY)}
+        ways |= {name: partial(_warm, timer) for name, timer in self._torch_timers().items()}
+        timers = {}
+        for name, start in ways.items():
+            try:
+                timers[name] = start()
+            except ApaError:
+                raise
+            except Exception as error:  # noqa: BLE001 - ONNX Runtime's errors have no other base in common
+                self.refused.append(f"{name}: {(str(error) or repr(error)).splitlines()[0]}")
+        return take_turns(timers, turns, warm_up=WARM_UP)
 
-    def _start(self, library: Path | None, graph: bool) -> Callable[[], None]:
-        """What runs it once, to its end. Its first run, which a graph is recorded in, is over."""
-        options = session_options()
+    def _start(self, name: str, graph: bool) -> Callable[[], float]:
+        """A timer of one run, to its end. The first run, which a graph is recorded in, is over."""
+        options, library = session_options(), self._library if name == FUSED else None
         if library and self._provider == CUDA:
             options.add_session_config_entry(*_ONLY_HERE)
         providers = [(self._provider, {"enable_cuda_graph": "1"} if graph else {})]
@@ -108,7 +110,7 @@ class _Bench:
         run()  # of a graph, the first replay
         if library:
             self.errors.append(self._worst_error(y.numpy()))
-        return run
+        return partial(time_ms, run)
 
     def _worst_error(self, y: np.ndarray) -> float:
         ends = np.r_[: min(_JUDGED, y.size), max(0, y.size - _JUDGED) : y.size]
@@ -123,6 +125,12 @@ class _Bench:
         if self._device == "cuda" and not torch.cuda.is_available():
             return {}
         return torch_timers(torch, torch.from_numpy(self._values).to(self._device))
+
+
+def _warm(timer: Callable[[], float]) -> Callable[[], float]:
+    """A way of torch that has run once: it compiles, or fails, in its first run."""
+    timer()
+    return timer
 
 
 def _one_unit(element: str) -> Any:
