@@ -108,7 +108,7 @@ LAYERS = (
     "detection.boxes runtimes.ort_session runtimes.ort_faults runtimes.providers",
     "replace graph",
     "records",
-    "native runtimes detection architectures",
+    "native runtimes detection architectures doctor.fat_binary",
     "loading",
     "deployment parity inspection",
     "detection.gate detection.verify",

@@ -3,21 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ..measure.subject import ONLY, Subject, batch_shape
+from ..records.placement import KernelPlacement
+from ..runtimes.providers import SESSIONS
 from ..tensors.signature import TensorSpec
 
 Infer = Callable[[], Any]
-_PACKAGES = {"onnxruntime-cuda": "onnxruntime-gpu"}
-_CUDA = ("CUDAExecutionProvider", "CPUExecutionProvider")
 
 
-def open_subject(subject: Subject, batch: int, threads: int | None) -> tuple[Infer, str]:
-    """One inference on seeded inputs, and the runtime with its version.
+@dataclass(frozen=True)
+class Opened:
+    """`infer`: one inference on seeded inputs. `runtime`: its name and version.
+
+    `find_placement`: which kernels run the activations; None where the runtime does not say it.
+    """
+
+    infer: Infer
+    runtime: str
+    find_placement: Callable[[], KernelPlacement | None] = lambda: None
+
+
+def open_subject(subject: Subject, batch: int, threads: int | None) -> Opened:
+    """The subject on its runtime.
 
     Raises:
         ApaError: the artifact does not load, or does not take this batch.
@@ -51,27 +64,28 @@ def _numpy(dtype: str) -> Any:
     return np.dtype(dtype)
 
 
-def _session(subject: Subject, batch: int, threads: int | None) -> tuple[Infer, str]:
+def _session(subject: Subject, batch: int, threads: int | None) -> Opened:
     from ..runtimes.session import Session
 
-    providers = _CUDA if subject.runtime == "onnxruntime-cuda" else None
-    session = Session(subject.path, threads=threads, providers=providers, flush_subnormals=True)
+    providers = SESSIONS.get(subject.runtime)
     inputs = arrays(subject.feeds, batch)
+    profile = {name: (array.shape,) * 3 for name, array in inputs.items()}
+    session = Session(subject.path, threads=threads, providers=providers, flush_subnormals=True, profile=profile)
     if set(inputs) == {ONLY}:
         inputs = {session.input_names[0]: inputs[ONLY]}
-    return lambda: session.run(inputs), _version(subject.runtime)
+    return Opened(lambda: session.run(inputs), _version(subject.runtime), lambda: session.find_placement(inputs))
 
 
-def _openvino(subject: Subject, batch: int, threads: int | None) -> tuple[Infer, str]:
+def _openvino(subject: Subject, batch: int, threads: int | None) -> Opened:
     """In float32, as the other runtimes compute."""
     from ..runtimes.openvino import compile_model
 
     request = compile_model(Path(subject.path), threads).create_infer_request()
     inputs = arrays(subject.feeds, batch)
-    return lambda: request.infer(inputs, share_inputs=True), _version("openvino")
+    return Opened(lambda: request.infer(inputs, share_inputs=True), _version("openvino"))
 
 
-def _torch(subject: Subject, batch: int, threads: int | None) -> tuple[Infer, str]:
+def _torch(subject: Subject, batch: int, threads: int | None) -> Opened:
     import torch
 
     from ..loading.load import load
@@ -90,13 +104,14 @@ def _torch(subject: Subject, batch: int, threads: int | None) -> tuple[Infer, st
         with torch.inference_mode():
             return run(*inputs)
 
-    return infer, _version(subject.runtime)
+    return Opened(infer, _version(subject.runtime))
 
 
 def _version(runtime: str) -> str:
     from importlib import metadata
 
+    package = "onnxruntime-gpu" if SESSIONS.get(runtime) else runtime.split("-")[0]
     try:
-        return f"{runtime} {metadata.version(_PACKAGES.get(runtime, runtime.split('-')[0]))}"
+        return f"{runtime} {metadata.version(package)}"
     except metadata.PackageNotFoundError:
         return runtime

@@ -19,6 +19,14 @@ from ..measure.subject import Subject
 _GRACE_S = 5
 
 
+class SubjectError(ChildError):
+    """A subject could not be measured. `missing`: the parts of the `MissingError` that it met, where it met one."""
+
+    def __init__(self, reason: str, about: str, missing: tuple[str, str, str] | None = None) -> None:
+        super().__init__(reason, "a measurement", "The other artifacts go on.", about=about)
+        self.missing = missing
+
+
 class Worker:
     """One artifact in a process of its own; a context manager that ends it, and whatever it started."""
 
@@ -39,7 +47,7 @@ class Worker:
         """Load the artifact and warm it up: {"load_s", "runtime"}.
 
         Raises:
-            ChildError: it refused, died or did not answer in time.
+            SubjectError: it refused, died or did not answer in time.
         """
         return self._ask(
             {"subject": asdict(self._subject), "batch": batch, "threads": threads, "warmup": warmup},
@@ -50,9 +58,17 @@ class Worker:
         """Measure for `seconds`, at least `least` inferences: {"ms", "peak_memory_bytes"}.
 
         Raises:
-            ChildError: as `load`.
+            SubjectError: as `load`.
         """
         return self._ask({"turn": seconds, "least": least}, "while it was measured")
+
+    def find_placement(self) -> dict[str, Any]:
+        """Which kernels run its activations: {"placement"}, None where its runtime does not say it.
+
+        Raises:
+            SubjectError: as `load`.
+        """
+        return self._ask({"placement": True}, "while it was asked for its kernels")
 
     def __enter__(self) -> Self:
         return self
@@ -77,7 +93,8 @@ class Worker:
             raise self._error(f"no answer within {self._limit:g} s {when}; it was ended") from error
         answer: dict[str, Any] = json.loads(line)
         if "error" in answer:
-            raise self._error(answer["error"])
+            missing = answer.get("missing")
+            raise SubjectError(answer["error"], self._subject.name, tuple(missing) if missing else None)
         return answer
 
     def _write(self, data: bytes) -> None:
@@ -100,8 +117,8 @@ class Worker:
         line, _, self._rest = self._rest.partition(b"\n")
         return line
 
-    def _error(self, reason: str) -> ChildError:
-        return ChildError(reason, "a measurement", "The other artifacts go on.", about=self._subject.name)
+    def _error(self, reason: str) -> SubjectError:
+        return SubjectError(reason, self._subject.name)
 
     def _last_words(self) -> str:
         self._said.seek(0)

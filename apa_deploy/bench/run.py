@@ -9,7 +9,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from ..errors import GateError
+from ..errors import GateError, MissingError
 from ..files import sha256
 from ..measure.side_by_side import TimingPlan, time_side_by_side
 from ..measure.statistics import compare_turns
@@ -56,6 +56,7 @@ def bench(paths: Sequence[Path], options: BenchOptions) -> BenchResult:
     Raises:
         InputError: a file is absent, or nothing says how large its inputs are.
         BenchError: none of them could be measured.
+        MissingError: for each of them this machine lacks something.
     """
     before = read_load_average()
     warn_if_busy(before)
@@ -68,6 +69,9 @@ def bench(paths: Sequence[Path], options: BenchOptions) -> BenchResult:
             with step(f"Measuring {_setting(batch, threads)}"):
                 found, failed = time_side_by_side([*subjects, *twins], batch, threads, options.plan)
             series, failures = series + found, failures + failed
+    if not series and failures[0].missing and all(one.missing for one in failures):
+        saw, wanted, do = failures[0].missing
+        raise MissingError(f"{failures[0].name}: {saw}", wanted, do)
     if not series:
         raise BenchError(failures)
     traffic, copy = measure_traffic(subjects, options.batches[0]) if options.activations else ([], None)

@@ -4,9 +4,11 @@ One JSON document a line on standard input, one answer each on what was standard
 
 {"subject": {...}, "batch": 1, "threads": 2, "warmup": 10}    {"load_s": 0.3, "runtime": "onnxruntime 1.32.0"}
 {"turn": 0.2, "least": 3}                                     {"ms": [...], "peak_memory_bytes": 123}
+{"placement": true}                                           {"placement": {...}}, null where nothing says it
 {}                                                            the end
 
-An error is {"error": "..."}. Whatever a runtime prints goes to standard error.
+An error is {"error": "..."}; of a component that is not here "missing" has its three parts.
+Whatever a runtime prints goes to standard error.
 """
 
 from __future__ import annotations
@@ -20,9 +22,10 @@ import time
 from pathlib import Path
 from typing import Any
 
+from ..errors import MissingError
 from ..measure.subject import Subject
 from ..tensors.signature import TensorSpec
-from .opened import Infer, open_subject
+from .opened import Infer, Opened, open_subject
 
 _LONGEST = 300  # characters of an error: one line
 
@@ -31,31 +34,39 @@ def main() -> None:
     """Answer until told to end; a closed pipe ends it as well."""
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
-    infer: Infer | None = None
+    opened: Opened | None = None
     for line in sys.stdin:
         asked = json.loads(line)
         if not asked:
             return
         try:
-            if infer is None:
-                infer, answer = _load(asked)
+            if opened is None:
+                opened, answer = _load(asked)
+            elif "placement" in asked:
+                placement = opened.find_placement()
+                answer = {"placement": placement.model_dump() if placement else None}
             else:
-                answer = {"ms": turn(infer, asked["turn"], asked["least"]), "peak_memory_bytes": peak_memory()}
+                answer = {
+                    "ms": turn(opened.infer, asked["turn"], asked["least"]),
+                    "peak_memory_bytes": peak_memory(),
+                }
         except Exception as error:  # noqa: BLE001 - a runtime may raise anything; the parent reports it
             answer = {"error": " ".join(str(error).split())[:_LONGEST] or type(error).__name__}
+            if isinstance(error, MissingError):
+                answer["missing"] = (error.saw, error.wanted, error.do)
         print(json.dumps(answer), file=answers, flush=True)
 
 
-def _load(asked: dict[str, Any]) -> tuple[Infer, dict[str, Any]]:
+def _load(asked: dict[str, Any]) -> tuple[Opened, dict[str, Any]]:
     given = asked["subject"]
     feeds = tuple(TensorSpec(f["name"], f["dtype"], tuple(f["dims"])) for f in given.pop("feeds"))
     start = time.perf_counter()
-    infer, runtime = open_subject(Subject(**given, feeds=feeds), asked["batch"], asked["threads"])
-    infer()
+    opened = open_subject(Subject(**given, feeds=feeds), asked["batch"], asked["threads"])
+    opened.infer()
     seconds = time.perf_counter() - start
     for _ in range(asked["warmup"]):
-        infer()
-    return infer, {"load_s": seconds, "runtime": runtime}
+        opened.infer()
+    return opened, {"load_s": seconds, "runtime": opened.runtime}
 
 
 def turn(infer: Infer, seconds: float, least: int) -> list[float]:

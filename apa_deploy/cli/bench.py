@@ -14,7 +14,7 @@ from ..measure.side_by_side import TimingPlan
 from ..measure.subject import RUNTIMES
 from ..records.benchmark import BenchResult
 from ..report import check_report_path, write_report
-from ..report.bench import bench_report, sentence
+from ..report.bench import bench_report, kernel_sentences, sentence
 from ..report.wording import amount, interval
 from .common import (
     add_ort_library,
@@ -141,6 +141,8 @@ def _print(result: BenchResult) -> None:
     console.table(headers, rows, "latency, 95 % intervals")
     for comparison in result.comparisons:
         console.print(sentence(comparison))
+    for kernels in kernel_sentences(result.series):
+        console.print_lines(kernels)
     if note := busy_note(result.environment.load[0], result.environment.cores):
         console.print(note)
     if result.traffic:

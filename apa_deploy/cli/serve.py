@@ -127,7 +127,7 @@ def _serve(given: argparse.Namespace) -> int:
             signal.signal(number, leave_at_once)
     for module in ("uvicorn", "httptools", "grpc", "prometheus_client", "tritonclient"):
         require(module)
-    from ..runtimes.onnxruntime import flush_subnormals_from_here
+    from ..runtimes.onnxruntime import check_providers, flush_subnormals_from_here
     from ..serving.access import read_token
     from ..serving.lifecycle import run
     from ..serving.options import ServeOptions, default_threads
@@ -167,6 +167,8 @@ def _serve(given: argparse.Namespace) -> int:
         keep_going=given.keep_going,
         log_requests=not given.no_request_log,
     )
+    if given.provider and not given.keep_going:
+        check_providers(given.provider)  # before it listens
     flush_subnormals_from_here()  # before there are other threads
     return asyncio.run(_run_to_the_end(run(options)))
 

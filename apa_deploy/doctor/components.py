@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from ..require import PACKAGES
+from ..runtimes.cuda_driver import OLDEST_DRIVER
 from ..runtimes.packages import conflict
 from .facts import MachineFacts
+from .fat_binary import GpuCode
 from .finding import Finding, FindingState, check_need
 
 BUILD = "in a checkout of apa-deploy, run: pip install --no-deps ."
 BUILD_ORT = f"Install a C++17 compiler and, {BUILD}"
-_OLDEST_DRIVER = {12: "r525", 13: "r580"}
 _TENSORRT = ("tensorrt", "tensorrt-cu13", "tensorrt-cu12")
 _RTX = ("tensorrt-rtx-cu13", "tensorrt-rtx-cu12")
 _OLDEST_TENSORRT = (10, 7)
@@ -26,7 +29,7 @@ def gpu(facts: MachineFacts) -> Finding:
 
 def driver(facts: MachineFacts, cuda_major: int, because: str) -> Finding:
     """A driver that serves CUDA `cuda_major`; `because` says what wants it."""
-    oldest = _OLDEST_DRIVER.get(cuda_major, "a newer one")
+    oldest = OLDEST_DRIVER.get(cuda_major, "a newer one")
     wanted = f"{oldest} or later, for CUDA {cuda_major} ({because})"
     here = f"serves CUDA {facts.driver[0]}.{facts.driver[1]} and older" if facts.driver else "no driver"
     good = facts.driver is not None and facts.driver[0] >= cuda_major
@@ -73,21 +76,21 @@ def plugin(facts: MachineFacts) -> list[Finding]:
     if facts.trt_plugin is None:
         do = f"Install a C++17 compiler and nvcc and, {BUILD}"
         return [Finding("plugin", wanted, "not built", FindingState.MISSING, do)]
-    found = [Finding("plugin", wanted, str(facts.trt_plugin)), *_code_for_gpus(facts)]
+    found = [Finding("plugin", wanted, str(facts.trt_plugin)), *_code_for_gpus(facts, facts.plugin_code, "plugin")]
     if facts.gpus and facts.plugin_code and facts.plugin_code.cuda:
         found.append(driver(facts, facts.plugin_code.cuda[0], "the plugin"))
     return found
 
 
-def _code_for_gpus(facts: MachineFacts) -> list[Finding]:
-    if facts.plugin_code is None:
+def _code_for_gpus(facts: MachineFacts, code: GpuCode | None, whose: str) -> list[Finding]:
+    if code is None:
         return []
     return [
         check_need(
-            "plugin's machine code",
+            f"{whose}'s machine code",
             f"for compute capability {gpu.capability} ({gpu.name})",
-            f"for {', '.join(map(str, sorted(facts.plugin_code.machine))) or 'none'}",
-            facts.plugin_code.runs_on(gpu.capability),
+            f"for {', '.join(map(str, sorted(code.machine))) or 'none'}",
+            code.runs_on(gpu.capability),
             f"With -C cmake.define.APA_CUDA_ARCHITECTURES={gpu.capability.replace('.', '')} {BUILD}",
         )
         for gpu in facts.gpus
@@ -105,7 +108,28 @@ def onnxruntime(facts: MachineFacts) -> list[Finding]:
     elif facts.gpus and names == ["onnxruntime"]:
         do = "Run: pip uninstall -y onnxruntime && pip install onnxruntime-gpu"
         found.append(Finding("ONNX Runtime", "onnxruntime-gpu, to use the GPU", "the CPU's", FindingState.NOTE, do))
+    if facts.gpus and facts.onnxruntime_cuda:
+        found.append(driver(facts, facts.onnxruntime_cuda[0], "onnxruntime-gpu"))
     return found
+
+
+def operators_on_cuda(facts: MachineFacts) -> list[Finding]:
+    """Our library for ONNX Runtime's CUDA provider, where there is one: speed, as on the CPU."""
+    if not facts.gpus or not facts.version_of("onnxruntime-gpu"):
+        return []
+    topic, wanted, library = (
+        "fused operators on CUDA",
+        "libapa_ort_cuda.so, for speed on a GPU",
+        facts.ort_cuda_library,
+    )
+    if library is None:
+        do = f"Functions run instead. Install a C++17 compiler and nvcc and, {BUILD}"
+        return [Finding(topic, wanted, "not built", FindingState.NOTE, do)]
+    found = [Finding(topic, wanted, str(library)), *_code_for_gpus(facts, facts.ort_cuda_code, topic)]
+    if facts.ort_cuda_code and facts.ort_cuda_code.cuda:
+        found.append(driver(facts, facts.ort_cuda_code.cuda[0], topic))
+    missing, note = FindingState.MISSING, FindingState.NOTE
+    return [replace(one, state=note) if one.state is missing else one for one in found]
 
 
 def check_fused_operators(facts: MachineFacts) -> Finding:

@@ -6,11 +6,14 @@ import platform
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from importlib import metadata
+from importlib.util import find_spec
 from pathlib import Path
 
 from ..native import LibraryError, ort_library, trt_plugin_library
 from ..runtimes.cuda_driver import Gpu, cuda_version, gpus
+from ..runtimes.ort_gpu import built_with
 from .fat_binary import GpuCode, gpu_code
 
 _PACKAGES = (
@@ -36,7 +39,8 @@ _PROGRAMS = ("c++", "nvcc", "trtexec")
 class MachineFacts:
     """`packages`: distribution -> version, installed ones only; `driver`: the newest CUDA that it serves.
 
-    `plugin_code`: what GPUs the TensorRT plugin is compiled for, None where it is not built.
+    `plugin_code`, `ort_cuda_code`: what GPUs the TensorRT plugin, and the operators for ONNX Runtime on CUDA, are
+    compiled for; None where they are not built. `onnxruntime_cuda`: the CUDA of onnxruntime-gpu.
     """
 
     python: str = ""
@@ -48,6 +52,9 @@ class MachineFacts:
     ort_library: Path | None = None
     trt_plugin: Path | None = None
     plugin_code: GpuCode | None = None
+    ort_cuda_library: Path | None = None
+    ort_cuda_code: GpuCode | None = None
+    onnxruntime_cuda: tuple[int, int] | None = None
 
     def version_of(self, *distributions: str) -> str | None:
         """The version of the first of these that is installed."""
@@ -56,7 +63,8 @@ class MachineFacts:
 
 def gather_facts() -> MachineFacts:
     """The facts of this machine, now."""
-    plugin = _find_library(trt_plugin_library)
+    package = find_spec("onnxruntime")
+    plugin, on_cuda = _find_library(trt_plugin_library), _find_library(partial(ort_library, "cuda"))
     return MachineFacts(
         python=platform.python_version(),
         system=f"{platform.system()} {platform.machine()}",
@@ -67,6 +75,9 @@ def gather_facts() -> MachineFacts:
         ort_library=_find_library(ort_library),
         trt_plugin=plugin,
         plugin_code=gpu_code(plugin) if plugin else None,
+        ort_cuda_library=on_cuda,
+        ort_cuda_code=gpu_code(on_cuda) if on_cuda else None,
+        onnxruntime_cuda=built_with(Path(package.origin).parent) if package and package.origin else None,
     )
 
 

@@ -13,6 +13,7 @@ def machine_findings(facts: MachineFacts) -> list[Finding]:
     return [
         *components.onnxruntime(facts),
         components.check_fused_operators(facts),
+        *components.operators_on_cuda(facts),
         components.gpu(facts),
         *_driver(facts),
         components.tensorrt(facts),

@@ -14,7 +14,6 @@ from ..graph.node import DOMAIN, all_nodes, is_activation
 from ..graph.read import OnnxFileError, read_graph
 from ..records.passport import passport_path
 from ..runtimes.ort_session import open_session, session_options
-from ..runtimes.placement import judge_placement
 from ..runtimes.providers import CPU, CUDA
 from ..runtimes.session import Session
 from . import components
@@ -62,7 +61,8 @@ def _activations(model: onnx.ModelProto, facts: MachineFacts) -> list[Finding]:
     here = f"{library.here}; {'function bodies in the model' if bodied else 'no function bodies in the model'}"
     stuck = library.state is not FindingState.OK and not bodied
     state, do = (FindingState.MISSING, components.BUILD_ORT) if stuck else (library.state, library.do)
-    return [Finding(f"{DOMAIN} nodes ({counts})", library.wanted, here, state, do), *_plugin_fields(nodes)]
+    found = [Finding(f"{DOMAIN} nodes ({counts})", library.wanted, here, state, do)]
+    return [*found, *components.operators_on_cuda(facts), *_plugin_fields(nodes)]
 
 
 def _plugin_fields(nodes: list[onnx.NodeProto]) -> list[Finding]:
@@ -134,7 +134,7 @@ def _loads(path: Path, model: onnx.ModelProto, facts: MachineFacts) -> Iterator[
     for where, providers in ways:
         try:
             with Session(path, threads=1, providers=providers) as session:
-                placed = session.placed_nodes
+                placed = session.find_placement()
         except ApaError as error:
             known = explain_errors(str(error), vague=False)
             do = f"{known[0].cause} {known[0].do}" if known else error.do
@@ -142,6 +142,5 @@ def _loads(path: Path, model: onnx.ModelProto, facts: MachineFacts) -> Iterator[
             continue
         yield Finding(f"loading{where}", wanted, wanted)
         if placed and activations:
-            judged = judge_placement(placed, activations)
-            state = FindingState.NOTE if judged.others or judged.copies else FindingState.OK
-            yield Finding(f"activations{where}", "each in one kernel, and no copies", str(judged), state)
+            state = FindingState.NOTE if placed.others or placed.copies else FindingState.OK
+            yield Finding(f"activations{where}", "each in one kernel, and no copies", str(placed), state)

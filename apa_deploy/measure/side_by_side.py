@@ -12,9 +12,9 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..bench.process import Worker
-from ..child_process import ChildError
+from ..bench.process import SubjectError, Worker
 from ..records.benchmark import Failure, Interval, Latency
+from ..records.placement import KernelPlacement
 from .statistics import percentiles
 from .subject import Subject
 
@@ -42,7 +42,9 @@ class _Taken:
     loads_s: list[float] = field(default_factory=list)
     peak: int = 0
     runtime: str = ""
+    placement: dict[str, Any] | None = None
     reason: str = ""
+    missing: tuple[str, str, str] | None = None
 
 
 def time_side_by_side(
@@ -51,10 +53,10 @@ def time_side_by_side(
     """Measure `subjects` in one setting; those that refuse, crash or hang are left out and named."""
     taken = [_Taken() for _ in subjects]
     order = random.Random(seed)
-    for _ in range(plan.launches):
-        _launch(subjects, taken, (batch, threads), plan, order)
+    for launch in range(plan.launches):
+        _launch(subjects, taken, (batch, threads), plan, order, ask_kernels=launch == 0)
     failures = [
-        Failure(name=s.name, batch=batch, threads=threads, reason=t.reason)
+        Failure(name=s.name, batch=batch, threads=threads, reason=t.reason, missing=t.missing)
         for s, t in zip(subjects, taken, strict=True)
         if t.reason
     ]
@@ -70,6 +72,8 @@ def _launch(
     setting: tuple[int, int | None],
     plan: TimingPlan,
     order: random.Random,
+    *,
+    ask_kernels: bool,
 ) -> None:
     with ExitStack() as stack:
         workers: dict[int, Worker] = {}
@@ -81,6 +85,9 @@ def _launch(
             for i in _shuffle(workers, order):
                 if not taken[i].reason:
                     _record(taken[i], lambda i=i: workers[i].turn(plan.turn_s, plan.least))
+        for i in workers if ask_kernels else ():  # when nothing is measured any more: it may take another session
+            if not taken[i].reason:
+                _record(taken[i], workers[i].find_placement)
 
 
 def _shuffle(items: Any, order: random.Random) -> list[int]:
@@ -90,10 +97,12 @@ def _shuffle(items: Any, order: random.Random) -> list[int]:
 def _record(taken: _Taken, ask: Any) -> None:
     try:
         answer = ask()
-    except ChildError as error:
-        taken.reason = error.reason
+    except SubjectError as error:
+        taken.reason, taken.missing = error.reason, error.missing
         return
-    if "ms" in answer:
+    if "placement" in answer:
+        taken.placement = answer["placement"]
+    elif "ms" in answer:
         taken.turns.append(answer["ms"])
         taken.peak = max(taken.peak, answer["peak_memory_bytes"])
     else:
@@ -117,6 +126,7 @@ def _latency(subject: Subject, taken: _Taken, batch: int, threads: int | None, l
         throughput=_inverse(mean, 1e3 * batch),
         loads_s=taken.loads_s,
         peak_memory_bytes=taken.peak,
+        placement=KernelPlacement(**taken.placement) if taken.placement else None,
     )
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from statistics import median
 
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
+
+from .placement import KernelPlacement
 
 
 class Interval(BaseModel):
@@ -21,7 +23,8 @@ class Latency(BaseModel):
     `rounds`: every sample in milliseconds, in order, a list a turn; `launches`: processes that took as many turns
     each, one after the other. `p50` to `p99` in milliseconds; `throughput` in samples (images) a second.
     `loads_s`: seconds from the file to the first answer, a launch each. `peak_memory_bytes`: of the process.
-    `threads` None: as many as the runtime takes by itself.
+    `threads` None: as many as the runtime takes by itself. `placement`: which kernels ran its activations; None
+    where the runtime does not say it.
     """
 
     name: str
@@ -37,6 +40,7 @@ class Latency(BaseModel):
     throughput: Interval
     loads_s: list[float]
     peak_memory_bytes: int
+    placement: KernelPlacement | None = None
 
     @property
     def samples(self) -> list[float]:
@@ -75,12 +79,16 @@ class Traffic(BaseModel):
 
 
 class Failure(BaseModel):
-    """An artifact that could not be measured in one setting, and why, in one line."""
+    """An artifact that could not be measured in one setting, and why, in one line.
+
+    `missing`: what was seen, wanted, and adds it, where the machine lacks a component.
+    """
 
     name: str
     batch: int | None = None
     threads: int | None = None
     reason: str
+    missing: tuple[str, str, str] | None = Field(default=None, exclude=True)
 
 
 class Environment(BaseModel):

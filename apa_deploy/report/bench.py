@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ..bench.environment import busy_note
-from ..records.benchmark import BenchResult, Comparison
+from ..records.benchmark import BenchResult, Comparison, Latency
 from ..records.passport import FileRecord, file_record
 from .record import Compared, KeyFigure, Report, ReportVerdict
 from .wording import interval, times
@@ -76,6 +76,7 @@ def _reasons(result: BenchResult) -> list[str]:
     return [
         *([f"{note[0].upper()}{note[1:]}."] if note else []),
         *map(sentence, result.comparisons),
+        *kernel_sentences(result.series),
         *(f"{f.name} was not measured: {f.reason}" for f in result.failures),
     ]
 
@@ -87,6 +88,12 @@ def sentence(one: Comparison) -> str:
         ratio = f"{setting}, ratio {interval(one.ratio)}"
         return f"{one.name} and {one.baseline}: no difference within noise ({ratio})."
     return f"{one.name} {_beside(one.ratio.value)} {one.baseline} ({setting}, p = {one.p_value:.2g})."
+
+
+def kernel_sentences(series: Sequence[Latency]) -> list[str]:
+    """Which kernels ran the activations of each artifact that has some, where the runtime says it."""
+    said = (f"activations of {one.name}: {one.placement}." for one in series if one.placement and one.sha256)
+    return list(dict.fromkeys(said))
 
 
 def _beside(ratio: float) -> str:

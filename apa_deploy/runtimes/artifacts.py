@@ -9,6 +9,7 @@ from pathlib import Path
 
 from ..files import SourceError, open_regular
 from .engine_header import is_engine
+from .providers import SESSIONS
 
 _START = 1024
 # What marks a program of torch.export inside its archive, since torch 2.8 and before.
@@ -53,7 +54,7 @@ def _is_safetensors(start: bytes) -> bool:
 
 ENGINE = ArtifactKind("engine", (".engine", ".plan", ".trt"), ("tensorrt",), is_engine)
 OPENVINO = ArtifactKind("openvino", (".xml",), ("openvino",), _is_ir)
-ONNX = ArtifactKind("onnx", (".onnx",), ("onnxruntime", "onnxruntime-cuda", "openvino"), _is_onnx)
+ONNX = ArtifactKind("onnx", (".onnx",), (*SESSIONS, "openvino"), _is_onnx)
 CHECKPOINT = ArtifactKind("checkpoint", (".pth", ".pt", ".safetensors"), ("torch", "torch-compile"), _is_checkpoint)
 KINDS = (ENGINE, OPENVINO, CHECKPOINT, ONNX)
 

@@ -36,13 +36,16 @@ class CacheError(InputError):
         self.path = path
 
 
-def folder() -> Path:
+def folder(name: str = "prepared") -> Path:
     """The cache folder, made where it is missing.
+
+    Args:
+        name: of the folder in the cache of apa-deploy.
 
     Raises:
         CacheError: it is a link, somebody else's, or cannot be made.
     """
-    path = user_cache_path("apa-deploy") / "prepared"
+    path = user_cache_path("apa-deploy") / name
     try:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
         about = path.lstat()

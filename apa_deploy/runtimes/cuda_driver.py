@@ -8,6 +8,8 @@ from dataclasses import dataclass
 _NAMES = ("libcuda.so.1", "nvcuda.dll")
 _MAJOR, _MINOR = 75, 76  # CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_*
 _NAME_LENGTH = 256
+# By the major version of a CUDA that a library is built with; within one major every such driver runs it.
+OLDEST_DRIVER = {11: "r450", 12: "r525", 13: "r580"}
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,19 @@ def cuda_version() -> tuple[int, int] | None:
     if driver is None or driver.cuDriverGetVersion(ctypes.byref(version)) != 0:
         return None
     return version.value // 1000, version.value % 1000 // 10
+
+
+def lacking_driver(cuda: tuple[int, int] | None) -> tuple[str, str, str] | None:
+    """What is seen, wanted and to be done where the driver is too old for what is built with `cuda`; else None.
+
+    None too where there is no driver, or where nobody knows the CUDA.
+    """
+    served = cuda_version()
+    if served is None or cuda is None or served[0] >= cuda[0]:
+        return None
+    oldest = OLDEST_DRIVER.get(cuda[0], "a newer one")
+    seen = f"a driver for CUDA {served[0]}.{served[1]} and older"
+    return seen, f"{oldest} or later, for CUDA {cuda[0]}", f"Install the NVIDIA driver {oldest} or later"
 
 
 def _driver() -> ctypes.CDLL | None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import sys
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache, partial
 from pathlib import Path
@@ -12,16 +14,21 @@ from typing import Any, Literal
 
 import numpy as np
 
-from ..errors import InputError
+from ..errors import InputError, MissingError
 from ..escaping import printable
+from ..graph.node import DOMAIN, activations
+from ..graph.read import read_graph
 from ..native import LibraryError, ort_library, trt_plugin_library
+from ..records.placement import KernelPlacement
 from ..require import require
+from ..tensors.signature import Profile
 from .arguments import as_declared
 from .cancellation import Cancellation
-from .ort_gpu import require_gpu, require_started
+from .ort_gpu import explain_old_driver, require_gpu, require_started
 from .ort_session import open_session, session_options
-from .placement import RECORD_ENTRY, PlacedNode, placed_by_session
-from .providers import Choice, Wanted, choose_providers
+from .ort_tensorrt import complete_options, without_fault
+from .placement import RECORD_ENTRY, PlacedNode, judge_placement, placed_by_profile, placed_by_session
+from .providers import TENSORRT, Choice, Wanted, choose_providers
 
 KERNELS = ("exact", "acc", "pw")
 _VECTORS, _VECTORS_VARIABLE = ("avx512", "avx2", "none"), "APA_MAX_ISA"
@@ -47,18 +54,16 @@ class OnnxRunner:
         layout: bool | None = None,
         kernel: str | None = None,
         flush_subnormals: bool = False,
+        profile: Profile | None = None,
     ) -> None:
         ort = require("onnxruntime")
-        choice = choose_providers(providers, ort.get_available_providers(), _plugin())
-        options = _options(threads, flush_subnormals)
-        fused = choice.library == "cpu" and register_operators(options, kernel)
-        self.prepared = _prepare(path, layout) if fused else None
-        if self.prepared:
-            options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
-        if choice.needs_nvidia:
-            self._session = _gpu_session(ort, path, choice, partial(_options, threads, flush_subnormals))
-        else:
-            self._session = _session(ort, self.prepared or path, options, choice)
+        self._path, self._kernel, self._ort = path, kernel, ort
+        self._choice = check_providers(providers)
+        if TENSORRT in self._choice.needs_nvidia:
+            self._choice = complete_options(self._choice, path, profile, ort.__version__)
+        self._make_options = partial(_options, threads, flush_subnormals)
+        self.prepared: Path | None = None
+        self._session = self._open(self._make_options, lambda: _prepare(path, layout))
         self._run_options = ort.RunOptions
         self._inputs = {
             value.name: (_numpy_type(value.type), tuple(value.shape)) for value in self._session.get_inputs()
@@ -80,16 +85,57 @@ class OnnxRunner:
             raise _refusal(error, "inputs of the model's shapes and dtypes") from error
         return dict(zip(self.output_names, values, strict=True))
 
-    def placed_nodes(self) -> tuple[PlacedNode, ...] | None:
-        """The nodes that run, and where; None: this ONNX Runtime does not say it."""
-        return placed_by_session(self._session)
+    def find_placement(self, inputs: Mapping[str, np.ndarray] | None) -> KernelPlacement | None:
+        """Which kernels run the activations. `inputs`: for a version that says it in the profile of a run alone."""
+        placed = placed_by_session(self._session)
+        if placed is None and inputs is not None:
+            placed = self._profile(inputs)
+        if placed is None:
+            return None
+        count = sum(1 for _ in activations(read_graph(self._path).graph))
+        return judge_placement(placed, count, self._choice.providers[0][0])
+
+    def _profile(self, inputs: Mapping[str, np.ndarray]) -> tuple[PlacedNode, ...]:
+        """In a second session, for a profile takes time in every run."""
+        with tempfile.TemporaryDirectory(prefix="apa-") as folder:
+            session = self._open(partial(self._make_options, profile=f"{folder}/run"), lambda: self.prepared)
+            session.run(None, dict(inputs))
+            return placed_by_profile(json.loads(Path(session.end_profiling()).read_text(encoding="utf-8")))
+
+    def _open(self, make_options: Callable[[], Any], prepare: Callable[[], Path | None]) -> Any:
+        if self._choice.needs_nvidia:
+            return _gpu_session(self._ort, self._path, self._choice, make_options)
+        options = make_options()
+        if self._choice.library == "cpu" and register_operators(options, self._kernel):
+            self.prepared = prepare()
+        if self.prepared:
+            options.graph_optimization_level = self._ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+        return _session(self._ort, self.prepared or self._path, options, self._choice)
 
     def close(self) -> None:
         del self._session
 
 
-def _options(threads: int | None, flush_subnormals: bool) -> Any:
+def check_providers(wanted: Sequence[Wanted] | None) -> Choice:
+    """What `choose_providers` says, where a session of these can start on this machine.
+
+    Raises:
+        MissingError: the package, a GPU, its driver or a library is not here.
+        InputError: there is no such provider.
+    """
+    ort = require("onnxruntime")
+    choice = choose_providers(wanted, ort.get_available_providers(), _plugin)
+    if choice.needs_nvidia:
+        require_gpu(ort, choice.needs_nvidia)
+    return choice
+
+
+def _options(threads: int | None, flush_subnormals: bool, profile: str = "") -> Any:
+    """`profile`: where to write one, without the end of its name."""
     options = session_options(threads)
+    options.enable_profiling = bool(profile)
+    if profile:
+        options.profile_file_prefix = profile
     options.add_session_config_entry(*RECORD_ENTRY)
     if flush_subnormals:
         set_subnormals_to_zero(options)
@@ -165,6 +211,8 @@ def _session(ort: Any, path: Path, options: Any, choice: Choice) -> Any:
     try:
         return open_session(path, options=options, providers=choice.providers)
     except Exception as error:
+        if other := without_fault(choice, str(error)):
+            return _session(ort, path, options, other)
         raise _refusal(error, f"{path.name} to load in ONNX Runtime {ort.__version__}") from error
 
 
@@ -174,9 +222,8 @@ def _gpu_session(ort: Any, path: Path, choice: Choice, make_options: Callable[[]
     Raises:
         MissingError: a provider cannot start; ONNX Runtime would run the model on the CPU.
     """
-    require_gpu(ort, choice.needs_nvidia)
     options = make_options()
-    if choice.library == "cuda" and _register(options, "cuda"):
+    if choice.library == "cuda" and _driver_serves_operators(path) and _register(options, "cuda"):
         try:
             session = _session(ort, path, options, choice)
         except InputError as error:
@@ -189,6 +236,25 @@ def _gpu_session(ort: Any, path: Path, choice: Choice, make_options: Callable[[]
         session = _session(ort, path, options, choice)
     require_started(session, choice.needs_nvidia)
     return session
+
+
+def _driver_serves_operators(path: Path) -> bool:
+    """Whether the driver can run our operators for CUDA; where it is too old, function bodies run instead.
+
+    Raises:
+        MissingError: it is, and the model has none.
+    """
+    try:
+        lacking = explain_old_driver(ort_library("cuda"))
+    except LibraryError:  # said as it is registered
+        return True
+    if lacking is None:
+        return True
+    model = read_graph(path)
+    if any(activations(model.graph)) and not any(function.domain == DOMAIN for function in model.functions):
+        raise MissingError(*lacking[:2], f"{lacking[2]}, or export the model again, with function bodies.")
+    _fall_back("{}; wanted {}. {}.".format(*lacking))
+    return False
 
 
 def _refusal(error: Exception, wanted: str) -> InputError:
@@ -209,7 +275,12 @@ def _prepare(path: Path, layout: bool | None) -> Path | None:
 
 
 def _plugin() -> Path | None:
+    """For TensorRT's provider; None where it is not built, or the driver is too old for it."""
     try:
-        return trt_plugin_library()
+        library = trt_plugin_library()
     except LibraryError:
         return None
+    lacking = explain_old_driver(library)
+    if lacking:
+        _fall_back("{}; wanted {}. {}.".format(*lacking))
+    return None if lacking else library

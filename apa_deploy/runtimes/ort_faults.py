@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import mmap
+from collections.abc import Sequence
 from pathlib import Path
 
 import onnx
@@ -75,9 +76,12 @@ def _moves_first(node: onnx.NodeProto) -> bool:
 
 
 def _has_half(model: onnx.ModelProto, nodes: list[onnx.NodeProto]) -> bool:
+    return not _HALF.isdisjoint(element_types(model, nodes))
+
+
+def element_types(model: onnx.ModelProto, nodes: Sequence[onnx.NodeProto]) -> set[int]:
+    """The types of a model's inputs, weights and constants, and those that its `nodes` cast to."""
     declared = {value.type.tensor_type.elem_type for value in model.graph.input}
     stored = {tensor.data_type for tensor in model.graph.initializer}
     attributes = [a for node in nodes if node.op_type in ("Cast", "Constant") for a in node.attribute]
-    return not _HALF.isdisjoint(
-        declared | stored | {a.t.data_type if a.name == "value" else a.i for a in attributes}
-    )
+    return declared | stored | {a.t.data_type if a.name == "value" else a.i for a in attributes}

@@ -9,12 +9,14 @@ import contextlib
 import ctypes
 import io
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from ..doctor.fat_binary import gpu_code
 from ..errors import MissingError
-from .cuda_driver import missing_gpu
+from .cuda_driver import lacking_driver, missing_gpu
 from .providers import CUDA, TENSORRT
 
 _LIBRARIES = {CUDA: "libonnxruntime_providers_cuda.so", TENSORRT: "libonnxruntime_providers_tensorrt.so"}
@@ -28,7 +30,8 @@ def require_gpu(ort: Any, names: Sequence[str]) -> None:
     """Load CUDA and cuDNN from NVIDIA's packages, which ONNX Runtime does not by itself.
 
     Raises:
-        MissingError: there is no driver, no GPU, or a library that one of these providers needs is not there.
+        MissingError: there is no GPU, no driver or too old a one, or a library that one of these providers needs is
+            not there.
     """
     missing = missing_gpu()
     if missing:
@@ -36,11 +39,17 @@ def require_gpu(ort: Any, names: Sequence[str]) -> None:
         raise MissingError(
             saw, "an NVIDIA GPU and its driver", f"{missing[1][0].upper()}{missing[1][1:]}, or choose the CPU."
         )
+    package = Path(ort.__file__).parent
+    if lacking := lacking_driver(built_with(package)):
+        seen, wanted, do = lacking
+        other = "an onnxruntime-gpu that is built with the driver's CUDA (1.23.2: CUDA 12)"
+        wanted = f"{wanted}, with which onnxruntime-gpu {ort.__version__} is built"
+        raise MissingError(f"{names[0]} on {seen}", wanted, f"{do}, or {other}.")
     if hasattr(ort, "preload_dlls"):  # 1.21 and later
         with contextlib.redirect_stdout(io.StringIO()):
             ort.preload_dlls()
     for name in names:
-        library = Path(ort.__file__).parent / "capi" / _LIBRARIES[name]
+        library = package / "capi" / _LIBRARIES[name]
         try:
             ctypes.CDLL(str(library), mode=os.RTLD_LAZY)
         except OSError as error:
@@ -48,6 +57,22 @@ def require_gpu(ort: Any, names: Sequence[str]) -> None:
                 raise MissingError(
                     f"{name} cannot start: {error}", "the libraries that it needs", _DO[name]
                 ) from error
+
+
+def built_with(package: Path) -> tuple[int, int] | None:
+    """The CUDA of the onnxruntime-gpu in the folder `package`; None where it does not say it, as before 1.21."""
+    try:
+        text = (package / "capi/build_and_package_info.py").read_text(encoding="utf-8")
+    except OSError:
+        return None
+    version = re.search(r"^cuda_version = '(\d+)\.(\d+)", text, re.MULTILINE)
+    return (int(version[1]), int(version[2])) if version else None
+
+
+def explain_old_driver(library: Path) -> tuple[str, str, str] | None:
+    """What is seen, wanted and to be done where the driver is too old for a library of ours; else None."""
+    lacking = lacking_driver(gpu_code(library).cuda)
+    return lacking and (f"{library.name} on {lacking[0]}", *lacking[1:])
 
 
 def require_started(session: Any, names: Sequence[str]) -> None:

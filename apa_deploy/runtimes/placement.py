@@ -6,11 +6,12 @@ ONNX Runtime says it twice: as a session is made (1.24 and later, `placed_by_ses
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from ..records.placement import KernelPlacement
 from .providers import CPU, TENSORRT
 
 RECORD_ENTRY = ("session.record_ep_graph_assignment_info", "1")
@@ -27,42 +28,26 @@ class PlacedNode:
     provider: str
 
 
-@dataclass(frozen=True)
-class KernelPlacement:
-    """`fused`: activations in one kernel of ours, by provider; `others`: the rest of them, whose bodies run.
-
-    `in_engines`: whether some of `others` may be in engines of TensorRT's provider, whose content it does not show.
-    `copies`: nodes that copy a tensor between CPU and GPU. `on_cpu`: other nodes that the CPU runs beside a GPU.
-    """
-
-    fused: Mapping[str, int]
-    others: int
-    in_engines: bool
-    copies: int
-    on_cpu: int
-
-    def __str__(self) -> str:
-        """E.g. "2 fused on CUDAExecutionProvider, 1 as function body"."""
-        parts = [f"{count} fused on {provider}" for provider, count in sorted(self.fused.items())]
-        if self.others:
-            bodies = "function body" if self.others == 1 else "function bodies"
-            parts.append(f"{self.others} {'in TensorRT engines or as' if self.in_engines else 'as'} {bodies}")
-        if self.on_cpu:
-            parts.append(f"{self.on_cpu} other node{'s' * (self.on_cpu > 1)} on the CPU")
-        if self.copies:
-            parts.append(f"{self.copies} cop{'ies' if self.copies > 1 else 'y'} between CPU and GPU")
-        return ", ".join(parts) or "no activation"
-
-
-def judge_placement(nodes: Iterable[PlacedNode], activations: int) -> KernelPlacement:
-    """What the nodes of a session say of a model with so many activations."""
+def judge_placement(nodes: Iterable[PlacedNode], activations: int, wanted: str = CPU) -> KernelPlacement:
+    """What the nodes of a session say of a model with so many activations. `wanted`: the first of its providers."""
     placed = list(nodes)
-    fused = Counter(node.provider for node in placed if node.operator in _FUSED)
-    providers = {node.provider for node in placed}
-    copies = sum(node.operator in _COPIES for node in placed)
-    on_cpu = sum(node.provider == CPU and node.operator not in _FUSED | _COPIES for node in placed)
-    others = max(0, activations - sum(fused.values()))
-    return KernelPlacement(dict(fused), others, TENSORRT in providers, copies, on_cpu if providers - {CPU} else 0)
+    fused: dict[str, Counter[str]] = defaultdict(Counter)
+    for node in placed:
+        if node.operator in _FUSED:
+            fused[node.provider][node.operator] += 1
+    left = Counter(
+        node.provider
+        for node in placed
+        if node.provider != wanted and node.operator not in _FUSED | _COPIES and wanted != CPU
+    )
+    return KernelPlacement(
+        wanted=wanted,
+        fused={provider: dict(kinds) for provider, kinds in fused.items()},
+        others=max(0, activations - sum(map(Counter.total, fused.values()))),
+        in_engines=any(node.provider == TENSORRT for node in placed),
+        copies=sum(node.operator in _COPIES for node in placed),
+        left=dict(left),
+    )
 
 
 def placed_by_session(session: Any) -> tuple[PlacedNode, ...] | None:

@@ -8,7 +8,7 @@ Beside other GPU providers the model's own function bodies run.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -35,15 +35,27 @@ _PACKAGES = {
     "QNNExecutionProvider": "onnxruntime-qnn",
 }
 
+_PLUGINS = "trt_extra_plugin_lib_paths"
 Wanted = str | tuple[str, dict[str, Any]]
+
+# What apa-bench and apa-verify call a session of ONNX Runtime -> its providers.
+SESSIONS: dict[str, tuple[str, ...] | None] = {
+    "onnxruntime": None,
+    "onnxruntime-cuda": (CUDA, CPU),
+    "onnxruntime-tensorrt": (TENSORRT, CUDA, CPU),
+}
 
 
 @dataclass(frozen=True)
 class Choice:
-    """`providers`: (name, options) in order of preference. `library`: which of ours to register, None: neither."""
+    """`providers`: (name, options) in order of preference. `library`: which of ours to register, None: neither.
+
+    `profiled`: whether TensorRT's options say a range of shapes that nobody but us asked for.
+    """
 
     providers: tuple[tuple[str, dict[str, str]], ...]
     library: Literal["cpu", "cuda"] | None
+    profiled: bool = False
 
     @property
     def needs_nvidia(self) -> tuple[str, ...]:
@@ -51,13 +63,15 @@ class Choice:
         return tuple(name for name, _ in self.providers if name in (TENSORRT, CUDA))
 
 
-def choose_providers(wanted: Sequence[Wanted] | None, available: Sequence[str], trt_plugin: Path | None) -> Choice:
+def choose_providers(
+    wanted: Sequence[Wanted] | None, available: Sequence[str], trt_plugin: Callable[[], Path | None]
+) -> Choice:
     """The providers of a session.
 
     Args:
         wanted: provider names, or (name, options) pairs, in order; None: the CPU alone.
         available: what the installed ONNX Runtime offers (`onnxruntime.get_available_providers()`).
-        trt_plugin: our TensorRT plugin library where it is built; TensorRT's provider is told to load it.
+        trt_plugin: finds our TensorRT plugin library where it is built; TensorRT's provider is told to load it.
 
     Raises:
         MissingError: a wanted provider is in another package of ONNX Runtime.
@@ -92,7 +106,7 @@ def _check(pairs: list[tuple[str, dict[str, str]]], available: Sequence[str]) ->
         )
 
 
-def _with_plugin(name: str, options: dict[str, str], plugin: Path | None) -> dict[str, str]:
-    if name != TENSORRT or plugin is None:
+def _with_plugin(name: str, options: dict[str, str], plugin: Callable[[], Path | None]) -> dict[str, str]:
+    if name != TENSORRT or _PLUGINS in options or (library := plugin()) is None:
         return options
-    return {"trt_extra_plugin_lib_paths": str(plugin), **options}
+    return {_PLUGINS: str(library), **options}

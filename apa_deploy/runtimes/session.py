@@ -10,11 +10,11 @@ from typing import Protocol, Self
 import numpy as np
 
 from ..errors import InputError
-from ..tensors.signature import Signature
+from ..records.placement import KernelPlacement
+from ..tensors.signature import Profile, Signature
 from .artifacts import ENGINE, ONNX, OPENVINO, artifact_kind
 from .cancellation import Cancellation
 from .engine_trust import Trust
-from .placement import PlacedNode
 from .providers import Wanted
 
 Arrays = Mapping[str, np.ndarray]
@@ -48,6 +48,8 @@ class Session:
         flush_subnormals: ONNX Runtime: count numbers below the smallest normal one as 0, which spares a CPU slow
             ones. At a process's first session it changes the arithmetic of the calling thread and of all that it
             starts later, NumPy's float64 included: for a process that does nothing else.
+        profile: ONNX Runtime's TensorRT provider: the least, usual and largest shape of each input, for which it
+            builds one engine; None: it builds for the shapes that come, again where they grow.
         trust_engine: TensorRT: load an engine whose hash is not in its passport. An engine is code, and a passport
             is not signed: it proves that an engine is intact, not who made it.
         sha256: TensorRT: the hash that the engine must have, instead of its passport's.
@@ -71,6 +73,7 @@ class Session:
         layout: bool | None = None,
         kernel: str | None = None,
         flush_subnormals: bool = False,
+        profile: Profile | None = None,
         trust_engine: bool = False,
         sha256: str | None = None,
         contexts: int = 1,
@@ -88,7 +91,7 @@ class Session:
 
             self._runner = OpenVinoSession(self.path, threads)
         else:
-            self._runner = _onnx_runner(self.path, threads, providers, layout, kernel, flush_subnormals)
+            self._runner = _onnx_runner(self.path, threads, providers, layout, kernel, flush_subnormals, profile)
 
     @property
     def prepared(self) -> Path | None:
@@ -105,14 +108,14 @@ class Session:
         """The names that `run` returns."""
         return self._open().output_names
 
-    @property
-    def placed_nodes(self) -> tuple[PlacedNode, ...] | None:
-        """ONNX Runtime 1.24 and later: the nodes that run, and the provider of each; None: nothing says it.
+    def find_placement(self, inputs: Arrays | None = None) -> KernelPlacement | None:
+        """Which kernels run the activations of an ONNX file, on which provider; None: nothing says it.
 
-        `runtimes.placement` judges them.
+        ONNX Runtime before 1.24 says it in the profile of a run alone: with `inputs`, one is made, in a second
+        session.
         """
-        placed = getattr(self._open(), "placed_nodes", None)
-        return placed() if placed else None
+        find = getattr(self._open(), "find_placement", None)
+        return find(inputs) if find else None
 
     @property
     def signature(self) -> Signature:
@@ -181,10 +184,11 @@ def _onnx_runner(
     layout: bool | None,
     kernel: str | None,
     flush_subnormals: bool,
+    profile: Profile | None,
 ) -> Runner:
     if artifact_kind(path) is not ONNX:
         saw = f"{path.name}, which no runtime opens"
         raise InputError(saw, "an .onnx, .engine or .xml file", "Give the exported file.")
     from .onnxruntime import OnnxRunner
 
-    return OnnxRunner(path, threads, providers, layout, kernel, flush_subnormals)
+    return OnnxRunner(path, threads, providers, layout, kernel, flush_subnormals, profile)

@@ -16,8 +16,10 @@ from ..graph.values import external_files
 from ..records.integrity import verify_passport, warnings
 from ..records.passport import Passport
 from ..runtimes.artifacts import ENGINE, artifact_kind
+from ..runtimes.ort_tensorrt import profile_of
 from ..runtimes.providers import Wanted
 from ..runtimes.session import Session
+from ..tensors.signature import Profile
 from .batcher import Batcher
 from .cost import is_bounded, is_quick
 from .isolation import IsolatedSession
@@ -75,7 +77,12 @@ def load_model(
     options: dict[str, Any] = (
         {"trust_engine": trust_engine}
         if is_engine
-        else {"threads": threads, "providers": providers, "flush_subnormals": flush_subnormals}
+        else {
+            "threads": threads,
+            "providers": providers,
+            "flush_subnormals": flush_subnormals,
+            "profile": _profile(signature, passport),
+        }
     )
     session = _open(artifact, options, isolate)
     try:
@@ -162,6 +169,14 @@ def _warm_up(
     except InputError as error:
         return signature, [f"no warm-up: {error.saw}"]
     return signature, []
+
+
+def _profile(signature: RequestSignature | None, passport: Passport | None) -> Profile | None:
+    """What TensorRT's provider builds for: every number of rows that the model may get."""
+    if signature is None or not signature.max_batch:
+        return None
+    sample = _sample_shape(passport) if passport else ()
+    return profile_of(signature.inputs, sample, (1, signature.max_batch, signature.max_batch))
 
 
 def _sample_shape(passport: Passport) -> tuple[int, ...]:

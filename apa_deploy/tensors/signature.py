@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 Feed = dict[str, np.ndarray]
 Shape = tuple[int, ...]
+# By input, the least, usual and largest shape that an engine is built for.
+Profile = Mapping[str, tuple[Shape, Shape, Shape]]
 INPUT = "input"  # of a torch network with one input
 BATCH, HEIGHT, WIDTH = "batch", "height", "width"
 _IMAGE_RANK = 4

@@ -5,11 +5,8 @@ from __future__ import annotations
 from importlib.util import find_spec
 
 from ..runtimes.cuda_driver import device_count
+from ..runtimes.providers import SESSIONS
 
-_PROVIDERS = {
-    "onnxruntime-cuda": "CUDAExecutionProvider",
-    "onnxruntime-tensorrt": "TensorrtExecutionProvider",
-}
 _MODULES = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx"}
 
 
@@ -23,5 +20,5 @@ def available_runners() -> list[str]:
     import onnxruntime
 
     offered = onnxruntime.get_available_providers()
-    found += [runner for runner, provider in _PROVIDERS.items() if provider in offered]
+    found += [runner for runner, providers in SESSIONS.items() if providers and providers[0] in offered]
     return found + [runner for runner, module in _MODULES.items() if find_spec(module)]

@@ -71,6 +71,8 @@ def run_candidate(job: CandidateJob) -> tuple[CandidateAnswer, dict[str, list[di
     for i, runner in enumerate(runners):
         stream = read_batches(job.data) if i else digest.of(read_batches(job.data))
         recorded[runner.name] = _run(runner, stream, names, job.source.name)
+        if placement := getattr(runner, "placement", None):
+            notices.append(f"activations in {runner.name}: {placement}")
     answer = CandidateAnswer(digest=digest.hex, notices=notices)
     _judge_activations(job, _few(first, job.data), _insides(recorded, job), answer)
     return answer, recorded
@@ -146,7 +148,10 @@ def _onnx_runners(
 
         return [tensorrt_runner(path, f"{job.label}: {runner}", runner, shapes, job.per_layer)]
     if runner != "onnxruntime":
-        return [ArtifactRunner(path, f"{job.label}: {runner}", facts.signature.inputs, runner)]
+        # Of the reference's batches the first is the largest.
+        profile = {name: ((1, *shape[1:]), shape, shape) for name, shape in shapes.items()}
+        inputs = facts.signature.inputs
+        return [ArtifactRunner(path, f"{job.label}: {runner}", inputs, runner, profile=profile)]
     made: list[Any] = []
     if job.precision != "bf16":  # the CPU provider has no bf16 convolution
         made.append(ArtifactRunner(path, f"{job.label}: ONNX Runtime", facts.signature.inputs))

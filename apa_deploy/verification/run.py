@@ -17,6 +17,7 @@ from ..graph.precision import HALF_ELEMENT
 from ..network import FLOAT32_AGAIN, TRUTH
 from ..progress import notice, step
 from ..records.passport import versions
+from ..runtimes.providers import SESSIONS
 from .candidate import CandidateJob
 from .detected import draw_detections
 from .isolation import run_isolated
@@ -74,8 +75,9 @@ def verify_candidates(
 
     Raises:
         InputError: the reference, the inputs or the options cannot be used.
-        MissingError: the reference needs what this machine lacks.
+        MissingError: the reference, or every runner of every candidate, needs what this machine lacks.
     """
+    _require_runner(candidates, options.runners)
     about = [_describe(source, options) for source in candidates]
     work = Work(reference=_reference_job(reference, candidates, about, options), answer="", results="")
     with step(f"Running {reference.name} in float64"):
@@ -102,6 +104,25 @@ def verify_candidates(
     if found.rows:
         verification.detected = draw_detections(found.data, outcome.recorded)
     return outcome
+
+
+def _require_runner(candidates: Sequence[ModelSource], runners: Sequence[str]) -> None:
+    """Say what is missing before long work, where no candidate could run."""
+    from ..runtimes.onnxruntime import check_providers
+
+    if any(source.kind is not SourceKind.ONNX for source in candidates):
+        return
+    missing: MissingError | None = None
+    for providers in map(SESSIONS.get, runners):
+        if providers is None:
+            return
+        try:
+            check_providers(providers)
+            return
+        except MissingError as error:
+            missing = missing or error
+    if missing:
+        raise missing
 
 
 def _describe(source: ModelSource, options: Options) -> Candidate:

@@ -17,17 +17,14 @@ from polygraphy.common import TensorMetadata
 from ..graph.emulate import emulate_halves
 from ..graph.read import read_graph
 from ..parity.session_runner import SessionRunner
+from ..records.placement import KernelPlacement
 from ..runtimes.openvino import compile_model
+from ..runtimes.providers import SESSIONS
 from ..runtimes.session import Session
-from ..tensors.signature import Feed, TensorSpec
+from ..tensors.signature import Feed, Profile, TensorSpec
 from .signature import OnnxFacts
 
-_PROVIDERS = {
-    "onnxruntime": None,
-    "onnxruntime-cuda": ("CUDAExecutionProvider", "CPUExecutionProvider"),
-    "onnxruntime-tensorrt": ("TensorrtExecutionProvider", "CUDAExecutionProvider", "CPUExecutionProvider"),
-}
-RUNNERS = (*_PROVIDERS, "openvino", "tensorrt", "tensorrt-rtx")
+RUNNERS = (*SESSIONS, "openvino", "tensorrt", "tensorrt-rtx")
 
 
 class ArtifactRunner(BaseRunner):
@@ -36,7 +33,10 @@ class ArtifactRunner(BaseRunner):
     Args:
         inputs: what the file takes, where it is known: feeds are given in these types.
         trust: load an engine whose hash is in no passport.
+        profile: what TensorRT's provider builds for.
     """
+
+    placement: KernelPlacement | None = None  # beside a GPU's provider, after the first run
 
     def __init__(
         self,
@@ -46,12 +46,15 @@ class ArtifactRunner(BaseRunner):
         runner: str = "onnxruntime",
         *,
         trust: bool = False,
+        profile: Profile | None = None,
     ) -> None:
         super().__init__(name=name)
         self._path, self._inputs = path, {t.name: t for t in inputs}
-        self._options: dict[str, Any] = {"providers": _PROVIDERS[runner]} | (
-            {"trust_engine": True} if trust else {}
-        )
+        self._options: dict[str, Any] = {
+            "providers": SESSIONS[runner],
+            "trust_engine": trust,
+            "profile": profile,
+        }
 
     def activate_impl(self) -> None:
         self._session = Session(self._path, **self._options)
@@ -72,6 +75,8 @@ class ArtifactRunner(BaseRunner):
         start = time.perf_counter()
         values = self._session.run(feed)
         self.inference_time = time.perf_counter() - start
+        if self._options["providers"] and not self.placement:
+            self.placement = self._session.find_placement(feed)
         return as_float32(values)
 
 

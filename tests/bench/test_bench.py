@@ -22,6 +22,7 @@ from tests.networks import RawActivation, TinyNet, tiny_net
 
 QUICK = ["--launches", "2", "--rounds", "2", "--duration", "0.01", "--warmup", "1"]
 ALONE = [*QUICK, "--no-activations"]
+KERNELS = "3 fused on CPUExecutionProvider (2 AGLU, 1 APA)"
 
 
 def measured(capsys, *arguments, code=0):
@@ -50,9 +51,16 @@ def test_side_by_side_with_a_twin(plain, fused, tmp_path, capsys):
     assert found["environment"]["cpu"]
     _check_traffic(found)
     _check_passport(fused, series["fused.onnx"])
+    _check_kernels(series)
     report = read_report(page)
+    assert f"activations of fused.onnx: {KERNELS}." in report.verdict.reasons
     assert len(report.latency) == 3
     assert "--against silu" in report.commands[0]
+
+
+def _check_kernels(series):
+    assert series["fused.onnx"]["placement"]["fused"] == {"CPUExecutionProvider": {"AGLU": 2, "APA": 1}}
+    assert series["plain.onnx"]["placement"]["fused"] == {}
 
 
 def _check_traffic(found):
@@ -71,6 +79,7 @@ def _check_passport(path, series):
     kept = read_passport(passport_path(path)).latency
     assert [one.name for one in kept.series] == [path.name]
     assert kept.series[0].rounds == series["rounds"]
+    assert str(kept.series[0].placement) == KERNELS
     assert kept.comparisons[0].baseline == "silu twin of plain.onnx"
 
 
@@ -121,6 +130,22 @@ def test_nothing_to_measure_exits_1(tmp_path, capsys):
     fixed = save(decompose(canonical(batch=1)), tmp_path / "fixed.onnx")
     assert main([str(fixed), "--batch", "2", *ALONE]) == 1
     assert "which the file has built in" in capsys.readouterr().err
+
+
+def test_a_runtime_that_is_not_here_exits_3(fused, capsys):
+    import onnxruntime
+
+    if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
+        pytest.skip("onnxruntime-gpu is here")
+    cuda = ["--runtime", "onnxruntime-cuda,onnxruntime-tensorrt"]
+    assert main([str(fused), *cuda, *ALONE]) == 3
+    said = capsys.readouterr().err
+    assert "error: fused.onnx (onnxruntime-cuda): provider CUDAExecutionProvider, which the installed" in said
+    assert "pip install onnxruntime-gpu" in said
+    beside = ["--runtime", "onnxruntime,onnxruntime-cuda"]
+    found = measured(capsys, fused, *beside, *ALONE, code=1)  # the other is measured
+    assert [one["name"] for one in found["series"]] == ["fused.onnx (onnxruntime)"]
+    assert set(found["failures"][0]) == {"name", "batch", "threads", "reason"}
 
 
 def test_sizes_come_from_the_command_line_or_are_asked_for(plain, capsys):

@@ -6,7 +6,9 @@ import os
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import onnx
 import pytest
@@ -21,7 +23,8 @@ from apa_deploy.loading.torch_network import TorchNetwork
 from apa_deploy.maths import Parameters
 from apa_deploy.network import Metadata
 from apa_deploy.records.passport import EngineBuild, Passport, dump, file_record, now, passport_path
-from apa_deploy.runtimes.cuda_driver import device_count
+from apa_deploy.runtimes.cuda_driver import Gpu, device_count
+from apa_deploy.runtimes.providers import CPU, CUDA
 from apa_deploy.tensors.signature import image_signature
 from tests.networks import tiny_net
 
@@ -296,6 +299,58 @@ def test_error_text(capsys, monkeypatch):
     assert json.loads(capsys.readouterr().out)[0]["name"] == "driver too old"
     assert main(["--error", "it does not work"]) == 2
     assert main(["x.onnx", "--error", text]) == 2
+
+
+class OnCuda:
+    """A session as ONNX Runtime's CUDA provider makes it: where it has started, and where each node runs."""
+
+    def __init__(self, providers, *nodes):
+        self.get_providers = lambda: providers
+        self.get_inputs = self.get_outputs = list
+        parts = [SimpleNamespace(ep_name=p, get_nodes=lambda o=o: [SimpleNamespace(op_type=o)]) for o, p in nodes]
+        self.get_provider_graph_assignment_info = lambda: parts
+
+
+CUDA_SESSIONS = [
+    (OnCuda([CUDA, CPU], ("AGLU", CUDA)), "ok", f"1 fused on {CUDA} (1 AGLU)"),
+    (OnCuda([CUDA, CPU], ("Exp", CUDA)), "note", "1 as function body"),
+    (OnCuda([CPU], ("AGLU", CPU)), "missing", f"{CUDA} did not start on this machine"),
+    (
+        RuntimeError("Failed to find kernel for com.apa.AGLU(1)"),
+        "missing",
+        "ONNX Runtime says: Failed to find kernel",
+    ),
+]
+
+
+@pytest.mark.parametrize(("made", "state", "said"), CUDA_SESSIONS)
+def test_a_model_on_cuda(doctor, tmp_path, monkeypatch, made, state, said):
+    """As onnxruntime-gpu beside a GPU: its list of providers, and what it makes, stand in."""
+    import onnxruntime
+
+    from apa_deploy.cli import doctor as verb
+    from apa_deploy.runtimes import onnxruntime as ours
+
+    facts, really_open = verb.gather_facts(), ours.open_session
+
+    def open_session(path, options, providers):
+        if providers[0][0] == CPU:
+            return really_open(path, options=options, providers=providers)
+        if isinstance(made, Exception):
+            raise made
+        return made
+
+    packages = {"onnxruntime-gpu": facts.packages["onnxruntime"]}
+    with_gpu = replace(facts, gpus=(Gpu("NVIDIA L4", "8.9"),), packages=packages, driver=(13, 0))
+    monkeypatch.setattr(verb, "gather_facts", lambda: with_gpu)
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: [CUDA, CPU])
+    monkeypatch.setattr(ours, "require_gpu", lambda *_: None)
+    monkeypatch.setattr(ours, "open_session", open_session)
+    code, _, findings = doctor(_model(tmp_path / "m.onnx", AGLU, functions=True))
+    topic = "loading on CUDA" if state == "missing" else "activations on CUDA"
+    assert findings[topic]["state"] == state and said in findings[topic]["here"], findings
+    assert code == (3 if state == "missing" else 0)
+    assert findings["activations"]["here"] == f"1 fused on {CPU} (1 AGLU)"  # on the CPU, as ever
 
 
 @pytest.fixture(scope="module")

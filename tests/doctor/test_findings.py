@@ -22,6 +22,9 @@ L4 = MachineFacts(
     ort_library=Path("libapa_ort.so"),
     trt_plugin=Path("libapa_trt.so"),
     plugin_code=GpuCode(frozenset({75, 89}), frozenset({90}), (13, 0)),
+    ort_cuda_library=Path("libapa_ort_cuda.so"),
+    ort_cuda_code=GpuCode(frozenset({75, 89}), frozenset({90}), (13, 0)),
+    onnxruntime_cuda=(12, 8),
 )
 BARE = MachineFacts(python="3.12.1", system="Linux x86_64")
 
@@ -55,6 +58,9 @@ CHANGES = [
     ),
     ({"packages": {}}, "ONNX Runtime", FindingState.MISSING, "pip install"),
     ({"trt_plugin": None, "plugin_code": None}, "plugin", FindingState.MISSING, "pip install --no-deps ."),
+    ({"onnxruntime_cuda": (13, 0), "driver": (12, 8)}, "driver", FindingState.MISSING, "r580"),
+    ({"ort_cuda_library": None, "ort_cuda_code": None}, "fused operators on CUDA", FindingState.NOTE, "nvcc"),
+    ({"gpus": (Gpu("NVIDIA V100", "7.0"),)}, "fused operators on CUDA's machine code", FindingState.NOTE, "=70"),
     ({"ort_library": None}, "fused operators", FindingState.NOTE, "C++17 compiler"),
     ({"gpus": (Gpu("NVIDIA A100", "8.0"),)}, "plugin's machine code", FindingState.OK, ""),
     ({"gpus": (Gpu("NVIDIA V100", "7.0"),)}, "plugin's machine code", FindingState.MISSING, "ARCHITECTURES=70"),
@@ -68,6 +74,14 @@ def test_one_change(change, topic, state, words):
         facts = replace(facts, plugin_code=GpuCode(frozenset({75, 80}), frozenset(), None))
     found = [f for f in machine_findings(facts) if f.topic == topic]
     assert any(f.state is state and words in f.do for f in found), found
+
+
+def test_operators_for_cuda_newer_than_the_driver_are_a_note():
+    """The function bodies run instead."""
+    found = components.operators_on_cuda(replace(L4, driver=(12, 4)))
+    assert [(one.topic, one.state) for one in found[-1:]] == [("driver", FindingState.NOTE)]
+    assert "serves CUDA 12.4" in found[-1].here and "r580" in found[-1].do
+    assert not components.operators_on_cuda(replace(L4, gpus=()))
 
 
 def test_a_bare_machine_is_told_every_command():

@@ -36,18 +36,18 @@ CASES = [
     ids=[c[0] for c in CASES],
 )
 def test_choice(wanted, available, plugin, providers, library):
-    choice = choose_providers(wanted, available, plugin)
+    choice = choose_providers(wanted, available, lambda: plugin)
     assert list(choice.providers) == providers
     assert choice.library == library
 
 
 def test_names_the_package_of_a_missing_provider():
     with pytest.raises(MissingError, match="pip install onnxruntime-gpu") as caught:
-        choose_providers([CUDA, CPU], [CPU], None)
+        choose_providers([CUDA, CPU], [CPU], lambda: None)
     assert caught.value.exit_code == 3
 
 
 @pytest.mark.parametrize("wanted", [[], [CPU, "NoSuchProvider"]])
 def test_refuses_what_is_not_available(wanted):
     with pytest.raises(InputError, match=CPU):
-        choose_providers(wanted, [CPU], None)
+        choose_providers(wanted, [CPU], lambda: None)

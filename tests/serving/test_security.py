@@ -14,6 +14,8 @@ from serving_models import small_model
 from serving_process import ServerProcess
 from tritonclient.utils import InferenceServerException
 
+from apa_deploy.runtimes.cuda_driver import device_count
+
 TOKEN = "correct-horse-battery-staple"
 BEARER = {"authorization": f"Bearer {TOKEN}"}  # given as a copy: the HTTP client adds to it
 
@@ -122,6 +124,19 @@ def test_misuse_exits_2_with_one_message(tmp_path, arguments, saw):
     assert last.startswith("error: ")
     assert saw in server.text()
     assert "Traceback" not in server.text()
+
+
+@pytest.mark.parametrize("provider", ["CUDAExecutionProvider", "TensorrtExecutionProvider"])
+@pytest.mark.skipif(device_count() > 0, reason="this machine has a GPU")
+def test_a_gpus_provider_that_is_not_here_exits_3_before_it_listens(tmp_path, provider):
+    small_model(tmp_path / "act.onnx")
+    server = ServerProcess(tmp_path, "--provider", provider)
+    assert server.exit_code() == 3
+    assert server.text().startswith(f"error: provider {provider}, ") or f"{provider} without the NVIDIA driver" in (
+        server.text()
+    )  # with onnxruntime-gpu
+    assert "pip install onnxruntime-gpu" in server.text() or "nstall r580" in server.text()
+    assert not server.events()
 
 
 def test_a_port_that_is_taken(server, tmp_path):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from onnx import TensorProto, helper
 
-from apa_deploy.errors import InputError
+from apa_deploy.errors import InputError, MissingError
 from apa_deploy.runtimes.cuda_driver import device_count
 from apa_deploy.verification.activations import every_number
 from apa_deploy.verification.available import available_runners
@@ -258,6 +258,18 @@ def test_a_runner_that_is_not_here_exits_3(exports):
     verification = verify(exports / "model.pth", exports / "plain.onnx", runners=("tensorrt",)).verification
     assert verification.exit_code == 3
     assert "pip install" in verification.candidates[0].failure.do
+
+
+@pytest.mark.parametrize("runner", ["onnxruntime-cuda", "onnxruntime-tensorrt"])
+def test_a_gpus_provider_that_is_not_here_is_said_before_long_work(tmp_path, runner):
+    """The reference, which is no model at all, is not even looked at."""
+    if device_count():
+        pytest.skip("this machine has a GPU")
+    for name in ("reference.onnx", "candidate.onnx"):
+        (tmp_path / name).write_bytes(b"\x08\x08")
+    with pytest.raises(MissingError) as caught:
+        verify(tmp_path / "reference.onnx", tmp_path / "candidate.onnx", runners=(runner,))
+    assert "ExecutionProvider" in caught.value.saw and caught.value.exit_code == 3
 
 
 def test_all_runners_are_those_that_are_here():
