@@ -124,10 +124,10 @@ def check_providers(wanted: Sequence[Wanted] | None) -> Choice:
         InputError: there is no such provider.
     """
     ort = require("onnxruntime")
-    choice = choose_providers(wanted, ort.get_available_providers(), _plugin)
-    if choice.needs_nvidia:
-        require_gpu(ort, choice.needs_nvidia)
-    return choice
+    available = ort.get_available_providers()
+    if needed := choose_providers(wanted, available, lambda: None).needs_nvidia:
+        require_gpu(ort, needed)  # before the plugin is looked at, of which there may be something to say
+    return choose_providers(wanted, available, _plugin)
 
 
 def _options(threads: int | None, flush_subnormals: bool, profile: str = "") -> Any:

@@ -128,6 +128,9 @@ def test_on_a_gpu_the_operators_for_cuda(act, tmp_path, monkeypatch, built):
     assert list(config.model_operations.op_library_filename) == ["libapa_ort_cuda.so"] * built
     assert (model / "libapa_ort_cuda.so").exists() == built
     assert config.instance_group[0].kind == (kinds.KIND_GPU if built else kinds.KIND_AUTO)
+    server = _stand_in_server(tmp_path, 'echo "$LD_LIBRARY_PATH"')  # by which the backend finds the library
+    folders = _started(model.parent, PATH=f"{server.parent}:{os.environ['PATH']}").stdout.strip().split(":")
+    assert (str(model) in {folder.rstrip("/") for folder in folders}) == built
 
 
 def test_labels_and_sizes_come_from_the_checkpoint(pictures):
@@ -272,6 +275,14 @@ def _started(root, **environment):
     )
 
 
+def _stand_in_server(folder, does):
+    server = folder / "bin" / "tritonserver"
+    server.parent.mkdir()
+    server.write_text(f"#!/bin/sh\n{does}\n")
+    server.chmod(0o755)
+    return server
+
+
 def test_start_looks_at_the_files_first(repositories, tmp_path):
     root = shutil.copytree(repositories["python"], tmp_path / "r")
     missing = _started(root, PATH="/usr/bin:/bin")
@@ -298,10 +309,7 @@ IMAGES = [
 def test_start_compares_tensorrt(built, options, here, code, said, hosted, tmp_path):
     versions = {"tensorrt": built, "python": "3.12"}
     root = exported(engine(tmp_path, "decomposed", options=options, versions=versions), tmp_path / "r")
-    (tmp_path / "bin").mkdir()
-    server, library = tmp_path / "bin" / "tritonserver", tmp_path / f"libnvinfer.so.{here}"
-    server.write_text('#!/bin/sh\necho "$@"\n')
-    server.chmod(0o755)
+    server, library = _stand_in_server(tmp_path, 'echo "$@"'), tmp_path / f"libnvinfer.so.{here}"
     library.touch()
     done = _started(root, PATH=f"{server.parent}:{os.environ['PATH']}", APA_NVINFER=str(library))
     assert (done.returncode, said in done.stderr) == (code, True), done.stderr
