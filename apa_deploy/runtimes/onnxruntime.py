@@ -125,7 +125,7 @@ def check_providers(wanted: Sequence[Wanted] | None) -> Choice:
     """
     ort = require("onnxruntime")
     available = ort.get_available_providers()
-    if needed := choose_providers(wanted, available, lambda: None).needs_nvidia:
+    if needed := choose_providers(wanted, available).needs_nvidia:
         require_gpu(ort, needed)  # before the plugin is looked at, of which there may be something to say
     return choose_providers(wanted, available, _plugin)
 

@@ -64,14 +64,15 @@ class Choice:
 
 
 def choose_providers(
-    wanted: Sequence[Wanted] | None, available: Sequence[str], trt_plugin: Callable[[], Path | None]
+    wanted: Sequence[Wanted] | None, available: Sequence[str], trt_plugin: Callable[[], Path | None] | None = None
 ) -> Choice:
     """The providers of a session.
 
     Args:
         wanted: provider names, or (name, options) pairs, in order; None: the CPU alone.
         available: what the installed ONNX Runtime offers (`onnxruntime.get_available_providers()`).
-        trt_plugin: finds our TensorRT plugin library where it is built; TensorRT's provider is told to load it.
+        trt_plugin: finds our TensorRT plugin library where it is built, which TensorRT's provider is told to load;
+            None: nobody looks.
 
     Raises:
         MissingError: a wanted provider is in another package of ONNX Runtime.
@@ -106,7 +107,7 @@ def _check(pairs: list[tuple[str, dict[str, str]]], available: Sequence[str]) ->
         )
 
 
-def _with_plugin(name: str, options: dict[str, str], plugin: Callable[[], Path | None]) -> dict[str, str]:
-    if name != TENSORRT or _PLUGINS in options or (library := plugin()) is None:
+def _with_plugin(name: str, options: dict[str, str], plugin: Callable[[], Path | None] | None) -> dict[str, str]:
+    if name != TENSORRT or _PLUGINS in options or plugin is None or (library := plugin()) is None:
         return options
     return {_PLUGINS: str(library), **options}

@@ -77,7 +77,7 @@ def complete(tmp_path, monkeypatch):
 
     def complete(model, given=None, profile=None):
         onnx.save(model, tmp_path / "model.onnx")
-        choice = choose_providers([(TENSORRT, given or {}), CUDA, CPU], AVAILABLE, lambda: None)
+        choice = choose_providers([(TENSORRT, given or {}), CUDA, CPU], AVAILABLE)
         return complete_options(choice, tmp_path / "model.onnx", profile, "1.31.1")
 
     return complete

@@ -43,11 +43,11 @@ def test_choice(wanted, available, plugin, providers, library):
 
 def test_names_the_package_of_a_missing_provider():
     with pytest.raises(MissingError, match="pip install onnxruntime-gpu") as caught:
-        choose_providers([CUDA, CPU], [CPU], lambda: None)
+        choose_providers([CUDA, CPU], [CPU])
     assert caught.value.exit_code == 3
 
 
 @pytest.mark.parametrize("wanted", [[], [CPU, "NoSuchProvider"]])
 def test_refuses_what_is_not_available(wanted):
     with pytest.raises(InputError, match=CPU):
-        choose_providers(wanted, [CPU], lambda: None)
+        choose_providers(wanted, [CPU])
