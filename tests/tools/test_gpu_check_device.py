@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from apa_deploy.errors import MissingError
 from apa_deploy.runtimes.cuda_driver import device_count
 from tools.gpu_check import building as device_building
 from tools.gpu_check.check import Check
@@ -217,6 +218,21 @@ def test_a_part_whose_process_dies_costs_only_itself(tmp_path):
     outcome = check.failed("plan", "its process was ended by SIGSEGV", "See its log.")
     assert (outcome.state, outcome.rows) == (State.FAILED, [{"name": "x"}])
     assert outcome.reason == "its process was ended by SIGSEGV; apa_gate"
+
+
+@pytest.mark.parametrize(
+    ("script", "variable", "lacks"),
+    [
+        ("onnxruntime_headers.py", "ONNXRUNTIME_ROOT", "onnxruntime_c_api.h"),
+        ("nvcc.py", "CUDACXX", "not a program"),
+    ],
+)
+def test_what_cannot_be_had_is_named(tmp_path, monkeypatch, script, variable, lacks):
+    monkeypatch.setenv(variable, str(tmp_path / "nothing"))
+    with pytest.raises(MissingError) as caught:
+        device_building.fetch(script)
+    assert variable in caught.value.saw and lacks in caught.value.saw
+    assert not caught.value.saw.startswith("apa-deploy:") and "toolkit" not in caught.value.do
 
 
 def test_misuse(tmp_path):

@@ -39,9 +39,9 @@ def fetch(script: str) -> Path:
     done = subprocess.run([sys.executable, str(FETCH / script)], capture_output=True, text=True)
     if done.returncode:
         raise MissingError(
-            last_line(done.stderr),
+            last_line(done.stderr).removeprefix("apa-deploy: ").rstrip("."),
             f"what {script} finds",
-            "Install the CUDA toolkit, or allow the build to fetch it.",
+            "Install what it names, or allow the build to fetch it.",
         )
     return Path(done.stdout.strip().splitlines()[-1])
 
