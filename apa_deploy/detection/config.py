@@ -24,6 +24,8 @@ _MOST_BASES = 32
 _MOST_VALUES = 200_000
 _DO = "Write the flat text of the config (mmengine's cfg.pretty_text) into a file and give that with --config."
 
+_CORRECT = "Correct it in a file for --config."
+
 
 class DetectorConfigError(InputError):
     """A config cannot be read. `name`: of the file, or of the place in the checkpoint."""
@@ -47,7 +49,7 @@ def read_detector_config(path: Path) -> Config:
     Bases lie in the file's folder or below; in a tree with a folder named `configs`, anywhere in that.
 
     Raises:
-        ConfigError: no readable Python, or a base that is missing, in a circle or outside the folder.
+        DetectorConfigError: no readable Python, or a base that is missing, in a circle or outside the folder.
     """
     path = path.resolve()
     folder = next((parent for parent in path.parents if parent.name == "configs"), path.parent)
@@ -58,7 +60,7 @@ def parse_config(text: str, name: str) -> Config:
     """The values in a config's text as a checkpoint keeps it, which has no bases.
 
     Raises:
-        ConfigError: it is no Python, or names a base.
+        DetectorConfigError: it is no Python, or names a base.
     """
     if len(text) > _MOST_BYTES:
         raise DetectorConfigError(name, f"{len(text)} characters", f"a config of at most {_MOST_BYTES}")
@@ -75,7 +77,7 @@ def value_at(config: Mapping[str, Any], path: str, default: Any = None) -> Any:
     """The value under a dotted `path` such as "model.roi_head.0.type"; `default` where there is none.
 
     Raises:
-        ConfigError: the config has an expression there that was not read.
+        DetectorConfigError: an expression there was not read, or a single value stands where it should lie in.
     """
     found: Any = config
     for part in path.split("."):
@@ -83,6 +85,9 @@ def value_at(config: Mapping[str, Any], path: str, default: Any = None) -> Any:
             found = found.get(part)
         elif isinstance(found, (list, tuple)) and part.isdigit() and int(part) < len(found):
             found = found[int(part)]
+        elif isinstance(found, (str, int, float)):
+            saw = f"{found!r} where {path} stands"[:160]
+            raise DetectorConfigError("config", saw, f"dict(...) with {part} in it", _CORRECT)
         else:
             return default
         if isinstance(found, Unread):
@@ -102,7 +107,8 @@ def _read(path: Path, folder: Path, above: tuple[Path, ...]) -> Config:
     try:
         text = read_bytes(path, _MOST_BYTES).decode()
     except (SourceError, UnicodeDecodeError) as error:
-        raise DetectorConfigError(path.name, str(error)[:160], "a readable config", "Check the path.") from error
+        saw = error.reason if isinstance(error, SourceError) else "no text"
+        raise DetectorConfigError(path.name, saw, "a readable config", "Check the path.") from error
     try:
         tree = ast.parse(text)
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:

@@ -271,6 +271,8 @@ def _mmengine_meta(meta: Any) -> tuple[str, tuple[str, ...]]:
     names = data.get("classes", data.get("CLASSES")) if isinstance(data, Mapping) else meta.get("CLASSES")
     legal = isinstance(names, (list, tuple)) and all(isinstance(name, str) for name in names)
     config = meta.get("cfg", meta.get("config"))
+    if isinstance(config, Mapping):  # its values, of a file written by hand
+        config = "\n".join(f"{name} = {value!r}" for name, value in config.items())
     return config if isinstance(config, str) else "", tuple(names) if legal else ()
 
 

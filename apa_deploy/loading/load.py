@@ -84,6 +84,8 @@ def load(
     loaded = _load_trusted(path, weights) if trust_pickle else None
     if loaded is None:
         checkpoint = _checkpoint(path, weights, trust_pickle)
+        if not model:
+            checkpoint = dataclasses.replace(checkpoint, state=network_part(checkpoint.state))
         if not model and is_detector(checkpoint, options):
             whole = network_from_detector(checkpoint, options, floor, input_shape)
             _record_source(whole.metadata, path)
@@ -199,7 +201,7 @@ def _describe_left(keys: Sequence[str]) -> tuple[str, ...]:
 
 
 def _upstream(checkpoint: Checkpoint, classif_norm: str | None, floor: str | None) -> _Loaded:
-    state = _backbone(network_part(checkpoint.state))
+    state = _backbone(checkpoint.state)
     norm = classif_norm or norm_of(checkpoint.arguments.get("classif_norm"))
     if norm is None and "classif_norm" in checkpoint.arguments:
         norm = "linear"

@@ -52,7 +52,8 @@ def test_bases_merge_as_in_mmengine(tmp_path):
 
 REFUSED = [
     ("_base_ = '../outside.py'", "outside"),
-    ("_base_ = 'missing.py'", "No such file"),
+    ("_base_ = 'missing.py'", "^missing.py: No such file or directory; wanted a readable config. Check the path.$"),
+    ("_base_ = '.'", "^mine: a folder; wanted a readable config. Check the path.$"),
     ("_base_ = 'config.py'", "circle"),
     ("a = (", "not readable"),
     ("with read_base():\n    from x import *", "read_base"),

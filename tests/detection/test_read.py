@@ -8,6 +8,7 @@ import torch
 from apa_deploy.detection.load import detector_from_state
 from apa_deploy.detection.read import read_detector
 from apa_deploy.errors import InputError
+from apa_deploy.loading.load import load
 from tests.detection.small_detectors import make
 
 RCNN, RPN, HEAD = "model.test_cfg.rcnn.", "model.test_cfg.rpn.", "model.roi_head.bbox_head"
@@ -78,6 +79,54 @@ def test_pixels_as_mmdet_takes_them(changes, wanted):
     state, config = make("coco")
     spec = read_detector(state, config_with(config, changes), 5).spec
     assert (spec.mean, spec.bgr, spec.divisor) == wanted
+
+
+@pytest.mark.parametrize(
+    ("path", "value"), [("model.roi_head", 7), ("model.test_cfg.rcnn", "nms"), ("model.backbone", 50.0)]
+)
+def test_a_value_in_the_place_of_settings_is_refused(path, value):
+    """Its settings would be the usual ones, and nobody would be told."""
+    state, config = make("coco")
+    with pytest.raises(InputError, match=rf"{value!r} where {path}.* stands"):
+        read_detector(state, config_with(config, {path: value}), 5)
+
+
+def under(prefix, state):
+    return {prefix + key: value for key, value in state.items()}
+
+
+LAYOUTS = {
+    "of a wrapper": lambda s, meta: {"meta": meta, "state_dict": under("module.", s)},
+    "of a module that holds it": lambda s, meta: {"meta": meta, "state_dict": under("model.detector.", s)},
+    "with a loss beside": lambda s, meta: {
+        "meta": meta,
+        "state_dict": under("net.", s) | {"loss.w": torch.ones(1)},
+    },
+    "nested": lambda s, meta: {"meta": meta, "state_dict": {"state_dict": s}},
+    "config of values": lambda s, meta: {"meta": {"cfg": meta["config"]}, "state_dict": s},
+    "averaged": lambda s, meta: {
+        "meta": meta,
+        "state_dict": under("", {k: v * 0 for k, v in s.items()}),
+        "ema_state_dict": under("module.", s) | {"steps": torch.tensor(3)},
+    },
+}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_a_whole_detector_in_any_layout(layout, tmp_path):
+    state, config = make("coco")
+    torch.save(LAYOUTS[layout](state, {"config": config}), tmp_path / "d.pth")
+    network = load(tmp_path / "d.pth", weights="ema" if layout == "averaged" else "model")
+    spec = network.module.detector
+    assert (spec.score_thr, spec.max_detections, spec.classes) == (0.02, 20, 5)
+    assert torch.equal(network.module.state_dict()["neck.fpn_convs.0.conv.weight"], state["neck.fpn_convs.0.conv.weight"])
+
+
+def test_two_detectors_in_one_file_are_refused(tmp_path):
+    state, _ = make("coco")
+    torch.save(under("student.", state) | under("teacher.", {k: v * 2 for k, v in state.items()}), tmp_path / "d.pth")
+    with pytest.raises(InputError, match="weights of the network under .* and, others, under"):
+        load(tmp_path / "d.pth")
 
 
 def without(part):
