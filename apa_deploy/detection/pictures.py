@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from importlib.resources import files
 from io import BytesIO
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +29,17 @@ def photograph() -> Pixels:
     stored = (files(__package__) / "data" / "photograph.npz").read_bytes()
     with np.load(BytesIO(stored), allow_pickle=False) as arrays:
         return np.ascontiguousarray(arrays["image"])
+
+
+def read_picture(image: Any) -> Pixels:
+    """RGB bytes (H, W, 3) of what Pillow has opened, as OpenCV reads it: upright, 8 bits, without alpha."""
+    from PIL import ImageOps
+
+    upright = ImageOps.exif_transpose(image)
+    if upright.mode.startswith("I"):  # 16 bits, of which Pillow makes white
+        grey = np.clip(np.asarray(upright) >> 8, 0, 255).astype(np.uint8)
+        return np.repeat(grey[..., None], 3, axis=2)
+    return np.asarray(upright.convert("RGB"))
 
 
 def resized_size(height: int, width: int, limits: tuple[int, int], keep_ratio: bool = True) -> tuple[int, int]:

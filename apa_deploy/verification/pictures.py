@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from pydantic import BaseModel
 
 from ..deployment.pixels import Recipe
-from ..detection.pictures import network_input, resize
+from ..detection.pictures import network_input, read_picture, resize
 from ..detection.spec import IMAGES, VALID, DetectorSpec, Rpn
 from ..errors import InputError
 from ..require import require
@@ -21,6 +21,7 @@ from ..tensors.signature import Feed
 
 _SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm"}
 _NAMED = 3
+T = TypeVar("T")
 
 
 class Pictures(BaseModel):
@@ -86,7 +87,7 @@ def detector_feeds(folder: Path, pictures: Pictures, most: int | None = None) ->
     assert numbers is not None
     fields = {name: tuple(numbers[name]) for name in ("mean", "std")} | {"bgr": numbers["bgr_to_rgb"]}
     spec = DetectorSpec("", "", Rpn(), (), **fields)
-    for path, _ in label_pictures(folder, most=most):
+    for path in _spread(folder, _images(folder), most):
         pixels = _pixels(path, None)
         scale = min(pictures.height / pixels.shape[0], pictures.width / pixels.shape[1])
         small = resize(pixels, *(max(1, int(side * scale)) for side in pixels.shape[:2]))
@@ -143,6 +144,10 @@ def label_pictures(
     else:
         index = _indices([path.name for path in subfolders], classes)
         found = [(path, index[sub.name]) for sub in subfolders for path in _images(sub)]
+    return _spread(folder, found, most)
+
+
+def _spread(folder: Path, found: list[T], most: int | None) -> list[T]:
     if not found:
         wanted = f"images ({', '.join(sorted(_SUFFIXES))}), or one subfolder of them a class"
         raise InputError(f"{folder}: no image", wanted, "Check the folder.")
@@ -176,13 +181,14 @@ def _prepare(path: Path, pictures: Pictures) -> np.ndarray:
 
 
 def _pixels(path: Path, pictures: Pictures | None) -> np.ndarray:
-    """uint8 (H, W, 3), red first; None: as large as it is."""
+    """uint8 (H, W, 3), red first; None: as a detector's training reads it, as large as it is."""
     image_module: Any = require("PIL.Image")
     bad = (OSError, ValueError, SyntaxError, image_module.DecompressionBombError)
     try:
         with image_module.open(path) as image:
-            whole = image.convert("RGB")
-            return np.asarray(_crop(whole, pictures, image_module.Resampling.BILINEAR) if pictures else whole)
+            if pictures is None:
+                return read_picture(image)
+            return np.asarray(_crop(image.convert("RGB"), pictures, image_module.Resampling.BILINEAR))
     except bad as error:
         raise PictureError([path], str(error).splitlines()[0]) from error
 

@@ -120,4 +120,62 @@ def mmdeploy() -> onnx.ModelProto:
     )
 
 
-GRAPHS = {"ultralytics": ultralytics, "end_to_end": end_to_end, "mmdeploy": mmdeploy}
+def kept_rows(w):
+    """What NMS keeps, as many rows as it does: image, label, box and score."""
+    corners, scores = w.boxes_and_scores()
+    kept = w.add("NonMaxSuppression", corners, scores, w.whole([PLACES]), w.floats([0.45]), w.floats([0.3]))
+    index, label, box = (w.add("Gather", kept, w.whole(at), axis=1) for at in (0, 1, 2))
+    pairs = w.add("Concat", *(w.with_axes("Unsqueeze", x, [1]) for x in (index, box)), axis=1)
+    return index, label, w.add("GatherND", corners, pairs), w.add("GatherND", scores, kept)
+
+
+def torchvision() -> onnx.ModelProto:
+    """Of one image, as many rows as there are, best first over all classes."""
+    w = Writer(17)
+    _, label, boxes, score = kept_rows(w)
+    _, order = w.add("TopK", score, w.add("Shape", score), outputs=2, axis=0)
+    named = {"boxes": (boxes, TensorProto.FLOAT, ["n", 4]), "labels": (label, TensorProto.INT64, ["n"])}
+    named["scores"] = (score, TensorProto.FLOAT, ["n"])
+    return w.model({k: (w.add("Gather", v, order, axis=0), *kind) for k, (v, *kind) in named.items()})
+
+
+def yolov7() -> onnx.ModelProto:
+    """`export.py --end2end --max-wh 640`: image, box, label, score; as many rows as there are."""
+    w = Writer(17)
+    index, label, boxes, score = kept_rows(w)
+    columns = [w.with_axes("Unsqueeze", x, [1]) for x in (index, label, score)]
+    image, label = (w.add("Cast", x, to=TensorProto.FLOAT) for x in columns[:2])
+    return w.model(
+        {"output": (w.add("Concat", image, boxes, label, columns[2], axis=1), TensorProto.FLOAT, ["n", 7])}
+    )
+
+
+def yolov7_for_tensorrt() -> onnx.ModelProto:
+    """`export.py --end2end`: how many, then places with zeros behind; other tools call them detection_boxes ..."""
+    w = Writer(17)
+    _, label, boxes, score = kept_rows(w)
+    best, order = w.add("TopK", w.add("Pad", score, w.whole([0, PLACES])), w.whole([PLACES]), outputs=2, axis=0)
+    padded = w.add("Pad", w.add("Cast", label, to=TensorProto.INT32), w.whole([0, PLACES]))
+    rows = {
+        "det_boxes": (w.add("Pad", boxes, w.whole([0, 0, PLACES, 0])), TensorProto.FLOAT, [1, PLACES, 4]),
+        "det_classes": (padded, TensorProto.INT32, [1, PLACES]),
+    }
+    found = {k: (w.with_axes("Unsqueeze", w.add("Gather", v, order), [0]), *kind) for k, (v, *kind) in rows.items()}
+    count = w.add("ReduceSum", w.add("Cast", w.add("Greater", best, w.floats(0)), to=TensorProto.INT32))
+    return w.model(
+        {
+            "num_dets": (w.add("Reshape", count, w.whole([1, 1])), TensorProto.INT32, [1, 1]),
+            **found,
+            "det_scores": (w.with_axes("Unsqueeze", best, [0]), TensorProto.FLOAT, [1, PLACES]),
+        }
+    )
+
+
+GRAPHS = {
+    "ultralytics": ultralytics,
+    "end_to_end": end_to_end,
+    "mmdeploy": mmdeploy,
+    "torchvision": torchvision,
+    "yolov7": yolov7,
+    "yolov7_for_tensorrt": yolov7_for_tensorrt,
+}

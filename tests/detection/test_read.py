@@ -119,13 +119,17 @@ def test_a_whole_detector_in_any_layout(layout, tmp_path):
     network = load(tmp_path / "d.pth", weights="ema" if layout == "averaged" else "model")
     spec = network.module.detector
     assert (spec.score_thr, spec.max_detections, spec.classes) == (0.02, 20, 5)
-    assert torch.equal(network.module.state_dict()["neck.fpn_convs.0.conv.weight"], state["neck.fpn_convs.0.conv.weight"])
+    assert torch.equal(
+        network.module.state_dict()["neck.fpn_convs.0.conv.weight"], state["neck.fpn_convs.0.conv.weight"]
+    )
 
 
 def test_two_detectors_in_one_file_are_refused(tmp_path):
     state, _ = make("coco")
-    torch.save(under("student.", state) | under("teacher.", {k: v * 2 for k, v in state.items()}), tmp_path / "d.pth")
-    with pytest.raises(InputError, match="weights of the network under .* and, others, under"):
+    torch.save(
+        under("student.", state) | under("teacher.", {k: v * 2 for k, v in state.items()}), tmp_path / "d.pth"
+    )
+    with pytest.raises(InputError, match=r"weights of the network under .* and, others, under"):
         load(tmp_path / "d.pth")
 
 

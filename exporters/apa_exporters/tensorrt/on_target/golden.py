@@ -63,6 +63,7 @@ def check(
     if detections:
         rows = Rows(detections.nms_iou, detections.score_thr)
         found = [align_rows(one, right, rows) for one, right in zip(found, truth, strict=True)]
+        truth = [align_rows(right, right, rows) for right in truth]
     return [
         _check(
             runner,

@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).parent))
-from apa_pictures.pictures import network_input, resize, resized_size
+from apa_pictures.pictures import network_input, read_picture, resize, resized_size
 from apa_pictures.spec import DetectorSpec, Rpn
 
 LARGEST = 1 << 26  # pixels: above, a picture of a few kilobytes would fill the memory
@@ -28,7 +28,7 @@ def decode_picture(encoded: bytes) -> np.ndarray:
         with Image.open(io.BytesIO(encoded)) as opened:
             if opened.width * opened.height > LARGEST:
                 raise ValueError(f"a picture of {opened.width}x{opened.height}; wanted at most {LARGEST} pixels")
-            return np.asarray(opened.convert("RGB"))
+            return read_picture(opened)
     except (OSError, SyntaxError, Image.DecompressionBombError) as error:
         raise ValueError(f"not a picture: {error}") from error
 
