@@ -24,8 +24,6 @@ _MOST_BASES = 32
 _MOST_VALUES = 200_000
 _DO = "Write the flat text of the config (mmengine's cfg.pretty_text) into a file and give that with --config."
 
-_CORRECT = "Correct it in a file for --config."
-
 
 class DetectorConfigError(InputError):
     """A config cannot be read. `name`: of the file, or of the place in the checkpoint."""
@@ -87,7 +85,8 @@ def value_at(config: Mapping[str, Any], path: str, default: Any = None) -> Any:
             found = found[int(part)]
         elif isinstance(found, (str, int, float)):
             saw = f"{found!r} where {path} stands"[:160]
-            raise DetectorConfigError("config", saw, f"dict(...) with {part} in it", _CORRECT)
+            do = "Correct it in a file for --config."
+            raise DetectorConfigError("config", saw, f"dict(...) with {part} in it", do)
         else:
             return default
         if isinstance(found, Unread):

@@ -160,8 +160,9 @@ def check_raw(
         norm = float(np.linalg.norm(found) * np.linalg.norm(right)) if finite else 0.0
         kind = name.rstrip("0123456789").removesuffix("_stage")
         limit, least = model_limit(errors[-1], precision), least_cosine(precision)
-        ranges = gain_ranges([right], [[baselines[-1][name]]], *gain_room(precision))
-        gains = [GainCheck(**one) for one in check_gains([right], [found], ranges)]
+        whole, stored, judged = (_classes_first(name, one) for one in (right, baselines[-1][name], found))
+        ranges = gain_ranges([whole], [[stored]], *gain_room(precision))
+        gains = [GainCheck(**one) for one in check_gains([whole], [judged], ranges)]
         cosine = float(np.vdot(found, right)) / norm if norm else 0.0
         kinds.setdefault(kind, []).append(
             OutputCheck(
@@ -183,6 +184,11 @@ def check_raw(
             )
         )
     return [max(checks, key=lambda c: (not c.passed, c.max_rel / c.limit)) for checks in kinds.values()]
+
+
+def _classes_first(name: str, values: np.ndarray) -> np.ndarray:
+    """What has a gain of its own on axis 1: of (N, RoIs, classes) the classes, each over all RoIs."""
+    return values.swapaxes(1, 2) if name.startswith(("cls_score", "bbox_pred")) else values
 
 
 def check_detections(

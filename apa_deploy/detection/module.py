@@ -45,12 +45,14 @@ class FPN(nn.Module):
         super().__init__()
         self.lateral_convs = nn.ModuleList(_Conv(c, channels, 1) for c in inputs)
         self.fpn_convs = nn.ModuleList(_Conv(channels, channels, 3) for _ in inputs)
+        self.stored = nn.Identity()  # what a module returns is rounded where a half type is studied
 
     def forward(self, stages: Sequence[Tensor]) -> list[Tensor]:
         laterals = [conv(x) for conv, x in zip(self.lateral_convs, stages, strict=True)]
         for i in range(len(laterals) - 1, 0, -1):
             size = laterals[i - 1].shape[2:]
-            laterals[i - 1] = laterals[i - 1] + functional.interpolate(laterals[i], size=size, mode="nearest")
+            upsampled = functional.interpolate(laterals[i], size=size, mode="nearest")
+            laterals[i - 1] = self.stored(laterals[i - 1] + upsampled)
         pyramid = [conv(x) for conv, x in zip(self.fpn_convs, laterals, strict=True)]
         return [*pyramid, pyramid[-1][:, :, ::2, ::2]]
 
@@ -83,6 +85,7 @@ class Classifier(nn.Module):
     def __init__(self, predictor: Predictor, shapes: dict[str, tuple[int, ...]]) -> None:
         super().__init__()
         self.predictor = predictor
+        self.stores_weights = predictor.kind != "wclinear"  # whose weights stay float32 in a half type
         for name, shape in shapes.items():
             self.register_parameter(name, nn.Parameter(torch.empty(shape)))
 
@@ -206,6 +209,7 @@ class Detector(nn.Module):
         self.backbone = backbone
         laterals = [shapes[f"neck.lateral_convs.{i}.conv.weight"] for i in range(4)]
         self.neck = FPN([s[1] for s in laterals], laterals[0][0])
+        self.stored = nn.Identity()
         inner, channels = shapes["rpn_head.rpn_conv.weight"][:2]
         self.rpn_head = RPN(channels, inner, shapes["rpn_head.rpn_cls.weight"][0])
         self.roi_head = _RoiHead(
@@ -285,7 +289,7 @@ class Detector(nn.Module):
         """
         stages = []
         for k, head in enumerate(self.roi_head.boxes):
-            logits, deltas = head(roi_align(maps, rois, self.detector.align))
+            logits, deltas = head(self.stored(roi_align(maps, rois, self.detector.align)))
             stages.append((rois, logits, deltas))
             boxes = decode(rois[:, None], deltas.reshape(len(rois), -1, 4), head.head.coder, valid)
             if k + 1 < len(self.roi_head.boxes):
@@ -318,7 +322,7 @@ class Detector(nn.Module):
     def mask_logits(self, maps: list[Tensor], boxes: Tensor, labels: Tensor) -> list[Tensor]:
         """Logits (n, 28, 28) of each mask head."""
         heads, aligns = self.roi_head.masks, [head.align for head in self.detector.masks]
-        return [h(roi_align(maps, boxes, a), labels) for h, a in zip(heads, aligns, strict=True)]
+        return [h(self.stored(roi_align(maps, boxes, a)), labels) for h, a in zip(heads, aligns, strict=True)]
 
 
 def _best_boxes(boxes: Tensor, logits: Tensor, head: BoxHead) -> Tensor:

@@ -29,9 +29,10 @@ def store_in(module: nn.Module, precision: str, activations: Collection[str]) ->
     double, element = copy.deepcopy(module).double(), TORCH_TYPE[precision]
     within = tuple(f"{path}." for path in activations)
     for path, part in double.named_modules():
-        if isinstance(part, _WEIGHTED):
-            for parameter in part.parameters(recurse=False):
-                parameter.data = round_to(parameter.data, element)
+        if isinstance(part, _WEIGHTED) or getattr(part, "stores_weights", False):
+            for name, parameter in part.named_parameters(recurse=False):
+                if name in ("weight", "bias"):
+                    parameter.data = round_to(parameter.data, element)
         if not path.startswith(within):
             part.register_forward_hook(lambda _module, _inputs, output: _round_all(output, element))
     double.register_forward_pre_hook(

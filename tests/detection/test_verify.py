@@ -17,6 +17,7 @@ from apa_deploy.detection.pictures import photograph
 from apa_deploy.loading.load import load
 from apa_deploy.parity.limits import precision_lost
 from apa_deploy.parity.model_gate import explain_no_verdict
+from tests.detection.small_detectors import SIZE, picture
 from tests.detection.test_export import SHAPE, save
 
 pytestmark = pytest.mark.usefixtures("verify_here")
@@ -107,6 +108,32 @@ def test_raw_tensors_have_the_ceilings_of_every_gate(change, passed, evidence):
     assert (check.passed, check.evidence, check.min_cosine) == (passed, evidence, 0.999)
     assert check.limit == 1e-3
     assert "own float32" in explain_no_verdict([check])
+
+
+@pytest.mark.parametrize(("factor", "passed"), [(1, True), (1.01, False)])
+def test_a_class_that_is_scaled_is_seen(factor, passed):
+    """In each RoI it is one number of 40, beside the rounding of all."""
+    random = np.random.default_rng(0)
+    right = random.standard_normal((1, 300, 40))
+    stored, other = (right + 2e-3 * random.standard_normal(right.shape) for _ in "ab")
+    found = other * np.where(np.arange(40) == 7, factor, 1)
+    [check] = check_raw("it", {"cls_score": right}, [{"cls_score": stored}] * 2, {"cls_score": found}, "fp16")
+    assert check.passed is passed and check.max_rel <= check.limit
+
+
+def test_half_types_of_every_part_are_known(exported):
+    """The baseline rounds what the graph stores in the type: sums of the neck, RoIs, the last layers' weights."""
+    network = load(exported / "detector.pth", input_shape=(3, *SIZE))
+    module = network.evaluation("fp16")
+    for name in ("roi_head.bbox_head.fc_cls", "roi_head.mask_head.conv_logits", "rpn_head.rpn_cls"):
+        weight = module.get_submodule(name).weight
+        assert torch.equal(weight, weight.half().to(weight.dtype)), name
+    seen = []
+    for path in ("neck.fpn_convs.0", "roi_head.bbox_head"):
+        module.get_submodule(path).register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    images, valid = picture()
+    module(torch.from_numpy(images).double(), torch.from_numpy(valid).double())
+    assert len(seen) == 2 and all(torch.equal(x, x.half().double()) for x in seen)
 
 
 def test_raw_tensors_of_one_number_are_no_evidence():
