@@ -16,7 +16,7 @@ import numpy as np
 
 from ..errors import InputError, MissingError
 from ..escaping import printable
-from ..graph.node import DOMAIN, activations
+from ..graph.node import DOMAIN, activations, all_activations
 from ..graph.read import read_graph
 from ..native import LibraryError, ort_library, trt_plugin_library
 from ..records.placement import KernelPlacement
@@ -251,7 +251,7 @@ def _driver_serves_operators(path: Path) -> bool:
     if lacking is None:
         return True
     model = read_graph(path)
-    if any(activations(model.graph)) and not any(function.domain == DOMAIN for function in model.functions):
+    if any(all_activations(model.graph)) and not any(function.domain == DOMAIN for function in model.functions):
         raise MissingError(*lacking[:2], f"{lacking[2]}, or export the model again, with function bodies.")
     _fall_back("{}; wanted {}. {}.".format(*lacking))
     return False
