@@ -43,6 +43,8 @@ const ByteKernels& byte_kernels(Instructions allowed) {
 #if defined(__x86_64__)
   if (allowed == Instructions::Avx512 && has_vbmi()) return vbmi_byte_kernels();
   if (allowed != Instructions::None) return avx2_byte_kernels();
+#elif defined(__aarch64__)
+  if (allowed != Instructions::None) return neon_byte_kernels();
 #endif
   (void)allowed;
   (void)has_vbmi;

@@ -49,6 +49,7 @@ inline size_t unpacked(size_t c, size_t width) {
 const ByteKernels& scalar_byte_kernels();
 const ByteKernels& avx2_byte_kernels();
 const ByteKernels& vbmi_byte_kernels();
+const ByteKernels& neon_byte_kernels();
 
 // The fastest that this processor runs, within `allowed`.
 const ByteKernels& byte_kernels(Instructions allowed);

@@ -22,12 +22,13 @@ TESTS, INCLUDE, ORT = ROOT / "plugins/tests", ROOT / "plugins/include", ROOT / "
 BUILD = ROOT / "build/ort-tests"
 # For aarch64, on another processor.
 CROSS, EMULATOR = shutil.which("aarch64-linux-gnu-g++"), shutil.which("qemu-aarch64")
+NO_CROSS = "" if CROSS and EMULATOR else "needs g++-aarch64-linux-gnu and qemu-user"
 NO_COMPILER = "no C++ compiler on this machine: install one (Debian: apt install g++)"
 # The kernels and what chooses among them, free of ONNX Runtime.
 _TABLES = ("table_fit", "table_avx2", "table_avx512", "table_neon")
 KERNELS = [ORT / f"{name}.cc" for name in ("attributes", "layer", "choice", *_TABLES, "exact")]
 # Those on 8-bit codes, which need none of the others.
-BYTE_KERNELS = [ORT / f"{name}.cc" for name in ("bytes", "bytes_avx2", "bytes_vbmi")]
+BYTE_KERNELS = [ORT / f"{name}.cc" for name in ("bytes", "bytes_avx2", "bytes_vbmi", "bytes_neon")]
 _AVX512 = ("table_avx512", "bytes_vbmi")
 STRICT = ("-std=c++17", "-Wall", "-Wextra", "-Werror")
 

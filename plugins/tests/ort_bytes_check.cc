@@ -136,6 +136,8 @@ int main(int count, char** arguments) {
 #else
   if (__builtin_cpu_supports("avx512vbmi")) all.push_back(&apa::vbmi_byte_kernels());
 #endif
+#elif defined(__aarch64__)
+  all.push_back(&apa::neon_byte_kernels());
 #endif
   if (count > 1 && !std::strcmp(arguments[1], "time")) return time(all), 0;
   for (const ByteKernels* k : all) check_lookup(*k), check_sum(*k), check_channels(*k);

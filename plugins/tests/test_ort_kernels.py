@@ -133,17 +133,12 @@ def test_no_code_for_one_processor_leaves_its_file(program):
         assert not kinds & {"W", "V", "u"}, symbols
 
 
-CROSS = pytest.mark.skipif(
-    not (building.CROSS and building.EMULATOR), reason="needs g++-aarch64-linux-gnu and qemu-user"
-)
-
-
 @pytest.fixture
 def cross_compiler(monkeypatch):
     monkeypatch.setenv("CXX", building.CROSS)
 
 
-@CROSS
+@pytest.mark.skipif(bool(building.NO_CROSS), reason=building.NO_CROSS)
 def test_aarch64_keeps_the_contracts_and_gives_the_same_bits(check, cross_compiler, monkeypatch, tmp_path):
     flags = [*building.kernel_flags(), "-static"]
     kernels = building.kernel_objects(tmp_path, "", *flags)
@@ -161,7 +156,7 @@ def test_aarch64_keeps_the_contracts_and_gives_the_same_bits(check, cross_compil
             assert (tmp_path / here).read_bytes() == (tmp_path / there).read_bytes(), there
 
 
-@CROSS
+@pytest.mark.skipif(bool(building.NO_CROSS), reason=building.NO_CROSS)
 def test_aarch64_takes_the_fewest_instructions_with_pw_and_the_most_with_the_formula(cross_compiler, tmp_path):
     program = aarch64.counting_program(tmp_path)
     exact, acc, pw = (aarch64.count_instructions(program, kernel, 0.5) for kernel in aarch64.KERNELS)

@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from apa_exporters.cli import main
 
-from apa_deploy import ort_library
+from apa_deploy import Session, ort_library
 from apa_deploy.calibration import Quantisation, QuantisationError, quantise, ranges
 from apa_deploy.calibration.data import CalibrationData
 from apa_deploy.calibration.gate import decibel
@@ -17,6 +18,7 @@ from apa_deploy.calibration.ranges import open_calibration_session
 from apa_deploy.graph.functions import with_functions
 from apa_deploy.graph.quantise import CPU, TENSORRT
 from apa_deploy.loading.load import load
+from tests.serving.serving_process import ServerProcess
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "examples/digits"
 
@@ -72,6 +74,34 @@ def test_ranges_at_the_99_9th_percentile_are_refused(digits, monkeypatch):
     with pytest.raises(QuantisationError, match=r"logits at .* dB, limit 25 dB") as caught:
         quantise(model, used, _options())
     assert caught.value.exit_code == 1
+
+
+def test_a_triton_repository_of_it_is_served(digits, tmp_path):
+    """The checkpoint with one command, then a server and both of Triton's clients."""
+    pytest.importorskip("tritonclient", reason="the extra serve is not installed")
+    import tritonclient.grpc
+    import tritonclient.http
+
+    _, used, x, labels, wanted = digits
+    np.savez(tmp_path / "samples.npz", **used.feed)
+    # the same network is judged by the tests above
+    coding = ["--precision", "int8", "--calibration", str(tmp_path / "samples.npz"), "--reduce-range", "--no-verify"]
+    out = tmp_path / "repository"
+    assert main([str(EXAMPLE / "digits.pth"), *coding, "--format", "triton", "-o", str(out)]) == 0
+    with Session(out / "digits/1/model.onnx") as session:
+        assert session.prepared
+        kinds = {node.op_type for node in onnx.load(session.prepared).graph.node}
+        assert kinds >= {"QLinearConv", "QLinearAGLU", "QLinearGatedAddAGLU"}
+        ours = session.run({"input": x[:32]})["logits"]
+    assert decibel(wanted[:32], ours) >= 28
+    with ServerProcess(out) as server:
+        for client, address in ((tritonclient.http, server.http), (tritonclient.grpc, server.grpc)):
+            given = client.InferInput("input", list(x[:32].shape), "FP32")
+            given.set_data_from_numpy(x[:32])
+            with client.InferenceServerClient(address) as connection:
+                answer = connection.infer("digits", [given]).as_numpy("logits")
+            np.testing.assert_array_equal(answer, ours)
+    assert np.mean(ours.argmax(1) == labels[:32]) >= 0.9
 
 
 @pytest.mark.long

@@ -60,6 +60,8 @@ def test_onnx_has_standard_operators_only(place, capsys):
 
 
 FP8 = ["--precision", "fp8", "--calibration", "c.npz", "--format"]
+AUTO = ["--precision", "auto", "--calibration", "c.npz", "--format"]
+OTHERS = ("onnx", "onnx-custom", "triton", "openvino", "trt-rtx")
 WRONG = [
     # what is typed after the model, what the message says
     (["--precision", "int8"], "--precision int8 without --calibration; wanted about 256 inputs"),
@@ -70,8 +72,8 @@ WRONG = [
     ([*INT8[1:], "--keep-float", "nothing*"], "a pattern that matches one of: stem, a, b"),
     ([*INT8[1:], "--ort-library", "none.so"], "--ort-library none.so: no such file"),
     (["--precision", "int8", "--calibration", "none.npz"], "no such file"),
-    ([*FP8, "onnx"], "--precision fp8 with --format onnx"),
-    ([*FP8, "triton"], "--precision fp8 with --format triton"),
+    *(([*FP8, f], f"--precision fp8 with --format {f}") for f in ("onnx", "onnx-custom", "triton", "openvino")),
+    *(([*AUTO, f], f"--precision auto with --format {f}; wanted --format trt.") for f in OTHERS),
 ]  # fmt: skip
 
 
