@@ -64,7 +64,9 @@ def _onnxruntime(job: dict[str, Any]) -> Callable[[], Any]:
 def _openvino(job: dict[str, Any]) -> Callable[[], Any]:
     import openvino
 
-    options = {"INFERENCE_NUM_THREADS": job["threads"], "INFERENCE_PRECISION_HINT": "f32"}
+    options = {"INFERENCE_NUM_THREADS": job["threads"]}
+    if job["runtime"] == "openvino":
+        options["INFERENCE_PRECISION_HINT"] = "f32"
     request = openvino.Core().compile_model(job["path"], "CPU", options).create_infer_request()
     images = _images(job)
     return lambda: request.infer([images])
@@ -98,7 +100,13 @@ INPUTS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "wide": lambda z: 3 * z,
     "subnormal": lambda z: aglu_float64(3 * z, 1e-4, 1.0),
 }
-RUNTIMES = {"ours": _ours, "onnxruntime": _onnxruntime, "openvino": _openvino, "torch.compile": _torch_compile}
+RUNTIMES = {
+    "ours": _ours,
+    "onnxruntime": _onnxruntime,
+    "openvino": _openvino,
+    "openvino default": _openvino,
+    "torch.compile": _torch_compile,
+}
 
 if __name__ == "__main__":
     main()

@@ -40,6 +40,7 @@ from benchmarks.yolo_like import yolo_like
 
 HERE = Path(__file__).resolve().parent
 SILU = "yolo_like_silu"
+F32 = {"INFERENCE_PRECISION_HINT": "f32"}
 NETWORKS = {"resnet50": (3, 224, 224), "se_resnet50": (3, 224, 224), SILU: (3, 320, 320)}
 
 Run = Callable[[], Any]
@@ -64,11 +65,11 @@ def stock(path: Path, x: np.ndarray) -> Run:
     return lambda: session.run(None, {session.get_inputs()[0].name: x})
 
 
-def openvino(path: Path, x: np.ndarray) -> Run:
+def openvino(path: Path, x: np.ndarray, **settings: str) -> Run:
     """One run of OpenVINO on a file of standard operators."""
     import openvino as ov
 
-    settings = {"INFERENCE_NUM_THREADS": 1, "INFERENCE_PRECISION_HINT": "f32"}
+    settings |= {"INFERENCE_NUM_THREADS": "1"}
     request = ov.Core().compile_model(str(path), "CPU", settings).create_infer_request()
     return lambda: request.infer({0: x})
 
@@ -112,8 +113,9 @@ def subjects(canonical: onnx.ModelProto, sample: tuple[int, ...], batch: int, fo
         "int8": session(files["int8"], one),
         "int8, unprepared": session(files["int8"], one, layout=False),
         "fp32": session(files["fp32"], one),
-        "OpenVINO fp32": openvino(files["fp32, decomposed"], one),
-        "OpenVINO int8": openvino(files["int8, decomposed"], one),
+        "OpenVINO fp32": openvino(files["fp32, decomposed"], one, **F32),
+        "OpenVINO default": openvino(files["fp32, decomposed"], one),  # bfloat16 where a processor has AMX
+        "OpenVINO int8": openvino(files["int8, decomposed"], one, **F32),
         "onnxruntime.quantization": stock(own_quantiser(onnx.load(files["fp32"]), x, folder), one),
     }
     return found

@@ -18,9 +18,10 @@ import onnx
 from onnx import helper
 
 from ..errors import InputError
+from ..progress import notice
 from ..tensors.inputs import read_arrays
 from ..tensors.signature import Feed
-from ..verification.data import call_loader
+from ..verification.data import call_loader, read_given
 from ..verification.pictures import Pictures, detector_rows, pictures_in
 
 FEWEST, ENOUGH = 16, 32
@@ -28,6 +29,8 @@ SAMPLES = 256
 _LABELS = ("y", "labels")
 # Every fourth is held back; never fewer than this, or one outlier would decide.
 _HELD_BACK, _EVERY = 8, 4
+# One number so much larger than most samples' largest takes the codes of all others.
+_OUTLIER = 100
 
 
 class CalibrationError(InputError):
@@ -82,20 +85,22 @@ def read_calibration(
         CalibrationError: it cannot be read, or does not fit.
     """
     path, names = Path(text), [value.name for value in inputs]
-    if path.is_dir():
+    for value in inputs:
+        if not value.type.tensor_type.shape.dim:
+            saw, wanted = f"input {value.name} has no batch axis", "inputs whose first axis counts the samples"
+            raise CalibrationError(text, saw, wanted, "Make it a constant, or use --precision fp16.")
+    if text and path.is_dir():
         arrays = _of_folder(path, names, samples, pictures)
     elif path.suffix == ".npy" and path.is_file():
         arrays = {_only(names, text): _load_npy(path)}
     elif path.is_file():
         arrays = read_arrays(path)
     elif ":" in text:
-        arrays = _of_function(text, names, samples)
+        arrays = _of_function(text, inputs, samples)
     else:
         wanted = "an .npz or .npy file, a folder of images, or package.module:function"
         raise CalibrationError(text, "no such file", wanted, "Check the path.")
     labels = next((arrays.pop(name) for name in _LABELS if name in arrays and name not in names), None)
-    if len(names) == len(arrays) == 1 and names[0] not in arrays and path.suffix != ".npz":
-        arrays = {names[0]: next(iter(arrays.values()))}
     feed = {value.name: _check_array(value, arrays, text) for value in inputs}
     if all((array == array[:1]).all() for array in feed.values()):  # one alone may be, as pictures' sizes
         saw = f"{len(next(iter(feed.values())))} samples that are all the same"
@@ -134,19 +139,26 @@ def _of_folder(path: Path, names: Sequence[str], samples: int, pictures: Picture
     return {**feed, "labels": np.array(labels)} if len(labels) == len(chosen) else feed
 
 
-def _of_function(text: str, names: Sequence[str], samples: int) -> Feed:
+def _of_function(text: str, inputs: Sequence[onnx.ValueInfoProto], samples: int) -> Feed:
+    ranks = {value.name: len(value.type.tensor_type.shape.dim) for value in inputs}
     parts: dict[str, list[np.ndarray]] = {}
     count = 0
     for given in call_loader(text, "--calibration"):
         value, labels = given if isinstance(given, tuple) and len(given) == 2 else (given, None)
-        rows = {k: np.asarray(v) for k, v in value.items()} if isinstance(value, dict) else None
-        rows = rows if rows is not None else {_only(names, text): np.asarray(value)}
-        rows |= {} if labels is None else {"labels": np.atleast_1d(np.asarray(labels))}
+        named = dict(value) if isinstance(value, dict) else {_only(list(ranks), text): value}
+        named |= {} if labels is None else {"labels": labels}
+        rows = {name: read_given(one, f"--calibration {text}") for name, one in named.items()}
+        # One sample without a batch axis is a batch of one; so is a label.
+        rows = {name: one[None] if one.ndim < ranks.get(name, 1) else one for name, one in rows.items()}
+        if not rows or not all(map(len, rows.values())):
+            raise CalibrationError(text, "an empty batch", "batches of samples", "Check the function.")
         for name, array in rows.items():
             parts.setdefault(name, []).append(array)
-        count += len(next(iter(rows.values()))) if next(iter(rows.values())).ndim else 1
+        count += len(next(iter(rows.values())))
         if count >= 4 * samples:  # of an endless loader enough to choose from
             break
+    if not parts:
+        raise CalibrationError(text, "no batch at all", "batches of samples", "Check the function.")
     try:
         return {name: np.concatenate(arrays) for name, arrays in parts.items()}
     except ValueError as error:
@@ -160,7 +172,8 @@ def _check_array(value: onnx.ValueInfoProto, arrays: Feed, text: str) -> np.ndar
     wanted = f"{value.name} of shape {shape} and type {dtype}"
     if value.name not in arrays:
         saw = f"arrays {', '.join(sorted(arrays)) or 'none'}"
-        raise CalibrationError(text, saw, wanted, f"Name it so: numpy.savez(FILE, {value.name}=...).")
+        do = f": numpy.savez(FILE, {value.name}=...)" if Path(text).is_file() else ""
+        raise CalibrationError(text, saw, wanted, f"Name it so{do}.")
     array = arrays[value.name]
     fits = array.ndim == len(dims) and all(d in (None, n) for d, n in zip(dims[1:], array.shape[1:], strict=True))
     same_kind = array.dtype == dtype or (dtype.kind == "f" and array.dtype.kind == "f")
@@ -170,11 +183,17 @@ def _check_array(value: onnx.ValueInfoProto, arrays: Feed, text: str) -> np.ndar
     if len(array) < FEWEST:
         do = f"Give more; about {SAMPLES}, like those of use, are good."
         raise CalibrationError(text, f"{len(array)} samples", f"{FEWEST} or more", do)
-    if dtype.kind == "f" and not np.isfinite(array).all():
-        row = int(np.argmin(np.isfinite(array.reshape(len(array), -1)).all(axis=1)))
-        saw = f"NaN or infinity in {value.name}, sample {row}"
-        raise CalibrationError(text, saw, "finite numbers", "Check how the data was made.")
-    return np.ascontiguousarray(array, dtype=dtype)
+    with np.errstate(over="ignore"):  # infinite as the input's type is refused below
+        array = np.ascontiguousarray(array, dtype=dtype)
+    if dtype.kind == "f":
+        peaks = np.abs(array.reshape(len(array), -1)).max(axis=1)
+        if not np.isfinite(peaks).all():
+            saw = f"NaN or infinity in {value.name}, sample {int(np.argmin(np.isfinite(peaks)))}"
+            raise CalibrationError(text, saw, f"finite numbers of {dtype}", "Check how the data was made.")
+        highest = int(peaks.argmax())
+        if 0 < _OUTLIER * float(np.median(peaks)) < peaks[highest]:
+            notice(f"{value.name} reaches {peaks[highest]:.3g} in sample {highest}, {np.median(peaks):.3g} in most")
+    return array
 
 
 def _check_labels(labels: np.ndarray | None, text: str) -> np.ndarray | None:
@@ -183,6 +202,9 @@ def _check_labels(labels: np.ndarray | None, text: str) -> np.ndarray | None:
     if labels.ndim != 1 or labels.dtype.kind not in "iu":
         saw = f"labels of shape {labels.shape} and type {labels.dtype}"
         raise CalibrationError(text, saw, "one whole number a sample", "Give the index of the true class.")
+    if labels.min(initial=0) < 0:
+        do = "Give the index of the true class, or leave them out."
+        raise CalibrationError(text, f"a label of {labels.min()}", "0 or more", do)
     return labels.astype(np.int64)
 
 

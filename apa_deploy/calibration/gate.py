@@ -29,7 +29,7 @@ from ..graph.quantise.codes import Scale
 from ..graph.quantise.plan import Layer, QuantisationPlan
 from ..parity.model_gate import has_evidence
 from ..records.quantisation import LayerQuality, QuantisationQuality
-from .data import CalibrationData
+from .data import CalibrationData, CalibrationError
 from .ranges import open_calibration_session, runs
 
 MIN_SQNR, MIN_AGREEMENT = 25.0, 0.98
@@ -45,13 +45,15 @@ class QuantisationError(GateError):
     """8 bits lose too much. `quality`: everything that was found."""
 
     def __init__(self, quality: QuantisationQuality) -> None:
-        worst = sorted(quality.layers, key=lambda layer: layer.sqnr)[:_WORST]
+        # One layer has to stay in 8 bits.
+        worst = sorted(quality.layers, key=lambda layer: layer.sqnr)[: min(_WORST, len(quality.layers) - 1)]
         names = ", ".join(f"{layer.name} ({layer.sqnr:.1f} dB)" for layer in worst)
         advice = " ".join(f"--keep-float {layer.name}" for layer in worst)
-        do = (
-            f"The weakest layers are {names}: try {advice}, or --auto-keep-float {_WORST}; more samples, like "
-            "those of use; or --calibration-method mse. --min-sqnr DB accepts less."
+        floats = (
+            f"The weakest layers are {names}: try {advice}, or --auto-keep-float {len(worst)}; " if worst else ""
         )
+        do = "more samples, like those of use; or --calibration-method mse. --min-sqnr DB accepts less."
+        do = floats + do if floats else "Try " + do
         super().__init__("; ".join(quality.failures), "an 8-bit network close to its float32 one", do)
         self.quality = quality
 
@@ -72,7 +74,7 @@ def judge_quantisation(
     sqnr = {name: decibel(theirs[name], ours[name]) for name in theirs}
     scores = [name for name, value in theirs.items() if value.ndim == 2 and value.shape[1] > 1]
     agreement = {name: float(np.mean(ours[name].argmax(1) == theirs[name].argmax(1))) for name in scores}
-    accuracy = _accuracy(theirs, ours, scores, held_back.labels)
+    accuracy = _accuracy(theirs, ours, scores, held_back)
     layers = layer_quality(quantised, model, plan, held_back, libraries)
     off = codes_off(quantised, plan, scales, libraries)
     limits = {"sqnr": min_sqnr, "agreement": MIN_AGREEMENT, "layer_sqnr": MIN_LAYER_SQNR, "codes_off": _CODES_OFF}
@@ -114,11 +116,16 @@ def _outputs(model: onnx.ModelProto, data: CalibrationData, libraries: Sequence[
 
 
 def _accuracy(
-    theirs: dict[str, np.ndarray], ours: dict[str, np.ndarray], scores: list[str], labels: np.ndarray | None
+    theirs: dict[str, np.ndarray], ours: dict[str, np.ndarray], scores: list[str], data: CalibrationData
 ) -> tuple[float, float] | None:
-    if labels is None or not scores:
+    if data.labels is None or not scores:
         return None
-    right = (float(np.mean(values[scores[0]].argmax(1) == labels)) for values in (theirs, ours))
+    highest, classes = int(data.labels.max()), max(theirs[name].shape[1] for name in scores)
+    if highest >= classes:
+        do = "Give the index of the true class, or leave the labels out."
+        raise CalibrationError(data.origin, f"a label of {highest}", f"at most {classes - 1}, the last class", do)
+    name = next(name for name in scores if theirs[name].shape[1] > highest)
+    right = (float(np.mean(values[name].argmax(1) == data.labels)) for values in (theirs, ours))
     return next(right), next(right)
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import onnx
 
+from ..errors import InputError
 from ..graph.functions import with_functions
 from ..graph.pieces import end_graph_at
 from ..graph.quantise import (
@@ -82,6 +83,10 @@ def quantise(model: onnx.ModelProto, data: CalibrationData, options: Quantisatio
     with step(f"Calibrating on {len(used)} samples"):
         result = _quantise_plain(plain, used, options, reduced)
     if options.auto_keep_float:
+        count = len(result.plan.layers)
+        if options.auto_keep_float >= count:
+            saw, do = f"--auto-keep-float {options.auto_keep_float}", "Give fewer, or use --precision fp16."
+            raise InputError(saw, f"fewer than the {count} layers that are in 8 bits", do)
         weakest = _weakest(result, used, options)
         notice(f"--auto-keep-float: {', '.join(weakest)} stay float")
         options = replace(options, keep_float=(*options.keep_float, *weakest))

@@ -62,12 +62,20 @@ def runs(session: Any, feed: Feed) -> Iterator[dict[str, np.ndarray]]:
     fixed = [d for value in session.get_inputs() for d in value.shape[:1] if isinstance(d, int)]
     size = fixed[0] if fixed else _batch_for(session, feed, names)
     for rows in split_rows(feed, size):
-        yield rows | dict(zip(names, session.run(names, rows), strict=True))
+        yield rows | dict(zip(names, _run(session, names, rows), strict=True))
+
+
+def _run(session: Any, names: list[str], rows: Feed) -> list[np.ndarray]:
+    try:
+        return list(session.run(names, rows))
+    except Exception as error:
+        saw = f"the network fails on a calibration sample; ONNX Runtime says: {str(error).splitlines()[0]}"
+        raise InputError(saw, "samples that it takes", "Check the samples: indices, sizes, ranges.") from error
 
 
 def _batch_for(session: Any, feed: Feed, names: list[str]) -> int:
     one = {name: array[:1] for name, array in feed.items()}
-    given = sum(value.nbytes for value in session.run(names, one))
+    given = sum(value.nbytes for value in _run(session, names, one))
     return int(np.clip(_MEMORY // max(given, 1), 1, min(_MOST, len(next(iter(feed.values()))))))
 
 

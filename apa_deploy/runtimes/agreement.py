@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,10 @@ import numpy as np
 from ..graph.layout.swap import BlockedLayoutError
 from .ort_session import open_session
 
-# Sizes tried, in this order, for dimensions that a model leaves open: the first that the original takes.
+# Tried in this order, until the original takes it: sizes for dimensions that a model leaves open, and integers
+# below a limit, which may be indices of a table.
 _SIZES = (64, 224, 32, 640)
+_LIMITS = (256, 2)
 
 # Not a gate of accuracy: the same float32 maths in another order differs by some 1e-6 of the largest output (a
 # gate's normalisation may multiply that by a hundred), while a permuted channel or a lost residual is wrong by 1.
@@ -54,8 +57,8 @@ def _is_close_in_codes(a: np.ndarray, b: np.ndarray, c: np.ndarray) -> bool:
 
 def _answer(session: Any) -> tuple[dict[str, np.ndarray], list[np.ndarray]]:
     reason = ""
-    for size in _SIZES:
-        feed = {value.name: _input(value, size) for value in session.get_inputs()}
+    for limit, size in itertools.product(_LIMITS, _SIZES):
+        feed = {value.name: _input(value, size, limit) for value in session.get_inputs()}
         try:
             return feed, session.run(None, feed)
         except Exception as error:  # noqa: BLE001 - ONNX Runtime's errors have no other base in common
@@ -63,10 +66,10 @@ def _answer(session: Any) -> tuple[dict[str, np.ndarray], list[np.ndarray]]:
     raise BlockedLayoutError(f"no input was found to compare the prepared model with ({reason})")
 
 
-def _input(value: Any, size: int) -> np.ndarray:
+def _input(value: Any, size: int, limit: int) -> np.ndarray:
     """The batch is 2, so that a mistake between samples shows."""
     shape = [d if isinstance(d, int) else (size if i else 2) for i, d in enumerate(value.shape)]
     name = value.type.removeprefix("tensor(").removesuffix(")")
     dtype, rng = np.dtype(_TYPES.get(name, name)), np.random.default_rng(0)
-    values = rng.standard_normal(shape) if dtype.kind == "f" else rng.integers(0, 256, shape)
+    values = rng.standard_normal(shape) if dtype.kind == "f" else rng.integers(0, limit, shape)
     return values.astype(dtype)

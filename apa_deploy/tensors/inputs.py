@@ -151,9 +151,13 @@ def read_arrays(path: Path) -> Feed:
         InputError: it is none.
     """
     try:
-        with open_regular(path) as opened, np.load(opened, allow_pickle=False) as file:
-            _check_sizes(file.zip)
-            return {key: file[key] for key in file.files}
+        with open_regular(path) as opened:
+            if not zipfile.is_zipfile(opened):  # NumPy would speak of pickles, and of how to load them unsafely
+                raise ValueError("no .npz archive, or one cut short")
+            opened.seek(0)
+            with np.load(opened, allow_pickle=False) as file:
+                _check_sizes(file.zip)
+                return {key: file[key] for key in file.files}
     except SourceError as error:
         raise InputError(error.saw, "an .npz file of arrays", error.do) from error
     except (
@@ -179,5 +183,7 @@ def _check_sizes(archive: zipfile.ZipFile) -> None:
             version = np.lib.format.read_magic(member)
             read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
             shape, _, dtype = read(member)
+        if dtype.hasobject:
+            raise ValueError(f"{info.filename} holds Python objects, not numbers")
         if math.prod(shape) * dtype.itemsize > info.file_size:
             raise ValueError(f"{info.filename} promises the shape {shape} and holds {info.file_size} bytes")

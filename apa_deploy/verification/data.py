@@ -135,28 +135,44 @@ def _of_loader(text: str, data: Data) -> Iterator[Batch]:
     for given in call_loader(text, "--inputs"):
         inputs, labels = given if isinstance(given, tuple) and len(given) == 2 else (given, None)
         named = inputs if isinstance(inputs, dict) else {data.name: inputs}
-        feed = {name: _array(value) for name, value in named.items()}
-        truth = None if labels is None else _check_labels(_array(labels), text)
+        feed = {name: read_given(value, text) for name, value in named.items()}
+        truth = None if labels is None else _check_labels(read_given(labels, text), text)
         yield _check_batch(Batch(feed, truth), data, text)
 
 
-def call_loader(text: str, option: str) -> Iterable[Any]:
+def call_loader(text: str, option: str) -> Iterator[Any]:
     """What the function, or the iterable, called "package.module:name" gives.
 
     Raises:
-        InputError: there is none such; `option` is what named it.
+        InputError: there is none such, or it fails; `option` is what named it.
     """
     module, _, function = text.partition(":")
+    wanted = "package.module:function that gives batches"
     try:
-        made = getattr(importlib.import_module(module), function)
-        return iter(made() if callable(made) else made)
-    except (ImportError, AttributeError, TypeError, ValueError) as error:
-        wanted = "an .npz file, a folder of images, or package.module:function that gives batches"
-        raise InputError(f"{option} {text}: {error}", wanted, "Check the path or the name.") from error
+        named = getattr(importlib.import_module(module), function)
+    except (Exception, SystemExit) as error:
+        saw, wanted = f"{option} {text}: {error}", f"an .npz file, a folder of images, or {wanted}"
+        raise InputError(saw, wanted, "Check the path or the name.") from error
+    try:
+        yield from named() if callable(named) else named
+    except (Exception, SystemExit) as error:
+        saw = f"{option} {text}: {type(error).__name__}: {error}"
+        raise InputError(saw, wanted, "Mend the function: --debug shows where it failed.") from error
 
 
-def _array(value: Any) -> np.ndarray:
-    return np.ascontiguousarray(value.detach().cpu().numpy() if hasattr(value, "detach") else value)
+def read_given(value: Any, origin: str) -> np.ndarray:
+    """What a loader gives: a tensor, on any device, or whatever NumPy makes an array of numbers of.
+
+    Raises:
+        InputError: it is none, or its parts have several lengths.
+    """
+    try:
+        array = np.asarray(value.detach().cpu().numpy() if hasattr(value, "detach") else value)
+    except (ValueError, TypeError, RuntimeError) as error:
+        raise InputError(f"{origin}: {error}", "arrays of numbers", "Check the function.") from error
+    if array.dtype == object:
+        raise InputError(f"{origin}: {type(value).__name__}", "arrays of numbers", "Check the function.")
+    return array
 
 
 def _check_batch(batch: Batch, data: Data, origin: str) -> Batch:

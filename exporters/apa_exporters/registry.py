@@ -81,7 +81,8 @@ def refuse_options_of_others(given: Mapping[str, object], target: Target, *, rep
 def refuse_for_exported(name: str) -> None:
     """Refuse an option that changes a network, where a file goes in as it is."""
     wanted = "a checkpoint: what is exported already is served as it is"
-    raise InputError(f"{name} with an exported file", wanted, "Leave it out.")
+    do = "Leave it out, or export the network with it first, to a file of another --format."
+    raise InputError(f"{name} with an exported file", wanted, do)
 
 
 def _text(value: object) -> str:

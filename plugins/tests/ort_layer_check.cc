@@ -3,11 +3,13 @@
 // and with the name of an instruction set behind it what its tables give, so that builds can be compared.
 #include <sys/mman.h>
 
+#include <array>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <initializer_list>
 #include <limits>
+#include <map>
 #include <string>
 #include <thread>
 #include <vector>
@@ -207,6 +209,14 @@ double bound(Element element, double truth, double log2_gate) {
   return small + 5 * (2 + std::fmin(400, -log2_gate)) * check::float_ulp(truth);
 }
 
+// The same few inputs meet every kernel; where an emulator has no wide numbers, this is most of the time.
+double known_log2_gate(double z, double lambda, double kappa) {
+  static std::map<std::array<double, 3>, double> known;
+  const auto [at, is_new] = known.try_emplace({z, lambda, kappa}, 0);
+  if (is_new) at->second = static_cast<double>(check::log2_gate(z, lambda, kappa));
+  return at->second;
+}
+
 template <class T>
 void shape(const Shape& s, Kind kind, Element element, const Choice& choice) {
   const Attributes p = attributes(s.lambdas, s.kappas, s.axis, s.block);
@@ -222,7 +232,7 @@ void shape(const Shape& s, Kind kind, Element element, const Choice& choice) {
   for (size_t i = 0; i < n; i++) {
     const size_t c = channel(s, i);
     const double lambda = p.lambda[s.lambdas == 1 ? 0 : c], kappa = p.kappa[s.kappas == 1 ? 0 : c], z = read(x[i]);
-    const double log2_gate = static_cast<double>(check::log2_gate(z, lambda, kappa));
+    const double log2_gate = known_log2_gate(z, lambda, kappa);
     const double truth = std::exp2(log2_gate) * (kind == Kind::Gate ? 1 : z);
     if (std::isinf(z) || (element == Element::Float16 && std::abs(truth) >= 65504)) continue;
     const double error = std::abs(read(y[i]) - truth);

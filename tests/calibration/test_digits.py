@@ -85,7 +85,14 @@ def test_a_triton_repository_of_it_is_served(digits, tmp_path):
     _, used, x, labels, wanted = digits
     np.savez(tmp_path / "samples.npz", **used.feed)
     # the same network is judged by the tests above
-    coding = ["--precision", "int8", "--calibration", str(tmp_path / "samples.npz"), "--reduce-range", "--no-verify"]
+    coding = [
+        "--precision",
+        "int8",
+        "--calibration",
+        str(tmp_path / "samples.npz"),
+        "--reduce-range",
+        "--no-verify",
+    ]
     out = tmp_path / "repository"
     assert main([str(EXAMPLE / "digits.pth"), *coding, "--format", "triton", "-o", str(out)]) == 0
     with Session(out / "digits/1/model.onnx") as session:

@@ -72,7 +72,7 @@ FAULTS = [
 def test_a_planted_fault_is_refused(monkeypatch, place, fault):
     monkeypatch.setattr(place, fault)
     model = with_functions(networks.build(networks.residual))
-    with pytest.raises(QuantisationError, match=r"--keep-float .*--auto-keep-float 3"):
+    with pytest.raises(QuantisationError, match=r"--keep-float .*--auto-keep-float 2"):
         quantise(model, _data(256), Quantisation(reduced=True))
 
 
@@ -99,6 +99,11 @@ BAD = [
     ("all the same", lambda f: _save(f, x=np.ones((64, 3, 16, 16), "f")), "all the same"),
     ("labels of another length", lambda f: _save(f, x=samples(), y=np.arange(9)), "arrays of one length"),
     ("labels of floats", lambda f: _save(f, x=samples(), y=np.ones(64)), "labels of shape"),
+    ("labels below 0", lambda f: _save(f, x=samples(), y=np.arange(64) - 1), "a label of -1; wanted 0 or more"),
+    ("no number of float32", lambda f: _save(f, x=samples().astype(float) * [1e300]), "infinity in x, sample 0"),
+    ("nothing", lambda f: "", "no such file"),
+    ("arrays of objects", lambda f: _save(f, x=np.array([{}] * 64)), "x.npy holds Python objects"),
+    ("cut short", lambda f: str((f / "c.npz").write_bytes(b"PK\3\4" * 9) and f / "c.npz"), "or one cut short"),
     ("a folder without pixels", lambda f: str(f), "--preprocess"),
     ("no such module", lambda f: "nothing_here:f", "nothing_here"),
     ("a pickle", lambda f: str(np.save(f / "c.npy", np.array([{}]), allow_pickle=True) or f / "c.npy"), "npy"),
@@ -111,6 +116,85 @@ def test_unusable_data_is_refused(tmp_path, given, says):
     with pytest.raises(InputError, match=says) as caught:
         read_calibration(given(tmp_path), _inputs())
     assert caught.value.exit_code == 2 and isinstance(caught.value, InputError | CalibrationError)
+
+
+LOADERS = [
+    # body of a function, what the message says
+    ("for one in x: yield one, 1", ""),  # samples without a batch axis
+    ("return x", ""),
+    ("yield {'x': x, 'y': np.arange(64)}", ""),
+    ("yield torch.tensor(x, requires_grad=True)", ""),
+    ("yield {'image': x}", "arrays image; wanted x of shape .* Name it so.$"),
+    ("yield x; raise KeyError('mine')", "KeyError: 'mine'; wanted package.module:function .* --debug"),
+    ("raise SystemExit(3); yield", "SystemExit: 3"),
+    ("return 5", "'int' object is not iterable"),
+    ("return iter(())", "no batch at all"),
+    ("while True: yield x[:0]", "an empty batch"),
+    ("yield {}", "an empty batch"),
+    ("yield None", "NoneType; wanted arrays of numbers"),
+    ("yield x, x, 1", "inhomogeneous shape.*wanted arrays of numbers"),
+    ("yield x; yield x[:, :, :8]", "wanted batches of one shape"),
+]
+
+
+@pytest.mark.parametrize(("body", "says"), LOADERS, ids=[row[0] for row in LOADERS])
+def test_what_a_function_gives(tmp_path, monkeypatch, body, says):
+    np.save(tmp_path / "x.npy", samples())
+    loads = f"x = np.load({str(tmp_path / 'x.npy')!r})"
+    (tmp_path / "my_loader.py").write_text(f"import numpy as np, torch\n{loads}\ndef give():\n    {body}\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    if not says:
+        assert read_calibration("my_loader:give", _inputs()).feed["x"].shape == (64, 3, 16, 16)
+        return
+    with pytest.raises(InputError, match=says) as caught:
+        read_calibration("my_loader:give", _inputs())
+    assert caught.value.exit_code == 2
+
+
+def test_an_input_without_a_batch_axis_is_named(tmp_path):
+    scale = onnx.helper.make_tensor_value_info("scale", onnx.TensorProto.FLOAT, [])
+    with pytest.raises(CalibrationError, match="input scale has no batch axis"):
+        read_calibration(_save(tmp_path, x=samples(), scale=np.float32(2)), [*_inputs(), scale])
+
+
+def test_a_sample_far_beyond_the_others_is_named(tmp_path, capsys):
+    x = samples()
+    x[9, 0, 0, 0] = 1e6
+    read_calibration(_save(tmp_path, x=x), _inputs())
+    assert "x reaches 1e+06 in sample 9" in capsys.readouterr().err
+
+
+def test_a_label_that_is_no_class_is_refused():
+    data = CalibrationData({"x": samples(32)}, np.arange(32), "samples.npz")
+    with pytest.raises(CalibrationError, match="a label of 31; wanted at most 4"):
+        quantise(networks.build(networks.plain), data, Quantisation(reduced=True))
+
+
+KEPT = [
+    ({"keep_float": ("*",)}, "--keep-float of every layer"),
+    ({"auto_keep_float": 2}, "--auto-keep-float 2; wanted fewer than the 2 layers"),
+]
+
+
+@pytest.mark.parametrize(("options", "says"), KEPT, ids=["by pattern", "by count"])
+def test_one_layer_stays_in_8_bits(options, says):
+    with pytest.raises(InputError, match=says):
+        quantise(networks.build(networks.plain), _data(), Quantisation(reduced=True, **options))
+
+
+def test_advice_leaves_a_layer_in_8_bits():
+    with pytest.raises(QuantisationError, match=r"or --auto-keep-float 1;"):
+        quantise(networks.build(networks.plain), _data(), Quantisation(reduced=True, min_sqnr=99))
+
+
+def test_samples_that_the_network_refuses():
+    builder = networks.Builder()
+    table = builder.constant(np.ones((4, 3, 16, 16), "f"))
+    model = builder.model(builder.head(builder.conv(builder.add("Gather", table, "ids"), 3, name="stem")))
+    model.graph.input[0].CopyFrom(onnx.helper.make_tensor_value_info("ids", onnx.TensorProto.INT64, ["n"]))
+    data = CalibrationData({"ids": np.arange(32)}, None, "samples.npz")
+    with pytest.raises(InputError, match=r"fails on a calibration sample.*out of data bounds"):
+        quantise(model, data, Quantisation(reduced=True))
 
 
 def test_data_is_spread_and_a_quarter_is_held_back(tmp_path):

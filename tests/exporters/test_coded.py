@@ -89,7 +89,7 @@ def test_too_much_lost_ends_with_1_and_writes_nothing(place, capsys):
     before = sorted(place.rglob("*"))
     assert main([*INT8[:-2], "99"]) == 1
     said = " ".join(capsys.readouterr().err.split())
-    assert "limit 99 dB" in said and "--keep-float" in said and "--auto-keep-float 3" in said
+    assert "limit 99 dB" in said and "--keep-float" in said and "--auto-keep-float 2" in said
     assert sorted(place.rglob("*")) == before
 
 

@@ -42,6 +42,18 @@ def _run(kind, codes, inputs, **attributes):
     return session.run(None, dict(zip(names, inputs, strict=True)))[0]
 
 
+@pytest.mark.parametrize("rows", [256, 50])
+def test_indices_of_a_small_table_do_not_keep_a_network_from_being_prepared(tmp_path, rows):
+    builder = networks.Builder()
+    table = builder.constant(np.random.default_rng(0).standard_normal((rows, 3, 16, 16)).astype("f"))
+    x = builder.unit(builder.conv(builder.add("Gather", table, "ids"), 3, name="stem"))
+    model = with_functions(builder.model(builder.head(builder.unit(builder.conv(x, name="b")))))
+    model.graph.input[0].CopyFrom(helper.make_tensor_value_info("ids", TensorProto.INT64, ["n"]))
+    data = CalibrationData({"ids": np.arange(32)}, None, "ids.npz")
+    onnx.save(quantise(model, data, Quantisation(judge=False)).proto, tmp_path / "m.onnx")
+    assert apa_deploy.Session(tmp_path / "m.onnx").prepared
+
+
 SHAPES = [(0,), (1,), (255,), (2, 3, 5, 7), (300000,)]
 
 

@@ -96,6 +96,9 @@ class _Planning:
             known = ", ".join(dict.fromkeys([*(layer.name for layer in self.layers), *names]))
             raise InputError(saw, f"a pattern that matches one of: {known}", "Name layers as the report does.")
         if not self.layers:
+            if "--keep-float" in self.kept.values():
+                do = "Name fewer, or use --precision fp16."
+                raise InputError("--keep-float of every layer", "a layer that is left in 8 bits", do)
             raise InputError("a network without a layer to quantise", "convolutions", "Use --precision fp16.")
         self._spread(asked)
         groups = self._groups()
