@@ -63,10 +63,23 @@ def test_compose_mounts_and_secrets_are_there():
     assert "docker/secrets/" in (ROOT / ".gitignore").read_text().splitlines()
 
 
+def test_the_image_for_gpus_is_built_with_what_its_server_asks_for():
+    service = COMPOSE["services"]["apa-serve-gpu"]
+    text = (ROOT / service["build"]["dockerfile"]).read_text()
+    arguments = service["build"]["args"]
+    for name in arguments:
+        assert f"ARG {name}=" in text and f"${{{name}}}" in text
+    assert "onnxruntime_cuda" in arguments["PARTS"].split(";")
+    assert "onnxruntime" not in (DOCKER / "requirements.txt").read_text().split()  # the two overwrite each other
+    assert arguments["ONNXRUNTIME"].startswith("onnxruntime-gpu")
+    asked = [word.partition("=")[2] for word in service["command"] if word.startswith("--provider=")]
+    assert asked == ["CUDAExecutionProvider", "CPUExecutionProvider"]
+
+
 def test_prometheus_scrapes_what_compose_runs():
     scraped = yaml.safe_load((DOCKER / "prometheus.yaml").read_text())["scrape_configs"]
     targets = [target for job in scraped for config in job["static_configs"] for target in config["targets"]]
-    assert {target.split(":")[0] for target in targets} == {"apa-serve", "triton"}
+    assert {target.split(":")[0] for target in targets} == {"apa-serve", "apa-serve-gpu", "triton"}
 
 
 @pytest.mark.parametrize("name", ["apa-serve", "apa-triton"])
