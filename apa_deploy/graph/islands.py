@@ -17,10 +17,12 @@ from onnx import TensorProto, defs
 from .functions import standard_opset
 from .node import is_activation, subgraphs
 
-# Sums over many terms and functions that leave the range of fp16 in the middle; each is whole in itself.
+# Sums over many terms and functions that leave the range of fp16 in the middle; each is whole in itself. RoiAlign
+# for its boxes: beyond 1024 pixels fp16 has whole pixels alone, beyond 256 bf16 has every second one.
 _WHOLE = {
     "LayerNormalization", "RMSNormalization", "GroupNormalization", "InstanceNormalization", "BatchNormalization",
     "LpNormalization", "MeanVarianceNormalization", "Softmax", "LogSoftmax", "GlobalAveragePool", "GlobalLpPool",
+    "RoiAlign",
 }  # fmt: skip
 # The same, but what follows belongs to the same formula: |x| -> 1 + |x| -> x / (1 + |x|). In a float32 graph a
 # Cast makes floats of integers: pixels, whose normalisation is a formula too.

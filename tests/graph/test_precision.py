@@ -115,6 +115,18 @@ def test_pixels_are_normalised_in_float32():
 
 
 @pytest.mark.parametrize("precision", HALVES)
+def test_boxes_of_roi_align_are_float32(precision):
+    """1001.3 is 1001 in fp16 and 1000 in bf16."""
+    boxes = np.array([[3.3, 5.1, 1001.3, 777.7]], "f")
+    nodes = [CONV, node("RoiAlign", "c", "boxes", "image", "a"), node("Relu", "a", "y")]
+    proto = in_precision(graph(nodes, {"w": W, "boxes": boxes, "image": np.array([0])}), precision)
+    assert halves(proto) == ["Conv", "Relu"]
+    (align,) = (n for n in proto.graph.node if n.op_type == "RoiAlign")
+    (kept,) = (t for t in proto.graph.initializer if t.name == align.input[1])
+    assert np.array_equal(onnx.numpy_helper.to_array(kept), boxes)
+
+
+@pytest.mark.parametrize("precision", HALVES)
 def test_canonical_nodes_take_the_half_type(precision):
     proto = in_precision(
         graph([CONV, make_node("AGLU", "c", "y", Parameters((1e-8,), (1.0,)), "act")], {"w": W}), precision
