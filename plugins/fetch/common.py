@@ -18,6 +18,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+DEBIAN_WHEELS = Path("/usr/share/python-wheels")  # where Debian keeps what ensurepip carries elsewhere
+
 
 class FetchError(Exception):
     """A build input is not there and was not fetched; the text says why and what to do."""
@@ -116,7 +118,8 @@ def _pip() -> list[str]:
         return [sys.executable, "-m", "pip"]
     if found := shutil.which("pip") or shutil.which("pip3"):
         return [found]
-    bundled = sorted(Path(sysconfig.get_path("stdlib")).glob("ensurepip/_bundled/pip-*.whl"))
+    folders = (Path(sysconfig.get_path("stdlib"), "ensurepip/_bundled"), DEBIAN_WHEELS)
+    bundled = [wheel for folder in folders for wheel in sorted(folder.glob("pip-*.whl"))]
     if not bundled:
         raise FetchError("no pip found to fetch with: install pip")
     return [sys.executable, f"{bundled[-1]}/pip"]

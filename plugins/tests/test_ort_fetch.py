@@ -23,6 +23,22 @@ def empty_cache(tmp_path, monkeypatch):
     monkeypatch.delenv("APA_NO_FETCH", raising=False)
 
 
+@pytest.mark.parametrize("folder", ["ensurepip/_bundled", "debian"])
+def test_the_pip_of_ensurepip_serves_where_there_is_no_other(tmp_path, monkeypatch, folder):
+    """As in an isolated build of an environment that is not activated, on Debian too."""
+    wheel = tmp_path / folder / "pip-1.0-py3-none-any.whl"
+    wheel.parent.mkdir(parents=True)
+    wheel.touch()
+    monkeypatch.setattr(common.subprocess, "run", lambda command, **_: subprocess.CompletedProcess(command, 1))
+    monkeypatch.setattr(common.shutil, "which", lambda _: None)
+    monkeypatch.setattr(common.sysconfig, "get_path", lambda _: str(tmp_path))
+    monkeypatch.setattr(common, "DEBIAN_WHEELS", tmp_path / "debian")
+    assert common._pip() == [sys.executable, f"{wheel}/pip"]
+    wheel.unlink()
+    with pytest.raises(common.FetchError, match="no pip found"):
+        common._pip()
+
+
 @pytest.mark.parametrize("below", ["", "include", "include/onnxruntime", "include/onnxruntime/core/session"])
 def test_a_given_root_is_used(tmp_path, monkeypatch, below):
     folder = tmp_path / "root" / below
