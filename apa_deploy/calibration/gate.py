@@ -49,11 +49,10 @@ class QuantisationError(GateError):
         worst = sorted(quality.layers, key=lambda layer: layer.sqnr)[: min(_WORST, len(quality.layers) - 1)]
         names = ", ".join(f"{layer.name} ({layer.sqnr:.1f} dB)" for layer in worst)
         advice = " ".join(f"--keep-float {layer.name}" for layer in worst)
-        floats = (
-            f"The weakest layers are {names}: try {advice}, or --auto-keep-float {len(worst)}; " if worst else ""
-        )
-        do = "more samples, like those of use; or --calibration-method mse. --min-sqnr DB accepts less."
-        do = floats + do if floats else "Try " + do
+        first = "Try"
+        if worst:
+            first = f"The weakest layers are {names}: try {advice}, or --auto-keep-float {len(worst)};"
+        do = f"{first} more samples, like those of use; or --calibration-method mse. --min-sqnr DB accepts less."
         super().__init__("; ".join(quality.failures), "an 8-bit network close to its float32 one", do)
         self.quality = quality
 
