@@ -87,12 +87,12 @@ class OnnxRunner:
 
     def find_placement(self, inputs: Mapping[str, np.ndarray] | None) -> KernelPlacement | None:
         """Which kernels run the activations. `inputs`: for a version that says it in the profile of a run alone."""
-        placed = placed_by_session(self._session)
-        if placed is None and inputs is not None:
-            placed = self._profile(inputs)
+        placed, counted = placed_by_session(self._session), all_activations
+        if placed is None and inputs is not None:  # of an If's branches, a run shows the one that it takes
+            placed, counted = self._profile(inputs), activations
         if placed is None:
             return None
-        count = sum(1 for _ in activations(read_graph(self._path).graph))
+        count = sum(1 for _ in counted(read_graph(self._path).graph))
         return judge_placement(placed, count, self._choice.providers[0][0])
 
     def _profile(self, inputs: Mapping[str, np.ndarray]) -> tuple[PlacedNode, ...]:

@@ -7,10 +7,13 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 import pytest
+from onnx import TensorProto, helper
 
 from apa_deploy.graph.functions import with_functions
+from apa_deploy.graph.node import make_node
 from apa_deploy.maths import Parameters
 from apa_deploy.native import ort_library
+from apa_deploy.runtimes import onnxruntime as runtime
 from apa_deploy.runtimes.ort_session import session_options
 from apa_deploy.runtimes.placement import (
     RECORD_ENTRY,
@@ -69,6 +72,37 @@ def test_a_session_finds_it_in_every_version(library, tmp_path, monkeypatch, say
         feed = {"x": np.zeros(3, np.float32)}
         assert str(session.find_placement(feed)) == f"1 fused on {CPU} (1 AGLU)"
         assert (session.find_placement() is not None) is says_it
+
+
+@pytest.mark.parametrize(
+    ("says_it", "fused", "said"),
+    [
+        (True, True, f"3 fused on {CPU} (3 AGLU)"),
+        (True, False, "3 as function bodies"),
+        (False, True, f"2 fused on {CPU} (2 AGLU)"),  # a profile shows the branch that ran alone
+        (False, False, "1 as function body"),
+    ],
+)
+def test_activations_in_branches_count(library, tmp_path, monkeypatch, says_it, fused, said):
+    path, parameters = tmp_path / "model.onnx", Parameters((0.5,), (1.0,))
+
+    def make_branch(name):
+        result = helper.make_tensor_value_info(name, TensorProto.FLOAT, [3])
+        return helper.make_graph([make_node("AGLU", "a", name, parameters)], name, [], [result])
+
+    model = models.one_node(parameters)
+    model.graph.node[0].output[0] = "a"
+    branches = {"then_branch": make_branch("yes"), "else_branch": make_branch("no")}
+    model.graph.node.append(helper.make_node("If", ["c"], [model.graph.output[0].name], **branches))
+    model.graph.input.append(helper.make_tensor_value_info("c", TensorProto.BOOL, []))
+    onnx.save(with_functions(model), path)
+    if not says_it:
+        monkeypatch.delattr(ort.InferenceSession.__base__, "get_provider_graph_assignment_info")
+    if not fused:
+        monkeypatch.setattr(runtime, "register_operators", lambda *_: False)
+    with Session(path, threads=1) as session:
+        feed = {"x": np.zeros(3, np.float32), "c": np.array(True)}
+        assert str(session.find_placement(feed)) == said
 
 
 @pytest.mark.parametrize("fused", [True, False])
