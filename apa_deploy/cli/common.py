@@ -60,7 +60,9 @@ def _misuse(message: str, options: Sequence[str]) -> tuple[str, str, str]:
         do = f"Did you mean {near[0]}?" if near else "Choose one of these."
         return f"{choice[1]} {choice[2]}", f"one of {choice[3].replace(chr(39), '')}", do
     if value := re.fullmatch(r"argument (\S+): (.*): wanted (.*)", message, re.DOTALL):
-        return f"{value[1]} {value[2]}", value[3], "Correct the value."
+        others = value[1] == "--input-shape" and "--input" in options
+        do = "Correct the value; names, types and open sizes: --input NAME=SHAPE[:DTYPE]." if others else ""
+        return f"{value[1]} {value[2]}", value[3], do or "Correct the value."
     if value := re.fullmatch(r"argument ([^:]+): expected (.*)", message):
         return f"{value[1]} without a value", value[2].replace("argument", "value"), ""
     if value := re.fullmatch(r"argument (\S+): ignored explicit argument (.*)", message, re.DOTALL):

@@ -51,6 +51,7 @@ MISUSE = [
     ("a shape of two", ["model.pth", "--input-shape", "32x32"], "the size of an image"),
     ("a shape that does not fit", ["model.pth", "--input-shape", "1x32x32"], "--input-shape"),
     ("not square", ["model.pth", "--input-shape", "3x40x32"], "height = width"),
+    ("a named shape", ["model.pth", "--input-shape", "ids=16:int64"], "--input NAME=SHAPE[:DTYPE]"),
     ("an unknown format", ["model.pth", "--format", "coreml"], "wanted one of onnx, "),
     ("a folder that does not exist", ["model.pth", "-o", "no/out.onnx"], "create the folder"),
     ("opset 17", ["model.pth", "--opset", "17"], "18 to 23"),
