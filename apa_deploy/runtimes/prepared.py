@@ -31,7 +31,7 @@ from ..graph.values import external_files
 from ..native import ort_library
 from ..progress import step
 from . import cache as store
-from .agreement import check_agreement
+from .agreement import check_agreement, check_coded_agreement
 from .blocking import blocking, optimise_to
 from .processor import REDUCED_KEY, saturates
 
@@ -120,7 +120,7 @@ def _prepare_coded(path: Path, key: str, *, gated: bool) -> Path | None:
         model = read_graph(folder / "optimised.onnx", weights=True)
         swap_coded(model, plan)
         onnx.save(model, folder / "prepared.onnx")
-        check_agreement(path, folder / "prepared.onnx", ort_library(), coded=True)
+        check_coded_agreement(path, folder / "prepared.onnx", ort_library())
         return store.keep(key, folder / "prepared.onnx")
 
 

@@ -22,7 +22,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from ..node import DOMAIN, VERSION
 from ..quantise.codes import S8, U8, Scale
-from .edit import Links, attribute, is_standard, replace_nodes
+from .edit import Links, attribute, is_standard, outer_names, replace_nodes
 from .placeholders import FIRST_ALPHA, MICROSOFT
 from .shapes import Dim, shapes
 from .swap import BlockedLayoutError
@@ -269,4 +269,30 @@ def _channels_last(graph: onnx.GraphProto) -> set[str]:
     for node in graph.node:
         if attribute(node, "channels_last", 0) or (not is_standard(node, "Transpose") and found & set(node.input)):
             found |= set(node.output)
+    return found
+
+
+def find_last_codes(model: onnx.ModelProto, prepared: onnx.ModelProto) -> dict[str, int]:
+    """The last codes before the outputs of `model` that have their name in `prepared` too: name -> zero point.
+
+    codes -> DQ -> float32 alone -> outputs        what follows them is the same in both, and has no codes
+
+    Codes, and not the float values behind them: ONNX Runtime gives each reader a DequantizeLinear of its own.
+    """
+    links = Links(model.graph)
+    there = {name for node in prepared.graph.node for name in node.output}
+    found: dict[str, int] = {}
+    seen, waiting = set(links.outputs), list(links.outputs)
+    while waiting:
+        name = waiting.pop()
+        node = links.maker.get(name)
+        if node is None:
+            continue
+        scale = _scale(links, node) if is_standard(node, "QuantizeLinear") else None
+        if scale is not None and name in there:
+            found[name] = scale.zero
+            continue
+        fresh = {*node.input, *outer_names(node)} - seen
+        seen |= fresh
+        waiting += fresh
     return found

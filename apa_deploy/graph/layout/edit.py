@@ -17,7 +17,7 @@ class Links:
         self.maker = {output: node for node in graph.node for output in node.output if output}
         self.readers: dict[str, list[onnx.NodeProto]] = defaultdict(list)
         for node in graph.node:
-            for name in {*node.input, *_outer_names(node)}:
+            for name in {*node.input, *outer_names(node)}:
                 self.readers[name].append(node)
         self.constants = {t.name: t for t in graph.initializer}
         self.outputs = {value.name for value in graph.output}
@@ -56,7 +56,7 @@ def replace_nodes(graph: onnx.GraphProto, nodes: list[onnx.NodeProto]) -> None:
     """Make `nodes` the graph's, each after those whose values it reads."""
     maker = {output: i for i, node in enumerate(nodes) for output in node.output if output}
     before = {
-        i: {maker[name] for name in (*node.input, *_outer_names(node)) if name in maker}
+        i: {maker[name] for name in (*node.input, *outer_names(node)) if name in maker}
         for i, node in enumerate(nodes)
     }
     ordered = [nodes[i] for i in TopologicalSorter(before).static_order()]
@@ -64,14 +64,14 @@ def replace_nodes(graph: onnx.GraphProto, nodes: list[onnx.NodeProto]) -> None:
     graph.node.extend(ordered)
 
 
-def _outer_names(node: onnx.NodeProto) -> set[str]:
+def outer_names(node: onnx.NodeProto) -> set[str]:
     """What the subgraphs of `node` (If, Loop) may read from outside."""
     bodies = [a.g for a in node.attribute if a.type == onnx.AttributeProto.GRAPH]
     names: set[str] = set()
     for body in bodies:
         names |= {value.name for value in body.output}
         for inner in body.node:
-            names |= {*inner.input, *_outer_names(inner)}
+            names |= {*inner.input, *outer_names(inner)}
     return names
 
 
