@@ -39,7 +39,7 @@ struct Run {
 
 template <class Function, class T>
 cudaError_t run_scalar(const Run<T>& r) {
-  return launch(apply_scalar<Function, T>, r.blocks(), r.stream, r.x, r.y, r.packs, r.count, r.job.scalar);
+  return launch(apply_scalar<Function, T>, r.blocks(), r.stream, r.job.dependent, r.x, r.y, r.packs, r.count, r.job.scalar);
 }
 
 template <Kind kKind, class T>
@@ -58,7 +58,7 @@ template <Kind kKind, class T>
 cudaError_t run_lanes(const Run<T>& r) {
   const int32_t lanes = r.job.layout.walk.groups;
   const int64_t blocks = whole_rows(r.blocks(), lanes, Pack<T>::kSize);
-  return launch(apply_lanes<AnyRegime<kKind>, T>, blocks, r.stream, r.x, r.y, r.packs, r.count, lanes,
+  return launch(apply_lanes<AnyRegime<kKind>, T>, blocks, r.stream, r.job.dependent, r.x, r.y, r.packs, r.count, lanes,
                 static_cast<const Channel*>(r.job.device_table));
 }
 
@@ -66,7 +66,7 @@ template <class Lookup, class T>
 cudaError_t run_spans(const Run<T>& r, Lookup lookup) {
   const Walk& walk = r.job.layout.walk;
   const int64_t blocks = r.blocks(), threads = blocks * kThreads;
-  return launch(apply_spans<Lookup, T>, blocks, r.stream, r.x, r.y, r.packs, r.count, walk,
+  return launch(apply_spans<Lookup, T>, blocks, r.stream, r.job.dependent, r.x, r.y, r.packs, r.count, walk,
                 step_of(walk, threads * Pack<T>::kSize), step_of(walk, threads), lookup);
 }
 
@@ -74,7 +74,7 @@ template <Kind kKind, class T>
 cudaError_t run_planes(const Run<T>& r) {
   const Walk& walk = r.job.layout.walk;
   const int64_t blocks = r.blocks(), threads = blocks * kThreads;
-  return launch(apply_planes<kKind, T>, blocks, r.stream, r.x, r.y, r.packs, r.count, walk,
+  return launch(apply_planes<kKind, T>, blocks, r.stream, r.job.dependent, r.x, r.y, r.packs, r.count, walk,
                 step_of(walk, threads * Pack<T>::kSize), step_of(walk, threads),
                 static_cast<const Channel*>(r.job.device_table));
 }
@@ -96,7 +96,7 @@ cudaError_t run_activation(const Run<T>& r) {
 
 cudaError_t run_activation(const Run<int8_t>& r) {
   if (r.job.per_channel) return run_spans(r, ByTable{static_cast<const ByteTable*>(r.job.device_table)});
-  return launch(apply_table, r.blocks(), r.stream, r.x, r.y, r.packs, r.count, r.job.table);
+  return launch(apply_table, r.blocks(), r.stream, r.job.dependent, r.x, r.y, r.packs, r.count, r.job.table);
 }
 
 template <class T>
@@ -104,7 +104,7 @@ cudaError_t run_clearing(const Run<T>& r) {
   const Padding& padding = r.job.layout.padding;
   const int64_t rows = r.count / padding.lanes / padding.groups;
   const int64_t cells = rows * (padding.lanes - padding.keep);
-  return launch(clear_padding<T>, r.blocks(cells), r.stream, r.y, cells, padding);
+  return launch(clear_padding<T>, r.blocks(cells), r.stream, r.job.dependent, r.y, cells, padding);
 }
 
 template <class T>
@@ -116,6 +116,13 @@ cudaError_t run_as(const Job& job, const void* x, void* y, cudaStream_t stream) 
 }
 
 }  // namespace
+
+cudaError_t can_depend(bool& can) {
+  int capability = 0;
+  const cudaError_t error = find_code(clear_padding<float>, capability);
+  can = error == cudaSuccess && capability >= kWaitsFrom;
+  return error;
+}
 
 cudaError_t run(const Job& job, const void* x, void* y, cudaStream_t stream) {
   if (job.layout.count == 0) return cudaSuccess;

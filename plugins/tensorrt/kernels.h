@@ -19,7 +19,11 @@ struct Job {
   Coefficients<float> scalar;  // where not per_channel and not Int8
   ByteTable table;             // where not per_channel and Int8
   const void* device_table;    // where per_channel: Channel[], or ByteTable[] for Int8; 16-byte aligned
+  bool dependent = false;      // starts before the grid before it in its stream has ended: only where can_depend
 };
+
+// Whether the kernels' code for the current device waits for the grid before them.
+cudaError_t can_depend(bool& can);
 
 // y = activation(x) on `stream`. x and y hold layout.count elements and do not overlap, or are the same.
 // Fastest where both are aligned to 16 bytes, right for any alignment of the element type.

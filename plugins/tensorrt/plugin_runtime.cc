@@ -1,4 +1,6 @@
 // What an execution context asks of the plugin. Everything that allocates happens in onShapeChange.
+#include <cstdlib>
+#include <cstring>
 #include <exception>
 
 #include "fields.h"
@@ -11,10 +13,18 @@ namespace {
 
 using namespace nvinfer1;
 
-cudaError_t count_processors(int32_t& count) {
+// Read once, as the library is loaded. Off until a device has shown that it gains (docs/gpu.md).
+const bool kDependentWanted = [] {
+  const char* set = std::getenv("APA_DEPENDENT_LAUNCH");
+  return set && std::strcmp(set, "1") == 0;
+}();
+
+// What a job knows of the device.
+cudaError_t ask_device(Job& job) {
   int device = 0;
-  const cudaError_t error = cudaGetDevice(&device);
-  return error == cudaSuccess ? cudaDeviceGetAttribute(&count, cudaDevAttrMultiProcessorCount, device) : error;
+  cudaError_t error = cudaGetDevice(&device);
+  if (error == cudaSuccess && kDependentWanted) error = can_depend(job.dependent);
+  return error == cudaSuccess ? cudaDeviceGetAttribute(&job.processors, cudaDevAttrMultiProcessorCount, device) : error;
 }
 
 }  // namespace
@@ -54,7 +64,7 @@ int32_t Plugin::prepare(const PluginTensorDesc& in, const PluginTensorDesc& out)
   job_.element = *element_of(in.type);
   job_.per_channel = per_channel();
   job_.layout = layout(in);
-  cudaError_t error = job_.processors ? cudaSuccess : count_processors(job_.processors);
+  cudaError_t error = job_.processors ? cudaSuccess : ask_device(job_);
   if (error == cudaSuccess) error = fill(in.scale, out.scale);
   job_.device_table = device_table_.data();
   prepared_ = error == cudaSuccess;

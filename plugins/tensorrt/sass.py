@@ -52,9 +52,10 @@ class Kernel:
     @property
     def element(self) -> str:
         """The type of its elements: float, half, bfloat16 or int8."""
-        pointers = self.name[self.name.rindex("(", 0, self.name.index("*")) :]
+        before = self.name[: self.name.index("*")]
+        pointer = before[before.rindex("(") :]
         names = {"__half": "half", "__nv_bfloat16": "bfloat16", "signed char": "int8", "float": "float"}
-        return next(ours for theirs, ours in names.items() if theirs in pointers.split(",")[0])
+        return next(ours for theirs, ours in names.items() if theirs in pointer)
 
     def count(self, *names: str, width: str = "") -> int:
         """How many instructions are one of these (of that access width)."""

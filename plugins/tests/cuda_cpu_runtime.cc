@@ -61,6 +61,7 @@ cudaError_t cudaFree(void* memory) {
 }
 
 cudaError_t cudaMemcpy(void* target, const void* source, size_t bytes, cudaMemcpyKind) {
+  cuda_cpu::finish();
   if (++cuda_cpu::calls.copies == cuda_cpu::calls.failing_copy) return cudaErrorInvalidValue;
   std::memcpy(target, source, bytes);
   return cudaSuccess;

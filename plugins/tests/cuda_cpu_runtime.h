@@ -4,6 +4,9 @@
 
 #include <cuda_runtime_api.h>
 
+#include <functional>
+#include <utility>
+
 namespace cuda_cpu {
 
 struct Calls {
@@ -15,6 +18,15 @@ extern Calls calls;
 extern thread_local cudaStreamCaptureMode mode;
 extern bool captures_elsewhere;  // another thread captures: allocations are refused in any mode but Relaxed
 extern cudaError_t failing;  // what cudaGetDevice answers
+
+// Grids that begin as late as CUDA may let them: where `late` is set, a launch is kept until something waits for it.
+inline bool late = false;
+inline std::function<void()> unfinished;  // the last grid that was launched, which runs those before it
+
+// What everything does that is no dependent launch.
+inline void finish() {
+  if (const auto work = std::exchange(unfinished, nullptr)) work();
+}
 
 }  // namespace cuda_cpu
 

@@ -1,4 +1,5 @@
 // Streams and graphs of the CUDA runtime on the CPU: work runs at once, or is kept while its stream records.
+#include <chrono>
 #include <cstring>
 
 #include "cuda_cpu.h"
@@ -8,6 +9,9 @@ using Work = std::vector<std::function<void()>>;
 struct CUstream_st {
   bool recording = false;
   Work work;
+};
+struct CUevent_st {
+  std::chrono::steady_clock::time_point at;
 };
 struct CUgraph_st {
   Work work;
@@ -24,6 +28,7 @@ cudaError_t run_or_keep(cudaStream_t stream, std::function<void()> work) {
   if (Work* graph = graph_of(stream)) {
     graph->push_back(std::move(work));
   } else {
+    cuda_cpu::finish();
     work();
   }
   return cudaSuccess;
@@ -36,6 +41,7 @@ const bool kHooked = (cuda_cpu::captures_elsewhere = false, cuda_cpu::graph_of =
 extern "C" {
 
 cudaError_t cudaMemset(void* target, int byte, size_t bytes) {
+  cuda_cpu::finish();
   std::memset(target, byte, bytes);
   return cudaSuccess;
 }
@@ -49,7 +55,7 @@ cudaError_t cudaMemGetInfo(size_t* free_bytes, size_t* total) {
   *free_bytes = *total = size_t{1} << 30;
   return cudaSuccess;
 }
-cudaError_t cudaDeviceSynchronize() { return cudaSuccess; }
+cudaError_t cudaDeviceSynchronize() { return cuda_cpu::finish(), cudaSuccess; }
 cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned flags) {
   *stream = new CUstream_st;
   return flags == cudaStreamNonBlocking ? cudaSuccess : cudaErrorInvalidValue;
@@ -59,7 +65,8 @@ cudaError_t cudaStreamDestroy(cudaStream_t stream) {
   return cudaSuccess;
 }
 cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
-  return stream->recording ? cudaErrorStreamCaptureUnsupported : cudaSuccess;
+  if (stream->recording) return cudaErrorStreamCaptureUnsupported;
+  return cuda_cpu::finish(), cudaSuccess;
 }
 cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode mode) {
   if (!stream || mode != cudaStreamCaptureModeThreadLocal) return cudaErrorStreamCaptureUnsupported;
@@ -85,6 +92,25 @@ cudaError_t cudaGraphDestroy(cudaGraph_t graph) {
 }
 cudaError_t cudaGraphExecDestroy(cudaGraphExec_t ready) {
   delete ready;
+  return cudaSuccess;
+}
+
+cudaError_t cudaEventCreate(cudaEvent_t* event) {
+  *event = new CUevent_st;
+  return cudaSuccess;
+}
+cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t) {
+  cuda_cpu::finish();
+  event->at = std::chrono::steady_clock::now();
+  return cudaSuccess;
+}
+cudaError_t cudaEventSynchronize(cudaEvent_t) { return cudaSuccess; }
+cudaError_t cudaEventElapsedTime(float* milliseconds, cudaEvent_t start, cudaEvent_t stop) {
+  *milliseconds = std::chrono::duration<float, std::milli>(stop->at - start->at).count();
+  return cudaSuccess;
+}
+cudaError_t cudaEventDestroy(cudaEvent_t event) {
+  delete event;
   return cudaSuccess;
 }
 

@@ -27,6 +27,7 @@ PROGRAMS = {
     "trt_creator_test.cc": PLUGIN,
     "trt_build_test.cc": PLUGIN,
     "trt_runtime_test.cc": PLUGIN,
+    "trt_turns_test.cc": PLUGIN,
     "trt_huge_test.cc": KERNELS,
     "trt_int8_test.cc": KERNELS,
     "trt_layout_test.cc": KERNELS,

@@ -114,6 +114,31 @@ def test_planes_look_up_once_a_pack(kernels):
     assert planes and not wrong
 
 
+# griddepcontrol.launch_dependents, griddepcontrol.wait
+LETS_NEXT_START, WAITS = "PREEXIT", "ACQBULK"
+
+
+def test_dependent_launches_from_9_0_and_nowhere_before(kernels):
+    found = {_named(k): (k.count(LETS_NEXT_START), k.count(WAITS)) for k in kernels}
+    assert found == {_named(k): (1, 1) if k.architecture >= 90 else (0, 0) for k in kernels}
+
+
+def test_memory_is_touched_in_turn(kernels):
+    """After the wait, but for the coefficients of lanes, which no grid writes: one for each element of a pack."""
+
+    def loads_before(kernel):
+        return _elements(kernel) if kernel.function == "apply_lanes" else 0
+
+    wrong = []
+    for kernel in (k for k in kernels if k.architecture >= 90):
+        at = next(i for i, one in enumerate(kernel.instructions) if one.is_a(WAITS))
+        before, after = kernel.instructions[:at], kernel.instructions[at:]
+        early = sass.count(before, "LDG", "LD"), sass.count(before, "STG", "ST")
+        if early != (loads_before(kernel), 0) or not sass.count(after, "STG"):
+            wrong.append((_named(kernel), early))
+    assert not wrong
+
+
 def test_the_roofline_is_the_one_that_gpu_check_judges_by(kernels):
     """tools/gpu_check/shares.json; a compiler of another release may differ by a few instructions."""
     known = json.loads((building.ROOT / "tools/gpu_check/shares.json").read_text())

@@ -55,6 +55,7 @@ RUNTIME = [
         "failing_memory",
     )
 ]
+TURNS = ("chains", "launches")
 ON_DEVICE = ("values", "quantised", "copies", "recorded", "contexts", "addresses", "large", "host")
 
 
@@ -81,6 +82,19 @@ def with_library(tmp_path_factory):
 @pytest.mark.parametrize(("source", "suite"), CREATOR + BUILD + RUNTIME)
 def test_sources(programs, source, suite):
     building.ran(programs.program(source, *PLUGIN), suite)
+
+
+@pytest.mark.parametrize("suite", TURNS)
+def test_nothing_is_touched_out_of_turn(programs, suite):
+    building.ran(programs.program("trt_turns_test.cc", *PLUGIN), suite)
+
+
+@pytest.mark.parametrize("wanted", [None, "1", "0", "yes"])
+def test_dependent_launches_are_asked_for_by_name(programs, wanted, monkeypatch):
+    monkeypatch.delenv("APA_DEPENDENT_LAUNCH", raising=False)
+    if wanted:
+        monkeypatch.setenv("APA_DEPENDENT_LAUNCH", wanted)
+    building.ran(programs.program("trt_turns_test.cc", *PLUGIN), "plugin")
 
 
 @pytest.mark.parametrize("suite", ON_DEVICE)

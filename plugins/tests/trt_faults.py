@@ -45,6 +45,12 @@ FAULTS = [
     Fault("any alignment taken for packs", KERNELS, "% @kPackBytes@ == 0", "2"),
     Fault("table not waited for", TABLE, "@__syncthreads();@", ""),
     Fault("zero elements run", KERNELS, "@if (job.layout.count == 0) return cudaSuccess;@", ""),
+    Fault("elements out of turn", SCALAR, "@take_turn(dependent);@", ""),
+    Fault("lanes out of turn", LANES, "@take_turn(dependent);@", ""),
+    Fault("planes out of turn", PLANES, "@take_turn(dependent);@", ""),
+    Fault("spans out of turn", SPANS, "@take_turn(dependent);@", ""),
+    Fault("padding out of turn", PADDING, "@take_turn(dependent);@", ""),
+    Fault("dependent where it cannot wait", KERNELS, "@capability >= kWaitsFrom@", "true"),
     # layout, padding
     Fault("vectors rounded down", LAYOUT, "@(channels + vector - 1) / vector@", "channels / vector"),
     Fault("dimension behind the vector's", LAYOUT, "@axis > along ? axis - 1 : axis@", "axis"),

@@ -101,7 +101,7 @@ def test_every_variable_is_documented():
     page = (ROOT / "docs" / "environment.md").read_text()
     sources = [
         *(ROOT / "apa_deploy").rglob("*.py"), *(ROOT / "plugins" / "fetch").glob("*.py"),
-        ROOT / "plugins" / "onnxruntime" / "choice.cc",
+        ROOT / "plugins" / "onnxruntime" / "choice.cc", ROOT / "plugins" / "tensorrt" / "plugin_runtime.cc",
         ROOT / "exporters" / "apa_exporters" / "triton" / "repository_files" / "start",
     ]  # fmt: skip
     used = {

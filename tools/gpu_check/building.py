@@ -62,6 +62,7 @@ def programs(folder: Path, architectures: Sequence[int], ptx: int | None = None)
     parts = {
         **{source.stem: (source, *_TESTED) for source in suites},
         "bandwidth": (DEVICE / "bandwidth.cc", *_KERNELS),
+        "chain": (DEVICE / "chain.cu", *_KERNELS),
         "exhaustive": (DEVICE / "exhaustive.cu",),
         "trt_on_device_test": (TESTS / "trt_on_device_test.cc", TESTS / "trt_loaded.cc"),
     }

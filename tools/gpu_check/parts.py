@@ -89,6 +89,12 @@ def _bandwidth(check: Check) -> Outcome:
     return bandwidth(check.programs()["bandwidth"], check.folder)
 
 
+def _chain(check: Check) -> Outcome:
+    from .chain import measure_chains
+
+    return measure_chains(check.programs()["chain"], check.folder)
+
+
 def _onnxruntime(check: Check) -> Outcome:
     from .ort import check_operators
 
@@ -138,6 +144,7 @@ PARTS = {
     "exhaustive": Part(_exhaustive, 170),
     "kernels": Part(_kernels, 300),
     "bandwidth": Part(_bandwidth, 130),
+    "chain": Part(_chain, 70),
     "torch": Part(_torch, 180),
     "onnxruntime": Part(_onnxruntime, 300),
     "engines": Part(_engines, 3600),

@@ -12,22 +12,23 @@ namespace apa {
 // Requires: thread_count() * Pack<T>::kSize is a multiple of `lanes`.
 template <class Function, class T>
 __global__ void __launch_bounds__(kThreads)
-    apply_lanes(const T* x, T* y, int64_t packs, int64_t count, int32_t lanes, const Channel* channels) {
+    apply_lanes(bool dependent, const T* x, T* y, int64_t packs, int64_t count, int32_t lanes, const Channel* channels) {
   const int64_t stride = thread_count(), me = thread_number();
+  Channel mine[Pack<T>::kSize];
   if (me < packs) {
-    Channel mine[Pack<T>::kSize];
     int32_t lane = static_cast<int32_t>(me * Pack<T>::kSize % lanes);
 #pragma unroll
     for (int j = 0; j < Pack<T>::kSize; j++) {
       mine[j] = channels[lane];
       lane = lane + 1 == lanes ? 0 : lane + 1;
     }
-    for (int64_t i = me; i < packs; i += stride) {
-      Pack<T> pack = packs_of(x)[i];
+  }
+  take_turn(dependent);
+  for (int64_t i = me; i < packs; i += stride) {
+    Pack<T> pack = packs_of(x)[i];
 #pragma unroll
-      for (int j = 0; j < Pack<T>::kSize; j++) pack.at[j] = applied<Function>(pack.at[j], mine[j].unfolded());
-      packs_of(y)[i] = pack;
-    }
+    for (int j = 0; j < Pack<T>::kSize; j++) pack.at[j] = applied<Function>(pack.at[j], mine[j].unfolded());
+    packs_of(y)[i] = pack;
   }
   for (int64_t k = packs * Pack<T>::kSize + me; k < count; k += stride) {
     y[k] = applied<Function>(x[k], channels[k % lanes].unfolded());

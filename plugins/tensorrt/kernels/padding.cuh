@@ -9,7 +9,8 @@ namespace apa {
 
 // `cells`: how many elements of padding there are in all.
 template <class T>
-__global__ void __launch_bounds__(kThreads) clear_padding(T* y, int64_t cells, Padding padding) {
+__global__ void __launch_bounds__(kThreads) clear_padding(bool dependent, T* y, int64_t cells, Padding padding) {
+  take_turn(dependent);
   const int32_t width = padding.lanes - padding.keep;
   for (int64_t k = thread_number(); k < cells; k += thread_count()) {
     const int64_t row = k / width, span = row / padding.rows * padding.groups + padding.groups - 1;

@@ -11,8 +11,9 @@ namespace apa {
 // `stride` and `stride_one` as for apply_spans.
 template <Kind kKind, class T>
 __global__ void __launch_bounds__(kThreads)
-    apply_planes(const T* x, T* y, int64_t packs, int64_t count, Walk walk, Step stride, Step stride_one,
+    apply_planes(bool dependent, const T* x, T* y, int64_t packs, int64_t count, Walk walk, Step stride, Step stride_one,
                  const Channel* channels) {
+  take_turn(dependent);
   constexpr int kSize = Pack<T>::kSize;
   const int64_t me = thread_number();
   Cursor cursor{walk, step_of(walk, me * kSize)};

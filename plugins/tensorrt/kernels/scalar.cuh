@@ -2,12 +2,13 @@
 //
 // All kernels take `packs`, how many whole packs lie at the start of the run (0 where a pointer is not
 // aligned to a pack); the elements behind them are treated one by one. Threads stride over the run, so
-// that a grid of any size does all of it.
+// that a grid of any size does all of it. `dependent`: see take_turn.
 #ifndef APA_TENSORRT_SCALAR_CUH
 #define APA_TENSORRT_SCALAR_CUH
 
 #include "kernels/device_math.cuh"
 #include "kernels/pack.cuh"
+#include "kernels/turn.cuh"
 
 namespace apa {
 
@@ -46,7 +47,8 @@ __device__ __forceinline__ void apply_all(const T* x, T* y, int64_t packs, int64
 
 template <class Function, class T>
 __global__ void __launch_bounds__(kThreads)
-    apply_scalar(const T* x, T* y, int64_t packs, int64_t count, Coefficients<float> c) {
+    apply_scalar(bool dependent, const T* x, T* y, int64_t packs, int64_t count, Coefficients<float> c) {
+  take_turn(dependent);
   apply_all<Function>(x, y, packs, count, c);
 }
 

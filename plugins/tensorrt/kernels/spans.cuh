@@ -56,8 +56,9 @@ struct ByTable {
 // `stride` is step_of(walk, thread_count() * Pack<T>::kSize), `stride_one` step_of(walk, thread_count()).
 template <class Lookup, class T>
 __global__ void __launch_bounds__(kThreads)
-    apply_spans(const T* x, T* y, int64_t packs, int64_t count, Walk walk, Step stride, Step stride_one,
+    apply_spans(bool dependent, const T* x, T* y, int64_t packs, int64_t count, Walk walk, Step stride, Step stride_one,
                 Lookup lookup) {
+  take_turn(dependent);
   const int64_t me = thread_number();
   Cursor pack_start{walk, step_of(walk, me * Pack<T>::kSize)};
   for (int64_t i = me; i < packs; i += thread_count(), pack_start.move(stride)) {

@@ -8,9 +8,10 @@
 namespace apa {
 
 __global__ void __launch_bounds__(kThreads)
-    apply_table(const int8_t* x, int8_t* y, int64_t packs, int64_t count, const __grid_constant__ ByteTable table) {
+    apply_table(bool dependent, const int8_t* x, int8_t* y, int64_t packs, int64_t count, const __grid_constant__ ByteTable table) {
   __shared__ int8_t entry[256];
   for (unsigned i = threadIdx.x; i < 256; i += blockDim.x) entry[i] = table.entry[i];
+  take_turn(dependent);
   __syncthreads();
   const int64_t stride = thread_count(), me = thread_number();
   for (int64_t i = me; i < packs; i += stride) {
