@@ -63,7 +63,7 @@ def _runtime(header: EngineHeader, passport: Passport | None, facts: MachineFact
     rtx = header.product == RTX
     here = components.rtx_version(facts) if rtx else components.tensorrt_version(facts)
     add = PACKAGES["tensorrt_rtx" if rtx else "tensorrt"].add
-    compatible = bool(_option_of(passport, "version_compatible"))
+    compatible = passport is not None and passport.has_host_code
     wanted = f"{header.product} {header.version_text}" + (" or later" if compatible else "")
     good = here is not None and serves(components.numbers(here), header.version, compatible)
     image = "" if rtx or not header.version else f" Triton: {advise_release(header.version_text)}."

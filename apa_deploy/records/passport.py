@@ -162,7 +162,8 @@ class Passport(BaseModel):
 
     @property
     def has_host_code(self) -> bool:
-        """Whether the engine carries code for the processor, which a runtime runs only where it is told to."""
+        """Whether the engine carries code for the processor, which a runtime runs only where it is told to:
+        it is version-compatible, as any with a plugin inside. Later versions of TensorRT run it too."""
         embedded = self.build is not None and self.build.plugin is not None and self.options.get("embed_plugin")
         return bool(embedded or self.options.get("version_compatible"))
 

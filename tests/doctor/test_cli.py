@@ -22,7 +22,7 @@ from apa_deploy.graph.node import DOMAIN, make_node
 from apa_deploy.loading.torch_network import TorchNetwork
 from apa_deploy.maths import Parameters
 from apa_deploy.network import Metadata
-from apa_deploy.records.passport import EngineBuild, Passport, dump, file_record, now, passport_path
+from apa_deploy.records.passport import EngineBuild, FileRecord, Passport, dump, file_record, now, passport_path
 from apa_deploy.runtimes.cuda_driver import Gpu, device_count
 from apa_deploy.runtimes.providers import CPU, CUDA
 from apa_deploy.tensors.signature import image_signature
@@ -195,6 +195,9 @@ def test_engine_of_tensorrt(doctor, tmp_path):
     assert findings["passport"]["state"] == "ok"
     _write_passport(file, build, activation="plugin", embed_plugin=True)
     assert doctor(file)[2]["plugin"]["here"] == "inside the engine"
+    library = FileRecord(name="libapa_trt.so", sha256="0" * 64, bytes=1)
+    _write_passport(file, build.model_copy(update={"plugin": library}), activation="plugin", embed_plugin=True)
+    assert doctor(file)[2]["runtime"]["wanted"] == "TensorRT 10.14.1.48 or later"  # version-compatible then
     _write_passport(file, build.model_copy(update={"activation": "decomposed"}), activation="auto")
     assert "plugin" not in doctor(file)[2]
     _write_passport(file, build.model_copy(update={"capabilities": ["AMPERE_PLUS"]}))

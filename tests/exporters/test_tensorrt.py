@@ -1,98 +1,28 @@
-"""apa_exporters.tensorrt: bundles; their script on a machine that stands in for one with a GPU and TensorRT.
+"""apa_exporters.tensorrt: the script of a bundle on a machine that stands in for one with a GPU and TensorRT.
 
 The stand-in checks every call against the real package's types (tests/standin). What it cannot show: that TensorRT
 builds what it is asked for, and what a real GPU computes.
 """
 
 import json
-import os
-import shutil
-import subprocess
-import sys
-from pathlib import Path
 
-import numpy as np
 import onnx
 import pytest
-from apa_exporters.onnx.sizes import check_profile
-from apa_exporters.tensorrt.bundle import profile, trtexec_lines
-from apa_exporters.tensorrt.export import _build, export_bundle
+from apa_exporters.tensorrt.export import _build
 from apa_exporters.tensorrt.on_target.checksums import write_sums
 from apa_exporters.tensorrt.on_target.recipe import read_recipe
-from apa_exporters.tensorrt.on_target.refusal import FAILED, MISSING, MISUSE
+from apa_exporters.tensorrt.on_target.refusal import FAILED, MISSING
 from apa_exporters.tensorrt.on_target.trial import A_BLOCK
-from apa_exporters.tensorrt.options import TrtOptions
-from apa_exporters.tensorrt.trtexec import load_line
 
 from apa_deploy.child_process import ChildError
-from apa_deploy.errors import InputError
 from apa_deploy.graph.kernels import fold_kernel
-from apa_deploy.native import trt_plugin_library
 from apa_deploy.records.parity import ParityError
-from apa_deploy.records.passport import EngineBuild, file_record, read_passport
+from apa_deploy.records.passport import read_passport
 from apa_deploy.runtimes.cuda_driver import device_count
-from tests.exporters.trt_bundles import OPTIONS, Ran, changed, digits, names, need_libraries
+from tests.exporters.trt_bundles import EVERYTHING, OPTIONS, Ran, changed, names
 from tests.standin.machine import MAJORS
 
 pytestmark = pytest.mark.skipif(device_count() > 0, reason="a real GPU would answer in the stand-in's place")
-
-
-@pytest.fixture(scope="module")
-def bundle(tmp_path_factory):
-    need_libraries()
-    folder = tmp_path_factory.mktemp("bundle") / "b"
-    export_bundle(digits(), folder, "model.engine", OPTIONS)
-    return folder
-
-
-WHOLE = [
-    "README.md", "SHA256SUMS", "aot", "apa_target", "build.py", "golden", "model.aot.onnx", "model.custom.onnx",
-    "model.onnx", "passport.json", "plugin", "recipe.json",
-]  # fmt: skip
-
-
-def test_bundle_is_whole(bundle):
-    assert names(bundle) == WHOLE
-    assert names(bundle / "plugin") == ["build_plugin.sh", "libapa_trt.so", "src"]
-    subprocess.run(["sha256sum", "--check", "--quiet", "--strict", "SHA256SUMS"], cwd=bundle, check=True)
-    listed = {line.split("  ")[1] for line in (bundle / "SHA256SUMS").read_text().splitlines()}
-    present = {path.relative_to(bundle).as_posix() for path in bundle.rglob("*") if path.is_file()}
-    assert listed == present - {"SHA256SUMS"}
-
-
-def test_models_are_of_both_kinds_and_judged(bundle):
-    domains = [
-        {node.domain for node in onnx.load(bundle / name).graph.node}
-        for name in ("model.onnx", "model.custom.onnx")
-    ]
-    assert "com.apa" not in domains[0]
-    assert "com.apa" in domains[1]
-    passport = read_passport(bundle / "passport.json")
-    assert passport.parity.passed
-    assert {"ONNX Runtime", "ONNX Runtime, com.apa"} <= {check.runner for check in passport.parity.outputs}
-    assert [record.name for record in passport.outputs] == ["model.onnx", "model.custom.onnx", "model.aot.onnx"]
-
-
-def test_bundle_tells_nothing_of_this_machine(bundle):
-    for path in bundle.rglob("*"):
-        if path.is_file():
-            assert str(Path.cwd()).encode() not in path.read_bytes(), path
-
-
-def test_golden_inputs_are_of_the_usual_batch(bundle):
-    with np.load(bundle / "golden/inputs.npz") as inputs, np.load(bundle / "golden/float64.npz") as truth:
-        assert {array.shape for array in inputs.values()} == {(2, 3, 16, 16)}
-        assert {array.dtype for array in truth.values()} == {np.dtype(np.float64)}
-
-
-EVERYTHING = {
-    "workspace": 1 << 30,
-    "optimization_level": 5,
-    "version_compatible": True,
-    "hardware_compatible": "AMPERE_PLUS",
-    "strip_weights": True,
-    "embed_plugin": True,
-}
 
 
 @pytest.mark.parametrize("major", MAJORS)
@@ -254,93 +184,42 @@ def test_nothing_right_writes_nothing(bundle, machine, tmp_path):
     assert names(tmp_path / "out") == []
 
 
-def test_stripped_and_embedded_engine_runs(bundle, machine, tmp_path):
-    """Refitted before it runs; the plugin comes out of the engine, and out of nowhere else."""
+@pytest.mark.parametrize("major", MAJORS)
+def test_stripped_and_embedded_engine_runs(major, bundle, machine, tmp_path):
+    """Refitted before it runs; the plugin comes out of the engine, and out of nowhere else. Such an engine is built
+    version-compatible."""
     folder = changed(
         bundle, tmp_path / "b", models={"plugin": "model.custom.onnx"}, strip_weights=True, embed_plugin=True
     )
     cache = tmp_path / "t.cache"
-    ran = Ran(folder, tmp_path / "out", machine, 10, "", "--timing-cache", str(cache))
+    ran = Ran(folder, tmp_path / "out", machine, major, "", "--timing-cache", str(cache))
     assert ran.code == 0, ran.error
     assert ran.given("OnnxParserRefitter.refit_from_file") == [[str(folder / "model.custom.onnx")]]
     assert ran.given("IPluginRegistry.deregister_library")
+    assert ["BuilderFlag.VERSION_COMPATIBLE"] in ran.given("IBuilderConfig.set_flag")
+    assert read_passport(tmp_path / "out/model.engine.passport.json").build.activation == "plugin"
     assert cache.read_bytes() == b"timed\n"
 
 
-def test_changed_file_is_refused_before_anything_else(bundle, tmp_path):
-    folder = tmp_path / "b"
-    shutil.copytree(bundle, folder)
-    with (folder / "model.onnx").open("ab") as file:
-        file.write(b"\0")
-    done = subprocess.run([sys.executable, folder / "build.py"], capture_output=True, text=True)
-    assert done.returncode == MISUSE
-    assert "model.onnx was changed" in done.stderr
-    assert names(tmp_path) == ["b"]
-
-
-def test_script_says_what_is_missing(bundle, machine, tmp_path):
-    """This machine has no driver; the stand-in's may have no GPU."""
-    done = subprocess.run([sys.executable, bundle / "build.py"], capture_output=True, text=True)
-    assert done.returncode == MISSING
-    assert "the package tensorrt, the NVIDIA driver" in done.stderr
-    variables = machine.variables(10, STANDIN_NO_GPU="1")
-    done = subprocess.run(
-        [sys.executable, bundle / "build.py"], capture_output=True, text=True, env=os.environ | variables
-    )
-    assert done.returncode == MISSING
-    assert "this machine lacks a GPU" in done.stderr
-
-
-def test_engine_that_exists_is_not_replaced(bundle, machine, tmp_path):
-    (tmp_path / "model.engine").write_text("mine")
-    ran = Ran(bundle, tmp_path, machine)
-    assert (ran.code, (tmp_path / "model.engine").read_text()) == (MISUSE, "mine")
-    assert "--force" in ran.last["error"]
-
-
-def test_plugin_script_compiles_what_the_bundle_holds(bundle, tmp_path):
-    """With a compiler that says what it was given; the real one takes a quarter of a minute."""
-    compiler = tmp_path / "nvcc"
-    compiler.write_text('#!/bin/sh\nprintf "%s\\n" "$PWD" "$@"\n')
-    compiler.chmod(0o755)
-    headers = tmp_path / "trt" / "include"
-    headers.mkdir(parents=True)
-    for name in ("NvInferRuntime.h", "NvInferPluginBase.h"):
-        (headers / name).touch()
-    variables = os.environ | {"NVCC": str(compiler), "ARCH": "sm_89", "TENSORRT_ROOT": str(headers.parent)}
-    command = ["sh", str(bundle / "plugin/build_plugin.sh"), "my.so"]
-    said = subprocess.run(command, capture_output=True, text=True, check=True, cwd=tmp_path, env=variables).stdout
-    where, *given = said.splitlines()
-    sources = [Path(where) / name for name in given if name.endswith((".cc", ".cu"))]
-    assert len(sources) == 10
-    assert all(source.is_file() for source in sources)
-    assert given[given.index("-o") + 1] == str(tmp_path / "my.so")
-    assert "-arch=sm_89" in given and given[given.index("-isystem") + 1] == str(headers)
-    # pip's TensorRT has no headers: they are fetched, pinned and checked, where they may be
-    variables |= {"TENSORRT_ROOT": "", "APA_NO_FETCH": "1", "APA_FETCH_CACHE": str(tmp_path / "none")}
-    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=variables)
-    assert done.returncode == MISSING and "kernel-lens==2.0.1 is not here" in done.stderr
-
-
-def test_trtexec_lines(bundle):
-    plain, plugin, why, why_not = trtexec_lines(read_recipe(bundle))
-    assert "--onnx=model.onnx" in plain
-    assert "--dynamicPlugins" not in plain
-    assert "--minShapes=input:1x3x16x16 --optShapes=input:2x3x16x16 --maxShapes=input:4x3x16x16" in plugin
-    assert "--dynamicPlugins=plugin/libapa_trt.so" in plugin
-    assert "--staticPlugins would only open" in why
-    assert "cannot build activation aot" in why_not
-    assert plain in (bundle / "README.md").read_text()
-
-
-def test_trtexec_line_of_a_model_of_fixed_sizes_has_no_shapes(bundle, tmp_path):
-    """trtexec refuses shapes for an input whose sizes the model fixes."""
-    assert read_recipe(bundle).open_inputs == ["input"]
-    recipe = read_recipe(changed(bundle, tmp_path / "b", open_inputs=[]))
-    assert not any("Shapes=" in line for line in trtexec_lines(recipe))
-
-
 OLD_DRIVER = "libapa_trt.so is built with CUDA 13, and the driver serves CUDA 12.8"
+
+
+def test_only_the_engine_with_the_plugin_inside_is_version_compatible(bundle, machine, tmp_path):
+    two = {name: file for name, file in read_recipe(bundle).models.items() if name != "aot"}
+    folder = changed(bundle, tmp_path / "b", models=two, embed_plugin=True)
+    ran = Ran(folder, tmp_path / "out", machine, 10, "slow:plugin")
+    assert ran.code == 0, ran.error
+    assert ran.given("IBuilderConfig.set_flag") == [["BuilderFlag.VERSION_COMPATIBLE"]] * 3  # of six builds
+    assert not read_passport(tmp_path / "out/model.engine.passport.json").has_host_code
+
+
+def test_weights_that_do_not_go_back_are_told(bundle, machine, tmp_path):
+    """Of another file than the engine was built from: what it lacks is named by nothing else."""
+    one = {"models": {"decomposed": "model.onnx"}, "strip_weights": True}
+    folder = changed(bundle, tmp_path / "b", **one)
+    ran = Ran(folder, tmp_path / "out", machine, 10, "lost weights")
+    assert ran.code == FAILED and "the weights do not go back into the engine" in ran.last["error"]
+    assert names(tmp_path / "out") == []
 
 
 def test_plugin_of_a_newer_cuda_is_never_silently_left_out(bundle, machine, tmp_path, monkeypatch):
@@ -364,38 +243,6 @@ def test_activation_that_was_not_tried_is_recorded(bundle, machine, tmp_path):
     ran = Ran(changed(bundle, tmp_path / "b", **one), tmp_path / "out", machine)
     reason = read_passport(tmp_path / "out/model.engine.passport.json").build.reason
     assert ran.code == 0 and reason == "the only one tried; plugin not tried: it is not built"
-
-
-def test_trtexec_line_with_every_option(bundle, tmp_path):
-    recipe = read_recipe(changed(bundle, tmp_path / "b", **EVERYTHING))
-    line = trtexec_lines(recipe)[1]
-    for option in (
-        "--stronglyTyped", "--noTF32", f"--memPoolSize=workspace:{1 << 30}B", "--builderOptimizationLevel=5",
-        "--versionCompatible", "--hardwareCompatibilityLevel=ampere+", "--stripWeights",
-        "--setPluginsToSerialize=plugin/libapa_trt.so",
-    ):  # fmt: skip
-        assert option in line
-
-
-@pytest.mark.parametrize(("plugin", "embedded"), [(True, False), (True, True), (False, False)])
-def test_trtexec_line_to_run_an_engine(plugin, embedded, bundle):
-    passport = read_passport(bundle / "passport.json")
-    made = {"activation": "plugin", "plugin": file_record(bundle / "plugin/libapa_trt.so") if plugin else None}
-    passport.build = EngineBuild.model_construct(**made)
-    passport.options["embed_plugin"] = embedded
-    line = load_line(Path("my model.engine"), passport)
-    assert line.startswith("trtexec '--loadEngine=my model.engine'")
-    assert (f"--dynamicPlugins={trt_plugin_library()}" in line) == (plugin and not embedded)
-    assert ("--versionCompatible" in line) == (plugin and embedded)  # where decomposed was kept, nothing is inside
-
-
-def test_shapes_that_the_network_fixes_are_refused(bundle):
-    model = onnx.load(bundle / "model.onnx")
-    shapes = profile(TrtOptions(images=((3, 8, 8), (3, 16, 16), (3, 32, 16))), digits().signature, {})
-    check_profile(shapes, model)
-    model.graph.input[0].type.tensor_type.shape.dim[2].dim_value = 16
-    with pytest.raises(InputError, match=r"axis 2 of input from 8 to 32; wanted 16"):
-        check_profile(shapes, model)
 
 
 def test_wrong_engine_is_a_parity_error(bundle, machine, tmp_path, monkeypatch):

@@ -9,9 +9,11 @@ import pytest
 import torch
 from apa_exporters.cli import main
 from apa_exporters.onnx.export import OnnxOptions
+from apa_exporters.onnx.options import CodingOptions
 from apa_exporters.tensorrt.bundle import profile
 from apa_exporters.tensorrt.export import export_bundle
-from apa_exporters.tensorrt.options import TrtOptions, check_trt_options
+from apa_exporters.tensorrt.options import TrtGraphOptions, TrtOptions, check_trt_options
+from apa_exporters.tensorrt.precisions import split_precision
 
 from apa_deploy.errors import InputError
 from apa_deploy.loading.load import load
@@ -42,6 +44,10 @@ REFUSED = [
     ({"activation": "decomposed", "embed_plugin": True}, "--embed-plugin"),
     ({"activation": "aot", "embed_plugin": True}, "--embed-plugin with --activation aot"),
     ({"graph": OnnxOptions(precision="bf16", half_io=True)}, "--half-io with --precision bf16"),
+    (
+        {"graph": TrtGraphOptions(precision="fp8"), "hardware_compatible": "AMPERE_PLUS"},
+        "--precision fp8 with --hardware",
+    ),
     ({"optimization_level": 6}, "--optimization-level 6"),
     ({"runs": 1}, "--latency-runs 1"),
 ]
@@ -51,6 +57,13 @@ REFUSED = [
 def test_options_that_make_no_sense(options, saw):
     with pytest.raises(InputError, match=saw):
         check_trt_options(TrtOptions(**options))
+
+
+def test_an_engine_for_ampere_and_later_is_not_tried_in_fp8():
+    graph = TrtGraphOptions(precision="auto", coding=CodingOptions(data="samples.npz"))
+    tried, not_tried = split_precision(TrtOptions(graph, hardware_compatible="AMPERE_PLUS"))
+    assert list(tried) == ["int8", "fp16"] and list(not_tried) == ["fp8"]
+    assert list(split_precision(TrtOptions(graph))[0]) == ["int8", "fp8", "fp16"]
 
 
 def test_profile_has_shapes_of_images_too():

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from apa_exporters.onnx.export import OnnxOptions
+from apa_exporters.tensorrt.export import export_bundle
 from apa_exporters.tensorrt.on_target.checksums import write_sums
 from apa_exporters.tensorrt.on_target.recipe import read_recipe, write_recipe
 from apa_exporters.tensorrt.options import TrtOptions
@@ -25,6 +26,14 @@ from tests.standin.machine import TARGET_ONLY, Machine
 
 RUNS = 20
 OPTIONS = TrtOptions(OnnxOptions(precision="fp16"), batches=(1, 2, 4), runs=RUNS)
+EVERYTHING = {
+    "workspace": 1 << 30,
+    "optimization_level": 5,
+    "version_compatible": True,
+    "hardware_compatible": "AMPERE_PLUS",
+    "strip_weights": True,
+    "embed_plugin": True,
+}
 
 
 def digits() -> Network:
@@ -88,3 +97,11 @@ def need_libraries() -> None:
         aot_kernels()
     except LibraryError as error:
         pytest.skip(str(error))
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory):
+    need_libraries()
+    folder = tmp_path_factory.mktemp("bundle") / "b"
+    export_bundle(digits(), folder, "model.engine", OPTIONS)
+    return folder

@@ -2,9 +2,13 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
+import numpy as np
+import onnx
 import pytest
 
 from tests.standin.engines import standing_in
@@ -53,6 +57,8 @@ BAD = {
     "a weakly typed network": "builder.create_network()",
     "a profile out of order": "profile.set_shape('x', (4, 2), (1, 2), (1, 2))",
     "setting what cannot be set": "context.engine = None",
+    "a profile of several ranks": "profile.set_shape('x', (1,), (1, 2), (1, 2))",
+    "a profile of negative sizes": "profile.set_shape('x', (-1, 2), (1, 2), (4, 2))",
 }
 # What each major has and the other lacks.
 ONLY = {10: "trt.BuilderFlag.FP16", 11: "trt.ICudaEngine().get_aliased_input_tensor('y')"}
@@ -82,43 +88,7 @@ def test_majors_differ(seen):
 
 
 # What the headers withhold, of an engine of y = AGLU(x) for 1 to 32 rows of 4, and z = NonZero(x).
-RULES = """
-import json, sys
-import tensorrt as trt
-from tensorrt._contract import ContractError
-
-logger = trt.Logger()
-engine = trt.Runtime(logger).deserialize_cuda_engine(open(sys.argv[1], "rb").read())
-context, registry = engine.create_execution_context(), trt.get_plugin_registry()
-creator = type("Creator", (trt.IPluginCreatorV3Quick,), {"name": "A", "plugin_version": "1"})()
-
-def build(*shapes, stop=False):
-    builder = trt.Builder(logger)
-    network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
-    trt.OnnxParser(network, logger).parse_from_file(sys.argv[2])
-    config, profile = builder.create_builder_config(), builder.create_optimization_profile()
-    if shapes:
-        profile.set_shape(*shapes)
-        config.add_optimization_profile(profile)
-    monitor = type("Monitor", (trt.IProgressMonitor,), {
-        "phase_start": lambda *_: None, "step_complete": lambda *_: not stop, "phase_finish": lambda *_: None})
-    config.progress_monitor = monitor()
-    return builder.build_serialized_network(network, config) is not None
-
-def cached(content):
-    config = trt.Builder(logger).create_builder_config()
-    return config.set_timing_cache(config.create_timing_cache(content), False)
-
-def raises(call, *given):
-    try:
-        call(*given)
-    except ContractError:
-        return True
-    return False
-
-found = [eval(code) for code in json.load(sys.stdin)]
-print(json.dumps(found))
-"""
+RULES = Path(__file__).with_name("rules_child.py")
 WITHHELD = [
     ("engine.get_tensor_mode('w').name", "NONE"),
     ("raises(engine.get_tensor_profile_shape, 'x', 1)", True),
@@ -141,13 +111,79 @@ WITHHELD = [
     ("build('x', (1,), (1,), (8,))", False),
     ("build('w', (1, 4), (1, 4), (8, 4))", False),
     ("build('x', (1, 4), (1, 4), (8, 4), stop=True)", False),
+    # two profiles
+    (
+        "of_two_profiles()",
+        [2, [[16, 4], [16, 4], [32, 4]], 0, True, False, False, True, 1, [-1, 4], False, False, True],
+    ),
+    ("build('x', (1, 4), (1, 4), (8, 4), more=[('x', (1, 5), (1, 5), (8, 5))])", False),
+    ("build('x', (1, 4), (1, 4), (8, 4), more=[('x', (9, 4), (9, 4), (9, 4))], flags=['REFIT'])", False),
+    ("build('x', (1, 4), (1, 4), (8, 4), more=[('x', (9, 4), (9, 4), (9, 4))], flags=['STRIP_PLAN'])", False),
+    (
+        "trt.Builder(logger).create_builder_config().add_optimization_profile(trt.Builder(logger).create_optimization_profile())",
+        -1,
+    ),
+    # flags together
+    ("build('x', (1, 4), (1, 4), (8, 4), flags=['REFIT_INDIVIDUAL'])", True),
+    ("build('x', (1, 4), (1, 4), (8, 4), flags=['REFIT_INDIVIDUAL', 'REFIT'])", False),
+    ("build('x', (1, 4), (1, 4), (8, 4), flags=['REFIT_INDIVIDUAL', 'REFIT_IDENTICAL'])", False),
+    ("build('x', (1, 4), (1, 4), (8, 4), flags=['FP8'], ampere=True)", False),
+    ("build('x', (1, 4), (1, 4), (8, 4), libraries=['a.so', 'a.so'])", False),
+    ("[host_code(*f) for f in ((), ('EXCLUDE_LEAN_RUNTIME',), ('VERSION_COMPATIBLE',))]", [False, False, True]),
+    ("host_code('VERSION_COMPATIBLE', 'EXCLUDE_LEAN_RUNTIME')", False),
+    ("[host_code(*f, libraries=['a.so']) for f in ((), ('VERSION_COMPATIBLE',))]", [False, True]),
+    # negative sizes
+    ("[context.set_input_shape('x', s) for s in ((-1, 4), (0, 4), (3, -4))]", [False, False, False]),
+    # an allocator that gives nothing, missing weights
+    ("allocated(0)", [False, []]),
+    ("refitted(files['whole'])", [True, 1, False, True, True, True]),
+    ("refitted(files['lacking'])", [True, 1, False, False, False, False]),
+    # a library twice, by the same path and by another
+    (
+        "[registry.load_library(path) is not None for path in map(files.get, ('library', 'library', 'copy'))]",
+        [True, False, False],
+    ),
+    ("registry.deregister_library(files['library'])", None),
+    ("raises(registry.deregister_library, files['library'])", True),
+    ("registry.load_library(files['copy']) is not None", True),
 ]
 
 
-def test_what_the_headers_withhold_is_withheld(machine, tmp_path):  # noqa: F811
-    (tmp_path / "engine").write_bytes(content := standing_in(nonzero=True))
-    (tmp_path / "model.onnx").write_bytes(content.split(b"\n", 1)[1])
-    command = [sys.executable, "-c", RULES, str(tmp_path / "engine"), str(tmp_path / "model.onnx")]
+PLUGIN = "void* getCreators(int* count) { *count = 2; return 0; }"
+
+
+@pytest.fixture
+def files(tmp_path):
+    """Those of RULES: an engine and its model; one without weights, and its model with and without them; a plugin's
+    library, and a copy of it."""
+    content = standing_in(nonzero=True)
+    weights = onnx.numpy_helper.from_array(np.ones(4, np.float32), "w")
+    whole = onnx.parser.parse_model(
+        '<ir_version: 8, opset_import: ["": 18]> g (float[N, 4] x) => (float[N, 4] y) {y = Add (x, w)}'
+    )
+    whole.graph.initializer.append(weights)
+    lacking = onnx.ModelProto.FromString(whole.SerializeToString())
+    lacking.graph.initializer[0].CopyFrom(onnx.numpy_helper.from_array(np.ones(1, np.float32), "w"))
+    facts = standing_in(stripped=True).split(b"\n", 1)[0]
+    written = {
+        "engine": content,
+        "model": content.split(b"\n", 1)[1],
+        "bare": facts + b"\n" + whole.SerializeToString(),
+        "whole": whole.SerializeToString(),
+        "lacking": lacking.SerializeToString(),
+        "library.c": PLUGIN.encode(),
+    }
+    for name, bytes_ in written.items():
+        (tmp_path / name).write_bytes(bytes_)
+    library = tmp_path / "library.so"
+    subprocess.run(["cc", "-shared", "-fPIC", str(tmp_path / "library.c"), "-o", str(library)], check=True)
+    shutil.copy(library, tmp_path / "copy.so")
+    names = ("engine", "model", "bare", "whole", "lacking", "library.so", "copy.so")
+    return {name.removesuffix(".so"): str(tmp_path / name) for name in names}
+
+
+def test_what_the_headers_withhold_is_withheld(machine, files):  # noqa: F811
+    command = [sys.executable, str(RULES), json.dumps(files)]
     code = json.dumps([code for code, _ in WITHHELD])
     done = subprocess.run(command, input=code, capture_output=True, text=True, env=os.environ | machine.variables())
     assert done.returncode == 0, done.stderr

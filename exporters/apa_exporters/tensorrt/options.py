@@ -21,7 +21,8 @@ from .on_target.recipe import AOT, DECOMPOSED, PLUGIN, read_recipes
 FORMAT = "trt"
 AUTO = "auto"
 ACTIVATIONS = (AUTO, PLUGIN, DECOMPOSED, AOT)
-LEVELS = ("AMPERE_PLUS", "SAME_COMPUTE_CAPABILITY")
+AMPERE_PLUS = "AMPERE_PLUS"
+LEVELS = (AMPERE_PLUS, "SAME_COMPUTE_CAPABILITY")
 Shape = tuple[int, ...]
 _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
 
@@ -76,7 +77,7 @@ class TrtOptions(EngineOptions):
         None, f"the engine runs on other GPUs too ({LEVELS[0]})", choices=LEVELS, nargs="?", const=LEVELS[0]
     )
     allow_unknown_precision: bool = option(False, "keep an engine whose layers' types cannot be read")
-    embed_plugin: bool = option(False, "put the plugin's code into the engine")
+    embed_plugin: bool = option(False, "put the plugin's code into the engine, version-compatible then")
 
 
 def check_trt_options(options: TrtOptions) -> None:
@@ -90,6 +91,9 @@ def check_trt_options(options: TrtOptions) -> None:
     if options.graph.half_io and options.graph.precision == "bf16":
         saw = "--half-io with --precision bf16"
         raise InputError(saw, "float32 or fp16 at the ends", "numpy has no bfloat16 to feed: leave --half-io out.")
+    if options.graph.precision == FP8 and options.hardware_compatible == AMPERE_PLUS:
+        saw = f"--precision fp8 with --hardware-compatible {AMPERE_PLUS}"
+        raise InputError(saw, "GPUs from 8.9 on, which have fp8", "Leave one out, or use int8.")
     if options.embed_plugin and options.activation in (DECOMPOSED, AOT):
         saw = f"--embed-plugin with --activation {options.activation}"
         raise InputError(saw, "a plugin library", "Leave one of them out.")

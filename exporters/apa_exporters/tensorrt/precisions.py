@@ -9,7 +9,7 @@ from apa_deploy.errors import InputError
 from ..onnx.coding import CODED, check_coding, refuse_coding
 from ..onnx.options import CodingOptions
 from .on_target.recipe import FP8, FP16, INT8
-from .options import AUTO, TrtOptions
+from .options import AMPERE_PLUS, AUTO, TrtOptions
 
 # What needs samples first: where they do not fit, that is told before long work.
 _TRIED = (INT8, FP8, FP16)
@@ -46,4 +46,8 @@ def split_precision(options: TrtOptions) -> tuple[dict[str, TrtOptions], dict[st
     }
     opset = max(graph.opset, *CODED.values())  # one graph serves all
     graphs = {one: replace(graph, precision=one, opset=opset, coding=codings[one]) for one in _TRIED}
-    return {one: replace(options, graph=given) for one, given in graphs.items()}, {}
+    not_tried = {}
+    if options.hardware_compatible == AMPERE_PLUS:
+        del graphs[FP8]
+        not_tried[FP8] = f"of --hardware-compatible {AMPERE_PLUS} not all GPUs have fp8"
+    return {one: replace(options, graph=given) for one, given in graphs.items()}, not_tried

@@ -32,7 +32,8 @@ def trtexec_command(recipe: Recipe, activation: str, model: str, engine: str, li
         each = [f"{name}:{'x'.join(map(str, recipe.shapes[name][at]))}" for name in recipe.open_inputs]
         given += [f"--{option}={','.join(each)}"] if each else []  # trtexec takes none for a model of fixed sizes
     given.append("--profilingVerbosity=detailed")
-    return shlex.join(given + _builder_options(recipe) + _plugin_options(recipe, activation, library))
+    embedded = recipe.embed_plugin and activation == PLUGIN
+    return shlex.join(given + _builder_options(recipe, embedded) + _plugin_options(recipe, activation, library))
 
 
 def load_line(engine: Path, passport: Passport) -> str:
@@ -43,13 +44,13 @@ def load_line(engine: Path, passport: Passport) -> str:
     return shlex.join([*given, f"--dynamicPlugins={trt_plugin_library()}"] if passport.needs_plugin else given)
 
 
-def _builder_options(recipe: Recipe) -> list[str]:
+def _builder_options(recipe: Recipe, embedded: bool) -> list[str]:
     given = []
     if recipe.workspace:
         given.append(f"--memPoolSize=workspace:{recipe.workspace}B")
     if recipe.optimization_level is not None:
         given.append(f"--builderOptimizationLevel={recipe.optimization_level}")
-    if recipe.version_compatible:
+    if recipe.version_compatible or embedded:  # only such engines carry a plugin (on_target/engine.py)
         given.append("--versionCompatible")
     if recipe.hardware_compatible:
         given.append(f"--hardwareCompatibilityLevel={_LEVELS[recipe.hardware_compatible]}")

@@ -301,6 +301,17 @@ IMAGES = [
     ("an older one", "10.14.1.48", {"version_compatible": True}, "10.13.3", 1, "has 10.13.3", False),
     ("a later one, version-compatible", "10.13.3.9", {"version_compatible": True}, "10.14.1", 0, "", True),
     ("its plugin inside", "10.13.3.9", {"embed_plugin": True}, "10.13.3", 0, "", True),
+    ("a later one, its plugin inside", "10.13.3.9", {"embed_plugin": True}, "10.14.1", 0, "", True),
+    ("an older one, its plugin inside", "10.14.1.48", {"embed_plugin": True}, "10.13.3", 1, "has 10.13.3", False),
+    (
+        "nothing inside after all",
+        "10.13.3.9",
+        {"embed_plugin": True, "kept": "aot"},
+        "10.14.1",
+        1,
+        "has 10.14.1",
+        False,
+    ),
     ("one of no known release", "11.3.0.1", {}, "10.14.1", 1, "the release with TensorRT 11.3.0", False),
 ]
 
@@ -308,7 +319,8 @@ IMAGES = [
 @pytest.mark.parametrize(("built", "options", "here", "code", "said", "hosted"), [i[1:] for i in IMAGES])
 def test_start_compares_tensorrt(built, options, here, code, said, hosted, tmp_path):
     versions = {"tensorrt": built, "python": "3.12"}
-    root = exported(engine(tmp_path, "decomposed", options=options, versions=versions), tmp_path / "r")
+    kept = options.get("kept", "plugin" if "embed_plugin" in options else "decomposed")
+    root = exported(engine(tmp_path, kept, options=options, versions=versions), tmp_path / "r")
     server, library = _stand_in_server(tmp_path, 'echo "$@"'), tmp_path / f"libnvinfer.so.{here}"
     library.touch()
     done = _started(root, PATH=f"{server.parent}:{os.environ['PATH']}", APA_NVINFER=str(library))

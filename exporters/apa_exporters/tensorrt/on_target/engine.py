@@ -92,13 +92,16 @@ def _serialize(
     network = NetworkFromOnnxPath(str(model), flags=flags, strongly_typed=True)()
     if library or activation == AOT:
         _check_plugin_layers(network[1], model)
-    config = _config(recipe, report, timing_cache)
-    if library and recipe.embed_plugin:
-        config = PostprocessConfig(config, lambda _builder, _network, made: _embed(made, library))
+    embedded = bool(library) and recipe.embed_plugin
+    config = _config(recipe, report, timing_cache, embedded)
+    if embedded:
+        config = PostprocessConfig(config, lambda _builder, _network, made: _embed(made, str(library)))
     return bytes(EngineBytesFromNetwork(network, config=config, save_timing_cache=str(timing_cache))())
 
 
-def _config(recipe: Recipe, report: Report, timing_cache: Path) -> Any:
+def _config(recipe: Recipe, report: Report, timing_cache: Path, embedded: bool) -> Any:
+    """`embedded`: the plugin's library is to be part of the engine, which TensorRT does of such alone that are
+    version-compatible (NvInfer.h, IBuilderConfig::setPluginsToSerialize)."""
     import tensorrt as trt
     from polygraphy.backend.trt import CreateConfig, Profile
 
@@ -113,14 +116,14 @@ def _config(recipe: Recipe, report: Report, timing_cache: Path) -> Any:
         memory_pool_limits={trt.MemoryPoolType.WORKSPACE: recipe.workspace} if recipe.workspace else None,
         builder_optimization_level=recipe.optimization_level,
         hardware_compatibility_level=getattr(trt.HardwareCompatibilityLevel, level) if level else None,
-        version_compatible=recipe.version_compatible,
+        version_compatible=recipe.version_compatible or embedded,
         strip_plan=recipe.strip_weights,
         progress_monitor=monitor(report),
     )
 
 
-def _embed(config: Any, library: Path) -> None:
-    config.plugins_to_serialize = [str(library)]
+def _embed(config: Any, library: str) -> None:
+    config.plugins_to_serialize = [library]
 
 
 def _check_plugin_layers(network: Any, model: Path) -> None:

@@ -6,8 +6,8 @@ an error. An engine is the ONNX file itself, and ONNX Runtime runs it on the add
 
 STANDIN_FAULTS, separated by commas: "stop" ends at the first call that a device must answer; "wrong:KIND" spoils
 the outputs, "fp32:KIND" the types, "slow:KIND" the speed, "refused:KIND" the build of engines with the activation
-or the precision KIND; "nocreator" makes the parser take function bodies; "die" aborts the process. STANDIN_CALLS: a
-file that every call is written to.
+or the precision KIND; "nocreator" makes the parser take function bodies, "lost weights" the
+refitter find none; "die" aborts the process. STANDIN_CALLS: a file that every call is written to.
 """
 
 import os

@@ -153,7 +153,8 @@ class IOptimizationProfile(Checked):
         self._shapes: dict[str, Any] = {}
 
     def set_shape(self, input: str, min: Any, opt: Any, max: Any) -> None:
-        if not all(0 <= a <= b <= c for a, b, c in zip(min, opt, max, strict=True)):
+        same_rank = len(min) == len(opt) == len(max)
+        if not same_rank or not all(0 <= a <= b <= c for a, b, c in zip(min, opt, max, strict=True)):
             raise ContractError(f"profile {min} {opt} {max}")
         self._shapes[input] = [list(min), list(opt), list(max)]
 
@@ -234,6 +235,9 @@ class IBuilderConfig(Checked):
         return self._cache
 
     def add_optimization_profile(self, profile: IOptimizationProfile) -> int:
+        """-1 for one without shapes (IBuilderConfig::addOptimizationProfile)."""
+        if not profile:
+            return -1
         self._profiles.append(profile)
         return len(self._profiles) - 1
 
@@ -275,10 +279,13 @@ class Builder(Checked):
             raise DeviceReached("build_serialized_network")
         if "die" in FAULTS:
             os.abort()
-        shapes = _shapes_to_build(network, config)
-        if isinstance(shapes, str):
-            self._logger.log(self._logger.Severity.ERROR, shapes)
+        wrong = _wrong_options(config)
+        profiles = [_shapes_to_build(network, one) for one in config._profiles or [IOptimizationProfile()]]
+        wrong += [one for one in profiles if isinstance(one, str)]
+        if wrong:
+            self._logger.log(self._logger.Severity.ERROR, "; ".join(wrong))
             return None
+        shapes: Any = profiles[0]
         kernels = _kernels(network, shapes)
         plugin = any(layer.type == _E["LayerType"].PLUGIN_V3 for layer in network)
         kind = "aot" if kernels else "plugin" if plugin else "decomposed"
@@ -298,24 +305,53 @@ class Builder(Checked):
         facts = {
             "kind": kind,
             "precision": precision,
-            "embedded": bool(config.plugins_to_serialize),
+            **_host_code(config),
             "stripped": config.get_flag(_E["BuilderFlag"].STRIP_PLAN),
             "detailed": config.profiling_verbosity == _E["ProfilingVerbosity"].DETAILED,
             "shapes": shapes,
+            "profiles": profiles,
             "kernels": kernels,
         }
         return memory(MAGIC + json.dumps(facts).encode() + b"\n" + network._model.SerializeToString())
 
 
-def _shapes_to_build(network: INetworkDefinition, config: IBuilderConfig) -> dict[str, Any] | str:
-    """The profile's, by input; or what is wrong with them (IOptimizationProfile::setDimensions, and
-    IBuilderConfig::addOptimizationProfile: one profile where weights are left out)."""
+def _wrong_options(config: IBuilderConfig) -> list[str]:
+    """What does not go together (BuilderFlag; IBuilderConfig::addOptimizationProfile, setPluginsToSerialize)."""
+    refit = ("REFIT", "REFIT_IDENTICAL", "STRIP_PLAN")
+    has = {name for name in (*refit, "REFIT_INDIVIDUAL", "FP8") if _has_flag(config, name)}
+    ampere = config.hardware_compatibility_level == _E["HardwareCompatibilityLevel"].AMPERE_PLUS
+    plugins = config.plugins_to_serialize
+    rules = (
+        (has & {*refit} and len(config._profiles) > 1, "more than one profile for an engine that can be refitted"),
+        (len(set(plugins)) != len(plugins), "a plugin library twice"),
+        (
+            "REFIT_INDIVIDUAL" in has and has & {"REFIT", "REFIT_IDENTICAL"},
+            "REFIT_INDIVIDUAL with another of its kind",
+        ),
+        ("FP8" in has and ampere, "FP8 for Ampere and later"),
+    )
+    return [what for wrong, what in rules if wrong]
+
+
+def _has_flag(config: IBuilderConfig, name: str) -> bool:
+    return name in _E["BuilderFlag"].__members__ and config.get_flag(_E["BuilderFlag"][name])
+
+
+def _host_code(config: IBuilderConfig) -> dict[str, bool]:
+    """Plugins go into version-compatible engines alone (setPluginsToSerialize). Those carry a runtime too, unless
+    it is left out; of other engines that flag says nothing (BuilderFlag::kEXCLUDE_LEAN_RUNTIME)."""
+    compatible = config.get_flag(_E["BuilderFlag"].VERSION_COMPATIBLE)
+    embedded = compatible and bool(config.plugins_to_serialize)
+    return {
+        "embedded": embedded,
+        "host_code": embedded or (compatible and not config.get_flag(_E["BuilderFlag"].EXCLUDE_LEAN_RUNTIME)),
+    }
+
+
+def _shapes_to_build(network: INetworkDefinition, profile: IOptimizationProfile) -> dict[str, Any] | str:
+    """The profile's, by input; or what is wrong with them (IOptimizationProfile::setDimensions)."""
     inputs = {t.name: t.shape for t in map(network.get_input, range(network.num_inputs))}
-    if config.get_flag(_E["BuilderFlag"].STRIP_PLAN) and len(config._profiles) > 1:
-        return "more than one profile for an engine that can be refitted"
-    if len(set(config.plugins_to_serialize)) != len(config.plugins_to_serialize):
-        return "a plugin library twice"
-    shapes = dict(config._profiles[0]._shapes) if config._profiles else {}
+    shapes = dict(profile._shapes)
     for name, given in shapes.items():
         fits = name in inputs and all(len(shape) == len(inputs[name]) for shape in given)
         if not fits or any(own not in (-1, size) for s in given for own, size in zip(inputs[name], s, strict=True)):

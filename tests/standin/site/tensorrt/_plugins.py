@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 from typing import Any
 
-from ._contract import Checked, checked_function
+from ._contract import Checked, ContractError, checked_function
 
 _CREATORS = {("APA", "1", "apa"), ("AGLU", "1", "apa")}
 
@@ -28,17 +28,22 @@ class IPluginRegistry(Checked):
         return object() if self._loaded and (type, version, plugin_namespace) in _CREATORS else None
 
     def load_library(self, plugin_path: str) -> Any:
+        """None where any of its plugins are registered, by whichever path (IPluginRegistry::loadLibrary)."""
+        if any(self.get_creator(*key) for key in _CREATORS):
+            return None
         try:
             library, count = ctypes.CDLL(plugin_path), ctypes.c_int(0)
             library.getCreators(ctypes.byref(count))
         except (OSError, AttributeError):
             return None
-        if plugin_path in self._loaded or count.value != len(_CREATORS):
+        if count.value != len(_CREATORS):
             return None
         self._loaded[plugin_path] = library
         return plugin_path
 
     def deregister_library(self, handle: Any) -> None:
+        if handle not in self._loaded:
+            raise ContractError(f"deregister_library({handle!r}): not a handle that is loaded")
         del self._loaded[handle]
 
 

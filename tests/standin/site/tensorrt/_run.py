@@ -86,8 +86,10 @@ class Runtime(Checked):
         if not content.startswith(MAGIC):
             return "Magic tag does not match"
         facts = json.loads(content.removeprefix(MAGIC).split(b"\n", 1)[0])
-        if facts["embedded"] and (not self.engine_host_code_allowed or has_creators()):
-            return "host code is not allowed, or a creator of that name is registered already"
+        if facts.get("host_code", facts["embedded"]) and not self.engine_host_code_allowed:
+            return "host code is not allowed"
+        if facts["embedded"] and has_creators():
+            return "a creator of that name is registered already"
         if facts["kind"] == "plugin" and not facts["embedded"] and not has_creators():
             return "Cannot find plugin: AGLU, version: 1, namespace:apa."
         return ""
@@ -109,6 +111,11 @@ class ICudaEngine(Checked):
         graph = self._model.graph
         self._tensors = {value.name: value for value in (*graph.input, *graph.output)}
         self._ready = not self._facts["stripped"]
+        self._facts.setdefault("profiles", [self._facts["shapes"]])
+
+    @property
+    def num_optimization_profiles(self) -> int:
+        return len(self._facts["profiles"])
 
     @property
     def num_io_tensors(self) -> int:
@@ -131,9 +138,9 @@ class ICudaEngine(Checked):
 
     def get_tensor_profile_shape(self, name: str, profile_index: int) -> list[tuple[int, ...]]:
         """By the header no dimensions for what is no input, and for a profile that is not there."""
-        if profile_index or name not in self._facts["shapes"]:
+        if not 0 <= profile_index < self.num_optimization_profiles or name not in self._facts["shapes"]:
             raise ContractError(f"the shape of {name} in profile {profile_index}: there is none")
-        return [tuple(shape) for shape in self._facts["shapes"][name]]
+        return [tuple(shape) for shape in self._facts["profiles"][profile_index][name]]
 
     def _inputs(self) -> list[str]:
         return [value.name for value in self._model.graph.input]
@@ -182,6 +189,7 @@ class IExecutionContext(Checked):
         self._allocators: dict[str, Any] = {}
         self._work: list[Any] = []
         self._ran = False  # since a shape was set
+        self._profile = 0
 
     @property
     def engine(self) -> Any:
@@ -189,13 +197,22 @@ class IExecutionContext(Checked):
 
     @property
     def active_optimization_profile(self) -> int:
-        return 0
+        """0 of a new context (ICudaEngine::createExecutionContext)."""
+        return self._profile
+
+    def set_optimization_profile_async(self, profile_index: int, stream_handle: int) -> bool:
+        """False for one that is not there. The shapes are set after it, and the next run updates what it needs
+        (IExecutionContext::setOptimizationProfileAsync)."""
+        if not 0 <= profile_index < self._engine.num_optimization_profiles:
+            return False
+        self._profile, self._shapes, self._ran = profile_index, {}, False
+        return True
 
     def set_input_shape(self, name: str, shape: Any) -> bool:
         """False for what is no input (IExecutionContext::setInputShape)."""
         if name not in self._engine._facts["shapes"]:
             return False
-        least, _, largest = self._engine._facts["shapes"][name]
+        least, _, largest = self._engine._facts["profiles"][self._profile][name]
         inside = len(shape) == len(least) and all(
             a <= b <= c for a, b, c in zip(least, shape, largest, strict=True)
         )
@@ -376,8 +393,13 @@ class Refitter(Checked):
             raise ContractError("an engine that was not built to be refitted")
         self._engine, self._refitted = engine, False
 
+    def get_missing_weights(self) -> list[str]:
+        """Until all are given."""
+        return [] if self._refitted else [one.name for one in self._engine._model.graph.initializer]
+
     def refit_cuda_engine(self) -> bool:
-        self._engine._ready = self._refitted
+        """False where weights are missing (IRefitter::refitCudaEngine)."""
+        self._engine._ready = self._engine._ready or self._refitted
         return self._refitted
 
 
@@ -389,5 +411,5 @@ class OnnxParserRefitter(Checked):
         """False where the file lacks weights of the engine (IParserRefitter::refitFromFile)."""
         wanted = {(one.name, tuple(one.dims)) for one in self._refitter._engine._model.graph.initializer}
         given = {(one.name, tuple(one.dims)) for one in onnx.load(model_file).graph.initializer}
-        self._refitter._refitted = wanted <= given
+        self._refitter._refitted = wanted <= given and "lost weights" not in FAULTS
         return self._refitter._refitted
