@@ -32,6 +32,9 @@ class ChildError(GateError):
         self.reason, self.log = reason, list(log)
 
 
+NO_ANSWER = "no answer within"  # how the reason begins where the time was over
+
+
 def run_limited(command: Sequence[str], log: Path, limit_s: float) -> str:
     """Run `command` in a session of its own, which is killed whole at the end; why it failed, or "".
 
@@ -45,7 +48,7 @@ def run_limited(command: Sequence[str], log: Path, limit_s: float) -> str:
         try:
             child.wait(limit_s)
         except subprocess.TimeoutExpired:
-            return f"no answer within {limit_s:g} s"
+            return f"{NO_ANSWER} {limit_s:g} s"
         finally:
             kill_session(child)
     return cause_of_death(child.returncode) if child.returncode else ""

@@ -10,6 +10,7 @@ want of what the report names.
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import sys
 import tempfile
@@ -30,6 +31,7 @@ from .page import check_page
 from .parts import PARTS
 from .prepared import Prepared
 from .report import Report
+from .time_limits import allot
 
 _GRACE_S = 10.0  # a part ends by itself before: this is for one that cannot
 _LONGEST_LOG = 1 << 20  # bytes of one part
@@ -78,10 +80,11 @@ def _check(options: argparse.Namespace) -> int:
 
 def _run_parts(check: Check, parts: Sequence[str], seconds: float | None, report: Report) -> None:
     """One after another, each in a process of its own; the report is written after each."""
-    end = time.monotonic() + seconds if seconds else None
+    end = time.monotonic() + seconds if seconds else math.inf
     for number, part in enumerate(parts):
         report.write(check.folder, left=parts[number:])
-        left = PARTS[part].seconds if end is None else min(PARTS[part].seconds, end - time.monotonic() - _GRACE_S)
+        later = [PARTS[one].limit for one in parts[number + 1 :]]
+        left = allot(end - time.monotonic() - _GRACE_S, PARTS[part].limit, later)
         if left < 1:
             report.outcomes.append(
                 Outcome(part, State.SKIPPED, f"the {seconds:g} s are over", f"Run it alone: --parts {part}")

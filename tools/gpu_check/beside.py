@@ -18,8 +18,13 @@ MIB = (8, 64, 256)
 ELEMENTS = ("float16", "float32")
 
 
-def check_torch(device: str = "cuda", sizes: tuple[int, ...] = MIB, turns: int = TURNS) -> Outcome:
-    """The median of each way, and its ratio to the copy, for each type and size (MiB).
+def check_torch(
+    device: str = "cuda",
+    sizes: tuple[int, ...] = MIB,
+    turns: int = TURNS,
+    keep: Callable[[Outcome], None] = lambda _: None,
+) -> Outcome:
+    """The median of each way, and its ratio to the copy, for each type and size (MiB). `keep`: takes what is known.
 
     Raises:
         MissingError: torch is not there, or sees no GPU.
@@ -30,14 +35,15 @@ def check_torch(device: str = "cuda", sizes: tuple[int, ...] = MIB, turns: int =
         raise MissingError(f"torch: {error}", "torch with CUDA", "Run: pip install torch") from error
     if device == "cuda" and not torch.cuda.is_available():
         raise MissingError("torch sees no GPU", "torch with CUDA", "Run: pip install torch")
-    rows = []
+    outcome = Outcome("torch", State.PASSED, facts={"torch": torch.__version__})
     for element in ELEMENTS:
         for mib in sizes:
             kind = getattr(torch, element)
             x = torch.randn((mib << 20) // kind.itemsize, device=device).to(kind)
             samples = take_turns(torch_timers(torch, x), turns, warm_up=WARM_UP)
-            rows.append({"element": element, "MiB": mib, **_row(samples)})
-    return Outcome("torch", State.PASSED, rows=rows, facts={"torch": torch.__version__})
+            outcome.rows.append({"element": element, "MiB": mib, **_row(samples)})
+            keep(outcome)
+    return outcome
 
 
 def torch_timers(torch: Any, x: Any) -> dict[str, Callable[[], float]]:

@@ -14,22 +14,29 @@ from apa_deploy.measure.turns import SMALLEST, ratio_interval
 from .clocks import Watch
 from .outcome import Outcome, State
 from .programs import ask
+from .time_limits import NEVER, Deadline, Limit
 
 SAMPLES = 40
 SIZES = (64 << 10, 1 << 20, 8 << 20, 64 << 20)  # bytes: where a launch is all, and where memory is
 CASES = 6  # of the program
 WAYS = ("stream", "graph")
-_SECONDS = 60.0
+_LIMIT = Limit(60, 0)
 
 
-def measure_chains(program: Path, folder: Path, sizes: Sequence[int] = SIZES, samples: int = SAMPLES) -> Outcome:
+def measure_chains(
+    program: Path,
+    folder: Path,
+    sizes: Sequence[int] = SIZES,
+    samples: int = SAMPLES,
+    deadline: Deadline = NEVER,
+) -> Outcome:
     """Run the program and judge it.
 
     Raises:
         MissingError: no device, or one whose kernels have no dependent launch.
     """
     with Watch() as watch:
-        answer = ask([program, str(samples), *map(str, sizes)], _SECONDS, folder / "chain.log")
+        answer = ask([program, str(samples), *map(str, sizes)], deadline.allow(_LIMIT), folder / "chain.log")
     device, *rows = answer.rows or [{}]
     if not answer.reason and not device.get("dependent", True):
         saw = f"compute capability {device['capability']}"

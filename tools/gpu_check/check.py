@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
@@ -13,6 +13,7 @@ from apa_deploy.runtimes.cuda_driver import gpus, missing_gpu
 from . import building
 from .outcome import Outcome, State
 from .prepared import Prepared
+from .time_limits import NEVER, Deadline
 
 _OPTIONS = "check.json"
 
@@ -20,17 +21,19 @@ _OPTIONS = "check.json"
 @dataclass(frozen=True)
 class Check:
     """`folder`: scratch. `sm`: compile for this, not for the GPU here. `prepared`: a folder made before
-    (prepared.py), whose programs are run as they are."""
+    (prepared.py), whose programs are run as they are. `deadline`: of the part that runs."""
 
     folder: Path
     sm: int | None = None
     model: Path | None = None
     precision: str = "fp16"
     prepared: Path | None = None
+    deadline: Deadline = field(default=NEVER, compare=False)
 
     def save(self) -> None:
         """For the processes of the parts."""
-        document = {name: str(value) if isinstance(value, Path) else value for name, value in asdict(self).items()}
+        known = {name: value for name, value in asdict(self).items() if name != "deadline"}
+        document = {name: str(value) if isinstance(value, Path) else value for name, value in known.items()}
         (self.folder / _OPTIONS).write_text(json.dumps(document), encoding="utf-8")
 
     @classmethod

@@ -15,6 +15,7 @@ from .outcome import Outcome, State
 
 # The name of the last column changed with driver r535.
 _REASONS = ("clocks_event_reasons.active", "clocks_throttle_reasons.active")
+_ANSWERS_S = 10
 _COLUMNS = ("clocks.sm", "clocks.mem", "clocks.max.sm", "temperature.gpu", "power.draw")
 
 
@@ -53,7 +54,11 @@ def _answer() -> tuple[list[str], str]:
     for reasons in _REASONS:
         query = ",".join((*_COLUMNS, reasons))
         command = [program, f"--query-gpu={query}", "--format=csv,noheader,nounits", "--id=0"]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, timeout=_ANSWERS_S)
+        except subprocess.TimeoutExpired as error:
+            saw = f"nvidia-smi does not answer within {_ANSWERS_S} s"
+            raise MissingError(saw, "a GPU that answers", "See whether nvidia-smi alone works.") from error
         if done.returncode == 0:
             return command, done.stdout
         said = (done.stdout + done.stderr).strip()

@@ -69,16 +69,25 @@ def check_machine() -> None:
 
 
 def build_engines(
-    folder: Path, model: Network, wanted: Wanted, say: Callable[[str], None]
+    folder: Path,
+    model: Network,
+    wanted: Wanted,
+    say: Callable[[str], None],
+    keep: Callable[[Outcome, dict[str, Path]], None] = lambda *_: None,
 ) -> tuple[Outcome, dict[str, Path]]:
-    """Every engine, and its parity; engines by name. One that cannot be built fails, the others go on."""
-    rows, engines = [], {}
+    """Every engine, and its parity; engines by name. One that cannot be built fails, the others go on.
+
+    `keep`: takes what is known after each.
+    """
+    rows: list[dict[str, Any]] = []
+    engines: dict[str, Path] = {}
     for name in NAMES:
         say(f"engine: {name}")
         engine, row = _build_engine(folder, name, twin(model) if name == TWIN else model, wanted)
         rows.append(row)
         if engine:
             engines[name] = engine
+        keep(judge_engines(rows), engines)
     return judge_engines(rows), engines
 
 

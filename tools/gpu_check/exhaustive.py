@@ -9,21 +9,22 @@ from typing import Any
 
 from .outcome import Outcome, State
 from .programs import ask
+from .time_limits import NEVER, Deadline, Limit
 
 # The documented bound of a float32 result, of max(1, |y|): docs/tensorrt-plugin.md, plugins/tests/trt_reference.h.
 BOUND = 1.5e-6
 PAIRS = 24  # of lambda and kappa, each for gate and unit
 FLOATS = 2**32
-_SECONDS = 150.0
+_LIMIT = Limit(150, 0)
 
 
-def check_every_float(program: Path, folder: Path, every: int = 1) -> Outcome:
+def check_every_float(program: Path, folder: Path, every: int = 1, deadline: Deadline = NEVER) -> Outcome:
     """Run the program and judge it. `every`: only each so many.
 
     Raises:
         MissingError: no device.
     """
-    answer = ask([program, str(every)], _SECONDS, folder / "exhaustive.log")
+    answer = ask([program, str(every)], deadline.allow(_LIMIT), folder / "exhaustive.log")
     return judge_floats(answer.rows, answer.reason, every)
 
 

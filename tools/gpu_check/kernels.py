@@ -14,9 +14,10 @@ from .analysis import bandwidth_row
 from .clocks import Watch
 from .outcome import Outcome, State
 from .programs import ask
+from .time_limits import Deadline, Limit
 
 SAMPLES, SIZES_MIB = 40, (8, 64, 256)
-_SECONDS = 120.0  # of one suite, or of all bandwidths
+_SUITE, _BANDWIDTH = Limit(120, 3), Limit(120, 0)
 
 
 def check_plugin(library: Path, architecture: int) -> Outcome:
@@ -34,27 +35,30 @@ def check_plugin(library: Path, architecture: int) -> Outcome:
     return Outcome("plugin", State.PASSED if good else State.FAILED, reason, rows=[row])
 
 
-def run_kernel_suites(programs: Mapping[str, Path], folder: Path, keep: Callable[[Outcome], None]) -> Outcome:
+def run_kernel_suites(
+    programs: Mapping[str, Path], folder: Path, keep: Callable[[Outcome], None], deadline: Deadline
+) -> Outcome:
     """Every suite of the plugin's kernel tests, on the device: all float16 and bfloat16 values, all layouts.
 
     Raises:
         MissingError: no device.
     """
     outcome = Outcome("kernels", State.PASSED)
-    for source, suites in building.SUITES.items():
-        program = programs[source.removesuffix(".cc")]
-        for suite in suites:
-            answer = ask([program, suite], _SECONDS, folder / f"{program.name} {suite}.log")
-            name, passed = f"{program.name} {suite}", not answer.reason
-            outcome.rows.append({"suite": name, "passed": passed, "said": answer.lines[-3:]})
-            if not passed:
-                outcome.state = State.FAILED
-                outcome.reason = f"failed: {name}" if not outcome.reason else f"{outcome.reason}, {name}"
-            keep(outcome)
+    suites = [(source.removesuffix(".cc"), suite) for source, names in building.SUITES.items() for suite in names]
+    for number, (source, suite) in enumerate(suites, 1):
+        program, name = programs[source], f"{source} {suite}"
+        seconds = deadline.allow(_SUITE, [_SUITE] * (len(suites) - number))
+        answer = ask([program, suite], max(1.0, seconds), folder / f"{name}.log")
+        passed = not answer.reason
+        outcome.rows.append({"suite": name, "passed": passed, "said": answer.lines[-3:]})
+        if not passed:
+            outcome.state = State.FAILED
+            outcome.reason = f"failed: {name}" if not outcome.reason else f"{outcome.reason}, {name}"
+        keep(outcome)
     return outcome
 
 
-def bandwidth(program: Path, folder: Path) -> Outcome:
+def bandwidth(program: Path, folder: Path, deadline: Deadline) -> Outcome:
     """Each kernel beside a copy on the device.
 
     Raises:
@@ -63,7 +67,7 @@ def bandwidth(program: Path, folder: Path) -> Outcome:
     """
     sizes = [str(mib << 20) for mib in SIZES_MIB]
     with Watch() as watch:
-        answer = ask([program, str(SAMPLES), *sizes], _SECONDS, folder / "bandwidth.log")
+        answer = ask([program, str(SAMPLES), *sizes], deadline.allow(_BANDWIDTH), folder / "bandwidth.log")
     device, *rows = answer.rows or [{}]
     if not rows:
         raise GateError(

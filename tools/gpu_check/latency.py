@@ -82,8 +82,17 @@ def load_engines(trt: Any, engines: Mapping[str, Path], plugin: Path | None) -> 
     return found
 
 
-def measure_latency(engines: Mapping[str, Path], plugin: Path | None, sample: Sequence[int]) -> Outcome:
-    """Every engine at every batch, graph on and off. `sample`: the shape of one input, without the batch.
+def measure_latency(
+    engines: Mapping[str, Path],
+    plugin: Path | None,
+    sample: Sequence[int],
+    keep: Callable[[Outcome], None] = lambda _: None,
+) -> Outcome:
+    """Every engine at every batch, graph on and off.
+
+    Args:
+        sample: the shape of one input, without the batch.
+        keep: takes what is known so far.
 
     Raises:
         MissingError: tensorrt, cuda-python or a GPU is missing.
@@ -97,6 +106,7 @@ def measure_latency(engines: Mapping[str, Path], plugin: Path | None, sample: Se
             for graph in (False, True):
                 timers = {name: _timer(one, graph) for name, one in ready.items()}
                 samples[f"batch {batch}, CUDA graph {'on' if graph else 'off'}"] = in_turns(timers)
+                keep(sum_up(samples, {}))
     return sum_up(samples, watch.facts())
 
 

@@ -30,12 +30,17 @@ _ONLY_HERE = ("session.disable_cpu_ep_fallback", "1")  # our operator on the CPU
 
 
 def check_operators(
-    library: Callable[[], Path], provider: str = CUDA, sizes: tuple[float, ...] = MIB, turns: int = TURNS
+    library: Callable[[], Path],
+    provider: str = CUDA,
+    sizes: tuple[float, ...] = MIB,
+    turns: int = TURNS,
+    keep: Callable[[Outcome], None] = lambda _: None,
 ) -> Outcome:
     """Each way of each type and size (MiB) in milliseconds; our operator is held to its bound against float64.
 
     Args:
         library: our operators for `provider`; asked for where the provider is.
+        keep: takes what is known so far.
 
     Raises:
         MissingError: ONNX Runtime, this provider, or what it needs, is not here.
@@ -55,6 +60,7 @@ def check_operators(
             if bench.refused:
                 outcome.state = State.FAILED
                 outcome.reason = "; ".join(filter(None, [outcome.reason, *bench.refused]))
+            keep(outcome)
     return outcome
 
 

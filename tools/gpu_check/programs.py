@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from apa_deploy.child_process import run_limited
+from apa_deploy.child_process import NO_ANSWER, run_limited
 from apa_deploy.errors import MissingError
 
 NO_DEVICE = 3
@@ -22,6 +22,11 @@ class Answer:
     reason: str
     rows: list[dict[str, Any]] = field(default_factory=list)
     lines: list[str] = field(default_factory=list)
+
+    @property
+    def is_cut_off(self) -> bool:
+        """Whether its time was over before it ended."""
+        return self.reason.startswith(NO_ANSWER)
 
 
 def ask(command: Sequence[str | Path], seconds: float, log: Path, environment: Mapping[str, str] = {}) -> Answer:
