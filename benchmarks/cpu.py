@@ -1,6 +1,6 @@
 """Networks with AGLU beside their ReLU twins and beside other runtimes, on the CPU.
 
-    python -m benchmarks.cpu [twins | runtimes | batches | parts | wide | detector ...] [--clock process] [...]
+    python -m benchmarks.cpu [twins | runtimes | batches | parts | wide | detector | small ...] [--clock process]
 
 Each configuration is a process of its own; they take turns, so that whatever else the machine does meets all of
 them. A turn is an inference that fetches the weights back into the caches and one that is timed. A ratio is the
@@ -30,7 +30,7 @@ from pathlib import Path
 from apa_deploy.measure.turns import pair_ratios, ratio_deciles, take_turns
 from apa_deploy.progress import step
 from apa_deploy.records.passport import versions
-from benchmarks.cpu_networks import DETECTOR_SHAPE, LAST, PARTS, SHAPE, WIDE_SHAPE, add_detector, write_all
+from benchmarks.cpu_networks import PARTS, SHAPES, add_detector, write_network
 
 MOST_ROUNDS = 8  # times --rounds, at batch 1: short runs are noisier
 REST = 0.02  # seconds between two runs, in which the threads of the first stop spinning
@@ -48,7 +48,6 @@ class Config:
     threads: int = 2
     layout: bool = True
     network: str = "resnet50"
-    shape: tuple[int, ...] = SHAPE
     clock: str = "wall"
     inputs: str = "normal"
     flush: bool = False
@@ -84,24 +83,32 @@ def twins() -> list[Row]:
     return rows
 
 
-def runtimes() -> list[Row]:
+def runtimes(network: str = "resnet50", name: str = "AGLU ResNet-50") -> list[Row]:
+    ours = aglu(1, network)
     others = [
-        ("torch.onnx's export in ONNX Runtime", "onnxruntime", "resnet50.torch.onnx", 0.40),
-        ("OpenVINO (f32) on our decomposed graph", "openvino", "resnet50.decomposed.onnx", 0.92),
+        ("torch.onnx's export in ONNX Runtime", "onnxruntime", "torch.onnx", 0.40),
+        ("OpenVINO (f32) on our decomposed graph", "openvino", "decomposed.onnx", 0.92),
         # the precision that OpenVINO chooses: bfloat16 where a processor has AMX
-        ("OpenVINO (default) on our decomposed graph", "openvino default", "resnet50.decomposed.onnx", None),
-        ("torch.compile", "torch.compile", "", 0.80),
+        ("OpenVINO (default) on our decomposed graph", "openvino default", "decomposed.onnx", None),
+        ("torch.compile", "torch.compile", "aglu.onnx", 0.80),
     ]
-    return [
-        Row(f"AGLU ResNet-50 / {name}", aglu(1), Config(name, runtime, path), goal)
-        for name, runtime, path, goal in others
-    ]
+    rows = []
+    for label, runtime, file, goal in others:
+        other = replace(ours, label=label, runtime=runtime, path=f"{network}.{file}")
+        rows.append(Row(f"{name} / {label}", ours, other, goal))
+    coded = replace(ours, label="AGLU in 8 bits", path=f"{network}.int8.onnx")
+    return [*rows, Row(f"{name} in 8 bits / in float32", coded, ours)]
+
+
+def small() -> list[Row]:
+    """The rows of `runtimes` on a network of a few layers: do they all run here?"""
+    return runtimes("small", "a small network")
 
 
 def detector() -> list[Row]:
     """YOLOv8n, where `--folder` holds it as `apa-export FILE --format onnx-custom` writes it."""
-    ours = Config("AGLU", "ours", "detector.aglu.onnx", shape=DETECTOR_SHAPE)
-    silu = Config("SiLU twin", "onnxruntime", "detector.silu.onnx", shape=DETECTOR_SHAPE)
+    ours = Config("AGLU", "ours", "detector.aglu.onnx", network="detector")
+    silu = replace(ours, label="SiLU twin", runtime="onnxruntime", path="detector.silu.onnx")
     return [Row("YOLOv8n with AGLU / the same graph with SiLU, batch 1", ours, silu, 1.00)]
 
 
@@ -124,7 +131,7 @@ def wide() -> list[Row]:
     ]
     rows = []
     for what, runtime, path, inputs in cases:
-        config = Config(what, runtime, path, layout=False, network="wide", shape=WIDE_SHAPE, inputs=inputs)
+        config = Config(what, runtime, path, layout=False, network="wide", inputs=inputs)
         rows.append(Row(f"wide: {what} / flushed", config, replace(config, flush=True), 1.0))
     return rows
 
@@ -132,11 +139,13 @@ def wide() -> list[Row]:
 TABLES = {
     "twins": twins,
     "runtimes": runtimes,
+    "small": small,
     "batches": batches,
     "parts": parts,
     "wide": wide,
     "detector": detector,
 }
+ALONE = ("small", "detector")  # not measured where no table is named, unless --detector asks for it
 THREADS = {"batches": (1, 2)}  # where --threads is not given; else 2
 
 
@@ -156,7 +165,7 @@ class Worker:
     """A running configuration."""
 
     def __init__(self, config: Config, folder: Path) -> None:
-        job = asdict(config) | {"path": str((folder / config.path).resolve())}
+        job = asdict(config) | {"path": str((folder / config.path).resolve()), "shape": SHAPES[config.network]}
         environment = os.environ | {"OMP_NUM_THREADS": str(config.threads), "ORT_DISABLE_TELEMETRY": "1"}
         command = [sys.executable, "-m", "benchmarks.cpu_worker", json.dumps(job)]
         self._process = subprocess.Popen(
@@ -194,7 +203,11 @@ def workers(configs: Sequence[Config], folder: Path) -> Iterator[dict[Config, Wo
 
 
 def measure_rows(rows: Sequence[Row], folder: Path, rounds: int) -> list[dict[str, object]]:
-    """Rows of one network, batch and thread count run together, and no more processes at a time than that."""
+    """Rows of one network, batch and thread count run together, and no more processes at a time than that.
+
+    Networks that are not in `folder` are written there.
+    """
+    _write_missing(rows, folder)
     results = []
     for key in dict.fromkeys(map(_together, rows)):
         group = [row for row in rows if _together(row) == key]
@@ -204,6 +217,16 @@ def measure_rows(rows: Sequence[Row], folder: Path, rounds: int) -> list[dict[st
             samples = take_turns(timers, rounds * max(1, MOST_ROUNDS // configs[0].batch), warm_up=0)
             results += [_result(row, samples, running) for row in group]
     return results
+
+
+def _write_missing(rows: Sequence[Row], folder: Path) -> None:
+    files: dict[str, set[str]] = {}
+    for config in (config for row in rows for config in (row.ours, row.other)):
+        files.setdefault(config.network, set()).add(config.path)
+    for network, names in files.items():
+        if not all((folder / name).exists() for name in names):
+            with step(f"Exporting {network}"):
+                write_network(network, folder)
 
 
 def _together(row: Row) -> tuple[object, ...]:
@@ -238,14 +261,15 @@ def table(results: Sequence[dict[str, object]]) -> str:
 def environment() -> dict[str, str]:
     info = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
     model = next((line.split(":")[1].strip() for line in info.splitlines() if "model name" in line), "")
-    widest = next((name for name in ("avx512f", "avx2") if name in info.split()), "")
-    cpu = f"{model or platform.machine()} {widest}, {os.cpu_count()} cores"
-    return {"cpu": cpu, "load": f"{os.getloadavg()[0]:.1f}"} | versions()
+    # what decides about the rows in 8 bits and in OpenVINO's default precision
+    kinds = [name for name in ("avx2", "avx512f", "avx_vnni", "avx512_vnni", "amx_bf16") if name in info.split()]
+    cpu = f"{model or platform.machine()} ({' '.join(kinds)}), {os.cpu_count()} cores"
+    return {"cpu": cpu, "load": f"{os.getloadavg()[0]:.1f}"} | versions() | versions(["openvino"])
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("tables", nargs="*", metavar="TABLE", help=f"{', '.join(TABLES)}; default: all")
+    parser.add_argument("tables", nargs="*", metavar="TABLE", help=f"{', '.join(TABLES)}; default: all but small")
     parser.add_argument("--rounds", type=int, default=12, help="at batch 8 and above; 12")
     parser.add_argument("--threads", type=int, help="of every configuration; 2, and 1 as well for batches")
     parser.add_argument("--clock", choices=["wall", "process"], default="wall", help="what a time is; wall")
@@ -259,13 +283,14 @@ def main() -> None:
         parser.error(f"--threads {options.threads}; wanted 1 or more")
     with tempfile.TemporaryDirectory() as temporary:
         folder = options.folder or Path(temporary)
-        if not (folder / LAST).exists():
-            folder.mkdir(exist_ok=True)
-            with step("Exporting the networks"):
-                write_all(folder)
+        folder.mkdir(exist_ok=True)
         if options.detector:
             add_detector(options.detector, folder)
-        names = options.tables or [name for name in TABLES if name != "detector" or options.detector]
+        names = options.tables or [name for name in TABLES if name not in ALONE]
+        if options.detector and "detector" not in names:
+            names.append("detector")
+        if "detector" in names and not (folder / "detector.aglu.onnx").exists():
+            parser.error("the table detector wants --detector FILE, YOLOv8n from apa-export --format onnx-custom")
         results = {}
         for name in names:
             results[name] = measure_rows(rows_of(name, options.threads, options.clock), folder, options.rounds)

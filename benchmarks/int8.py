@@ -26,8 +26,6 @@ from torch import nn
 
 import apa_deploy
 from apa_deploy.architectures.activations import Learned
-from apa_deploy.calibration import Quantisation, quantise
-from apa_deploy.calibration.data import CalibrationData
 from apa_deploy.graph.decompose import decompose
 from apa_deploy.graph.functions import with_functions
 from apa_deploy.graph.twin import twin
@@ -36,6 +34,7 @@ from apa_deploy.network import Metadata
 from apa_deploy.runtimes.ort_session import open_session, session_options
 from apa_deploy.tensors.signature import image_signature
 from benchmarks.cpu_networks import network as network_of
+from benchmarks.cpu_networks import quantise_network, random_images
 from benchmarks.yolo_like import yolo_like
 
 HERE = Path(__file__).resolve().parent
@@ -44,12 +43,6 @@ F32 = {"INFERENCE_PRECISION_HINT": "f32"}
 NETWORKS = {"resnet50": (3, 224, 224), "se_resnet50": (3, 224, 224), SILU: (3, 320, 320)}
 
 Run = Callable[[], Any]
-
-
-def quantise_network(model: onnx.ModelProto, x: np.ndarray) -> onnx.ModelProto:
-    """The canonical model in 8 bits, calibrated on `x`."""
-    data = CalibrationData({model.graph.input[0].name: x}, None, "random")
-    return quantise(model, data, Quantisation(judge=False)).proto
 
 
 def session(path: Path, x: np.ndarray, *, layout: bool = True) -> Run:
@@ -92,8 +85,7 @@ def own_quantiser(model: onnx.ModelProto, x: np.ndarray, folder: Path) -> Path:
 
 def subjects(canonical: onnx.ModelProto, sample: tuple[int, ...], batch: int, folder: Path) -> dict[str, Run]:
     """Name -> a run; the first is what the ratios are to."""
-    random = np.random.default_rng(0)
-    x = random.standard_normal((16, *sample)).astype(np.float32)
+    x = random_images(sample)
     relu = onnx.ModelProto.FromString(canonical.SerializeToString())
     plain = twin(relu, "relu") if any(n.domain == "com.apa" for n in canonical.graph.node) else None
     eight, files = quantise_network(canonical, x), {}
