@@ -244,6 +244,10 @@ class Network(ABC):
         """The file as it came, in ONNX Runtime; None where it is none that ONNX Runtime runs."""
         return None
 
+    def without_masks(self) -> Network:
+        """A detector that does not compute the masks of what it detects; else the network itself."""
+        return self
+
     def for_tensorrt(self) -> Self:
         """The same network within what TensorRT's layers hold; mostly itself."""
         return self

@@ -5,6 +5,7 @@ The torch rebuild, which shares no code with that graph, is the truth.
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 from collections.abc import Callable
 from functools import cached_property
@@ -69,12 +70,24 @@ class DetectorNetwork(TorchNetwork):
         return self.activations
 
     @cached_property
+    def _of_floats(self) -> DetectorNetwork:
+        """Kept, and with it its answers and its float64 weights."""
+        return DetectorNetwork(self._module, detector_signature(self.signature.first.image), self.metadata)
+
+    @cached_property
     def _answers(self) -> dict[tuple[object, ...], Feed]:
         return {}
 
     def with_metadata(self, metadata: Metadata) -> DetectorNetwork:
         other = DetectorNetwork(self._module, self.signature, metadata)
         other.pairs, other.pixels = self.pairs, self.pixels
+        return other
+
+    def without_masks(self) -> DetectorNetwork:
+        names = tuple(name for name in self.output_names if name != "masks")
+        other = self.with_metadata(dataclasses.replace(self.metadata, output_names=names))
+        other._module = copy.copy(self._module)  # the weights are the same ones
+        other._module.detector = dataclasses.replace(self._module.detector, masks=())
         return other
 
     def for_tensorrt(self) -> DetectorNetwork:
@@ -105,8 +118,7 @@ class DetectorNetwork(TorchNetwork):
 
     def outputs(self, feed: Feed, dtype: str = TRUTH, exchange: Exchange | None = None) -> Feed:
         if self.pixels:
-            plain = DetectorNetwork(self._module, detector_signature(self.signature.first.image), self.metadata)
-            return plain.outputs(self.normalise(feed), dtype, exchange)
+            return self._of_floats.outputs(self.normalise(feed), dtype, exchange)
         if exchange:
             return super().outputs(feed, dtype, exchange)
         # several gates ask about the same picture, of which float64 takes a minute

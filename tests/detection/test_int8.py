@@ -12,6 +12,7 @@ from onnx import numpy_helper
 from apa_deploy.calibration import CalibrationError, Quantisation, QuantisationError, quantise, read_calibration
 from apa_deploy.calibration.data import CalibrationData
 from apa_deploy.calibration.detections import judge_detections
+from apa_deploy.detection.module import Detector
 from apa_deploy.detection.pictures import network_input, photograph, resize
 from apa_deploy.detection.spec import DetectorSpec, Rpn
 from apa_deploy.errors import GateError
@@ -144,9 +145,27 @@ def test_average_precision_is_judged(judged, change):
         judge_detections(changed, network, features, held, 25)
 
 
+def test_float64_computes_no_masks_to_judge_precision_by(judged, monkeypatch):
+    network, feed = judged[0], {name: rows[:1] for name, rows in judged[3].feed.items()}
+    whole = network.outputs(feed)
+    monkeypatch.setattr(Detector, "masks", None)
+    found = network.without_masks().outputs(feed)
+    assert list(found) == ["boxes", "scores", "labels", "num"] and found["num"] > 0
+    assert all(np.array_equal(found[name], whole[name]) for name in found)
+
+
+def test_a_picture_of_bytes_is_computed_once_too(judged, monkeypatch):
+    network = judged[0].with_pixels("mmdet", "nhwc", "rgb")
+    feed = {"images": photograph()[None, :96, :128]}
+    found = network.outputs(feed)
+    monkeypatch.setattr(Detector, "forward", None)
+    assert all(np.array_equal(value, found[name]) for name, value in network.outputs(feed).items())
+
+
 def test_nothing_detected_cannot_be_judged(judged, monkeypatch):
     network, features, result, held = judged
     nothing = {name: value * 0 for name, value in network.outputs({k: v[:1] for k, v in held.feed.items()}).items()}
+    monkeypatch.setattr(network, "without_masks", lambda: network)
     monkeypatch.setattr(network, "outputs", lambda feed, dtype: nothing)
     with pytest.raises(GateError, match="float64 detects nothing in 4 pictures held back") as caught:
         judge_detections(result, network, features, held, 25)
