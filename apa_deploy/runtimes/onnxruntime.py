@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 import re
 import sys
 import tempfile
@@ -149,8 +150,16 @@ def _numpy_type(declared: str) -> np.dtype[Any] | None:
 
 
 def set_subnormals_to_zero(options: Any) -> None:
-    """Have the session that `options` are for count numbers below the smallest normal one as 0."""
+    """Have the session that `options` are for count numbers below the smallest normal one as 0.
+
+    Raises:
+        InputError: the calling thread does not, so that a result would depend on the thread that computed it.
+    """
     flush_subnormals_from_here()
+    if platform.machine() in ("x86_64", "AMD64") and np.float32(1.5e-38) * np.float32(0.5) != 0:
+        saw = "flush_subnormals, after ONNX Runtime's first session in this process or in a thread older than that"
+        wanted = "it with the process's first session, which alone reaches the calling thread"
+        raise InputError(saw, wanted, "Open this session first, or leave flush_subnormals out.")
     options.add_session_config_entry(_FLUSH_ENTRY, "1")
 
 

@@ -46,8 +46,8 @@ class Session:
         kernel: ONNX Runtime: what computes our operators on the CPU: "exact", "acc" or "pw" (docs/kernels.md);
             None: the environment's APA_KERNEL, or else the fastest within the error bound.
         flush_subnormals: ONNX Runtime: count numbers below the smallest normal one as 0, which spares a CPU slow
-            ones. At a process's first session it changes the arithmetic of the calling thread and of all that it
-            starts later, NumPy's float64 included: for a process that does nothing else.
+            ones. It changes the arithmetic of the calling thread and of all that it starts later, NumPy's float64
+            included: for a process that does nothing else, and there for the first session or none.
         profile: ONNX Runtime's TensorRT provider: the least, usual and largest shape of each input, for which it
             builds one engine; None: it builds for the shapes that come, again where they grow.
         trust_engine: TensorRT: load an engine whose hash is not in its passport. An engine is code, and a passport

@@ -1,5 +1,6 @@
 """apa_deploy.Session on ONNX Runtime."""
 
+import platform
 import subprocess
 import sys
 import threading
@@ -178,3 +179,32 @@ def test_subnormal_numbers_count_as_zero_where_asked(tmp_path, flush):
     path = models.saved(onnx.parser.parse_model(model), tmp_path)
     done = subprocess.run([sys.executable, "-c", FLUSHED, path, str(flush)], capture_output=True, text=True)
     assert done.stdout.split() == [str(flush)] * 2, done.stderr
+
+
+LATE = """
+import sys, threading, apa_deploy
+apa_deploy.Session(sys.argv[1])
+apa_deploy.Session(sys.argv[1], flush_subnormals=True)
+"""
+OLDER_THREAD = """
+import sys, threading, apa_deploy
+opened = threading.Event()
+def open_late():
+    opened.wait()
+    try:
+        apa_deploy.Session(sys.argv[1], flush_subnormals=True)
+    except Exception as error:
+        print(error, file=sys.stderr)
+thread = threading.Thread(target=open_late)
+thread.start()
+apa_deploy.Session(sys.argv[1], flush_subnormals=True)
+opened.set()
+thread.join()
+"""
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="ONNX Runtime does it on x86 alone")
+@pytest.mark.parametrize("script", [LATE, OLDER_THREAD], ids=["late", "older thread"])
+def test_subnormal_numbers_are_not_left_to_the_thread(path, script):
+    done = subprocess.run([sys.executable, "-c", script, path], capture_output=True, text=True)
+    assert "Open this session first" in done.stderr
