@@ -2,7 +2,7 @@
 
 FOLDER holds models NAME.onnx, each with NAME.npz: x, the wanted y, and the error that y may have. Models
 whose name begins with `bad` must be refused, with their node named. The last line says, as JSON, what a
-`Session` does with layout.onnx.
+`Session` does with layout.onnx, and whether coded.onnx, in 8 bits, is prepared.
 """
 
 import json
@@ -55,12 +55,21 @@ def what_a_session_does(path: Path) -> dict[str, str]:
     return {"version": ort.__version__, "operators": operators, "layout": layout}
 
 
+def is_coded_prepared(path: Path) -> bool:
+    """The prepared model must be as close to the file as 8 bits are to float32 (25 dB)."""
+    x = np.random.default_rng(2).standard_normal((4, 3, 16, 16)).astype(np.float32)
+    with Session(path, threads=1) as ours, Session(path, threads=1, layout=False) as plain:
+        (got,), (wanted,) = (session.run({"x": x}).values() for session in (ours, plain))
+        assert np.square(got - wanted).sum() <= 10**-2.5 * np.square(wanted).sum()
+        return ours.prepared is not None
+
+
 def main(folder: str, library: str) -> int:
-    layout = Path(folder) / "layout.onnx"
-    paths = sorted(set(Path(folder).glob("*.onnx")) - {layout})
+    layout, coded = (Path(folder) / name for name in ("layout.onnx", "coded.onnx"))
+    paths = sorted(set(Path(folder).glob("*.onnx")) - {layout, coded})
     wrong = [p.stem for p in paths if not (refused if p.stem.startswith("bad") else right)(p, library)]
     print(ort.__version__, len(paths), "models, wrong:", *(wrong or ["none"]))
-    print(json.dumps(what_a_session_does(layout)))
+    print(json.dumps(what_a_session_does(layout) | {"coded": is_coded_prepared(coded)}))
     return 1 if wrong or not paths else 0
 
 

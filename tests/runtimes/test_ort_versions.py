@@ -23,7 +23,11 @@ from blocked_networks import exported, resnet
 from onnx import TensorProto
 from packaging.version import Version
 
+from apa_deploy.calibration import Quantisation, quantise
+from apa_deploy.calibration.data import CalibrationData
+from apa_deploy.graph.functions import with_functions
 from apa_deploy.maths import Parameters
+from tests.quantise_networks import build, residual
 from tools.cached_packages import cached_packages, with_packages
 
 DOCS = Path(__file__).parents[2] / "docs/onnxruntime.md"
@@ -86,6 +90,11 @@ def cases(tmp_path_factory):
         y = network.double()(torch.from_numpy(x).double()).numpy()
     # float32 rounds a sum of some hundred products at each of nine layers
     np.savez(folder / "layout.npz", x=x, y=y, error=np.full(1, 1e-4 * np.abs(y).max()))
+    samples = np.random.default_rng(3).standard_normal((32, 3, 16, 16)).astype(np.float32)
+    data = CalibrationData({"x": samples}, None, "samples")
+    coded = quantise(with_functions(build(residual)), data, Quantisation(reduced=True, judge=False)).proto
+    coded.ir_version = 8  # as our exports have it
+    onnx.save(coded, folder / "coded.onnx")
     return folder
 
 
@@ -102,3 +111,4 @@ def test_runs_in(library, cases, tmp_path, version, operators, layout):
     said = json.loads(done.stdout.splitlines()[-1])
     assert (said["version"], said["operators"]) == (version, operators)
     assert said["layout"] in (layout, "none here")
+    assert said["coded"], "a model in 8 bits is not prepared"
