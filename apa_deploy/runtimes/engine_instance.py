@@ -90,8 +90,9 @@ class EngineInstance:
         self._context_shapes = None  # nothing holds until all of it is set
         for name, shape in shapes:
             if not self._context.set_input_shape(name, shape):
-                saw = f"{name} of shape {shape}"
-                raise InputError(saw, "a shape within the engine's profile", "Export another.")
+                least, _, largest = map(tuple, self._context.engine.get_tensor_profile_shape(name, 0))
+                wanted = f"a shape within the engine's profile, {least} to {largest}"
+                raise InputError(f"{name} of shape {shape}", wanted, "Export another.")
         known = dict(shapes) | {t.name: tuple(self._context.get_tensor_shape(t.name)) for t in self._outputs}
         if unknown := [name for name, shape in known.items() if -1 in shape]:
             saw = f"{', '.join(unknown)}: its shape follows from the data (NonMaxSuppression, NonZero)"

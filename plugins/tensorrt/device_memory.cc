@@ -12,6 +12,19 @@ struct BesideCaptures {
   ~BesideCaptures() { cudaThreadExchangeStreamCaptureMode(&mode); }
 };
 
+// Done when it returns. Not cudaMemcpy: from ordinary memory it may return before the bytes are there, and a stream that
+// does not wait for the default one would read what was there before; and beside a stream that is captured and does wait
+// for the default one it is refused, and ends that capture.
+cudaError_t upload(void* target, const void* source, size_t size) {
+  cudaStream_t own = nullptr;
+  cudaError_t error = cudaStreamCreateWithFlags(&own, cudaStreamNonBlocking);
+  if (error != cudaSuccess) return error;
+  error = cudaMemcpyAsync(target, source, size, cudaMemcpyHostToDevice, own);
+  const cudaError_t end = cudaStreamSynchronize(own);
+  cudaStreamDestroy(own);
+  return error == cudaSuccess ? end : error;
+}
+
 }  // namespace
 
 DeviceMemory::~DeviceMemory() { release(); }
@@ -29,7 +42,7 @@ cudaError_t DeviceMemory::hold(const unsigned char* bytes, size_t size) {
   release();
   const BesideCaptures beside;
   cudaError_t error = cudaMalloc(&data_, size);
-  if (error == cudaSuccess) error = cudaMemcpy(data_, bytes, size, cudaMemcpyHostToDevice);
+  if (error == cudaSuccess) error = upload(data_, bytes, size);
   if (error != cudaSuccess) {
     release();
     return error;

@@ -16,6 +16,14 @@ bool captures_elsewhere = CAPTURES_ELSEWHERE;
 cudaError_t failing = cudaSuccess;
 }  // namespace cuda_cpu
 
+namespace {
+struct Copy {
+  void* target;
+  const void* source;
+  size_t bytes;
+};
+}  // namespace
+
 extern "C" {
 
 cudaError_t cudaGetDevice(int* device) {
@@ -60,10 +68,33 @@ cudaError_t cudaFree(void* memory) {
   return cudaSuccess;
 }
 
+// On the default stream: where another thread captures a stream that waits for it, that is an error.
 cudaError_t cudaMemcpy(void* target, const void* source, size_t bytes, cudaMemcpyKind) {
   cuda_cpu::finish();
+  if (cuda_cpu::captures_elsewhere) return cudaErrorStreamCaptureImplicit;
   if (++cuda_cpu::calls.copies == cuda_cpu::calls.failing_copy) return cudaErrorInvalidValue;
   std::memcpy(target, source, bytes);
+  return cudaSuccess;
+}
+
+// A stream of one's own, for programs without cuda_cpu_streams.cc: a copy is there when it has been waited for.
+__attribute__((weak)) cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned flags) {
+  *stream = reinterpret_cast<cudaStream_t>(std::calloc(1, sizeof(Copy)));
+  return flags == cudaStreamNonBlocking ? cudaSuccess : cudaErrorInvalidValue;
+}
+__attribute__((weak)) cudaError_t cudaMemcpyAsync(void* target, const void* source, size_t bytes, cudaMemcpyKind,
+                                                  cudaStream_t stream) {
+  if (++cuda_cpu::calls.copies == cuda_cpu::calls.failing_copy) return cudaErrorInvalidValue;
+  *reinterpret_cast<Copy*>(stream) = {target, source, bytes};
+  return cudaSuccess;
+}
+__attribute__((weak)) cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
+  const Copy& copy = *reinterpret_cast<Copy*>(stream);
+  if (copy.target) std::memcpy(copy.target, copy.source, copy.bytes);
+  return cudaSuccess;
+}
+__attribute__((weak)) cudaError_t cudaStreamDestroy(cudaStream_t stream) {
+  std::free(stream);
   return cudaSuccess;
 }
 

@@ -108,5 +108,6 @@ FAULTS = [
         "@data_ && held_.size() == size && std::equal(held_.begin(), held_.end(), bytes)@",
         "data_ && held_.size() == size",
     ),
+    Fault("upload not waited for", MEMORY, "end = @cudaStreamSynchronize(own)@", "cudaSuccess"),
     Fault("enqueue after a refusal", RUNTIME, "@prepared_ = false;@\n  if (!in", ""),
 ]

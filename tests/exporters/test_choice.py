@@ -45,6 +45,14 @@ def test_of_two_that_are_right(plugin, kept, reason):
         assert found.reason.startswith(reason) and "3 builds" in found.reason
 
 
+def test_a_size_that_found_no_memory_in_one_build_is_left_out():
+    """The largest, where several contexts at once do not fit each time."""
+    both = [builds([by] * 3, seed=at, largest=4.0) for at, by in enumerate((1.0, 0.8))]
+    del both[0][1]["largest"], both[1][1]["largest"]
+    found = choose_engine([Candidate("decomposed", True, both[0]), Candidate("plugin", True, both[1])])
+    assert found.name == "plugin" and "usual" in found.reason and "largest" not in found.reason
+
+
 PRECISIONS = [
     ("8 bits faster", {"fp16": 1.0, "int8": 0.8}, "int8 decomposed", "int8 decomposed is faster beyond noise"),
     ("the same", {"fp16": 1.0, "int8": 1.0}, "fp16 decomposed", "fp16 decomposed is the more exact"),

@@ -135,7 +135,7 @@ def test_contexts_have_memory_of_their_own(seen):
 
 
 REFUSALS = [
-    ("beyond the profile", "2 x of shape (33, 4); wanted a shape within the engine's profile"),
+    ("beyond the profile", "2 x of shape (33, 4); wanted a shape within the engine's profile, (1, 4) to (32, 4)"),
     ("double", "2 x of type float64"),
     ("rank", "2 x of type float32 and shape (4,)"),
     ("no memory", "3 cuMemAlloc: CUDA_ERROR_OUT_OF_MEMORY"),
@@ -207,6 +207,20 @@ def test_an_output_whose_size_follows_from_the_data_is_refused_by_name(machine, 
     done = session_of(path, machine, ONE_RUN)
     assert done.returncode == 1 and done.stdout == ""
     assert "z: its shape follows from the data (NonMaxSuppression, NonZero)" in done.stderr.splitlines()[-1]
+
+
+@no_gpu
+def test_an_engine_of_several_profiles_runs_in_its_first(machine, tmp_path):
+    """A context starts with it; sizes of the others are refused by the largest that it has."""
+    path = tmp_path / "m.engine"
+    profiles = [{"x": [[1, 4], [8, 4], [32, 4]]}, {"x": [[64, 4], [64, 4], [128, 4]]}]
+    path.write_bytes(standing_in(profiles=profiles))
+    passport_for(path)
+    done = session_of(path, machine, ONE_RUN)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "(1, 4)\n" * 3
+    done = session_of(path, machine, ONE_RUN.replace("(1, 4)", "(64, 4)"))
+    assert done.returncode == 1 and "64" in done.stderr.splitlines()[-1] and "32" in done.stderr.splitlines()[-1]
 
 
 @no_gpu

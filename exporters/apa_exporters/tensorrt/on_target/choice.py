@@ -67,8 +67,11 @@ def _rank(candidate: Candidate) -> tuple[int, int]:
 
 def _faster(other: Candidate, simpler: Candidate) -> tuple[Candidate, str]:
     """One of the two, by the test of apa-bench over the builds; of a build, the mean over the sizes counts."""
-    found = compare_launches([_log_ratio(a, b) for a, b in zip(other.builds, simpler.builds, strict=True)])
-    sizes = ", ".join(f"{size} {_ratio(other, simpler, size):.3f}" for size in other.builds[0])
+    # a size that found no memory in one of the builds is in none of the comparisons
+    measured = [size for size in other.builds[0] if all(size in one for one in (*other.builds, *simpler.builds))]
+    pairs = zip(other.builds, simpler.builds, strict=True)
+    found = compare_launches([_log_ratio(a, b, measured) for a, b in pairs])
+    sizes = ", ".join(f"{size} {_ratio(other, simpler, size):.3f}" for size in measured)
     figures = (
         f"{other.name} takes {found.ratio:.3f} of {simpler.name} ({found.low:.3f} to {found.high:.3f}; "
         f"{sizes}; {len(other.builds)} builds)"
@@ -80,8 +83,8 @@ def _faster(other: Candidate, simpler: Candidate) -> tuple[Candidate, str]:
     return simpler, f"{simpler.name} is {known}: {figures}"
 
 
-def _log_ratio(ours: Build, others: Build) -> float:
-    return fmean(math.log(median(ours[size]) / median(others[size])) for size in ours)
+def _log_ratio(ours: Build, others: Build, sizes: Sequence[str]) -> float:
+    return fmean(math.log(median(ours[size]) / median(others[size])) for size in sizes)
 
 
 def _ratio(ours: Candidate, others: Candidate, size: str) -> float:

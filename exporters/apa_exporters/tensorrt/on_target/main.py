@@ -50,6 +50,8 @@ def _result(folder: Path, options: argparse.Namespace, gpu: machine.Gpu, report:
     G_LOGGER.module_severity = G_LOGGER.WARNING
     recipes = read_recipes(folder)
     if options.plugin:
+        if not options.plugin.is_file():
+            raise RefusalError(f"--plugin {options.plugin}", "a file", "Build one: see README.md.", MISUSE)
         given = str(options.plugin.resolve())
         recipes = {home: replace(recipe, plugin=given) for home, recipe in recipes.items()}
     engine = next(iter(recipes.values())).engine
@@ -59,7 +61,10 @@ def _result(folder: Path, options: argparse.Namespace, gpu: machine.Gpu, report:
         raise RefusalError(
             saw, "a folder for the engine", "Choose another with -o, or replace it with --force.", MISUSE
         )
-    with _copy_out(options.timing_cache) as cache:
+    kept = options.timing_cache
+    if kept and (kept.is_dir() or not kept.absolute().parent.is_dir()):  # told before the builds, not after them
+        raise RefusalError(f"--timing-cache {kept}", "a file in a folder that is there", "Make the folder.", MISUSE)
+    with _copy_out(kept) as cache:
         verdict = build_and_judge(recipes, gpu, report, cache)
     return write_record(out, verdict, gpu)
 
