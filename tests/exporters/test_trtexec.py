@@ -1,5 +1,6 @@
 """apa_exporters.tensorrt: the lines for `trtexec`."""
 
+import shlex
 from pathlib import Path
 
 import pytest
@@ -31,6 +32,15 @@ def test_trtexec_line_of_a_model_of_fixed_sizes_has_no_shapes(bundle, tmp_path):
     assert read_recipe(bundle).open_inputs == ["input"]
     recipe = read_recipe(changed(bundle, tmp_path / "b", open_inputs=[]))
     assert not any("Shapes=" in line for line in trtexec_lines(recipe))
+
+
+def test_a_name_with_a_colon_is_quoted_for_trtexec_and_for_the_shell(bundle, tmp_path):
+    shapes = {"images:0": [[1, 3, 16, 16]] * 3, "plain": [[1], [2], [4]]}
+    recipe = read_recipe(changed(bundle, tmp_path / "b", shapes=shapes, open_inputs=[*shapes]))
+    given = shlex.split(trtexec_lines(recipe)[0])
+    assert (
+        "--minShapes='images:0':1x3x16x16,plain:1" in given and "--maxShapes='images:0':1x3x16x16,plain:4" in given
+    )
 
 
 def test_trtexec_line_with_every_option(bundle, tmp_path):

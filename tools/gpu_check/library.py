@@ -17,9 +17,10 @@ PTX_OF = 90  # compute capability of the library's PTX: older GPUs have machine 
 # In this order; together no more than the part that they are of (tests/tools/test_gpu_check_time.py).
 RUNS = {
     "as built": Limit(100, 30),
-    "from PTX": Limit(50, 15),
-    "memcheck": Limit(70, 15),
-    "racecheck": Limit(70, 10),
+    "from PTX": Limit(45, 15),
+    "dependent": Limit(40, 10),  # the plugin's layers as dependent launches
+    "memcheck": Limit(65, 12),
+    "racecheck": Limit(65, 10),
 }
 _SANITIZER = "compute-sanitizer"
 
@@ -46,7 +47,7 @@ def drive_library(
     """
     outcome = Outcome(part, State.PASSED)
     for name, limit in RUNS.items():
-        command, environment, why_not = _command(name, program, capability)
+        command, environment, why_not = _command(part, name, program, capability)
         seconds = deadline.allow(limit, later_ones(RUNS, name))
         why_not = why_not or ("no time is left" if seconds < 1 else "")
         if why_not:
@@ -65,13 +66,17 @@ def drive_library(
     return outcome
 
 
-def _command(name: str, program: Path, capability: int) -> tuple[list[str | Path], dict[str, str], str]:
+def _command(part: str, name: str, program: Path, capability: int) -> tuple[list[str | Path], dict[str, str], str]:
     """What to run, in which environment; or why not."""
     if name == "as built":
         return [program], {}, ""
     if name == "from PTX":
         old = f"its PTX is of {PTX_OF / 10}, the GPU of {capability / 10}" if capability < PTX_OF else ""
         return [program, "--small"], {"CUDA_FORCE_PTX_JIT": "1", "CUDA_CACHE_DISABLE": "1"}, old
+    if name == "dependent":
+        old = f"the GPU is of {capability / 10}, dependent launches are of 9.0" if capability < 90 else ""
+        why_not = "the operators have no dependent launches" if part == "operators" else old
+        return [program, "--small"], {"APA_DEPENDENT_LAUNCH": "1"}, why_not
     found = shutil.which(_SANITIZER)
     command: list[str | Path] = [found or "", "--tool", name, "--error-exitcode", "9", program, "--small"]
     return command, {}, "" if found else f"{_SANITIZER} is not in PATH"

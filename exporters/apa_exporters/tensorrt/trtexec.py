@@ -29,11 +29,16 @@ def trtexec_command(recipe: Recipe, activation: str, model: str, engine: str, li
     """
     given = ["trtexec", f"--onnx={model}", f"--saveEngine={engine}", "--stronglyTyped", "--noTF32"]
     for at, option in enumerate(("minShapes", "optShapes", "maxShapes")):
-        each = [f"{name}:{'x'.join(map(str, recipe.shapes[name][at]))}" for name in recipe.open_inputs]
+        each = [f"{_quoted(name)}:{'x'.join(map(str, recipe.shapes[name][at]))}" for name in recipe.open_inputs]
         given += [f"--{option}={','.join(each)}"] if each else []  # trtexec takes none for a model of fixed sizes
     given.append("--profilingVerbosity=detailed")
     embedded = recipe.embed_plugin and activation == PLUGIN
     return shlex.join(given + _builder_options(recipe, embedded) + _plugin_options(recipe, activation, library))
+
+
+def _quoted(name: str) -> str:
+    """An input's name as trtexec reads it: `images:0`, as TensorFlow names it, in quotes of its own."""
+    return f"'{name}'" if {":", ","} & {*name} else name
 
 
 def load_line(engine: Path, passport: Passport) -> str:
