@@ -41,12 +41,11 @@ from ._build import (  # noqa: E402
     OnnxParser,
 )
 from ._plugins import IPluginRegistry, get_plugin_registry, init_libnvinfer_plugins  # noqa: E402
+from ._refit import OnnxParserRefitter, Refitter  # noqa: E402
 from ._run import (  # noqa: E402
     EngineInspector,
     ICudaEngine,
     IExecutionContext,
-    OnnxParserRefitter,
-    Refitter,
     Runtime,
 )
 from ._user import IDebugListener, ILogger, IOutputAllocator, IProgressMonitor, Logger  # noqa: E402
