@@ -123,7 +123,7 @@ def _plugin(passport: Passport | None, facts: MachineFacts) -> list[Finding]:
         missing = [f for f in components.plugin(facts) if f.state is FindingState.MISSING]
         return [Finding("plugin", "perhaps (no passport)", f.here, FindingState.NOTE, f.do) for f in missing]
     kept = passport.build.activation if passport.build else None
-    if (kept or _option_of(passport, "activation")) != "plugin":
+    if not str(kept or _option_of(passport, "activation")).startswith("plugin"):  # plugin-codes too
         return []
     if _option_of(passport, "embed_plugin"):
         return [Finding("plugin", "libapa_trt.so", "inside the engine")]

@@ -15,6 +15,8 @@ DOMAIN = "com.apa"
 VERSION = 1
 _MOST_CHANNELS = 1 << 16  # the widest layers of language models have half of them
 PLUGIN_VERSION, PLUGIN_NAMESPACE = "1", "apa"
+_CODES, _SCALE_OUT = "Codes", "scale_out"
+SCALE_RANGE = (1e-30, 1e30)  # of codes, as the TensorRT plugin takes them (plugins/tensorrt/fields.cc)
 
 
 def attributes(parameters: Parameters) -> dict[str, Any]:
@@ -43,6 +45,20 @@ def write_defaults(node: onnx.NodeProto) -> None:
     others = [attribute for attribute in node.attribute if attribute.name not in whole]
     del node.attribute[:]
     node.attribute.extend([*others, *(helper.make_attribute(name, value) for name, value in whole.items())])
+
+
+def write_scale_out(node: onnx.NodeProto, scale: float) -> None:
+    """Make a canonical node one that gives int8 codes of this scale, zero point 0: for the TensorRT plugin alone
+    (`absorb`), where it has a name of its own. It is no canonical node any more."""
+    node.op_type += _CODES
+    node.attribute.append(helper.make_attribute(_SCALE_OUT, [scale]))
+
+
+def read_scale_out(node: onnx.NodeProto) -> float | None:
+    """The scale of what `write_scale_out` made; None of other nodes."""
+    if node.domain != DOMAIN or node.op_type not in {kind + _CODES for kind in KINDS}:
+        return None
+    return _floats(next(helper.get_attribute_value(one) for one in node.attribute if one.name == _SCALE_OUT))[0]
 
 
 def is_activation(node: onnx.NodeProto) -> bool:

@@ -144,7 +144,7 @@ def _deserialize(trt: Any, path: Path, file: EngineFile, logger: Any) -> tuple[A
 def _load_plugin(trt: Any, *, optional: bool = False) -> bool:
     """Register our plugin, once a process; whether it is there."""
     registry = trt.get_plugin_registry()
-    if all(registry.get_creator(name, "1", "apa") for name in ("APA", "AGLU")):
+    if all(registry.get_creator(name, "1", "apa") for name in ("APA", "AGLU", "APACodes", "AGLUCodes")):
         return True
     try:
         library = trt_plugin_library()

@@ -62,7 +62,7 @@ cudaError_t fill(CudaKernel& kernel, int device) {
   if (error == cudaSuccess) error = cudaSetDevice(device);
   if (error != cudaSuccess) return error;
   error = kernel.table.hold(channels_of(parameters));
-  kernel.job.device_table = kernel.table.data();
+  kernel.job.channels = static_cast<const Channel*>(kernel.table.data());
   const cudaError_t back = cudaSetDevice(before);
   return error == cudaSuccess ? back : error;
 }

@@ -7,7 +7,7 @@
 
 namespace apa {
 
-// One operator for one type on one provider. Element is not Int8.
+// One operator for one type on one provider.
 struct CudaOperator : Bound {
   CudaOperator(const OrtApi* api, uint32_t version, const char* provider, Kind kind, Element element);
   Kind kind;

@@ -12,16 +12,15 @@ namespace apa {
 
 enum class Kind : int32_t { Gate, Unit };
 
-enum class Element : int32_t { Float32, Float16, Bfloat16, Int8 };
+enum class Element : int32_t { Float32, Float16, Bfloat16 };
 
-inline int64_t bytes_of(Element element) {
-  return element == Element::Float32 ? 4 : element == Element::Int8 ? 1 : 2;
-}
+inline int64_t bytes_of(Element element) { return element == Element::Float32 ? 4 : 2; }
 
-// Effective parameters, each of length 1 or C.
+// Effective parameters, each of length 1 or C. scale_out: of int8 results; 0 where results are of the input's type.
 struct Parameters {
   std::vector<float> lambda, kappa;
   int32_t axis = 1;
+  float scale_out = 0;
 
   size_t channels() const { return lambda.size() > kappa.size() ? lambda.size() : kappa.size(); }
   double lambda_of(size_t channel) const { return lambda[lambda.size() == 1 ? 0 : channel]; }
@@ -45,21 +44,9 @@ struct alignas(16) Channel {
   }
 };
 
-// y = entry[uint8(x)]: an int8 activation with its two scales.
-struct alignas(16) ByteTable {
-  int8_t entry[256];
-};
-
 // The channels of a per-channel activation, filled up to a multiple of 32 with harmless ones: the widest
 // vectorised format pads to 32, and what lies in the padding is computed too.
 std::vector<Channel> channels_of(const Parameters& parameters);
-
-// The table of one channel. Domain: scales finite and > 0. Rounds to nearest even, clamps to [-128, 127].
-ByteTable byte_table(Kind kind, double lambda, double kappa, double scale_in, double scale_out);
-
-// One table a channel, filled up like `channels_of`; the tables that fill up are zero.
-std::vector<ByteTable> byte_tables(Kind kind, const Parameters& parameters, double scale_in,
-                                   double scale_out);
 
 }  // namespace apa
 

@@ -1,7 +1,5 @@
 #include "device_memory.h"
 
-#include <algorithm>
-
 namespace apa {
 namespace {
 
@@ -33,22 +31,15 @@ void DeviceMemory::release() {
   const BesideCaptures beside;
   if (data_) cudaFree(data_);  // fails only where the driver is gone, and the memory with it
   data_ = nullptr;
-  held_.clear();
 }
 
-cudaError_t DeviceMemory::hold(const unsigned char* bytes, size_t size) {
-  const bool same = data_ && held_.size() == size && std::equal(held_.begin(), held_.end(), bytes);
-  if (same) return cudaSuccess;
+cudaError_t DeviceMemory::hold(const void* bytes, size_t size) {
   release();
   const BesideCaptures beside;
   cudaError_t error = cudaMalloc(&data_, size);
   if (error == cudaSuccess) error = upload(data_, bytes, size);
-  if (error != cudaSuccess) {
-    release();
-    return error;
-  }
-  held_.assign(bytes, bytes + size);
-  return cudaSuccess;
+  if (error != cudaSuccess) release();
+  return error;
 }
 
 }  // namespace apa

@@ -12,24 +12,25 @@ using namespace nvinfer1;
 
 class Creator final : public IPluginCreatorV3One {
  public:
-  explicit Creator(Kind kind) : kind_(kind) {}
+  Creator(Kind kind, bool codes) : kind_(kind), codes_(codes) {}
 
   IPluginV3* createPlugin(const char* name, const PluginFieldCollection* fields,
                           TensorRTPhase) noexcept override {
     try {
-      return new Plugin(kind_, parameters_of(fields), name ? name : "");
+      return new Plugin(kind_, parameters_of(fields, codes_), name ? name : "");
     } catch (const std::exception& error) {
-      complain(name_of(kind_), name, "%s", error.what());
+      complain(name_of(kind_, codes_), name, "%s", error.what());
       return nullptr;
     }
   }
-  const PluginFieldCollection* getFieldNames() noexcept override { return &announced_fields(); }
-  const char* getPluginName() const noexcept override { return name_of(kind_); }
+  const PluginFieldCollection* getFieldNames() noexcept override { return &announced_fields(codes_); }
+  const char* getPluginName() const noexcept override { return name_of(kind_, codes_); }
   const char* getPluginVersion() const noexcept override { return kVersion; }
   const char* getPluginNamespace() const noexcept override { return kNamespace; }
 
  private:
   const Kind kind_;
+  const bool codes_;
 };
 
 }  // namespace
@@ -39,8 +40,9 @@ class Creator final : public IPluginCreatorV3One {
 extern "C" void setLoggerFinder(nvinfer1::ILoggerFinder*) {}
 
 extern "C" nvinfer1::IPluginCreatorInterface* const* getCreators(int32_t& count) {
-  static apa::Creator unit(apa::Kind::Unit), gate(apa::Kind::Gate);
-  static nvinfer1::IPluginCreatorInterface* const creators[] = {&unit, &gate};
-  count = 2;
+  using apa::Creator, apa::Kind;
+  static Creator unit(Kind::Unit, false), gate(Kind::Gate, false), unit_codes(Kind::Unit, true), gate_codes(Kind::Gate, true);
+  static nvinfer1::IPluginCreatorInterface* const creators[] = {&unit, &gate, &unit_codes, &gate_codes};
+  count = 4;
   return creators;
 }

@@ -71,17 +71,32 @@ int32_t axis_of(const PluginField& field) {
   return static_cast<int32_t>(axis);
 }
 
+// Far from where a quotient of the kernels, or what it lacks, would overflow or be subnormal.
+constexpr float kLeastScale = 1e-30f, kMostScale = 1e30f;
+
+float scale_of(const PluginField& field) {
+  check_length(field, 1);
+  if (field.type != PluginFieldType::kFLOAT32) {
+    refuse(field, "has field type " + std::to_string(static_cast<int>(field.type)), "one FLOAT32");
+  }
+  const float scale = value_at<float>(field, 0);
+  const bool fits = scale >= kLeastScale && scale <= kMostScale;
+  if (!fits) refuse(field, "is " + std::to_string(scale), "a scale, finite and above 0 (1e-30 to 1e30)");
+  return scale;
+}
+
 bool is_one_of(const char* name, std::initializer_list<const char*> names) {
   return std::any_of(names.begin(), names.end(), [&](auto other) { return !std::strcmp(name, other); });
 }
 
-void check_names(const PluginFieldCollection& fields) {
+void check_names(const PluginFieldCollection& fields, bool codes) {
   for (int32_t i = 0; i < fields.nbFields; i++) {
     const char* name = fields.fields[i].name;
     if (name == nullptr) throw FieldError("a field has no name");
-    if (!is_one_of(name, {"lambda", "kappa", "axis", "plugin_version", "plugin_namespace"})) {
-      throw FieldError(std::string("field '") + name + "' is unknown; wanted lambda, kappa, axis");
-    }
+    const bool known = is_one_of(name, {"lambda", "kappa", "axis", "plugin_version", "plugin_namespace"});
+    if (known || (codes && is_one_of(name, {"scale_out"}))) continue;
+    const char* wanted = codes ? "lambda, kappa, axis, scale_out" : "lambda, kappa, axis";
+    throw FieldError(std::string("field '") + name + "' is unknown; wanted " + wanted);
   }
 }
 
@@ -98,7 +113,7 @@ const PluginField* found(const PluginFieldCollection& fields, const char* name) 
 
 const PluginField& required(const PluginFieldCollection& fields, const char* name) {
   const PluginField* field = found(fields, name);
-  if (!field) throw FieldError(std::string("field '") + name + "' is missing; wanted lambda and kappa");
+  if (!field) throw FieldError(std::string("field '") + name + "' is missing; wanted it");
   return *field;
 }
 
@@ -113,21 +128,23 @@ void check_values(const Parameters& p) {
 
 }  // namespace
 
-const PluginFieldCollection& announced_fields() {
+const PluginFieldCollection& announced_fields(bool codes) {
   static const PluginField fields[] = {{"lambda", nullptr, PluginFieldType::kFLOAT32, 1},
                                        {"kappa", nullptr, PluginFieldType::kFLOAT32, 1},
-                                       {"axis", nullptr, PluginFieldType::kINT32, 1}};
-  static const PluginFieldCollection collection{3, fields};
-  return collection;
+                                       {"axis", nullptr, PluginFieldType::kINT32, 1},
+                                       {"scale_out", nullptr, PluginFieldType::kFLOAT32, 1}};
+  static const PluginFieldCollection floats{3, fields}, all{4, fields};
+  return codes ? all : floats;
 }
 
-Parameters parameters_of(const PluginFieldCollection* fields) {
+Parameters parameters_of(const PluginFieldCollection* fields, bool codes) {
   if (!fields || fields->nbFields < 1 || !fields->fields) {
     throw FieldError("no fields are given; wanted lambda and kappa");
   }
-  check_names(*fields);
-  Parameters parameters{floats(required(*fields, "lambda")), floats(required(*fields, "kappa")), 1};
+  check_names(*fields, codes);
+  Parameters parameters{floats(required(*fields, "lambda")), floats(required(*fields, "kappa")), 1, 0};
   if (const PluginField* axis = found(*fields, "axis")) parameters.axis = axis_of(*axis);
+  if (codes) parameters.scale_out = scale_of(required(*fields, "scale_out"));
   check_values(parameters);
   return parameters;
 }
@@ -137,6 +154,7 @@ std::vector<PluginField> fields_of(const Parameters& p) {
       {"lambda", p.lambda.data(), PluginFieldType::kFLOAT32, static_cast<int32_t>(p.lambda.size())},
       {"kappa", p.kappa.data(), PluginFieldType::kFLOAT32, static_cast<int32_t>(p.kappa.size())}};
   if (p.channels() > 1 && p.axis != 1) fields.push_back({"axis", &p.axis, PluginFieldType::kINT32, 1});
+  if (p.scale_out > 0) fields.push_back({"scale_out", &p.scale_out, PluginFieldType::kFLOAT32, 1});
   return fields;
 }
 

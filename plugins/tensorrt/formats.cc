@@ -10,7 +10,6 @@ std::optional<Element> element_of(DataType type) {
     case DataType::kFLOAT: return Element::Float32;
     case DataType::kHALF: return Element::Float16;
     case DataType::kBF16: return Element::Bfloat16;
-    case DataType::kINT8: return Element::Int8;
     default: return std::nullopt;
   }
 }

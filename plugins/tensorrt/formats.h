@@ -11,7 +11,7 @@
 
 namespace apa {
 
-// Empty for a type or format that the activation does not support: bool, integers other than int8, float8;
+// Empty for a type or format that the activation does not read: bool, integers, float8;
 // the two DLA formats, which no plugin can meet.
 std::optional<Element> element_of(nvinfer1::DataType type);
 std::optional<Format> format_of(nvinfer1::TensorFormat format);

@@ -12,21 +12,21 @@ namespace apa {
 // Everything a launch needs that does not change from one launch to the next.
 struct Job {
   Kind kind;
-  Element element;
+  Element element;  // of x
   bool per_channel;
   Layout layout;
   int32_t processors;         // of the device: the grid is sized to it
-  Coefficients<float> scalar;  // where not per_channel and not Int8
-  ByteTable table;             // where not per_channel and Int8
-  const void* device_table;    // where per_channel: Channel[], or ByteTable[] for Int8; 16-byte aligned
+  Coefficients<float> scalar;  // where not per_channel
+  const Channel* channels;     // where per_channel, on the device
+  float scale_out;             // y holds int8 codes of this scale; 0: it holds what x holds
   bool dependent = false;      // starts before the grid before it in its stream has ended: only where can_depend
 };
 
 // Whether the kernels' code for the current device waits for the grid before them.
 cudaError_t can_depend(bool& can);
 
-// y = activation(x) on `stream`. x and y hold layout.count elements and do not overlap, or are the same.
-// Fastest where both are aligned to 16 bytes, right for any alignment of the element type.
+// y = activation(x) on `stream`. x and y hold layout.count elements and do not overlap, or, without scale_out, are the
+// same. Fastest where both are aligned to 16 bytes, right for any alignment of the element types.
 // Padding that the gate would fill with gate(0) is cleared; the unit keeps a zero there a zero.
 cudaError_t run(const Job& job, const void* x, void* y, cudaStream_t stream);
 

@@ -29,7 +29,8 @@ std::string summary(const std::vector<float>& values) {
 
 std::string metadata(const Parameters& p) {
   const std::string axis = p.channels() > 1 ? " axis=" + std::to_string(p.axis) : "";
-  return "lambda=" + summary(p.lambda) + " kappa=" + summary(p.kappa) + axis;
+  const std::string codes = p.scale_out > 0 ? " scale_out=" + summary({p.scale_out}) : "";
+  return "lambda=" + summary(p.lambda) + " kappa=" + summary(p.kappa) + axis + codes;
 }
 
 // Layers that run the same kernel on the same tensor take the same time, whatever their parameters' values.
@@ -37,11 +38,7 @@ std::string timing_id(Kind kind, const Parameters& p) {
   const bool small = coefficients<float>(p.lambda[0], p.kappa[0]).regime == Regime::Small;
   const std::string which = p.channels() > 1 ? std::to_string(p.channels()) + "@" + std::to_string(p.axis)
                                              : std::string(small ? "small" : "large");
-  return std::string("apa.") + kVersion + "." + name_of(kind) + "." + which;
-}
-
-bool same_kind(const PluginTensorDesc& a, const PluginTensorDesc& b) {
-  return a.type == b.type && a.format == b.format;
+  return std::string("apa.") + kVersion + "." + name_of(kind, p.scale_out > 0) + "." + which;
 }
 
 }  // namespace
@@ -66,7 +63,7 @@ IPluginV3* Plugin::clone() noexcept {
   try {
     return new Plugin(kind_, parameters_, layer_);
   } catch (const std::exception& error) {
-    complain(name_of(kind_), layer_.c_str(), "cannot be cloned: %s", error.what());
+    complain(name(), layer_.c_str(), "cannot be cloned: %s", error.what());
     return nullptr;
   }
 }
@@ -74,7 +71,7 @@ IPluginV3* Plugin::clone() noexcept {
 int32_t Plugin::getOutputDataTypes(DataType* out, int32_t outputs, const DataType* in,
                                    int32_t inputs) const noexcept {
   if (!out || !in || outputs != 1 || inputs != 1) return -1;
-  out[0] = in[0];
+  out[0] = type_out(in[0]);
   return 0;
 }
 
@@ -89,9 +86,13 @@ bool Plugin::supportsFormatCombination(int32_t position, const DynamicPluginTens
                                        int32_t outputs) noexcept {
   if (!tensors || inputs != 1 || outputs != 1 || position < 0 || position > 1) return false;
   const PluginTensorDesc& tensor = tensors[position].desc;
+  if (position == 1) return agrees(tensors[0].desc, tensor);
   const auto format = format_of(tensor.format);
-  if (!format || !element_of(tensor.type) || tensor.dims.nbDims < format->from_end) return false;
-  return position == 0 || same_kind(tensor, tensors[0].desc);
+  return format && element_of(tensor.type) && tensor.dims.nbDims >= format->from_end;
+}
+
+bool Plugin::agrees(const PluginTensorDesc& in, const PluginTensorDesc& out) const {
+  return out.type == type_out(in.type) && out.format == in.format;
 }
 
 int32_t Plugin::configurePlugin(const DynamicPluginTensorDesc* in, int32_t inputs,
@@ -101,23 +102,23 @@ int32_t Plugin::configurePlugin(const DynamicPluginTensorDesc* in, int32_t input
 }
 
 int32_t Plugin::check(const PluginTensorDesc& in, const PluginTensorDesc& out) const {
-  const char *name = name_of(kind_), *layer = layer_.c_str();
+  const char *name = this->name(), *layer = layer_.c_str();
   const auto format = format_of(in.format);
-  if (!same_kind(in, out)) return complain(name, layer, "input and output differ in type or format");
+  if (!agrees(in, out)) {
+    return complain(name, layer, "output of type %d in format %d; wanted type %d in the input's format, %d",
+                    static_cast<int>(out.type), static_cast<int>(out.format), static_cast<int>(type_out(in.type)),
+                    static_cast<int>(in.format));
+  }
   if (!element_of(in.type) || !format || in.dims.nbDims < format->from_end) {
     return complain(name, layer, "type %d in format %d with %d dimensions is not supported",
                     static_cast<int>(in.type), static_cast<int>(in.format), in.dims.nbDims);
-  }
-  if (in.type == DataType::kINT8 && !(in.scale > 0 && out.scale > 0)) {
-    return complain(name, layer, "int8 needs the scales of input and output; got %g and %g",
-                    static_cast<double>(in.scale), static_cast<double>(out.scale));
   }
   return check_channels(in.dims);
 }
 
 int32_t Plugin::check_channels(const Dims& dims) const {
   if (!per_channel()) return 0;
-  const char *name = name_of(kind_), *layer = layer_.c_str();
+  const char *name = this->name(), *layer = layer_.c_str();
   const int32_t along = axis(dims.nbDims);
   if (along < 0 || along >= dims.nbDims) {
     return complain(name, layer, "axis %d is not one of a tensor of %d dimensions", parameters_.axis, dims.nbDims);

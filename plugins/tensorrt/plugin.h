@@ -16,7 +16,12 @@ namespace apa {
 constexpr const char* kVersion = "1";
 constexpr const char* kNamespace = "apa";
 
-inline const char* name_of(Kind kind) { return kind == Kind::Gate ? "APA" : "AGLU"; }
+// `codes`: of the plugin that gives int8. A name of its own, not a further version: a registry that lets a library go
+// forgets but one version of a name (seen in TensorRT for RTX 1.7).
+inline const char* name_of(Kind kind, bool codes) {
+  if (codes) return kind == Kind::Gate ? "APACodes" : "AGLUCodes";
+  return kind == Kind::Gate ? "APA" : "AGLU";
+}
 
 class Plugin final : public nvinfer1::IPluginV3,
                      public nvinfer1::IPluginV3OneCore,
@@ -30,7 +35,7 @@ class Plugin final : public nvinfer1::IPluginV3,
   nvinfer1::IPluginV3* clone() noexcept override;
 
   // IPluginV3OneCore
-  const char* getPluginName() const noexcept override { return name_of(kind_); }
+  const char* getPluginName() const noexcept override { return name(); }
   const char* getPluginVersion() const noexcept override { return kVersion; }
   const char* getPluginNamespace() const noexcept override { return kNamespace; }
 
@@ -59,33 +64,25 @@ class Plugin final : public nvinfer1::IPluginV3,
 
  private:
   bool per_channel() const { return parameters_.channels() > 1; }
+  bool codes() const { return parameters_.scale_out > 0; }
+  const char* name() const { return name_of(kind_, codes()); }
+  nvinfer1::DataType type_out(nvinfer1::DataType in) const { return codes() ? nvinfer1::DataType::kINT8 : in; }
   int32_t axis(int32_t rank) const { return parameters_.axis + (parameters_.axis < 0 ? rank : 0); }
+  bool agrees(const nvinfer1::PluginTensorDesc& in, const nvinfer1::PluginTensorDesc& out) const;
   int32_t check(const nvinfer1::PluginTensorDesc& in, const nvinfer1::PluginTensorDesc& out) const;
   int32_t check_channels(const nvinfer1::Dims& dims) const;
   Layout layout(const nvinfer1::PluginTensorDesc& tensor) const;
   int32_t prepare(const nvinfer1::PluginTensorDesc& in, const nvinfer1::PluginTensorDesc& out);
-  cudaError_t fill(float scale_in, float scale_out);
-  cudaError_t compute(bool quantised, float scale_in, float scale_out);
-
-  // What the constants were computed for.
-  struct Filled {
-    bool done, quantised;
-    float scale_in, scale_out;
-    bool operator==(const Filled& other) const {
-      return done == other.done && quantised == other.quantised && scale_in == other.scale_in &&
-             scale_out == other.scale_out;
-    }
-  };
+  cudaError_t fill();
 
   const Kind kind_;
   const Parameters parameters_;
   const std::string layer_, timing_id_, metadata_;
   std::vector<nvinfer1::PluginField> fields_;
   nvinfer1::PluginFieldCollection collection_{};
-  DeviceMemory device_table_;
+  DeviceMemory channels_;
   Job job_{};
-  Filled filled_{};
-  bool prepared_ = false;
+  bool filled_ = false, prepared_ = false;
 };
 
 }  // namespace apa

@@ -37,25 +37,14 @@ Layout Plugin::layout(const PluginTensorDesc& tensor) const {
 
 // The constants a kernel reads: in its arguments where they fit, else in memory on the device. They depend on no
 // shape, and TensorRT calls onShapeChange after every change of an address too: they are computed once.
-cudaError_t Plugin::fill(float scale_in, float scale_out) {
-  const bool quantised = job_.element == Element::Int8;
-  const Filled wanted{true, quantised, quantised ? scale_in : 0, quantised ? scale_out : 0};
-  if (filled_ == wanted) return cudaSuccess;
-  filled_ = {};
-  const cudaError_t error = compute(quantised, scale_in, scale_out);
-  if (error == cudaSuccess) filled_ = wanted;
+cudaError_t Plugin::fill() {
+  if (filled_) return cudaSuccess;
+  job_.scalar = coefficients<float>(parameters_.lambda_of(0), parameters_.kappa_of(0));
+  job_.scale_out = parameters_.scale_out;
+  const cudaError_t error = per_channel() ? channels_.hold(channels_of(parameters_)) : cudaSuccess;
+  job_.channels = static_cast<const Channel*>(channels_.data());
+  filled_ = error == cudaSuccess;
   return error;
-}
-
-cudaError_t Plugin::compute(bool quantised, float scale_in, float scale_out) {
-  if (per_channel() && quantised) {
-    return device_table_.hold(byte_tables(kind_, parameters_, scale_in, scale_out));
-  }
-  if (per_channel()) return device_table_.hold(channels_of(parameters_));
-  const double lambda = parameters_.lambda_of(0), kappa = parameters_.kappa_of(0);
-  job_.scalar = coefficients<float>(lambda, kappa);
-  if (quantised) job_.table = byte_table(kind_, lambda, kappa, scale_in, scale_out);
-  return cudaSuccess;
 }
 
 int32_t Plugin::prepare(const PluginTensorDesc& in, const PluginTensorDesc& out) {
@@ -65,10 +54,9 @@ int32_t Plugin::prepare(const PluginTensorDesc& in, const PluginTensorDesc& out)
   job_.per_channel = per_channel();
   job_.layout = layout(in);
   cudaError_t error = job_.processors ? cudaSuccess : ask_device(job_);
-  if (error == cudaSuccess) error = fill(in.scale, out.scale);
-  job_.device_table = device_table_.data();
+  if (error == cudaSuccess) error = fill();
   prepared_ = error == cudaSuccess;
-  if (!prepared_) complain(name_of(kind_), layer_.c_str(), "cannot be prepared: %s", cudaGetErrorString(error));
+  if (!prepared_) complain(name(), layer_.c_str(), "cannot be prepared: %s", cudaGetErrorString(error));
   return error;
 }
 
@@ -79,13 +67,13 @@ int32_t Plugin::onShapeChange(const PluginTensorDesc* in, int32_t inputs, const 
   try {
     return prepare(in[0], out[0]);
   } catch (const std::exception& error) {
-    return complain(name_of(kind_), layer_.c_str(), "cannot be prepared: %s", error.what());
+    return complain(name(), layer_.c_str(), "cannot be prepared: %s", error.what());
   }
 }
 
 int32_t Plugin::enqueue(const PluginTensorDesc*, const PluginTensorDesc*, const void* const* sources,
                         void* const* targets, void*, cudaStream_t stream) noexcept {
-  const char *name = name_of(kind_), *layer = layer_.c_str();
+  const char *name = this->name(), *layer = layer_.c_str();
   if (!prepared_) return complain(name, layer, "enqueue before onShapeChange");
   if (job_.layout.count == 0) return 0;
   if (!sources || !targets || !sources[0] || !targets[0]) return complain(name, layer, "enqueue without memory");
@@ -100,7 +88,7 @@ const PluginFieldCollection* Plugin::getFieldsToSerialize() noexcept {
   try {
     fields_ = fields_of(parameters_);
   } catch (const std::exception& error) {
-    complain(name_of(kind_), layer_.c_str(), "cannot be serialised: %s", error.what());
+    complain(name(), layer_.c_str(), "cannot be serialised: %s", error.what());
     return nullptr;
   }
   collection_ = {static_cast<int32_t>(fields_.size()), fields_.data()};

@@ -40,31 +40,27 @@ GPUS = (
     Gpu("B200", 100, 148, 1.85, 8000, 128),
     Gpu("RTX 5090", 120, 170, 2.41, 1792, 128),
 )
-# Of all architectures here, per processor and clock: special functions, instructions issued, shared loads.
-SPECIAL_LANES, ISSUE_LANES, SHARED_LANES = 16, 128, 32
+# Of all architectures here, per processor and clock: special functions, instructions issued.
+SPECIAL_LANES, ISSUE_LANES = 16, 128
 # What a copy reaches of the data sheet's memory figure.
 REACHABLE = 0.92
-BYTES = {"float": 4, "half": 2, "bfloat16": 2, "int8": 1}
 # A per-channel kernel holds both regimes' paths, of which a channel takes one: counted where neighbours agree.
 PATHS = {"apply_lanes": 2, "apply_planes": 2, "apply_spans": 2}
 # The rows of tools/gpu_check's bandwidth program, by kernel.
 _NAMES = {
     "apply_lanes": "per channel, channels last",
     "apply_planes": "per channel, channels first",
-    "apply_table": "table",
-    "apply_spans": "tables, per channel",
 }
 
 
 def limits(kernel: sass.Kernel, gpu: Gpu) -> dict[str, float]:
     """What each resource allows, in elements a nanosecond."""
-    loop, size = kernel.main_loop(), BYTES[kernel.element]
-    paths = 1 if kernel.element == "int8" else PATHS.get(kernel.function, 1)
-    elements = sass.count(loop, "STG", width="128") * 16 // size * paths
+    loop, size, written = kernel.main_loop(), sass.BYTES[kernel.element], sass.BYTES[kernel.written]
+    paths = PATHS.get(kernel.function, 1)
+    elements = sass.count(loop, "STG", width=kernel.stored) * sass.PACK // size * paths
     lanes = {
         "special functions": (SPECIAL_LANES, sass.count(loop, "MUFU")),
         "float32": (gpu.float_lanes, sass.count(loop, *sass.FLOAT_OPERATIONS)),
-        "shared memory": (SHARED_LANES, sass.count(loop, "LDS")),
         "issue": (ISSUE_LANES, len(loop)),
     }
     rates = {
@@ -72,7 +68,7 @@ def limits(kernel: sass.Kernel, gpu: Gpu) -> dict[str, float]:
         for name, (width, count) in lanes.items()
         if count
     }
-    return {"memory": REACHABLE * gpu.memory / (2 * size), **rates}
+    return {"memory": REACHABLE * gpu.memory / (size + written), **rates}
 
 
 def share(kernel: sass.Kernel, gpu: Gpu) -> float:
@@ -85,16 +81,14 @@ def shares(kernels: list[sass.Kernel], gpu: Gpu) -> dict[str, float]:
     """Of each kernel of the unit (the gate does a little less), by name and element."""
     units = [k for k in kernels if k.architecture == gpu.architecture and _is_shown(k)]
     return {
-        f"{_name(k)}, {k.element}": round(share(k, gpu), 2)
-        for k in sorted(units, key=lambda k: (_name(k), k.element))
+        f"{_name(k)}, {_types(k)}": round(share(k, gpu), 2)
+        for k in sorted(units, key=lambda k: (_name(k), _types(k)))
     }
 
 
 def _is_shown(kernel: sass.Kernel) -> bool:
-    """Kernels of the unit that move packs; spans of the float types are left to formats that nobody asks for."""
+    """Kernels of the unit that move packs; spans are left to formats that nobody asks for."""
     unit = "(apa::Kind)1" in kernel.name
-    if kernel.element == "int8":
-        return kernel.function in ("apply_table", "apply_spans")
     return unit and kernel.function in ("apply_scalar", "apply_lanes", "apply_planes")
 
 
@@ -102,6 +96,10 @@ def _name(kernel: sass.Kernel) -> str:
     if kernel.function != "apply_scalar":
         return _NAMES[kernel.function]
     return "scalar, lambda < 1/4" if "(apa::Regime)0" in kernel.name else "scalar, lambda >= 1/4"
+
+
+def _types(kernel: sass.Kernel) -> str:
+    return kernel.element + (f" to {kernel.written}" if kernel.written != kernel.element else "")
 
 
 def table(kernels: list[sass.Kernel]) -> list[str]:

@@ -15,6 +15,10 @@ NVCC = Path(__file__).parents[1] / "fetch/nvcc.py"
 # "/*03c0*/  @!P0 BRA 0xb00 ;"
 INSTRUCTION = re.compile(r"/\*([0-9a-f]{4,})\*/\s+(?:@!?U?P\w+\s+)?([A-Z][A-Z0-9_.]*)\s*([^;]*);")
 RESOURCES = re.compile(r"Function (\w+):\s+REG:(\d+) STACK:(\d+) SHARED:(\d+) LOCAL:(\d+)")
+PACK = 16  # bytes that a thread reads at once
+BYTES = {"float": 4, "half": 2, "bfloat16": 2, "int8": 1}
+_WIDTHS = {"128": 16, "64": 8, "U16": 2, "S16": 2, "U8": 1, "S8": 1}
+_ELEMENTS = {"__half": "half", "__nv_bfloat16": "bfloat16", "signed char": "int8", "float": "float"}
 FLOAT_OPERATIONS = ("FFMA", "FMUL", "FADD", "FSEL", "FSETP", "FMNMX", "FFMA2", "FMUL2", "FADD2", "FSET")
 
 
@@ -29,6 +33,11 @@ class Instruction:
     def is_a(self, *names: str) -> bool:
         """Whether the operation, without modifiers, is one of these."""
         return self.operation.split(".")[0] in names
+
+    @property
+    def width(self) -> int:
+        """Bytes of a memory access."""
+        return next((_WIDTHS[part] for part in self.operation.split(".") if part in _WIDTHS), 4)
 
 
 @dataclass(frozen=True)
@@ -51,29 +60,42 @@ class Kernel:
 
     @property
     def element(self) -> str:
-        """The type of its elements: float, half, bfloat16 or int8."""
-        before = self.name[: self.name.index("*")]
-        pointer = before[before.rindex("(") :]
-        names = {"__half": "half", "__nv_bfloat16": "bfloat16", "signed char": "int8", "float": "float"}
-        return next(ours for theirs, ours in names.items() if theirs in pointer)
+        """The type of the elements that it reads: float, half, bfloat16 or int8."""
+        return self._types()[0]
 
-    def count(self, *names: str, width: str = "") -> int:
+    @property
+    def written(self) -> str:
+        """That of those it writes: the same, or int8."""
+        return self._types()[-1]
+
+    @property
+    def stored(self) -> int:
+        """Bytes that come of a pack."""
+        return PACK // BYTES[self.element] * BYTES[self.written]
+
+    def _types(self) -> list[str]:
+        before = self.name.index("*")
+        arguments = self.name[self.name.rindex("(", 0, before) :].split(",")
+        pointers = [one for one in arguments[:3] if "*" in one]  # the first may be a bool
+        return [next(ours for theirs, ours in _ELEMENTS.items() if theirs in one) for one in pointers]
+
+    def count(self, *names: str, width: int = 0) -> int:
         """How many instructions are one of these (of that access width)."""
         return count(self.instructions, *names, width=width)
 
     def main_loop(self) -> tuple[Instruction, ...]:
-        """The loop that writes most data: most 128-bit stores, fewest instructions; () without one."""
+        """The loop that writes most packs: most stores of one, fewest instructions; () without one."""
         loops = []
         for end, jump in enumerate(self.instructions):
             target = re.match(r"(?:\S+, )?`?\(?(0x[0-9a-f]+)", jump.operands)
             if jump.is_a("BRA") and target and int(target[1], 16) < jump.address:
                 loops.append(tuple(i for i in self.instructions[: end + 1] if i.address >= int(target[1], 16)))
-        return max(loops, key=lambda loop: (count(loop, "STG", width="128"), -len(loop)), default=())
+        return max(loops, key=lambda loop: (count(loop, "STG", width=self.stored), -len(loop)), default=())
 
 
-def count(instructions: tuple[Instruction, ...], *names: str, width: str = "") -> int:
-    """How many of the instructions are one of these (of that access width)."""
-    return sum(i.is_a(*names) and width in i.operation for i in instructions)
+def count(instructions: tuple[Instruction, ...], *names: str, width: int = 0) -> int:
+    """How many of the instructions are one of these (of that access width, in bytes)."""
+    return sum(i.is_a(*names) and width in (0, i.width) for i in instructions)
 
 
 def kernels_of(library: Path) -> list[Kernel]:
@@ -121,11 +143,12 @@ def _demangled(kernels: list[Kernel]) -> list[Kernel]:
 def main(library: str) -> None:
     """Print one line a kernel."""
     for k in kernels_of(Path(library)):
-        loads, stores = k.count("LDG", width="128"), k.count("STG", width="128")
+        loads, stores = k.count("LDG", width=PACK), k.count("STG", width=k.stored)
         mufu = k.count("MUFU")
         print(
-            f"sm_{k.architecture} {k.function} {k.element}: {k.registers} registers, {k.local} bytes local, "
-            f"{len(k.instructions)} instructions, {loads}/{stores} 128-bit loads/stores, {mufu} MUFU"
+            f"sm_{k.architecture} {k.function} {k.element} to {k.written}: {k.registers} registers, "
+            f"{k.local} bytes local, {len(k.instructions)} instructions, {loads}/{stores} loads/stores of a pack, "
+            f"{mufu} MUFU"
         )
 
 

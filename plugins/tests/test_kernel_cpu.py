@@ -15,12 +15,13 @@ SUITES = [
     ("trt_layout_test.cc", "tails"),
     ("trt_layout_test.cc", "misaligned_formats"),
     ("trt_layout_test.cc", "zero_elements"),
-    ("trt_int8_test.cc", "values"),
-    ("trt_int8_test.cc", "formats"),
-    ("trt_int8_test.cc", "tails"),
+    ("trt_codes_test.cc", "edges"),
+    ("trt_codes_test.cc", "any_number"),
+    ("trt_codes_test.cc", "special"),
     ("trt_huge_test.cc", "scalar"),
     ("trt_huge_test.cc", "spans"),
     ("trt_huge_test.cc", "lanes"),
+    ("trt_huge_test.cc", "codes"),
 ]
 
 

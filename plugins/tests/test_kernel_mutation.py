@@ -29,7 +29,7 @@ PROGRAMS = {
     "trt_runtime_test.cc": PLUGIN,
     "trt_turns_test.cc": PLUGIN,
     "trt_huge_test.cc": KERNELS,
-    "trt_int8_test.cc": KERNELS,
+    "trt_codes_test.cc": KERNELS,
     "trt_layout_test.cc": KERNELS,
     "trt_error_test.cc": KERNELS,
 }

@@ -84,6 +84,27 @@ def test_a_node_becomes_a_plugin_with_its_fields(tmp_path, spy, kind, name, elem
     assert made == [f"{kind} layer {kept}"]
 
 
+@pytest.mark.parametrize("element", [FLOAT, HALF])
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_node_that_writes_codes(tmp_path, spy, kind, element):
+    node = _node(kind, NODES["channels"][0])
+    canonical.write_scale_out(node, 0.05)
+    log, made = _spied(spy, tmp_path, node, element)
+    assert CREATED.format(f"{kind}Codes") in log
+    assert made == [f"{kind}Codes layer {NODES['channels'][1]} scale_out={np.float32(0.05):.9g}"]
+
+
+@pytest.mark.parametrize("codes", [False, True])
+def test_no_field_is_missed(codes, tmp_path, spy):
+    """The parser warns of each announced field that a node lacks: hence plugins of their own for codes."""
+    node = _node("AGLU", NODES["scalar"][0])
+    if codes:
+        canonical.write_scale_out(node, 0.05)
+    log, _ = _spied(spy, tmp_path, node)
+    assert CREATED.format("AGLUCodes" if codes else "AGLU") in log
+    assert not [line for line in log if "not found in plugin node" in line]
+
+
 def test_parameters_are_float32(tmp_path, spy):
     """ONNX keeps float32 attributes: what it cannot hold exactly is rounded once, there."""
     _, made = _spied(spy, tmp_path, _node("AGLU", Parameters((1e-8,), (0.1,))))
@@ -116,13 +137,18 @@ REFUSED = {
     "unequal lengths": {"lambda": [1.0, 2.0], "kappa": [1.0, 2.0, 3.0]},
     "text": {"lambda": "one"},
     "axis as a float": {"axis": 1.0},
+    "no scale": {},
+    "scale 0": {"scale_out": [0.0]},
+    "scales a channel": {"scale_out": [0.1, 0.1]},
+    "a scale as an integer": {"scale_out": 1},
 }
 
 
 @pytest.mark.parametrize("case", REFUSED)
 def test_a_bad_field_is_a_parse_error(tmp_path, case):
+    kind = "AGLUCodes" if "scale" in case else "AGLU"
     attributes = {**canonical.attributes(NODES["scalar"][0]), **REFUSED[case]}
-    bad = helper.make_node("AGLU", ["x"], ["y"], name="bad", domain=canonical.DOMAIN, **attributes)
+    bad = helper.make_node(kind, ["x"], ["y"], name="bad", domain=canonical.DOMAIN, **attributes)
     log, said = _parser_log(building.library(), _model(tmp_path / "m.onnx", bad))
     assert log[-1].startswith("parsed: False")
-    assert "[apa] AGLU 'bad': field" in said
+    assert f"[apa] {kind} 'bad': field" in said

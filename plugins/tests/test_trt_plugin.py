@@ -46,7 +46,6 @@ RUNTIME = [
     ("trt_runtime_test.cc", suite)
     for suite in (
         "values",
-        "quantised",
         "shapes",
         "memory",
         "unchanged",
@@ -56,7 +55,7 @@ RUNTIME = [
     )
 ]
 TURNS = ("chains", "launches")
-ON_DEVICE = ("values", "quantised", "copies", "recorded", "contexts", "addresses", "large", "host")
+ON_DEVICE = ("values", "copies", "recorded", "contexts", "addresses", "large", "host")
 
 
 @pytest.fixture(scope="module")

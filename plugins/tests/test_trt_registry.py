@@ -16,7 +16,7 @@ from apa_deploy.doctor.fat_binary import gpu_code
 
 # The oldest lean runtime of TensorRT 10 whose libraries lie on the package index themselves.
 OLDER = ("10.15.1.29",)
-BOTH = [["AGLU", "1", "apa"], ["APA", "1", "apa"]]
+ALL = [[name, "1", "apa"] for name in ("AGLU", "AGLUCodes", "APA", "APACodes")]
 
 
 def _installed(module):
@@ -65,15 +65,15 @@ def seen(runtime, tmp_path_factory):
 FACTS = [
     ("before", []),
     ("loaded", True),
-    ("creators", BOTH),
+    ("creators", ALL),
     ("loaded twice", False),
-    ("creators with copy", BOTH),
+    ("creators with copy", ALL),
     ("missing loaded", False),
     ("found", ["AGLU/1/apa", "APA/1/apa"]),
     ("after", []),
     ("mapped after", False),
     ("loaded again", True),
-    ("creators again", BOTH),
+    ("creators again", ALL),
 ]
 
 
@@ -85,7 +85,7 @@ def test_registry(seen, fact, wanted):
 def test_creators_take_good_fields_and_refuse_bad_ones(seen):
     wrong = {case: made for case, made in seen["created"].items() if made != (" good " in case)}
     assert not wrong
-    assert len(seen["created"]) == 56
+    assert len(seen["created"]) == 72
 
 
 def test_refusals_are_said(seen):
@@ -100,7 +100,7 @@ def test_opening_the_loader_is_enough(runtime):
         assert creators == []
         assert "no TensorRT in this process" in said
     else:
-        assert creators == BOTH
+        assert creators == ALL
         assert "apa-deploy" not in said
 
 
@@ -125,5 +125,5 @@ def test_the_library_for_cuda_12(runtime, tmp_path):
     code = gpu_code(library)
     assert (code.machine, code.ptx) == ({80, 90}, {90})
     found, _ = _child(runtime, library, shutil.copy(library, tmp_path / "copy.so"))
-    assert found["loaded"] and found["creators"] == BOTH and found["after"] == []
+    assert found["loaded"] and found["creators"] == ALL and found["after"] == []
     assert any(found["created"].values())

@@ -9,9 +9,11 @@ namespace {
 
 using namespace harness;
 
-Owned per_channel(int32_t channels, int32_t axis) {
-  return created("AGLU", {floats("lambda", std::vector<float>(static_cast<size_t>(channels), 0.5f)),
-                          floats("kappa", {1.f}), ints("axis", {axis})});
+Owned per_channel(int32_t channels, int32_t axis, float scale = 0) {
+  std::vector<Field> fields = {floats("lambda", std::vector<float>(static_cast<size_t>(channels), 0.5f)),
+                               floats("kappa", {1.f}), ints("axis", {axis})};
+  if (scale > 0) fields.push_back(floats("scale_out", {scale}));
+  return created("AGLU", fields);
 }
 
 void capabilities() {
@@ -30,11 +32,13 @@ void capabilities() {
 }
 
 void output_types() {
-  const Owned p = scalar();
-  for (DataType type : {DataType::kFLOAT, DataType::kHALF, DataType::kBF16, DataType::kINT8}) {
+  const Owned p = scalar(), codes = per_channel(1, 1, 0.1f);
+  for (DataType type : {DataType::kFLOAT, DataType::kHALF, DataType::kBF16}) {
     DataType out = DataType::kBOOL;
     check::expect(build(*p).getOutputDataTypes(&out, 1, &type, 1) == 0 && out == type, "type %d",
                   static_cast<int>(type));
+    check::expect(build(*codes).getOutputDataTypes(&out, 1, &type, 1) == 0 && out == DataType::kINT8,
+                  "codes of type %d", static_cast<int>(type));
     check::expect(build(*p).getOutputDataTypes(&out, 1, &type, 2) != 0, "two inputs");
     check::expect(build(*p).getOutputDataTypes(&out, 2, &type, 1) != 0, "two outputs");
     check::expect(build(*p).getOutputDataTypes(nullptr, 1, &type, 1) != 0, "no room");
@@ -68,11 +72,12 @@ bool supported(IPluginV3& p, int32_t position, const PluginTensorDesc& in, const
 
 const DataType kTypes[] = {DataType::kFLOAT, DataType::kHALF, DataType::kBF16, DataType::kINT8,
                            DataType::kINT32, DataType::kBOOL, DataType::kFP8,  DataType::kINT64};
-const std::set<DataType> kSupported(kTypes, kTypes + 4);
+const std::set<DataType> kSupported(kTypes, kTypes + 3);
 
-// Every format whose rank fits, in the four types, where output and input agree; nothing else.
+// Every format whose rank fits, in the three types, where output and input agree; nothing else. Of codes the output is
+// int8 in the input's format.
 void formats() {
-  const Owned scalars = scalar(), channels = per_channel(3, 1);
+  const Owned scalars = scalar(), channels = per_channel(3, 1), codes = per_channel(3, 1, 0.1f);
   const std::vector<int64_t> sides = {2, 3, 4, 5, 6, 7, 8, 9};
   for (DataType type : kTypes) {
     for (int32_t format = -1; format < 16; format++) {
@@ -85,9 +90,15 @@ void formats() {
         for (const Owned* p : {&scalars, &channels}) {
           check::expect(supported(**p, 0, desc, {}) == wanted, "type %d format %d rank %zu", static_cast<int>(type),
                         format, rank);
-          check::expect(supported(**p, 1, desc, desc) == wanted, "output: type %d format %d rank %zu",
+          check::expect(!wanted || supported(**p, 1, desc, desc), "output: type %d format %d rank %zu",
                         static_cast<int>(type), format, rank);
         }
+        check::expect(supported(*codes, 0, desc, {}) == wanted, "codes of type %d format %d rank %zu",
+                      static_cast<int>(type), format, rank);
+        auto coded = desc;
+        coded.type = DataType::kINT8;
+        check::expect(!wanted || supported(*codes, 1, desc, coded), "codes in format %d rank %zu", format, rank);
+        check::expect(!wanted || !supported(*codes, 1, desc, desc), "no codes in format %d rank %zu", format, rank);
       }
     }
   }
@@ -99,12 +110,16 @@ void disagreeing_formats() {
   const auto vectors = tensor({2, 8, 4, 4}, DataType::kHALF, TensorFormat::kHWC8);
   check::expect(!supported(*p, 1, linear, vectors), "output in another format");
   check::expect(!supported(*p, 1, linear, wide), "output of another type");
+  auto codes = vectors;
+  codes.type = DataType::kINT8;
+  check::expect(!supported(*p, 1, vectors, codes), "codes without a scale");
+  check::expect(!supported(*per_channel(1, 1, 0.1f), 1, linear, codes), "codes in another format");
   check::expect(!supported(*p, 2, linear, linear) && !supported(*p, -1, linear, linear), "position");
   const DynamicPluginTensorDesc both[] = {dynamic(linear), dynamic(linear)};
   check::expect(!build(*p).supportsFormatCombination(0, both, 2, 1), "two inputs");
   check::expect(!build(*p).supportsFormatCombination(0, both, 1, 2), "two outputs");
   check::expect(!build(*p).supportsFormatCombination(0, nullptr, 1, 1), "no tensors");
-  check::expect(build(*p).getFormatCombinationLimit() >= 44, "4 types in 11 formats must all be seen");
+  check::expect(build(*p).getFormatCombinationLimit() >= 33, "3 types in 11 formats must all be seen");
 }
 
 struct Configuration {
@@ -112,14 +127,14 @@ struct Configuration {
   int32_t channels, axis;
   PluginTensorDesc in, out;
   const char* message;  // null: accepted
+  float scale = 0;
 };
 
 void configurations() {
   const auto nchw = tensor({-1, 8, 4, 4}), nhwc = tensor({-1, 4, 4, 8}), scalars = tensor({});
   const auto unknown = tensor({-1, -1, 4, 4}), half = tensor({-1, 8, 4, 4}, DataType::kHALF);
   const auto hwc8 = tensor({-1, 8, 4, 4}, DataType::kFLOAT, TensorFormat::kHWC8);
-  const auto scaled = tensor({-1, 8}, DataType::kINT8, TensorFormat::kLINEAR, 0.1f);
-  const auto unscaled = tensor({-1, 8}, DataType::kINT8), int32 = tensor({-1, 8}, DataType::kINT32);
+  const auto codes = tensor({-1, 8, 4, 4}, DataType::kINT8), int32 = tensor({-1, 8}, DataType::kINT32);
   const auto flat = tensor({8}, DataType::kHALF, TensorFormat::kCHW2);
   const auto dla = tensor({1, 8, 4, 4}, DataType::kHALF, TensorFormat::kDLA_LINEAR);
   const Configuration table[] = {
@@ -129,23 +144,27 @@ void configurations() {
       {"8 channels, last", 8, -1, nhwc, nhwc, nullptr},
       {"8 channels, axis 3", 8, 3, nhwc, nhwc, nullptr},
       {"channels not known yet", 8, 1, unknown, unknown, nullptr},
-      {"int8", 8, 1, scaled, scaled, nullptr},
+      {"codes", 8, 1, nchw, codes, nullptr, 0.1f},
+      {"codes of half", 1, 1, half, codes, nullptr, 0.1f},
+      {"codes without a scale", 1, 1, nchw, codes, "output of type 2 in format 0; wanted type 0"},
+      {"a scale without codes", 1, 1, nchw, nchw, "output of type 0 in format 0; wanted type 2", 0.1f},
+      {"codes in another format", 1, 1, hwc8, codes, "wanted type 2 in the input's format, 2", 0.1f},
+      {"codes of codes", 1, 1, codes, codes, "type 2 in format 0 with 4 dimensions is not supported", 0.1f},
       {"5 for 8", 5, 1, nchw, nchw, "5 parameters for the 8 channels along axis 1"},
       {"8 for 4", 8, -1, nchw, nchw, "8 parameters for the 4 channels along axis -1"},
       {"axis beyond", 8, 4, nchw, nchw, "axis 4 is not one of a tensor of 4 dimensions"},
       {"axis before", 8, -5, nchw, nchw, "axis -5"},
       {"channels of a scalar tensor", 8, 1, scalars, scalars, "axis 1"},
-      {"other type", 1, 1, nchw, half, "differ"},
-      {"other format", 1, 1, nchw, hwc8, "differ"},
-      {"int8 without scales", 1, 1, unscaled, unscaled, "scales"},
-      {"int8 without one scale", 1, 1, scaled, unscaled, "scales"},
+      {"other type", 1, 1, nchw, half, "output of type 1 in format 0; wanted type 0"},
+      {"other format", 1, 1, nchw, hwc8, "wanted type 0 in the input's format, 0"},
+      {"int8", 1, 1, codes, codes, "type 2 in format 0"},
       {"int32", 1, 1, int32, int32, "type 3"},
       {"vectors of a vector", 1, 1, flat, flat, "1 dimensions"},
       {"DLA", 1, 1, dla, dla, "format 9"},
   };
   for (const Configuration& c : table) {
     Said said;
-    const Owned p = per_channel(c.channels, c.axis);
+    const Owned p = per_channel(c.channels, c.axis, c.scale);
     const DynamicPluginTensorDesc in = dynamic(c.in), out = dynamic(c.out);
     const bool accepted = build(*p).configurePlugin(&in, 1, &out, 1) == 0;
     check::expect(accepted == (c.message == nullptr), "%s: %s", c.name, accepted ? "accepted" : "refused");
@@ -163,8 +182,9 @@ void timing_cache() {
   check::expect(id(scalar("AGLU", 0.f)) == id(scalar("AGLU", 0.1f)), "same kernel");
   const std::string different[] = {id(scalar("AGLU", 0.5f)), id(scalar("AGLU", 0.1f)), id(scalar("APA", 0.5f)),
                                    id(scalar("APA", 0.1f)),  id(per_channel(8, 1)),    id(per_channel(16, 1)),
-                                   id(per_channel(8, 2))};
-  check::expect(std::set<std::string>(std::begin(different), std::end(different)).size() == 7, "ids collide");
+                                   id(per_channel(8, 2)),    id(per_channel(8, 2, 0.1f))};
+  check::expect(id(per_channel(8, 1, 0.1f)) == id(per_channel(8, 1, 7.f)), "same kernel");
+  check::expect(std::set<std::string>(std::begin(different), std::end(different)).size() == 8, "ids collide");
   for (const std::string& name : different) {
     check::expect(name.rfind("apa.1.", 0) == 0, "id %s does not carry the version", name.c_str());
   }
@@ -175,6 +195,7 @@ void metadata() {
   check::expect(text(scalar("AGLU", 0.5f, -1.25f)) == "lambda=0.5 kappa=-1.25", "%s", text(scalar()).c_str());
   const Owned p = created("APA", {floats("lambda", {2.f, 0.f, 1.f}), floats("kappa", {1.f}), ints("axis", {-1})});
   check::expect(text(p) == "lambda=[0 .. 2; 3] kappa=1 axis=-1", "%s", text(p).c_str());
+  check::expect(text(per_channel(1, 1, 0.25f)) == "lambda=0.5 kappa=1 scale_out=0.25", "codes");
 }
 
 }  // namespace

@@ -15,16 +15,17 @@ constexpr float kInfinity = std::numeric_limits<float>::infinity();
 void creators() {
   int32_t count = 0;
   IPluginCreatorInterface* const* all = getCreators(count);
-  check::expect(count == 2, "%d creators", count);
+  check::expect(count == 4, "%d creators", count);
   for (int32_t i = 0; i < count; i++) {
     auto* c = static_cast<IPluginCreatorV3One*>(all[i]);
     check::expect(!std::strcmp(c->getInterfaceInfo().kind, "PLUGIN CREATOR_V3ONE"), "interface");
+    const int32_t codes = i >= 2;
     check::expect(!std::strcmp(c->getPluginVersion(), "1"), "version %s", c->getPluginVersion());
     check::expect(!std::strcmp(c->getPluginNamespace(), "apa"), "namespace %s", c->getPluginNamespace());
     const PluginFieldCollection& fields = *c->getFieldNames();
-    const char* const wanted[] = {"lambda", "kappa", "axis"};
-    check::expect(fields.nbFields == 3, "%d fields", fields.nbFields);
-    for (int32_t f = 0; f < 3; f++) check::expect(!std::strcmp(fields.fields[f].name, wanted[f]), "field %d", f);
+    const char* const wanted[] = {"lambda", "kappa", "axis", "scale_out"};
+    check::expect(fields.nbFields == 3 + codes, "%d fields", fields.nbFields);
+    for (int32_t f = 0; f < fields.nbFields; f++) check::expect(!std::strcmp(fields.fields[f].name, wanted[f]), "field %d", f);
   }
   check::expect(&creator("APA") != &creator("AGLU"), "one creator for both");
   setLoggerFinder(nullptr);  // keeps nothing, calls nothing
@@ -35,6 +36,7 @@ struct Good {
   std::vector<Field> fields;
   std::vector<float> lambda, kappa;  // what an engine keeps
   int32_t axis;                      // 1: not kept
+  float scale = 0;                   // of codes; 0: not kept
 };
 
 std::vector<Good> good_fields() {
@@ -54,6 +56,8 @@ std::vector<Good> good_fields() {
       {"axis -1", {l3, k, ints("axis", {-1})}, {0.f, 0.5f, 2.f}, {1.25f}, -1},
       {"axis int64", {l3, k, field<int64_t>("axis", PluginFieldType::kINT64, {2})}, {0.f, 0.5f, 2.f}, {1.25f}, 2},
       {"axis of a scalar", {l, k, ints("axis", {3})}, {0.5f}, {1.25f}, 1},
+      {"codes", {l, k, floats("scale_out", {0.05f})}, {0.5f}, {1.25f}, 1, 0.05f},
+      {"codes, per channel", {floats("scale_out", {1e-30f}), l3, k, ints("axis", {-1})}, {0.f, 0.5f, 2.f}, {1.25f}, -1, 1e-30f},
       {"a node's own", {l, k, field<char>("plugin_version", PluginFieldType::kCHAR, {'1'})}, {0.5f}, {1.25f}, 1},
   };
 }
@@ -65,11 +69,13 @@ bool holds(const PluginField& f, const char* name, const std::vector<float>& val
 }
 
 void check_kept(const Good& good, const PluginFieldCollection& kept) {
-  const bool with_axis = good.axis != 1;
-  check::expect(kept.nbFields == (with_axis ? 3 : 2), "%s: %d fields kept", good.name, kept.nbFields);
+  const bool with_axis = good.axis != 1, with_scale = good.scale != 0;
+  const int32_t wanted = 2 + with_axis + with_scale;
+  if (!check::expect(kept.nbFields == wanted, "%s: %d fields kept", good.name, kept.nbFields)) return;
   check::expect(holds(kept.fields[0], "lambda", good.lambda), "%s: lambda", good.name);
   check::expect(holds(kept.fields[1], "kappa", good.kappa), "%s: kappa", good.name);
-  if (with_axis && kept.nbFields == 3) {
+  if (with_scale) check::expect(holds(kept.fields[wanted - 1], "scale_out", {good.scale}), "%s: scale", good.name);
+  if (with_axis) {
     check::expect(!std::strcmp(kept.fields[2].name, "axis") &&
                       *static_cast<const int32_t*>(kept.fields[2].data) == good.axis,
                   "%s: axis", good.name);
@@ -85,12 +91,13 @@ void accepted() {
       if (!check::expect(plugin && said.text().empty(), "%s refused: %s", good.name, said.text().c_str())) continue;
       const PluginFieldCollection* kept = runtime(*plugin).getFieldsToSerialize();
       check_kept(good, *kept);
-      const Owned again(creator(kind).createPlugin(nullptr, kept, TensorRTPhase::kRUNTIME));
+      const std::string name = std::string(kind) + (good.scale > 0 ? "Codes" : "");
+      const Owned again(creator(name).createPlugin(nullptr, kept, TensorRTPhase::kRUNTIME));
       const Owned cloned(plugin->clone()), attached(runtime(*plugin).attachToContext(nullptr));
       for (const Owned* copy : {&again, &cloned, &attached}) {
         if (!check::expect(*copy != nullptr, "%s: no copy", good.name)) continue;
         check_kept(good, *runtime(**copy).getFieldsToSerialize());
-        check::expect(!std::strcmp(core(**copy).getPluginName(), kind), "%s: another kind", good.name);
+        check::expect(name == core(**copy).getPluginName(), "%s: another kind", good.name);
       }
     }
   }
@@ -100,6 +107,7 @@ struct Bad {
   const char* name;
   std::vector<Field> fields;
   const char* message;
+  const char* creator = "";  // AGLU's, by name; else the one that the fields are for
 };
 
 std::vector<Bad> bad_fields() {
@@ -132,6 +140,17 @@ std::vector<Bad> bad_fields() {
       {"two axes", {l, k, ints("axis", {1, 2})}, "'axis' has length 2"},
       {"axis 8", {l, k, ints("axis", {8})}, "'axis' is 8"},
       {"axis -9", {l, k, ints("axis", {-9})}, "'axis' is -9"},
+      {"a scale, but no codes", {l, k, floats("scale_out", {1.f})}, "'scale_out' is unknown", "AGLU"},
+      {"codes without a scale", {l, k}, "'scale_out' is missing", "AGLUCodes"},
+      {"scale 0", {l, k, floats("scale_out", {0.f})}, "'scale_out' is 0"},
+      {"negative scale", {l, k, floats("scale_out", {-0.1f})}, "'scale_out' is -0.1"},
+      {"infinite scale", {l, k, floats("scale_out", {kInfinity})}, "'scale_out' is inf"},
+      {"scale NaN", {l, k, floats("scale_out", {std::nanf("")})}, "'scale_out' is nan"},
+      {"subnormal scale", {l, k, floats("scale_out", {1e-40f})}, "'scale_out' is 0"},
+      {"scales a channel", {l, k, floats("scale_out", {0.1f, 0.1f})}, "'scale_out' has length 2"},
+      {"no scale", {l, k, floats("scale_out", {})}, "'scale_out' has length 0"},
+      {"integer scale", {l, k, ints("scale_out", {1})}, "'scale_out' has field type 5"},
+      {"two scales", {l, k, floats("scale_out", {1.f}), floats("scale_out", {1.f})}, "'scale_out' is given twice"},
       {"unknown", {l, k, floats("beta", {1.f})}, "'beta' is unknown"},
       {"misspelt", {l, floats("Kappa", {1.f})}, "'Kappa' is unknown"},
       {"lambda twice", {l, k, l}, "'lambda' is given twice"},
@@ -144,9 +163,9 @@ void refused() {
     for (TensorRTPhase phase : {TensorRTPhase::kBUILD, TensorRTPhase::kRUNTIME}) {
       for (const Bad& bad : bad_fields()) {
         Said said;
-        const Owned plugin = created(kind, bad.fields, phase);
+        const Owned plugin = created(kind, bad.fields, phase, bad.creator);
         check::expect(plugin == nullptr, "%s accepted", bad.name);
-        check::expect(said.has(bad.message) && said.has(kind) && said.has("layer 3"), "%s: said %s", bad.name,
+        check::expect(said.has(bad.message) && said.has(*bad.creator ? bad.creator : kind) && said.has("layer 3"), "%s: said %s", bad.name,
                       said.text().c_str());
       }
     }

@@ -1,5 +1,5 @@
 // How far the kernels are from the formula: every half and bfloat16, a sweep of float32, lambda 0 to 100,
-// with and without the documented errors of the device's ex2 and lg2.
+// with and without the documented errors of the device's ex2 and lg2; and the same as int8 codes.
 #include <limits>
 #include <vector>
 
@@ -15,6 +15,7 @@ using cuda_errors::Mode;
 
 const float kLambdas[] = {0.f, 1e-30f, 1e-8f, 1e-4f, 1e-2f, 0.1f, 0.2499f, 0.25f, 0.5f, 1.f, 2.f, 10.f, 100.f};
 const float kKappas[] = {1.2f, 0.3f, -0.7f, 3.f, 0.f};
+const float kScales[] = {0.05f, 0.003f, 1.f};
 const Mode kModes[] = {Mode::None, Mode::High, Mode::Low, Mode::Random};
 
 template <class T>
@@ -41,26 +42,29 @@ std::vector<float> floats() {
   return z;
 }
 
-template <class T>
-std::vector<T> ran(Kind kind, float lambda, float kappa, const std::vector<T>& x) {
+template <class To, class T>
+std::vector<To> ran(Kind kind, float lambda, float kappa, const std::vector<T>& x, float scale = 0) {
   apa::Job job{};
   job.kind = kind;
   job.element = reference::Numbers<T>::kElement;
   job.layout = {static_cast<int64_t>(x.size()), {1, 1, 1}, {1, 1, 1, 1}};
   job.processors = 1;
   job.scalar = apa::coefficients<float>(lambda, kappa);
-  std::vector<T> y(x.size());
+  job.scale_out = scale;
+  std::vector<To> y(x.size());
   check::expect(apa::run(job, x.data(), y.data(), nullptr) == cudaSuccess, "the kernel did not start");
   return y;
 }
 
-// The largest error of a sweep in units of its tolerance, for the documentation.
+// Of a sweep, for the documentation: the largest error in units of its tolerance, and how many codes there are and are
+// not those of the exact results.
 double worst = 0;
+int64_t codes = 0, others = 0;
 
 template <class T>
 void compare(const char* type, Kind kind, float lambda, float kappa, const std::vector<T>& x,
              const std::vector<double>& exact) {
-  const std::vector<T> y = ran(kind, lambda, kappa, x);
+  const std::vector<T> y = ran<T>(kind, lambda, kappa, x);
   for (size_t i = 0; i < x.size(); i++) {
     const double got = reference::value(y[i]), z = reference::value(x[i]);
     if (reference::close<T>(got, exact[i], z)) {
@@ -76,8 +80,25 @@ void compare(const char* type, Kind kind, float lambda, float kappa, const std::
 }
 
 template <class T>
+void compare_codes(const char* type, Kind kind, float lambda, float kappa, float scale, const std::vector<T>& x,
+                   const std::vector<double>& exact) {
+  const std::vector<int8_t> y = ran<int8_t>(kind, lambda, kappa, x, scale);
+  for (size_t i = 0; i < x.size(); i++) {
+    codes++;
+    others += y[i] != reference::code_of(exact[i], scale);
+    if (reference::close_code(y[i], exact[i], scale)) continue;
+    check::expect(false, "%s %s lambda %g kappa %g scale %g mode %d: f(%.9g) is %d, exactly %.9g", type,
+                  kind == Kind::Gate ? "APA" : "AGLU", lambda, kappa, scale, static_cast<int>(cuda_errors::mode),
+                  reference::value(x[i]), y[i], exact[i]);
+    return;
+  }
+  check::expect(true, "all close");
+}
+
+template <class T>
 void sweep(const char* type, const std::vector<T>& x) {
   std::vector<double> exact(x.size());
+  size_t at = 0;
   for (Kind kind : {Kind::Gate, Kind::Unit}) {
     for (float lambda : kLambdas) {
       for (float kappa : kKappas) {
@@ -88,13 +109,16 @@ void sweep(const char* type, const std::vector<T>& x) {
           if (kappa != kKappas[0] && mode != Mode::Random) continue;  // each mode once for every lambda
           cuda_errors::mode = mode;
           compare(type, kind, lambda, kappa, x, exact);
+          compare_codes(type, kind, lambda, kappa, kScales[at++ % 3], x, exact);
         }
       }
     }
   }
   cuda_errors::mode = Mode::None;
-  std::printf("%s: worst error %.3f of the tolerance\n", type, worst);
+  std::printf("%s: worst error %.3f of the tolerance; %lld of %lld codes are not the exact one\n", type, worst,
+              static_cast<long long>(others), static_cast<long long>(codes));
   worst = 0;
+  codes = others = 0;
 }
 
 void float32() { sweep("float32", floats()); }
@@ -104,7 +128,7 @@ void bfloat16() { sweep("bfloat16", every_half<__nv_bfloat16>()); }
 // -0 keeps its sign through the unit, as in PyTorch.
 void signed_zero() {
   for (float lambda : kLambdas) {
-    const std::vector<float> y = ran<float>(Kind::Unit, lambda, 1.f, {-0.f, 0.f});
+    const std::vector<float> y = ran<float, float>(Kind::Unit, lambda, 1.f, {-0.f, 0.f});
     check::expect(std::signbit(y[0]) && !std::signbit(y[1]), "lambda %g: sign of zero lost", lambda);
   }
 }

@@ -3,11 +3,11 @@
 from planting import Fault
 
 SCALAR, LANES, SPANS, PLANES = (f"tensorrt/kernels/{name}.cuh" for name in ("scalar", "lanes", "spans", "planes"))
-PACK, PADDING, TABLE = (f"tensorrt/kernels/{name}.cuh" for name in ("pack", "padding", "table"))
+PACK, PADDING = (f"tensorrt/kernels/{name}.cuh" for name in ("pack", "padding"))
 DEVICE_MATH, MATHS, KERNELS = "tensorrt/kernels/device_math.cuh", "include/apa/math.h", "tensorrt/kernels.cu"
 LAYOUT, ACTIVATION, FIELDS = "tensorrt/layout.cc", "tensorrt/activation.cc", "tensorrt/fields.cc"
 FORMATS, MEMORY = "tensorrt/formats.cc", "tensorrt/device_memory.cc"
-PLUGIN, RUNTIME = "tensorrt/plugin.cc", "tensorrt/plugin_runtime.cc"
+PLUGIN, PLUGIN_H, RUNTIME = "tensorrt/plugin.cc", "tensorrt/plugin.h", "tensorrt/plugin_runtime.cc"
 
 FAULTS = [
     # index
@@ -19,7 +19,6 @@ FAULTS = [
     Fault("span one too long", SPANS, "@at.offset >= walk.span@", "at.offset > walk.span"),
     Fault("groups without wrap", SPANS, "if (@at.groups >= walk.groups@)", "at.groups > walk.groups"),
     Fault("lanes ignored", SPANS, "@(at.offset & (walk.lanes - 1))@", "0"),
-    Fault("signed table index", TABLE, "entry[@static_cast<uint8_t>(x[k])@]", "static_cast<int8_t>(x[k]) & 127"),
     Fault(
         "pack beyond its plane", PLANES, "@cursor.at.offset + kSize > walk.span@", "cursor.at.offset > walk.span"
     ),
@@ -43,7 +42,7 @@ FAULTS = [
     Fault("groups of a step not wrapped", SPANS, "elements / walk.span % @walk.groups@", "64"),
     # alignment, order of work
     Fault("any alignment taken for packs", KERNELS, "% @kPackBytes@ == 0", "2"),
-    Fault("table not waited for", TABLE, "@__syncthreads();@", ""),
+    Fault("codes taken for packs at any address", KERNELS, "(y) % @sizeof(Results<T, To>)@", "1"),
     Fault("zero elements run", KERNELS, "@if (job.layout.count == 0) return cudaSuccess;@", ""),
     Fault("elements out of turn", SCALAR, "@take_turn(dependent);@", ""),
     Fault("lanes out of turn", LANES, "@take_turn(dependent);@", ""),
@@ -64,14 +63,17 @@ FAULTS = [
     Fault(
         "padding of the unit cleared, not the gate's",
         KERNELS,
-        "@job.kind == Kind::Gate@ && job",
-        "job.kind == Kind::Unit",
+        "cudaSuccess && @gate@ && r.job",
+        "!gate",
     ),
     Fault("HWC8 as HWC16", FORMATS, "kHWC8: return Format{Order::VectorMinor, @8@, 3}", "16"),
     Fault("CDHW32 along another dimension", FORMATS, "Order::VectorMajor, 32, @4@", "3"),
     # clamp, constant, rounding
-    Fault("clamp one short", ACTIVATION, "std::max(@-128.0@, steps)", "-127.0"),
-    Fault("rounded towards zero", ACTIVATION, "@std::nearbyint(value / scale)@", "std::trunc(value / scale)"),
+    Fault("clamp one short", PACK, "@-128.0f@ * scale", "-127.0f"),
+    Fault("clamp one long", PACK, ", @127.0f@ * scale}", "128.0f"),
+    Fault("no division", PACK, "steps = @fmaf(fmaf(-quotient, scale, bounded), per_scale, quotient)@", "quotient"),
+    Fault("rounded down", PACK, "@steps + VectorMath::kRounder@", "floorf(steps) + VectorMath::kRounder"),
+    Fault("NaN is the largest code", PACK, "@fminf(fmaxf(y, least), most)@", "fmaxf(fminf(y, most), least)"),
     Fault("half rounded towards zero", PACK, "@__float2half_rn(x)@", "__float2half_rz(x)"),
     Fault("log2(e) in the sixth digit", MATHS, "-kappa * @1.4426950408889634074@", "1.4426980408889634074"),
     Fault("a coefficient in the fourth digit", MATHS, "@-7.213437557e-01f@", "-7.214437557e-01f"),
@@ -96,17 +98,22 @@ FAULTS = [
         ('"kappa"', '"lambda"'),
     ),
     Fault("lambda 0 refused", FIELDS, "return @v < 0@;", "v <= 0"),
-    Fault("infinity accepted", FIELDS, "if (@!fits@)", "value != value"),
+    Fault("infinity accepted", FIELDS, 'if (@!fits@) refuse(field, "holds "', "value != value"),
     Fault("axis not kept", FIELDS, "@p.channels() > 1 && p.axis != 1@", "p.channels() > 1 && p.axis > 1"),
-    Fault(
-        "another output format accepted", PLUGIN, "@a.type == b.type && a.format == b.format@", "a.type == b.type"
-    ),
+    Fault("another output format accepted", PLUGIN, "@out.format == in.format@", "true"),
+    Fault("another output type accepted", PLUGIN, "@out.type == type_out(in.type)@", "true"),
+    Fault("codes of the input's type", PLUGIN, "out[0] = @type_out(in[0])@;", "in[0]"),
+    Fault("the scale is not kept", FIELDS, "if (@p.scale_out > 0@) fields", "false"),
+    Fault("any scale accepted", FIELDS, 'if (@!fits@) refuse(field, "is "', "false"),
+    Fault("the scale does not reach the kernels", RUNTIME, "job_.scale_out = @parameters_.scale_out@;", "0.02f"),
+    Fault("one timing for codes and floats", PLUGIN, "name_of(kind, @p.scale_out > 0@)", "false"),
+    Fault("codes under the name for floats", PLUGIN_H, "name_of(kind_, @codes()@)", "false"),
     Fault("channels not checked", PLUGIN, "@dims.d[along] == channels@ ||", "dims.d[along] >= 1"),
     Fault(
-        "old table after a new scale",
-        MEMORY,
-        "@data_ && held_.size() == size && std::equal(held_.begin(), held_.end(), bytes)@",
-        "data_ && held_.size() == size",
+        "constants computed again",
+        RUNTIME,
+        "if (@filled_@) return",
+        "false",
     ),
     Fault("upload not waited for", MEMORY, "end = @cudaStreamSynchronize(own)@", "cudaSuccess"),
     Fault("enqueue after a refusal", RUNTIME, "@prepared_ = false;@\n  if (!in", ""),

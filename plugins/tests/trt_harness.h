@@ -7,6 +7,7 @@
 #include <NvInferRuntime.h>
 #undef NV_INFER_INTERNAL_INCLUDE
 
+#include <algorithm>
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
@@ -44,22 +45,27 @@ inline Field ints(const char* name, const std::vector<int32_t>& v) {
 
 using Owned = std::unique_ptr<IPluginV3>;
 
-inline IPluginCreatorV3One& creator(const char* name) {
+inline IPluginCreatorV3One& creator(const std::string& name) {
   int32_t count = 0;
   IPluginCreatorInterface* const* all = getCreators(count);
   for (int32_t i = 0; i < count; i++) {
     auto* found = static_cast<IPluginCreatorV3One*>(all[i]);
-    if (std::strcmp(found->getPluginName(), name) == 0) return *found;
+    if (name == found->getPluginName()) return *found;
   }
-  std::printf("no creator %s\n", name);
+  std::printf("no creator %s\n", name.c_str());
   std::exit(2);
 }
 
-inline Owned created(const char* kind, const std::vector<Field>& fields, TensorRTPhase phase = TensorRTPhase::kBUILD) {
+// By `name`; without one by the creator of `kind`, or of its codes where there is a scale for them.
+inline Owned created(const char* kind, const std::vector<Field>& fields, TensorRTPhase phase = TensorRTPhase::kBUILD,
+                     std::string name = "") {
   std::vector<PluginField> bare;
+  const auto is_scale = [](const Field& f) { return f.name == "scale_out"; };
+  const bool codes = std::any_of(fields.begin(), fields.end(), is_scale);
+  if (name.empty()) name = std::string(kind) + (codes ? "Codes" : "");
   for (const Field& f : fields) bare.push_back({f.name.c_str(), f.bytes.data(), f.type, f.length});
   const PluginFieldCollection collection{static_cast<int32_t>(bare.size()), bare.data()};
-  return Owned(creator(kind).createPlugin("layer 3", &collection, phase));
+  return Owned(creator(name).createPlugin("layer 3", &collection, phase));
 }
 
 inline Owned scalar(const char* kind = "AGLU", float lambda = 0.5f, float kappa = 1.2f) {
@@ -79,13 +85,13 @@ inline IPluginV3OneRuntime& runtime(IPluginV3& p) {
 }
 
 inline PluginTensorDesc tensor(const std::vector<int64_t>& dims, DataType type = DataType::kFLOAT,
-                               TensorFormat format = TensorFormat::kLINEAR, float scale = -1.f) {
+                               TensorFormat format = TensorFormat::kLINEAR) {
   PluginTensorDesc desc{};
   desc.dims.nbDims = static_cast<int32_t>(dims.size());
   for (size_t i = 0; i < dims.size(); i++) desc.dims.d[i] = dims[i];
   desc.type = type;
   desc.format = format;
-  desc.scale = scale;
+  desc.scale = -1.f;  // what TensorRT gives where there is none
   return desc;
 }
 

@@ -21,20 +21,19 @@ cudaError_t launch(void (*kernel)(bool, Wanted...), int64_t blocks, cudaStream_t
                    Given... given) {
   cuda_cpu::last_stream = stream;
   if (blocks < 1 || blocks > INT32_MAX) return cudaErrorInvalidConfiguration;
-  const bool synchronises = reinterpret_cast<void*>(kernel) == reinterpret_cast<void*>(apply_table);
   if (auto* graph = cuda_cpu::graph_of ? cuda_cpu::graph_of(stream) : nullptr) {
     graph->push_back([=] { launch<Wanted...>(kernel, blocks, nullptr, dependent, given...); });
     return cudaSuccess;
   }
   if (cuda_cpu::late) {
     cuda_cpu::put_off(dependent, [=] {
-      cuda_cpu::run_grid(static_cast<unsigned>(blocks), kThreads, synchronises, [&] { kernel(dependent, given...); });
+      cuda_cpu::run_grid(static_cast<unsigned>(blocks), kThreads, [&] { kernel(dependent, given...); });
     });
     return cudaSuccess;
   }
   const std::lock_guard<std::mutex> alone(cuda_cpu::one_grid);
   const auto body = [&] { kernel(dependent, given...); };  // by reference: a launch must not allocate
-  cuda_cpu::run_grid(static_cast<unsigned>(blocks), kThreads, synchronises, std::ref(body));
+  cuda_cpu::run_grid(static_cast<unsigned>(blocks), kThreads, std::ref(body));
   return cudaSuccess;
 }
 

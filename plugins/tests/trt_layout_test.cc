@@ -1,5 +1,6 @@
-// Scalar and per-channel parameters in every memory format, rank, axis and type: each element meets its own
-// channel's parameters, padding is left or cleared as promised, nothing outside the tensor is touched.
+// Scalar and per-channel parameters in every memory format, rank, axis and type, and with int8 results of each: each
+// element meets its own channel's parameters, padding is left or cleared as promised, nothing outside the tensor is
+// touched.
 #include <random>
 
 #include "formats.h"
@@ -14,7 +15,8 @@ using apa::Kind;
 using tensors::Buffer;
 using tensors::Tensor;
 
-constexpr float kUnwritten = -777.f;
+template <class To>
+constexpr double kUnwritten = sizeof(To) == 1 ? 99 : -777;
 
 // Small and large regimes side by side, no two neighbours alike.
 apa::Parameters parameters(int64_t channels, int32_t axis) {
@@ -45,9 +47,10 @@ struct Case {
   }
 };
 
-template <class T>
+template <class T, class To>
 struct Memory {
-  Buffer<T> x, y;
+  Buffer<T> x;
+  Buffer<To> y;
   std::vector<char> is_element;  // or else padding
 
   explicit Memory(const Case& c)
@@ -60,7 +63,7 @@ struct Memory {
     const double padding = c.kind == Kind::Gate ? std::nan("") : 0.0;
     for (int64_t i = 0; i < c.tensor.count(); i++) {
       x[i] = reference::number<T>(padding);
-      y[i] = reference::number<T>(kUnwritten);
+      y[i] = reference::number<To>(kUnwritten<To>);
     }
     c.tensor.each([&](int64_t at, const tensors::Dims&) {
       x[at] = reference::number<T>(range(random));
@@ -69,8 +72,8 @@ struct Memory {
   }
 };
 
-template <class T>
-cudaError_t ran(const Case& c, Memory<T>& memory) {
+template <class T, class To>
+cudaError_t ran(const Case& c, Memory<T, To>& memory) {
   const apa::Parameters p = c.parameters();
   const std::vector<apa::Channel> channels = apa::channels_of(p);
   apa::Job job{};
@@ -80,7 +83,8 @@ cudaError_t ran(const Case& c, Memory<T>& memory) {
   job.layout = apa::layout_of(c.tensor.dims, *apa::format_of(c.tensor.format.format), c.axis);
   job.processors = c.processors;
   job.scalar = apa::coefficients<float>(p.lambda_of(0), p.kappa_of(0));
-  job.device_table = channels.data();
+  job.channels = channels.data();
+  job.scale_out = sizeof(To) == 1 ? reference::kScale : 0;
   if (!check::expect(job.layout.count == c.tensor.count(), "%s: count %lld", c.name().c_str(),
                      static_cast<long long>(job.layout.count))) {
     return cudaErrorInvalidValue;
@@ -88,29 +92,32 @@ cudaError_t ran(const Case& c, Memory<T>& memory) {
   return apa::run(job, memory.x.data(), memory.y.data(), nullptr);
 }
 
-template <class T>
+template <class T, class To>
 void check_case(const Case& c) {
-  Memory<T> memory(c);
-  if (!check::expect(ran<T>(c, memory) == cudaSuccess, "%s: not run", c.name().c_str())) return;
+  Memory<T, To> memory(c);
+  if (!check::expect(ran(c, memory) == cudaSuccess, "%s: not run", c.name().c_str())) return;
   const apa::Parameters p = c.parameters();
   int64_t wrong = 0;
   c.tensor.each([&](int64_t at, const tensors::Dims& index) {
     const size_t channel = c.per_channel ? static_cast<size_t>(index[static_cast<size_t>(c.axis)]) : 0;
     const double z = reference::value(memory.x[at]);
     const double exact = reference::activation(c.kind, z, p.lambda_of(channel), p.kappa_of(channel));
-    wrong += !reference::close<T>(reference::value(memory.y[at]), exact, z);
+    wrong += !reference::is_result<To>(memory.y[at], exact, z);
   });
   for (int64_t i = 0; i < c.tensor.count(); i++) {
     wrong += !memory.is_element[static_cast<size_t>(i)] && reference::value(memory.y[i]) != 0;
   }
-  check::expect(wrong == 0, "%s, %zu bytes: %lld elements wrong", c.name().c_str(), sizeof(T),
+  check::expect(wrong == 0, "%s, %zu bytes to %zu: %lld elements wrong", c.name().c_str(), sizeof(T), sizeof(To),
                 static_cast<long long>(wrong));
 }
 
 void check_types(const Case& c) {
-  check_case<float>(c);
-  check_case<__half>(c);
-  check_case<__nv_bfloat16>(c);
+  check_case<float, float>(c);
+  check_case<__half, __half>(c);
+  check_case<__nv_bfloat16, __nv_bfloat16>(c);
+  check_case<float, int8_t>(c);
+  check_case<__half, int8_t>(c);
+  check_case<__nv_bfloat16, int8_t>(c);
 }
 
 void formats() {
@@ -132,8 +139,10 @@ void formats() {
 void strides() {
   for (const auto& format : tensors::kFormats) {
     const Tensor tensor{format, {2, 50, 19, 23}};
-    check_case<__half>({Kind::Unit, tensor, 1, true, 0, 0, 1});
-    check_case<float>({Kind::Gate, tensor, 1, true, 0, 0, 1});
+    check_case<__half, __half>({Kind::Unit, tensor, 1, true, 0, 0, 1});
+    check_case<float, float>({Kind::Gate, tensor, 1, true, 0, 0, 1});
+    check_case<__half, int8_t>({Kind::Gate, tensor, 1, true, 0, 0, 1});
+    check_case<float, int8_t>({Kind::Unit, tensor, 1, true, 0, 0, 1});
   }
   check_types({Kind::Unit, {tensors::kFormats[0], {40961}}, 0, false, 0, 0, 1});
 }
@@ -141,7 +150,7 @@ void strides() {
 // Runs of every length around the pack and the block, at every alignment.
 void tails() {
   const int64_t lengths[] = {1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 17, 31, 33, 255, 257, 2047, 2049, 4099};
-  const int64_t shifts[][2] = {{0, 0}, {1, 0}, {0, 1}, {1, 1}, {3, 3}};
+  const int64_t shifts[][2] = {{0, 0}, {1, 0}, {0, 1}, {0, 4}, {1, 1}, {3, 3}};  // 4: half a pack of a half's codes
   for (int64_t length : lengths) {
     for (const auto& shift : shifts) {
       for (int32_t processors : {1, 3}) {
@@ -170,8 +179,11 @@ void zero_elements() {
         apa::Job job{};
         job.layout = layout;
         job.per_channel = true;
-        check::expect(layout.count == 0 && apa::run(job, nullptr, nullptr, nullptr) == cudaSuccess,
-                      "%s: zero elements", Tensor{format, dims}.name().c_str());
+        for (float scale : {0.f, reference::kScale}) {
+          job.scale_out = scale;
+          check::expect(layout.count == 0 && apa::run(job, nullptr, nullptr, nullptr) == cudaSuccess,
+                        "%s: zero elements", Tensor{format, dims}.name().c_str());
+        }
       }
     }
   }

@@ -35,6 +35,8 @@ template <>
 inline __half number<__half>(double x) { return __double2half(x); }
 template <>
 inline __nv_bfloat16 number<__nv_bfloat16>(double x) { return __double2bfloat16(x); }
+template <>
+inline int8_t number<int8_t>(double x) { return static_cast<int8_t>(x); }
 
 // Precision and smallest exponent: 2^(exponent - kDigits) is one unit in the last place.
 template <class T>
@@ -83,6 +85,30 @@ bool close(double got, double exact, double z) {
   if (std::isinf(exact)) return got == exact;
   return share_of_tolerance<T>(got, exact, z) <= 1;
 }
+
+// QuantizeLinear with zero point 0; NaN is -128.
+inline double code_of(double y, float scale) {
+  return std::isnan(y) ? -128 : std::fmin(127, std::fmax(-128, std::nearbyint(y / static_cast<double>(scale))));
+}
+
+// Whether a code is that of the exact activation, or of a float32 as far from it as the kernels' may be: the tolerance
+// of float32, and the rounding of the quotient. Codes differ, by one, only where that reaches over an edge.
+inline bool close_code(double got, double exact, float scale) {
+  if (!std::isfinite(exact)) return got == code_of(exact, scale);
+  const double off = tolerance<float>(exact, 0) + 0x1p-24 * std::fabs(exact);
+  return got >= code_of(exact - off, scale) && got <= code_of(exact + off, scale);
+}
+
+// The scale of codes in tests of layouts: activations of what these hold exceed 127 of it, and are below -1 of it.
+constexpr float kScale = 0.03f;
+
+// What a kernel wrote for z, of the type To: `exact` as far as that type goes.
+template <class To>
+bool is_result(To got, double exact, double z) {
+  return close<To>(value(got), exact, z);
+}
+template <>
+inline bool is_result<int8_t>(int8_t got, double exact, double) { return close_code(got, exact, kScale); }
 
 }  // namespace reference
 

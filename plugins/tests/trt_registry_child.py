@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-NAMES = ("AGLU", "APA")
+NAMES = ("AGLU", "APA", "AGLUCodes", "APACodes")
 
 
 def mine(registry):
@@ -35,11 +35,12 @@ def cases(trt):
 
     half, one = field("lambda", [0.5]), field("kappa", [1.0])
     return {
-        "good scalar": [half, one],
+        "good numbers": [half, one],
         "good lambda 0": [field("lambda", [0.0]), one],
         "good float64": [field("lambda", [0.5], "float64"), one],
         "good int32": [field("lambda", [2], "int32"), one],
         "good channels": [field("lambda", [0.5] * 8), one, field("axis", [-1], "int32")],
+        "good scale": [half, one, field("scale_out", [0.05])],
         "none": [],
         "no kappa": [half],
         "NaN": [field("lambda", [np.nan]), one],
@@ -48,6 +49,9 @@ def cases(trt):
         "empty": [field("lambda", []), one],
         "unequal lengths": [field("lambda", [1.0, 2.0]), field("kappa", [1.0, 2.0, 3.0])],
         "wrong type": [field("lambda", [65], "int8"), one],
+        "scale 0": [half, one, field("scale_out", [0.0])],
+        "two scales": [half, one, field("scale_out", [0.1, 0.1])],
+        "scale of another type": [half, one, field("scale_out", [1], "int32")],
         "unknown": [half, one, field("beta", [1.0])],
     }
 
@@ -59,11 +63,12 @@ def created(trt, creator, fields, phase):
 
 def creators(trt, registry):
     found = {}
-    for name in NAMES:
+    for name in NAMES[:2]:
         creator = registry.get_creator(name, "1", "apa")
         for phase in ("BUILD", "RUNTIME"):
             for case, fields in cases(trt).items():
-                found[f"{name} {phase} {case}"] = created(trt, creator, fields, phase)
+                one = registry.get_creator(f"{name}Codes", "1", "apa") if "scale" in case else creator
+                found[f"{name} {phase} {case}"] = created(trt, one, fields, phase)
     return found
 
 

@@ -66,8 +66,8 @@ extern "C" __attribute__((visibility("default"))) void setLoggerFinder(ILoggerFi
 
 extern "C" __attribute__((visibility("default"))) IPluginCreatorInterface* const* getCreators(int32_t& count) {
   static IPluginCreatorInterface* const* spied = spied_creators(count);
-  static Spy first(spied[0]), second(spied[1]);
-  static IPluginCreatorInterface* const creators[] = {&first, &second};
-  count = 2;
+  static Spy spies[] = {Spy(spied[0]), Spy(spied[1]), Spy(spied[2]), Spy(spied[3])};
+  static IPluginCreatorInterface* const creators[] = {&spies[0], &spies[1], &spies[2], &spies[3]};
+  count = 4;
   return creators;
 }

@@ -58,7 +58,7 @@ std::vector<T> chain(const Case& c, bool dependent, bool beside_others) {
   job.layout = apa::layout_of(c.tensor.dims, *apa::format_of(c.tensor.format.format), 1);
   job.processors = 2;
   job.scalar = apa::coefficients<float>(p.lambda_of(0), p.kappa_of(0));
-  job.device_table = channels.data();
+  job.channels = channels.data();
   job.dependent = dependent;
   std::vector<T> buffers[2];
   for (int64_t i = 0; i < job.layout.count; i++) {

@@ -73,6 +73,24 @@ def test_of_several_precisions(times, kept, reason):
     assert choose_engine(wrong).name not in (kept, None)
 
 
+CODES = [
+    ("codes faster", {"plugin": 0.9, "plugin-codes": 0.8}, "plugin-codes", "plugin-codes is faster beyond noise"),
+    ("codes no faster", {"plugin": 0.8, "plugin-codes": 0.8}, "plugin", "plugin is the simpler"),
+    ("by too little", {"plugin": 0.8, "plugin-codes": 0.796}, "plugin", "plugin is the simpler"),
+    ("than the plugin alone", {"plugin": 1.2, "plugin-codes": 1.1}, "decomposed", "decomposed is faster"),
+]
+
+
+@pytest.mark.parametrize(("times", "kept", "reason"), [c[1:] for c in CODES], ids=[c[0] for c in CODES])
+def test_of_a_plugin_that_may_write_codes(times, kept, reason):
+    tried = [
+        Candidate(name, True, builds([by] * 3, seed=7 * at), "int8")
+        for at, (name, by) in enumerate({"decomposed": 1.0, **times}.items())
+    ]
+    found = choose_engine(tried[::-1])
+    assert found.name == f"int8 {kept}" and f"int8 {reason}" in found.reason
+
+
 def test_every_size_counts():
     """Faster at one image, slower by as much at the largest batch."""
     plugin = builds([1.0] * 3, seed=7, least=0.7, largest=1 / 0.7)

@@ -1,5 +1,6 @@
 """`--format trt --precision auto`: what the bundle holds, and which engine a stand-in for a GPU machine keeps."""
 
+import hashlib
 import json
 import shutil
 from dataclasses import replace
@@ -15,10 +16,12 @@ from apa_exporters.tensorrt.on_target.refusal import FAILED, MISSING
 
 from apa_deploy.errors import GateError
 from apa_deploy.graph.functions import with_functions
+from apa_deploy.graph.node import read_scale_out
 from apa_deploy.records.passport import read_passport
 from apa_deploy.runtimes.cuda_driver import device_count
 from tests import quantise_networks as networks
 from tests.exporters.trt_bundles import RUNS, Ran, exported, names, need_libraries
+from tests.standin.machine import MAJORS
 
 pytestmark = pytest.mark.skipif(device_count() > 0, reason="a real GPU would answer in the stand-in's place")
 AUTO = ["--format", "trt", "--precision", "auto"]
@@ -68,14 +71,15 @@ def test_bundle_holds_every_precision(bundle):
     recipes = {home.name: recipe for home, recipe in read_recipes(bundle).items()}
     assert list(recipes) == ["fp16", "fp8", "int8"]
     for name, recipe in recipes.items():
-        assert recipe.precision == name and list(recipe.models) == ["decomposed", "aot", "plugin"]
+        codes = ["plugin-codes"] * (name == "int8")
+        assert recipe.precision == name and list(recipe.models) == ["decomposed", "aot", "plugin", *codes]
         assert (bundle / name / recipe.plugin).samefile(bundle / "plugin/libapa_trt.so")
         passport = read_passport(bundle / name / "passport.json")
         assert passport.options["precision"] == name
         assert (passport.quantisation is None) == (name == "fp16")
     lines = bundle_lines(bundle)
     assert len([line for line in lines if "--onnx=int8/model.onnx" in line]) == 1
-    assert len(lines) == len(set(lines)) == 8
+    assert len(lines) == len(set(lines)) == 9
 
 
 CODES = {"int8": ("decomposed",), "fp16": ("decomposed",), "fp8": ("decomposed",)}
@@ -114,6 +118,65 @@ def test_activations_of_every_precision(bundle, machine, tmp_path):
     build = read_passport(tmp_path / "out/net.engine.passport.json").build
     found = [(one.precision, one.activation, one.passed, one.launches["PluginV3"]) for one in build.candidates]
     assert found == [("fp16", "aot", True, 4), ("int8", "aot", True, 4), ("int8", "plugin", True, 4)]
+
+
+def test_the_plugin_alone_writes_codes(bundle):
+    """In its own file of int8; the passport lists that file, and ONNX Runtime is never given it."""
+    given = {}
+    for path in bundle.glob("*/*.onnx"):
+        nodes = onnx.load(path).graph.node
+        given[f"{path.parent.name}/{path.name}"] = [scale for node in nodes if (scale := read_scale_out(node))]
+    (codes,) = (name for name, scales in given.items() if scales)
+    assert codes == "int8/model.codes.onnx" and len(given[codes]) == 2
+    model = onnx.load(bundle / codes)
+    quantisers = [node for node in model.graph.node if node.op_type == "QuantizeLinear"]
+    assert quantisers and not {node.input[0] for node in quantisers} & {f"{name}/float" for name in ("v1", "v3")}
+    records = {one.name: one.sha256 for one in read_passport(bundle / "int8/passport.json").outputs}
+    assert records["model.codes.onnx"] == hashlib.sha256((bundle / codes).read_bytes()).hexdigest()
+
+
+CODES_OR_NOT = [
+    # what is wrong on the machine, what is kept, why
+    ("slow:plugin-codes", "plugin", "int8 plugin is "),
+    ("wrong:plugin-codes", "plugin", "int8 plugin-codes did not pass"),
+    ("refused:plugin-codes", "plugin", "int8 plugin-codes did not pass"),
+    ("wrong:plugin", "plugin-codes", "int8 plugin did not pass"),
+]
+
+
+@pytest.mark.parametrize("major", MAJORS)
+@pytest.mark.parametrize(("faults", "kept", "reason"), CODES_OR_NOT, ids=[c[0] for c in CODES_OR_NOT])
+def test_the_plugin_writes_codes_or_not(faults, kept, reason, major, bundle, machine, tmp_path):
+    """That it does where it is faster, no busy machine tells for certain: tests of the choice do."""
+    two = of(bundle, tmp_path / "b", int8=("plugin", "plugin-codes"), fp16=("decomposed",))
+    given = ("--plugin", str(bundle / "plugin/libapa_trt.so"))
+    ran = Ran(two, tmp_path / "out", machine, major, f"{faults},refused:fp16", *given)
+    assert ran.code == 0, ran.error
+    build = read_passport(tmp_path / "out/net.engine.passport.json").build
+    assert build.activation == kept and reason in build.reason and build.plugin.name == "libapa_trt.so"
+    assert build.model.name == {"plugin": "model.custom.onnx", "plugin-codes": "model.codes.onnx"}[kept]
+    said = ran.last["result"]["said"]
+    assert f"int8, activation {kept} (" in said[0]
+    if "slow" not in faults:
+        dropped = next(one for one in build.candidates if one.refused and one.precision == "int8")
+        assert f"int8, activation {dropped.activation} not used: {dropped.refused}" in said
+
+
+def test_codes_that_something_else_would_read_are_not_built(bundle, machine, tmp_path):
+    """As TensorRT refuses the type: INT8 for a layer that takes floats."""
+    home = of(bundle, tmp_path / "b", int8=("plugin-codes", "decomposed")) / "int8"
+    model = onnx.load(home / "model.codes.onnx")
+    codes = next(n.output[0] for n in model.graph.node if read_scale_out(n))
+    dequantiser = next(n for n in model.graph.node if codes in n.input)
+    for node in model.graph.node:
+        node.input[:] = [codes if name == dequantiser.output[0] else name for name in node.input]
+    onnx.save(model, home / "model.codes.onnx")
+    write_sums(tmp_path / "b")
+    given = ("--plugin", str(bundle / "plugin/libapa_trt.so"))
+    ran = Ran(tmp_path / "b", tmp_path / "out", machine, 11, "", *given)
+    assert ran.code == 0, ran.error
+    assert "plugin-codes did not pass" in read_passport(tmp_path / "out/net.engine.passport.json").build.reason
+    assert "does not take the INT8" in ran.error
 
 
 def test_none_that_is_right_writes_nothing(bundle, machine, tmp_path):

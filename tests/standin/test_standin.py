@@ -149,7 +149,7 @@ WITHHELD = [
 ]
 
 
-PLUGIN = "void* getCreators(int* count) { *count = 2; return 0; }"
+PLUGIN = "void* getCreators(int* count) { *count = 4; return 0; }"
 
 
 @pytest.fixture

@@ -61,7 +61,7 @@ def share_of_copy(kernel_ms: Sequence[float], copy_ms: Sequence[float]) -> float
 
 def least_share(gpu: str, kernel: str, element: str) -> float:
     """The bar of a kernel on a GPU of this name ("NVIDIA H200"): of an unknown one, the lowest of all."""
-    key = f"{kernel}, {_ELEMENTS.get(element, element)}"
+    key = f"{kernel}, {' '.join(_ELEMENTS.get(word, word) for word in element.split())}"
     words = gpu.replace("-", " ").split()
     models = {next(word for word in name.split() if any(map(str.isdigit, word))): name for name in _SHARES}
     known = [_SHARES[name][key] for model, name in models.items() if model in words]

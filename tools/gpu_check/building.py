@@ -24,7 +24,6 @@ _RENAMED = "-Drun=run_resident"
 SUITES = {
     "trt_error_test.cc": ("float32", "float16", "bfloat16", "signed_zero"),
     "trt_layout_test.cc": ("formats", "strides", "tails", "misaligned_formats", "zero_elements"),
-    "trt_int8_test.cc": ("values", "formats", "tails"),
 }
 _KERNELS = (PLUGIN / "kernels.cu", PLUGIN / "activation.cc", PLUGIN / "layout.cc")
 _TESTED = (*_KERNELS, PLUGIN / "formats.cc", DEVICE / "copies.cc")

@@ -2,6 +2,7 @@
 
 model.onnx            the file to build; with --activation auto, model.custom.onnx is the one for the plugin
 model.aot.onnx, aot/  the file for ahead-of-time kernels, and these
+model.codes.onnx      of int8: the one for the plugin, which writes the codes of 8 bits itself
 build.py, apa_target/ what builds
 recipe.json           with which options, and how right it must be
 golden/               inputs, float64's and torch float32's outputs, what gains may be
@@ -24,9 +25,12 @@ import onnx
 
 from apa_deploy import escaping
 from apa_deploy import network as evaluation
+from apa_deploy.choices import INT8
 from apa_deploy.detection import matching, rows
 from apa_deploy.errors import ApaError, GateError, InputError
+from apa_deploy.graph.absorb import absorb_quantisers
 from apa_deploy.graph.kernels import with_kernels
+from apa_deploy.graph.node import activations
 from apa_deploy.graph.precision import PrecisionError
 from apa_deploy.measure import turns
 from apa_deploy.native import aot_kernels, trt_plugin_library, trt_plugin_sources
@@ -51,6 +55,7 @@ from .on_target.recipe import (
     GAINS,
     INPUTS,
     PLUGIN,
+    PLUGIN_CODES,
     TRUTH,
     Detections,
     Limit,
@@ -67,6 +72,7 @@ from .trtexec import WHY_DYNAMIC, WHY_NOT_AOT, trtexec_command
 SCRIPT, LIBRARY, SOURCES = "build.py", "plugin/libapa_trt.so", "plugin/src"
 _FORMATS = {DECOMPOSED: "onnx", PLUGIN: "onnx-custom", AOT: "onnx-custom"}
 _FILES = {DECOMPOSED: "model.onnx", AOT: "model.aot.onnx", PLUGIN: "model.custom.onnx"}
+_CODES = "model.codes.onnx"
 _ONE_CODE = 2.0**-8  # of a factor in 8 bits
 _FETCH_SPARE = ("nvcc.py", "cuda12.py", "onnxruntime_headers.py")
 _TEMPLATES = Path(__file__).with_name("bundle_files")
@@ -97,7 +103,8 @@ def write_bundle(folder: Path, engine: str, network: Network, options: TrtOption
     written, failed = _write_each(homes, engine, network, traced, models)
     for home, (recipe, passport) in written.items():
         library = os.path.relpath(folder / LIBRARY, home) if PLUGIN in models else None
-        write_recipe(replace(recipe, plugin=library, not_tried=not_tried | without | failed), home)
+        why_not = not_tried | without | failed | recipe.not_tried
+        write_recipe(replace(recipe, plugin=library, not_tried=why_not), home)
         (home / PASSPORT).write_text(dump(passport), encoding="utf-8")
     if PLUGIN in models:
         _write_plugin(folder)
@@ -134,6 +141,7 @@ def _write_candidates(
     shapes = profile(options, network.signature, _feeds(network, options, traced)[0])
     check_profile(shapes, traced.proto)
     passport = _write_models(folder, network, models, traced, options)
+    models, not_tried = _add_codes(folder, models, passport) if options.graph.precision == INT8 else (models, {})
     with step("Recording golden outputs"):
         limits = _write_golden(folder, network, passport, options, traced)
     recipe = Recipe(
@@ -152,6 +160,7 @@ def _write_candidates(
         runs=options.runs,
         allow_unknown_precision=options.allow_unknown_precision,
         open_inputs=[v.name for v in traced.proto.graph.input if not _is_fixed(v)],
+        not_tried=not_tried,
     )
     return recipe, passport
 
@@ -243,6 +252,21 @@ def _write_kernels(folder: Path, canonical: str, name: str) -> FileRecord:
     layers = [{"kind": k.kind, "regime": k.regime, "coefficients": k.coefficients.hex()} for k in kernels]
     (folder / aot.LAYERS).write_text(json.dumps(layers, indent=1) + "\n", encoding="utf-8")
     return file_record(folder / name)
+
+
+def _add_codes(folder: Path, models: dict[str, str], passport: Passport) -> tuple[dict[str, str], dict[str, str]]:
+    """`models`, and beside the one for the plugin another, whose activations write their codes themselves; or why
+    there is none. Weights that lie beside the one are those of the other too."""
+    if PLUGIN not in models:
+        return models, {}
+    model = onnx.load(folder / models[PLUGIN], load_external_data=False)
+    absorbed, kept = absorb_quantisers(model)
+    if len(kept) == len(list(activations(model.graph))):
+        why = f"no activation can write its codes ({'; '.join(f'{name}: {why}' for name, why in kept.items())})"
+        return models, {PLUGIN_CODES: why}
+    onnx.save(absorbed, folder / _CODES)
+    passport.outputs.append(file_record(folder / _CODES))
+    return models | {PLUGIN_CODES: _CODES}, {}
 
 
 def _graph(options: TrtOptions, activation: str) -> OnnxOptions:

@@ -12,7 +12,7 @@ from pathlib import Path
 from apa_deploy.native import trt_plugin_library
 from apa_deploy.records.passport import Passport
 
-from .on_target.recipe import PLUGIN, Recipe
+from .on_target.recipe import WITH_PLUGIN, Recipe
 
 WHY_DYNAMIC = "--dynamicPlugins registers the plugin; --staticPlugins would only open the library"
 WHY_NOT_AOT = (
@@ -32,7 +32,7 @@ def trtexec_command(recipe: Recipe, activation: str, model: str, engine: str, li
         each = [f"{_quoted(name)}:{'x'.join(map(str, recipe.shapes[name][at]))}" for name in recipe.open_inputs]
         given += [f"--{option}={','.join(each)}"] if each else []  # trtexec takes none for a model of fixed sizes
     given.append("--profilingVerbosity=detailed")
-    embedded = recipe.embed_plugin and activation == PLUGIN
+    embedded = recipe.embed_plugin and activation in WITH_PLUGIN
     return shlex.join(given + _builder_options(recipe, embedded) + _plugin_options(recipe, activation, library))
 
 
@@ -65,7 +65,7 @@ def _builder_options(recipe: Recipe, embedded: bool) -> list[str]:
 
 
 def _plugin_options(recipe: Recipe, activation: str, library: str) -> list[str]:
-    if activation != PLUGIN:
+    if activation not in WITH_PLUGIN:
         return []
     given = [f"--dynamicPlugins={library}"]
     return [*given, f"--setPluginsToSerialize={library}"] if recipe.embed_plugin else given

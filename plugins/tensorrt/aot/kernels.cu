@@ -11,7 +11,8 @@ extern "C" __constant__ Coefficients<float> apa_coefficients = {1, 2, 3, 4, 5, 6
 template <Kind kKind, Regime kRegime, class T>
 __device__ __forceinline__ void apply_in_plan(const T* x, int32_t count, T* y) {
   const bool aligned = (reinterpret_cast<uintptr_t>(x) | reinterpret_cast<uintptr_t>(y)) % kPackBytes == 0;
-  apply_all<OneRegime<kKind, kRegime>>(x, y, aligned ? count / Pack<T>::kSize : 0, count, apa_coefficients);
+  apply_all<OneRegime<kKind, kRegime>>(x, y, aligned ? count / Pack<T>::kSize : 0, count, apa_coefficients,
+                                    Narrowed<T>{});
 }
 
 }  // namespace apa

@@ -10,9 +10,10 @@
 namespace apa {
 
 // Requires: thread_count() * Pack<T>::kSize is a multiple of `lanes`.
-template <class Function, class T>
+template <class Function, class T, class To>
 __global__ void __launch_bounds__(kThreads)
-    apply_lanes(bool dependent, const T* x, T* y, int64_t packs, int64_t count, int32_t lanes, const Channel* channels) {
+    apply_lanes(bool dependent, const T* x, To* y, int64_t packs, int64_t count, int32_t lanes, const Channel* channels,
+                Narrowed<To> to) {
   const int64_t stride = thread_count(), me = thread_number();
   Channel mine[Pack<T>::kSize];
   if (me < packs) {
@@ -25,13 +26,14 @@ __global__ void __launch_bounds__(kThreads)
   }
   take_turn(dependent);
   for (int64_t i = me; i < packs; i += stride) {
-    Pack<T> pack = packs_of(x)[i];
+    const Pack<T> pack = packs_of(x)[i];
+    Results<T, To> results;
 #pragma unroll
-    for (int j = 0; j < Pack<T>::kSize; j++) pack.at[j] = applied<Function>(pack.at[j], mine[j].unfolded());
-    packs_of(y)[i] = pack;
+    for (int j = 0; j < Pack<T>::kSize; j++) results.at[j] = applied<Function>(pack.at[j], mine[j].unfolded(), to);
+    results_of<T>(y)[i] = results;
   }
   for (int64_t k = packs * Pack<T>::kSize + me; k < count; k += stride) {
-    y[k] = applied<Function>(x[k], channels[k % lanes].unfolded());
+    y[k] = applied<Function>(x[k], channels[k % lanes].unfolded(), to);
   }
 }
 

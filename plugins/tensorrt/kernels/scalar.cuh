@@ -2,7 +2,8 @@
 //
 // All kernels take `packs`, how many whole packs lie at the start of the run (0 where a pointer is not
 // aligned to a pack); the elements behind them are treated one by one. Threads stride over the run, so
-// that a grid of any size does all of it. `dependent`: see take_turn.
+// that a grid of any size does all of it. `dependent`: see take_turn. `to` makes a To of a float32 result: of the
+// input's type, or int8.
 #ifndef APA_TENSORRT_SCALAR_CUH
 #define APA_TENSORRT_SCALAR_CUH
 
@@ -17,21 +18,24 @@ constexpr int kThreads = 256;
 // Packs in flight a thread: two loads before the first use hide latency; four cost registers, gain nothing.
 constexpr int kUnrolled = 2;
 
-template <class Function, class T>
-__device__ __forceinline__ T applied(T x, const Coefficients<float>& c) {
-  return Narrowed<T>::from(Function::at(widened(x), c));
+template <class Function, class T, class To>
+__device__ __forceinline__ To applied(T x, const Coefficients<float>& c, const Narrowed<To>& to) {
+  return to.from(Function::at(widened(x), c));
 }
 
-template <class Function, class T>
-__device__ __forceinline__ Pack<T> applied(Pack<T> pack, const Coefficients<float>& c) {
+template <class Function, class T, class To>
+__device__ __forceinline__ Results<T, To> applied_to_all(const Pack<T>& pack, const Coefficients<float>& c,
+                                                         const Narrowed<To>& to) {
+  Results<T, To> results;
 #pragma unroll
-  for (int j = 0; j < Pack<T>::kSize; j++) pack.at[j] = applied<Function>(pack.at[j], c);
-  return pack;
+  for (int j = 0; j < Pack<T>::kSize; j++) results.at[j] = applied<Function>(pack.at[j], c, to);
+  return results;
 }
 
 // This thread's part of all elements, whatever the size of the grid.
-template <class Function, class T>
-__device__ __forceinline__ void apply_all(const T* x, T* y, int64_t packs, int64_t count, const Coefficients<float>& c) {
+template <class Function, class T, class To>
+__device__ __forceinline__ void apply_all(const T* x, To* y, int64_t packs, int64_t count, const Coefficients<float>& c,
+                                          const Narrowed<To>& to) {
   const int64_t stride = thread_count(), me = thread_number();
   int64_t i = me;
   for (; i + (kUnrolled - 1) * stride < packs; i += kUnrolled * stride) {
@@ -39,17 +43,18 @@ __device__ __forceinline__ void apply_all(const T* x, T* y, int64_t packs, int64
 #pragma unroll
     for (int u = 0; u < kUnrolled; u++) pack[u] = packs_of(x)[i + u * stride];
 #pragma unroll
-    for (int u = 0; u < kUnrolled; u++) packs_of(y)[i + u * stride] = applied<Function>(pack[u], c);
+    for (int u = 0; u < kUnrolled; u++) results_of<T>(y)[i + u * stride] = applied_to_all<Function>(pack[u], c, to);
   }
-  for (; i < packs; i += stride) packs_of(y)[i] = applied<Function>(packs_of(x)[i], c);
-  for (int64_t k = packs * Pack<T>::kSize + me; k < count; k += stride) y[k] = applied<Function>(x[k], c);
+  for (; i < packs; i += stride) results_of<T>(y)[i] = applied_to_all<Function>(packs_of(x)[i], c, to);
+  for (int64_t k = packs * Pack<T>::kSize + me; k < count; k += stride) y[k] = applied<Function>(x[k], c, to);
 }
 
-template <class Function, class T>
+template <class Function, class T, class To>
 __global__ void __launch_bounds__(kThreads)
-    apply_scalar(bool dependent, const T* x, T* y, int64_t packs, int64_t count, Coefficients<float> c) {
+    apply_scalar(bool dependent, const T* x, To* y, int64_t packs, int64_t count, Coefficients<float> c,
+                 Narrowed<To> to) {
   take_turn(dependent);
-  apply_all<Function>(x, y, packs, count, c);
+  apply_all<Function>(x, y, packs, count, c, to);
 }
 
 }  // namespace apa

@@ -37,43 +37,28 @@ struct Cursor {
   }
 };
 
-// What a kernel looks up for a channel: coefficients for the float types, a table for int8.
-template <class Function, class T>
-struct ByCoefficients {
-  const Channel* channels;
-  __device__ __forceinline__ T at(T x, int64_t channel) const {
-    return applied<Function>(x, channels[channel].unfolded());
-  }
-};
-
-struct ByTable {
-  const ByteTable* tables;
-  __device__ __forceinline__ int8_t at(int8_t x, int64_t channel) const {
-    return tables[channel].entry[static_cast<uint8_t>(x)];
-  }
-};
-
 // `stride` is step_of(walk, thread_count() * Pack<T>::kSize), `stride_one` step_of(walk, thread_count()).
-template <class Lookup, class T>
+template <class Function, class T, class To>
 __global__ void __launch_bounds__(kThreads)
-    apply_spans(bool dependent, const T* x, T* y, int64_t packs, int64_t count, Walk walk, Step stride, Step stride_one,
-                Lookup lookup) {
+    apply_spans(bool dependent, const T* x, To* y, int64_t packs, int64_t count, Walk walk, Step stride, Step stride_one,
+                const Channel* channels, Narrowed<To> to) {
   take_turn(dependent);
   const int64_t me = thread_number();
   Cursor pack_start{walk, step_of(walk, me * Pack<T>::kSize)};
   for (int64_t i = me; i < packs; i += thread_count(), pack_start.move(stride)) {
-    Pack<T> pack = packs_of(x)[i];
+    const Pack<T> pack = packs_of(x)[i];
+    Results<T, To> results;
     Cursor cursor = pack_start;
 #pragma unroll
     for (int j = 0; j < Pack<T>::kSize; j++, cursor.move({1, 0})) {
-      pack.at[j] = lookup.at(pack.at[j], cursor.channel());
+      results.at[j] = applied<Function>(pack.at[j], channels[cursor.channel()].unfolded(), to);
     }
-    packs_of(y)[i] = pack;
+    results_of<T>(y)[i] = results;
   }
   const int64_t tail = packs * Pack<T>::kSize;
   Cursor cursor{walk, step_of(walk, tail + me)};
   for (int64_t k = tail + me; k < count; k += thread_count(), cursor.move(stride_one)) {
-    y[k] = lookup.at(x[k], cursor.channel());
+    y[k] = applied<Function>(x[k], channels[cursor.channel()].unfolded(), to);
   }
 }
 

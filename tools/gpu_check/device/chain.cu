@@ -93,7 +93,7 @@ class Chain {
     job_.layout = c.layout(static_cast<int64_t>(bytes) / apa::bytes_of(c.element));
     job_.processors = processors;
     job_.scalar = apa::coefficients<float>(0.5, 1.1);
-    job_.device_table = table_.data();
+    job_.channels = static_cast<const apa::Channel*>(table_.data());
   }
 
   // `others`: between some of the layers somebody else's kernel.

@@ -79,7 +79,7 @@ class Resident {
 size_t table_bytes(const Job& job) {
   if (!job.per_channel) return 0;
   const size_t entries = static_cast<size_t>(job.layout.walk.groups) * static_cast<size_t>(job.layout.walk.lanes);
-  return entries * (job.element == Element::Int8 ? sizeof(ByteTable) : sizeof(Channel));
+  return entries * sizeof(Channel);
 }
 
 }  // namespace
@@ -87,14 +87,14 @@ size_t table_bytes(const Job& job) {
 cudaError_t run(const Job& job, const void* x, void* y, cudaStream_t stream) {
   leave_without_device();
   if (job.layout.count == 0) return run_resident(job, x, y, stream);
-  const size_t bytes = static_cast<size_t>(job.layout.count * bytes_of(job.element));
-  Resident source(x, bytes), target(y, bytes);
-  Resident table(job.device_table, table_bytes(job));
+  const size_t count = static_cast<size_t>(job.layout.count), bytes = count * static_cast<size_t>(bytes_of(job.element));
+  Resident source(x, bytes), target(y, job.scale_out > 0 ? count : bytes);
+  Resident table(job.channels, table_bytes(job));
   for (const Resident* one : {&source, &target, &table}) {
     if (one->error() != cudaSuccess) return one->error();
   }
   Job there = job;
-  there.device_table = table.data();
+  there.channels = static_cast<const Channel*>(table.data());
   const cudaError_t error = run_resident(there, source.data(), target.data(), stream);
   return error == cudaSuccess ? target.bring(y) : error;
 }

@@ -82,7 +82,7 @@ void start(double lambda, double kappa, uint32_t every, Seen* seen) {
   compare<kKind, kRegime><<<blocks, kBlock>>>(c, lambda, kappa, every, seen);
   must(cudaGetLastError(), "launch");
 #else
-  cuda_cpu::run_grid(static_cast<unsigned>(blocks), kBlock, false, [=] { compare<kKind, kRegime>(c, lambda, kappa, every, seen); });
+  cuda_cpu::run_grid(static_cast<unsigned>(blocks), kBlock, [=] { compare<kKind, kRegime>(c, lambda, kappa, every, seen); });
 #endif
 }
 

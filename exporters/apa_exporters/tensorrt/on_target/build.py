@@ -17,7 +17,7 @@ from .engine import Built, build_engine, deserialize
 from .layers import computes_in, count_written_types, launches, layers_of
 from .machine import Gpu, check_plugin, check_precision
 from .monitor import Report
-from .recipe import GAINS, INPUTS, PLUGIN, TRUTH, Recipe
+from .recipe import GAINS, INPUTS, PLUGIN_CODES, TRUTH, WITH_PLUGIN, Recipe
 from .refusal import FAILED, MISSING, RefusalError
 
 BUILDS = 3  # of each candidate, where there is a choice
@@ -77,7 +77,7 @@ def build_and_judge(recipes: Mapping[Path, Recipe], gpu: Gpu, report: Report, ti
     """
     several = len(recipes) > 1
     attempts = [Attempt(home, one, name, several) for home, one in recipes.items() for name in one.models]
-    alone = len(attempts) == 1
+    alone = sum(attempt.activation != PLUGIN_CODES for attempt in attempts) == 1
     if not several:
         check_precision(attempts[0].recipe.precision, gpu)
     for attempt in attempts:
@@ -98,7 +98,7 @@ def build_and_judge(recipes: Mapping[Path, Recipe], gpu: Gpu, report: Report, ti
 def _check_gpu(attempt: Attempt, gpu: Gpu) -> None:
     """Raise a `RefusalError` where this GPU or its driver cannot run the candidate."""
     check_precision(attempt.recipe.precision, gpu)
-    if attempt.activation == PLUGIN and attempt.recipe.plugin:
+    if attempt.activation in WITH_PLUGIN and attempt.recipe.plugin:
         check_plugin(attempt.home / attempt.recipe.plugin, gpu)
 
 
@@ -131,12 +131,12 @@ def _build(attempt: Attempt, report: Report, timing_cache: Path) -> None:
 
 
 def _try(attempt: Attempt, step: Callable[[], None], report: Report, alone: bool = False) -> None:
-    """One candidate may fail where another does not, which is said at once; where there is but one to build, the
-    refusal is raised as it is."""
+    """One candidate may fail where another does not, which is said at once; where there is but one activation, the
+    refusal is raised as it is: a plugin that does not load writes no codes either."""
     try:
         step()
     except RefusalError as refusal:
-        if alone and not attempt.builds:
+        if alone and not attempt.builds and attempt.activation != PLUGIN_CODES:
             raise
         attempt.refused = f"{refusal.saw}; wanted {refusal.wanted}"
         advice = f". {refusal.do}" if refusal.code == MISSING else ""

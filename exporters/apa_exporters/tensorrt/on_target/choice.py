@@ -3,7 +3,8 @@
 A kernel of ours is one launch, and a wall to fusion; the decomposed form fuses into the convolution. Which is
 faster depends on the network and the GPU, so all are measured: as a `Session` runs them, at the profile's sizes,
 in several builds, because TensorRT chooses other kernels in each. What is less simple must be faster beyond noise;
-so must what is less exact, 8 bits, where the precision is open too.
+so must what is less exact, 8 bits, where the precision is open too. In int8 the plugin may write the codes itself:
+a pass over memory less, for TensorRT fuses no quantisation into a plugin.
 """
 
 from __future__ import annotations
@@ -13,10 +14,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean, median
 
-from .recipe import AOT, DECOMPOSED, FP8, FP16, INT8, PLUGIN
+from .recipe import AOT, DECOMPOSED, FP8, FP16, INT8, PLUGIN, PLUGIN_CODES
 from .turns import compare_launches
 
-SIMPLEST_FIRST = (DECOMPOSED, AOT, PLUGIN)  # the last is a library to ship
+SIMPLEST_FIRST = (DECOMPOSED, AOT, PLUGIN, PLUGIN_CODES)  # the last two are a library to ship
 EXACT_FIRST = ("", FP16, INT8, FP8)
 Build = Mapping[str, Sequence[float]]
 

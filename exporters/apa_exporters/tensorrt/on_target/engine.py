@@ -11,10 +11,10 @@ from typing import Any
 
 from . import aot
 from .monitor import Report, monitor
-from .recipe import AOT, PLUGIN, Recipe
+from .recipe import AOT, WITH_PLUGIN, Recipe
 from .refusal import FAILED, MISSING, RefusalError
 
-NAMESPACE, VERSION, CREATORS = "apa", "1", ("APA", "AGLU")
+NAMESPACE, VERSION, CREATORS = "apa", "1", ("APA", "AGLU", "APACodes", "AGLUCodes")
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ def build_engine(folder: Path, recipe: Recipe, activation: str, report: Report, 
 
     if activation == AOT:
         register_kernels(folder)
-    library = folder / recipe.plugin if recipe.plugin and activation == PLUGIN else None
+    library = folder / recipe.plugin if recipe.plugin and activation in WITH_PLUGIN else None
     handle = load_plugin(library) if library else None
     start = time.perf_counter()
     try:

@@ -11,6 +11,8 @@ GOLDEN = "golden"
 INPUTS, TRUTH = f"{GOLDEN}/inputs.npz", f"{GOLDEN}/float64.npz"
 FLOAT32, GAINS = f"{GOLDEN}/torch_float32.npz", f"{GOLDEN}/gains.npz"
 PLUGIN, DECOMPOSED, AOT = "plugin", "decomposed", "aot"
+PLUGIN_CODES = "plugin-codes"  # of int8: the plugin, with the quantisation behind it
+WITH_PLUGIN = (PLUGIN, PLUGIN_CODES)
 FP16, INT8, FP8 = "fp16", "int8", "fp8"
 
 
@@ -42,11 +44,11 @@ class Detections:
 class Recipe:
     """Names are relative to the bundle.
 
-    `models`: ONNX file by activation, "plugin", "decomposed" or "aot". `shapes`: least, usual and largest, by
-    input.
+    `models`: ONNX file by activation, "plugin", "plugin-codes", "decomposed" or "aot". `shapes`: least, usual and
+    largest, by input.
     `limits`: by output; empty: nothing is judged. `precision`: in which the engine must really compute.
     `detections`: of a detector, whose rows are put into float64's order first. `plugin`: the library that
-    the "plugin" model needs. `workspace`: bytes; `optimization_level`: 0 to 5; None for TensorRT's own.
+    the models of WITH_PLUGIN need. `workspace`: bytes; `optimization_level`: 0 to 5; None for TensorRT's own.
     `hardware_compatible`: a `HardwareCompatibilityLevel`, or None for this GPU alone.
     `runs`: of each engine, for its latency. `allow_unknown_precision`: keep an engine whose layers' types cannot be
     read. `open_inputs`: those with a size that the model leaves open. `not_tried`: why "auto" left one out.

@@ -12,7 +12,7 @@ from .aot import CUDA, PTX_VERSION
 from .build import Attempt, Verdict
 from .checksums import digest
 from .machine import Gpu, facts
-from .recipe import AOT, PLUGIN
+from .recipe import AOT, WITH_PLUGIN
 from .trial import SIZES, USUAL
 
 PASSPORT = "passport.json"
@@ -48,7 +48,7 @@ def _passport(verdict: Verdict, gpu: Gpu, engine: dict[str, Any]) -> dict[str, A
 def _build(verdict: Verdict, gpu: Gpu, machine: dict[str, Any]) -> dict[str, Any]:
     kept = verdict.kept
     folder, recipe = kept.home, kept.recipe
-    plugin = recipe.plugin if kept.activation == PLUGIN else None
+    plugin = recipe.plugin if kept.activation in WITH_PLUGIN else None
     first = next(iter(recipe.shapes.values()))
     return {
         "builder": f"tensorrt {machine['versions']['tensorrt']}",

@@ -7,7 +7,7 @@ from typing import Any
 
 from ._contract import Checked, ContractError, checked_function
 
-_CREATORS = {("APA", "1", "apa"), ("AGLU", "1", "apa")}
+_CREATORS = {(name, "1", "apa") for name in ("APA", "AGLU", "APACodes", "AGLUCodes")}
 
 
 class IPluginRegistry(Checked):

@@ -19,7 +19,7 @@ _E = enums()
 _WORK = ctypes.CFUNCTYPE(ctypes.c_int)
 _NUMPY = {"FLOAT": np.float32, "HALF": np.float16, "UINT8": np.uint8, "INT64": np.int64}
 _KERNELS = {"Conv": "CaskConvolution", "Gemm": "gemm", "AGLU": "PluginV3", "APA": "PluginV3", "ReduceMean": "kgen"}
-_KERNELS |= {"AGLUKernel": "PluginV3", "APAKernel": "PluginV3"}
+_KERNELS |= dict.fromkeys(("AGLUKernel", "APAKernel", "AGLUCodes", "APACodes"), "PluginV3")
 _SPELLED = {
     "FLOAT": "Float",
     "HALF": "Half",
@@ -33,14 +33,38 @@ _SPELLED = {
 
 
 def with_kernels(model: onnx.ModelProto, kernels: dict[str, Any]) -> onnx.ModelProto:
-    """The model with what the kernels in the plan compute, by the coefficients in their PTX, in float64."""
+    """The model with what the kernels in the plan compute, by the coefficients in their PTX, in float64; and what
+    plugins compute that give codes, for which there is no function body."""
     found = onnx.ModelProto()
     found.CopyFrom(model)
     del found.graph.node[:]
     for node in model.graph.node:
         kernel = kernels.get(node.output[0]) if node.op_type.endswith("Kernel") else None
-        found.graph.node.extend(_computing(node, kernel["coefficients"]) if kernel else [node])
+        codes = node.domain == "com.apa" and node.op_type.endswith("Codes")
+        nodes = _computing(node, kernel["coefficients"]) if kernel else _codes(node) if codes else [node]
+        found.graph.node.extend(nodes)
     return found
+
+
+def _codes(node: Any) -> list[Any]:
+    """A layer of libapa_trt.so with one lambda and one kappa, and QuantizeLinear."""
+    given = {one.name: list(one.floats) for one in node.attribute}
+    (lambda_,), (kappa,) = given["lambda"], given["kappa"]
+    unit = onnx.NodeProto()
+    unit.CopyFrom(node)
+    unit.output[0] = real = f"{node.output[0]}.real"
+    coefficients = [-kappa * 1.4426950408889634, 0.0, 0.0, max(lambda_, 2.0**-100)]
+    constants = {"scale": f"float {{{given['scale_out'][0]!r}}}", "zero": "int8 {0}"}
+    text = "".join(f"{name} = Constant <value = {value}> ()\n" for name, value in constants.items())
+    body = onnx.parser.parse_graph("g (float r) => (int8 y) {" + text + "y = QuantizeLinear (r, scale, zero) }")
+    return [*_computing(unit, coefficients), *_named(body, {"r": real, "y": node.output[0]}, node.output[0])]
+
+
+def _named(body: Any, names: dict[str, str], prefix: str) -> list[Any]:
+    for part in body.node:
+        part.input[:] = [names.get(name, f"{prefix}.{name}") for name in part.input]
+        part.output[:] = [names.get(name, f"{prefix}.{name}") for name in part.output]
+    return list(body.node)
 
 
 def _computing(node: Any, coefficients: list[float]) -> list[Any]:
@@ -61,10 +85,7 @@ def _computing(node: Any, coefficients: list[float]) -> list[Any]:
     text += f"y = CastLike ({'unit' if node.op_type.startswith('AGLU') else 'gate'}, x)"
     body = onnx.parser.parse_graph("g (float x) => (float y) {" + text + "}")
     names = {"x": node.input[0], "y": node.output[0]}
-    for part in body.node:
-        part.input[:] = [names.get(name, f"{node.output[0]}.{name}") for name in part.input]
-        part.output[:] = [names.get(name, f"{node.output[0]}.{name}") for name in part.output]
-    return list(body.node)
+    return _named(body, names, node.output[0])
 
 
 class Runtime(Checked):
@@ -90,7 +111,7 @@ class Runtime(Checked):
             return "host code is not allowed"
         if facts["embedded"] and has_creators():
             return "a creator of that name is registered already"
-        if facts["kind"] == "plugin" and not facts["embedded"] and not has_creators():
+        if facts["kind"].startswith("plugin") and not facts["embedded"] and not has_creators():
             return "Cannot find plugin: AGLU, version: 1, namespace:apa."
         return ""
 
