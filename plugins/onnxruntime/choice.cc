@@ -7,7 +7,7 @@
 namespace apa {
 namespace {
 
-// What lies beyond a Pw table's edge is gathered and evaluated again. Behind a batch norm one element in thirty-five
+// What lies beyond the edge of a half type's Pw table is gathered and evaluated again. Behind a batch norm one element in thirty-five
 // lies below -1.9; where the edge would come earlier, Acc is the better bargain.
 constexpr double kLatestEdge = -1.9, kLatestEdgeIfWanted = -1;
 
@@ -57,17 +57,27 @@ Row::Row(double lambda, double kappa, Kind kind, Element element, const Choice& 
     : kind_(kind), exact_(coefficients<float>(lambda, kappa)) {
   const TableKernels* kernels = table_kernels(choice.instructions, element);
   if (!kernels || choice.wanted == Wanted::Exact) return;
+  const bool real = element == Element::Float32, acc_only = choice.wanted == Wanted::Acc;
+  const double latest = choice.wanted == Wanted::Pw ? kLatestEdgeIfWanted : kLatestEdge;
+  const auto take = [&](std::shared_ptr<const Table> table) {
+    table_ = std::move(table);
+    real_ = kernels->of(table_->mode, kind, false);
+    element_ = kernels->of(table_->mode, kind, true);
+  };
+  if (real) {
+    const auto table = std::make_shared<Table>();
+    const bool pw = !acc_only && fit_whole(*table, *kernels, kind, lambda, kappa);
+    if (pw || fit(*table, *kernels, element, Mode::Acc, lambda, kappa, latest)) take(table);
+    return;
+  }
   struct Tables {
     Table pw, acc;
   };
   const auto tables = std::make_shared<Tables>();
   tables->pw.tail = &tables->acc;
-  const double latest = choice.wanted == Wanted::Pw ? kLatestEdgeIfWanted : kLatestEdge;
   if (!fit(tables->acc, *kernels, element, Mode::Acc, lambda, kappa, latest)) return;
-  const bool pw = choice.wanted != Wanted::Acc && fit(tables->pw, *kernels, element, Mode::Pw, lambda, kappa, latest);
-  table_ = std::shared_ptr<const Table>(tables, pw ? &tables->pw : &tables->acc);
-  real_ = kernels->of(table_->mode, kind, false);
-  element_ = kernels->of(table_->mode, kind, true);
+  const bool pw = !acc_only && fit(tables->pw, *kernels, element, Mode::Pw, lambda, kappa, latest);
+  take({tables, pw ? &tables->pw : &tables->acc});
 }
 
 }  // namespace apa

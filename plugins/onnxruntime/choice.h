@@ -9,7 +9,7 @@
 
 namespace apa {
 
-// Best: Pw where it is within its bound and its edge is out of the way, else Acc, else Exact.
+// Best: Pw where it is within its bound (of half types: and its edge is out of the way), else Acc, else Exact.
 enum class Wanted { Best, Exact, Acc, Pw };
 
 // "exact", "acc", "pw", or "" for Best. Throws std::invalid_argument, which names `source`.

@@ -1,12 +1,12 @@
 // Fitted tables: a layer's lambda and kappa are constants, so its curve becomes a piecewise polynomial as the
 // session is made. docs/kernels.md derives the errors.
 //
-//     Pw     the table holds APA(z) itself; taken only where `fitted` has seen it within the contract
-//     Acc    the table holds log2 APA(z), and 2^x follows; within the contract for every lambda it is made for
+//     Pw     the table holds APA(z) itself; taken only where the finished kernel was seen within its bound
+//     Acc    the table holds log2 APA(z), and 2^x follows; within the relative bound for every lambda it is made for
 //
 // z falls into segment round(z*scale) + offset, and lies at f in [-1/2, 1/2] of it. Where a table ends while the
-// gate has not, Pw asks an Acc table, and that the exact kernel: what comes out keeps the contract of apa/math.h
-// for every z.
+// gate has not, Acc asks the exact kernel, and Pw of half types an Acc table. Pw of float32 answers every z: its bound
+// is absolute, and below the table the result is too small to count. So the contract of apa/math.h holds for every z.
 #ifndef APA_TABLE_H
 #define APA_TABLE_H
 
@@ -30,7 +30,7 @@ struct alignas(64) Table {
   uint32_t mask;       // segments - 1
   Mode mode;
   Coefficients<float> exact;
-  const Table* tail = nullptr;  // Pw: Acc of the same curve, which answers beyond the edge
+  const Table* tail = nullptr;  // Pw of half types: Acc of the same curve, which answers beyond the edge
 };
 
 // `n` elements at x to y, in place or not, at any alignment.
@@ -38,11 +38,10 @@ using TableRow = void (*)(const void* x, void* y, size_t n, const Table& table);
 
 // How the tables of one instruction set and number type are laid out, and what runs them.
 struct TableKernels {
-  int segments[2], degree;  // [mode]
-  bool by_segment;          // values[segment][power], else values[power][segment]
-  TableRow real[2][2];      // [mode][kind]: float32 in and out
-  TableRow element[2][2];   // the type itself
-  int count(Mode mode) const { return segments[static_cast<int>(mode)]; }
+  int fewest, pw, acc, degree;  // segments: float32's Pw has from `fewest` to `pw`, as few as keep its bound
+  bool by_segment;              // values[segment][power], else values[power][segment]
+  TableRow real[2][2];          // [mode][kind]: float32 in and out
+  TableRow element[2][2];       // the type itself
   TableRow of(Mode mode, Kind kind, bool own) const {
     return (own ? element : real)[static_cast<int>(mode)][static_cast<int>(kind)];
   }
@@ -55,11 +54,14 @@ const TableKernels& avx512_kernels(Element element);
 // Null where there is none: on another processor, and for float64.
 const TableKernels* table_kernels(Instructions instructions, Element element);
 
-// Fits `table`. False where there is none within the contract: lambda, kappa or the curve's range is outside
-// what the segments can follow, or (Pw) the finished kernel was seen to keep its bound only where kappa*z is
+// Fits `table`, but for float32's Pw. False where there is none within the contract: lambda, kappa or the curve's range
+// is outside what the segments can follow, or (Pw) the finished kernel was seen to keep its bound only where kappa*z is
 // above `latest_edge`.
 bool fit(Table& table, const TableKernels& kernels, Element element, Mode mode, double lambda, double kappa,
          double latest_edge);
+
+// Fits float32's Pw, which answers every z. False where the finished kernel of `kind` does not keep the absolute bound.
+bool fit_whole(Table& table, const TableKernels& kernels, Kind kind, double lambda, double kappa);
 
 }  // namespace apa
 

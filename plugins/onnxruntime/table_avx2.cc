@@ -11,6 +11,7 @@
 #include <immintrin.h>
 
 #include <cstring>
+#include <type_traits>
 
 #include "table.h"
 
@@ -120,9 +121,9 @@ struct Avx2 {
 namespace apa {
 
 const TableKernels& avx2_kernels(Element element) {
-  static constexpr TableKernels real = kernels<Avx2, 3, float>(512, 256);
-  static constexpr TableKernels half = kernels<Avx2, 3, Half>(64, 64);
-  static constexpr TableKernels bfloat16 = kernels<Avx2, 3, Bfloat16>(32, 32);
+  static constexpr TableKernels real = kernels<Avx2, 3, float>(256, 512, 256);
+  static constexpr TableKernels half = kernels<Avx2, 3, Half>(64, 64, 64);
+  static constexpr TableKernels bfloat16 = kernels<Avx2, 3, Bfloat16>(32, 32, 32);
   return element == Element::Float16 ? half : element == Element::Bfloat16 ? bfloat16 : real;
 }
 

@@ -12,6 +12,7 @@
 #include <immintrin.h>
 
 #include <cstring>
+#include <type_traits>
 
 #include "table.h"
 
@@ -95,9 +96,9 @@ struct Avx512 {
 namespace apa {
 
 const TableKernels& avx512_kernels(Element element) {
-  static constexpr TableKernels real = kernels<Avx512, 7, float>(32, 32);
-  static constexpr TableKernels half = kernels<Avx512, 4, Half>(32, 32);
-  static constexpr TableKernels bfloat16 = kernels<Avx512, 3, Bfloat16>(32, 32);
+  static constexpr TableKernels real = kernels<Avx512, 7, float>(32, 32, 32);
+  static constexpr TableKernels half = kernels<Avx512, 4, Half>(32, 32, 32);
+  static constexpr TableKernels bfloat16 = kernels<Avx512, 3, Bfloat16>(32, 32, 32);
   return element == Element::Float16 ? half : element == Element::Bfloat16 ? bfloat16 : real;
 }
 

@@ -6,6 +6,7 @@
 #include <arm_neon.h>
 
 #include <cstring>
+#include <type_traits>
 
 #include "table.h"
 
@@ -104,9 +105,9 @@ struct Neon {
 namespace apa {
 
 const TableKernels& neon_kernels(Element element) {
-  static constexpr TableKernels real = kernels<Neon, 3, float>(512, 256);
-  static constexpr TableKernels half = kernels<Neon, 3, Half>(64, 64);
-  static constexpr TableKernels bfloat16 = kernels<Neon, 3, Bfloat16>(32, 32);
+  static constexpr TableKernels real = kernels<Neon, 3, float>(256, 512, 256);
+  static constexpr TableKernels half = kernels<Neon, 3, Half>(64, 64, 64);
+  static constexpr TableKernels bfloat16 = kernels<Neon, 3, Bfloat16>(32, 32, 32);
   return element == Element::Float16 ? half : element == Element::Bfloat16 ? bfloat16 : real;
 }
 

@@ -7,7 +7,7 @@ APA_HOST_DEVICE void store_one(float* at, float y) { *at = y; }
 APA_HOST_DEVICE void store_one(Half* at, float y) { *at = narrowed_half(y); }
 APA_HOST_DEVICE void store_one(Bfloat16* at, float y) { *at = narrowed_bfloat16(y); }
 
-template <class Simd, int kDegree, Mode kMode, Kind kKind, class T>
+template <class Simd, int kDegree, Mode kMode, Kind kKind, class T, bool kEdge>
 void table_row(const void* from, void* to, size_t n, const Table& table);
 
 // Elements beyond the table's edge. They are gathered, so that the next kernel answers many at once and none that
@@ -31,7 +31,7 @@ class Beyond {
 
   void answer() {
     float out[kRoom];
-    if constexpr (kMode == Mode::Pw) table_row<Simd, kDegree, Mode::Acc, kKind, float>(z_, out, count_, *table_.tail);
+    if constexpr (kMode == Mode::Pw) table_row<Simd, kDegree, Mode::Acc, kKind, float, true>(z_, out, count_, *table_.tail);
     else exact_row(kKind, z_, out, count_, table_.exact);
     for (size_t i = 0; i < count_; i++) store_one(y_ + at_[i], out[i]);
     count_ = 0;
@@ -46,7 +46,17 @@ class Beyond {
   size_t at_[kRoom];
 };
 
-template <class Simd, int kDegree, Mode kMode, Kind kKind>
+// Where there is no edge.
+struct NothingBeyond {
+  NothingBeyond(const Table&, const void*) {}
+  template <class V>
+  APA_HOST_DEVICE void add(V, unsigned, size_t) {}
+  APA_HOST_DEVICE void answer() {}
+};
+
+// kEdge: whether there is one. float32's Pw has none: its first segment is 0, and what the polynomial of the next one
+// puts below 0 is 0 as well.
+template <class Simd, int kDegree, Mode kMode, Kind kKind, bool kEdge>
 struct Evaluation {
   using V = typename Simd::V;
   const typename Simd::template Lookup<kDegree> lookup;
@@ -61,19 +71,20 @@ struct Evaluation {
     const V bounded = Simd::max(low, Simd::min(high, z));
     const V shifted = Simd::fma(bounded, scale, shift);
     const V f = Simd::fms(bounded, scale, Simd::sub(shifted, shift));
-    const V q = lookup(shifted, f);
+    const V found = lookup(shifted, f), q = kEdge ? found : Simd::max(Simd::all(0.0f), found);
     const V y = kKind == Kind::Gate ? Simd::all(1.0f) : z;
     return kMode == Mode::Pw ? (kKind == Kind::Gate ? q : Simd::mul(y, q)) : Simd::times_exp2(y, q);
   }
-  APA_HOST_DEVICE unsigned beyond(V z) const { return Simd::below(Simd::flipped(z, flip), edge); }
+  // A bit for each lane of z that another kernel answers.
+  APA_HOST_DEVICE unsigned beyond(V z) const { return kEdge ? Simd::below(Simd::flipped(z, flip), edge) : 0; }
 };
 
-template <class Simd, int kDegree, Mode kMode, Kind kKind, class T>
+template <class Simd, int kDegree, Mode kMode, Kind kKind, class T, bool kEdge>
 void table_row(const void* from, void* to, size_t n, const Table& table) {
-  const Evaluation<Simd, kDegree, kMode, kKind> evaluate(table);
+  const Evaluation<Simd, kDegree, kMode, kKind, kEdge> evaluate(table);
   const T* x = static_cast<const T*>(from);
   T* y = static_cast<T*>(to);
-  Beyond<Simd, kDegree, kMode, kKind, T> others(table, y);
+  std::conditional_t<kEdge, Beyond<Simd, kDegree, kMode, kKind, T>, NothingBeyond> others(table, y);
   constexpr size_t kWidth = Simd::kWidth;
   size_t i = 0;
 #pragma GCC unroll 4
@@ -93,18 +104,22 @@ void table_row(const void* from, void* to, size_t n, const Table& table) {
   others.answer();
 }
 
-template <class Simd, int kDegree, class T, Mode kMode, Kind kKind>
-constexpr TableRow row = table_row<Simd, kDegree, kMode, kKind, T>;
+template <class Simd, int kDegree, class T, Mode kMode, Kind kKind, bool kEdge>
+constexpr TableRow row = table_row<Simd, kDegree, kMode, kKind, T, kEdge>;
 
+// Of float32, T is float, and Pw has no edge.
 template <class Simd, int kDegree, class T>
-constexpr TableKernels kernels(int pw, int acc) {
-  return {{pw, acc},
+constexpr TableKernels kernels(int fewest, int pw, int acc) {
+  constexpr bool kEdge = !std::is_same_v<T, float>;
+  return {fewest,
+          pw,
+          acc,
           kDegree,
           Simd::kBySegment,
-          {{row<Simd, kDegree, float, Mode::Pw, Kind::Gate>, row<Simd, kDegree, float, Mode::Pw, Kind::Unit>},
-           {row<Simd, kDegree, float, Mode::Acc, Kind::Gate>, row<Simd, kDegree, float, Mode::Acc, Kind::Unit>}},
-          {{row<Simd, kDegree, T, Mode::Pw, Kind::Gate>, row<Simd, kDegree, T, Mode::Pw, Kind::Unit>},
-           {row<Simd, kDegree, T, Mode::Acc, Kind::Gate>, row<Simd, kDegree, T, Mode::Acc, Kind::Unit>}}};
+          {{row<Simd, kDegree, float, Mode::Pw, Kind::Gate, kEdge>, row<Simd, kDegree, float, Mode::Pw, Kind::Unit, kEdge>},
+           {row<Simd, kDegree, float, Mode::Acc, Kind::Gate, true>, row<Simd, kDegree, float, Mode::Acc, Kind::Unit, true>}},
+          {{row<Simd, kDegree, T, Mode::Pw, Kind::Gate, kEdge>, row<Simd, kDegree, T, Mode::Pw, Kind::Unit, kEdge>},
+           {row<Simd, kDegree, T, Mode::Acc, Kind::Gate, true>, row<Simd, kDegree, T, Mode::Acc, Kind::Unit, true>}}};
 }
 
 }  // namespace

@@ -2,7 +2,8 @@
 //
 //     ort_float32_sweep LAMBDA KAPPA STRIDE THREADS KERNEL SET     prints one line of JSON
 //
-// KERNEL: best, exact, acc or pw. SET: none, avx2 or avx512. All but exact flush: their results are normal or 0.
+// KERNEL: best, exact, acc or pw. SET: none, avx2 or avx512. All but exact flush: their results are normal or 0. Of pw
+// the sign of every result counts, and that no gate is above 1; its small results have no relative accuracy.
 // Stride 1 is every float there is. An odd stride visits every exponent of both signs 2^23/stride times.
 #include <algorithm>
 #include <atomic>
@@ -30,7 +31,7 @@ constexpr size_t kBlock = 4096;
 // What one kind of output showed at worst. `ulp_*`: error in units in the last place of the true value,
 // where the true gate is above the bound in the name. `scaled`: ulp / (2 + |log2 APA|), for normal results.
 struct Worst {
-  bool flushes = false;
+  bool flushes = false, small_count = true;  // whether a small result has to be accurate by its own size
   double absolute = 0;  // |error| / max(1, |truth|)
   double ulp_tenth = 0, ulp_thousandth = 0, ulp_1e7 = 0, ulp = 0, scaled = 0;
   float at = 0;  // the input of `scaled`
@@ -47,10 +48,10 @@ struct Worst {
     wrong_specials += w.wrong_specials;
   }
 
-  void print(const char* name) const {
-    std::printf("\"%s\": {\"absolute\": %.4g, \"ulp_p0.1\": %.3g, \"ulp_p1e-3\": %.3g, \"ulp_p1e-7\": %.3g, "
+  void print(const char* name, const char* kernel) const {
+    std::printf("\"%s\": {\"kernel\": \"%s\", \"absolute\": %.4g, \"ulp_p0.1\": %.3g, \"ulp_p1e-3\": %.3g, \"ulp_p1e-7\": %.3g, "
                 "\"ulp\": %.4g, \"scaled\": %.3g, \"at\": %.9g, \"wrong_specials\": %zu}",
-                name, absolute, ulp_tenth, ulp_thousandth, ulp_1e7, ulp, scaled, static_cast<double>(at),
+                name, kernel, absolute, ulp_tenth, ulp_thousandth, ulp_1e7, ulp, scaled, static_cast<double>(at),
                 wrong_specials);
   }
 };
@@ -71,10 +72,15 @@ void hold(Worst& worst, float z, float got, double truth, double gate, double lo
     return;
   }
   const double error = std::abs(got - truth);
+  worst.wrong_specials += std::signbit(got) != std::signbit(truth) || (gate == truth && got > 1);
+  if (worst.flushes && !worst.small_count && std::abs(got) < 0x1p-126f) {
+    worst.wrong_specials += got != 0;
+    worst.absolute = std::max(worst.absolute, error);
+    return;
+  }
   if (worst.flushes && std::abs(got) < 0x1p-126f) {
     // The kernel's own error, at most 384 ulp there, may carry a result over the border.
-    if (got != 0 || std::abs(truth) >= 0x1p-126 * (1 + 0x1p-14) || std::signbit(got) != std::signbit(truth))
-      worst.wrong_specials++;
+    worst.wrong_specials += got != 0 || std::abs(truth) >= 0x1p-126 * (1 + 0x1p-14);
     return;
   }
   if (!(error <= std::numeric_limits<double>::max())) {
@@ -150,14 +156,16 @@ int main(int argc, char** argv) {
   Worst none;
   none.flushes = flushes(sweep.choice);
   std::vector<Worst> gates(threads, none), units(threads, none);
+  for (Worst& worst : gates) worst.small_count = std::strcmp(sweep.gate.kernel(), "pw");
+  for (Worst& worst : units) worst.small_count = std::strcmp(sweep.unit.kernel(), "pw");
   std::vector<std::thread> pool;
   for (size_t t = 0; t < threads; t++) pool.emplace_back([&, t] { sweep.work(gates[t], units[t]); });
   for (auto& thread : pool) thread.join();
   for (size_t t = 1; t < threads; t++) gates[0].join(gates[t]), units[0].join(units[t]);
-  std::printf("{\"lambda\": %.9g, \"kappa\": %.9g, \"stride\": %llu, \"kernel\": \"%s\", ", sweep.lambda, sweep.kappa,
-              static_cast<unsigned long long>(sweep.stride), sweep.unit.kernel());
-  gates[0].print("gate");
+  std::printf("{\"lambda\": %.9g, \"kappa\": %.9g, \"stride\": %llu, ", sweep.lambda, sweep.kappa,
+              static_cast<unsigned long long>(sweep.stride));
+  gates[0].print("gate", sweep.gate.kernel());
   std::printf(", ");
-  units[0].print("unit");
+  units[0].print("unit", sweep.unit.kernel());
   std::printf("}\n");
 }

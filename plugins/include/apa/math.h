@@ -106,11 +106,18 @@ APA_HOST_DEVICE typename Math::Real log2_denominator(typename Math::Real z,
 //     [0, 2^-100)                  2            5
 //     [2^-100, 1/4)                3            5
 //     [1/4, inf)                   2.5          3
-// The CPU library's kernels make 0 with its sign of a float32 result below 2^-126, gate or unit: such numbers take
-// many times as long in whatever reads them. Only its "exact" kernel, asked for by name, keeps them.
 // The rounding of log2 APA(z) is multiplied by its size: no flat bound in ulp exists in single-float
 // arithmetic. At APA = 0.1, 1e-3, 1e-7 that is at most 16, 36, 76 ulp; docs/onnxruntime.md has the largest
 // seen over all floats: 9, 20, 57. (The primitives' own bounds, added up, would allow twice as much.)
+//
+// The CPU library's kernels for float32 (docs/kernels.md), gate and unit:
+//   exact, acc   the relative bounds above.
+//   pw           the default: relative to max(1, |result|), so absolute where a result is small,
+//                    gate 2^-23 = 1.2e-7, in [0, 1]        unit 2^-22 = 2.4e-7, any kappa
+//                Results below 2^-24 may be 0, always with the right sign. A layer for which it cannot be kept gets
+//                acc. acc for all: APA_KERNEL, com.apa.kernel or kernel= say "acc".
+//   NaN, infinities and -0 are the same in all. A result below 2^-126 becomes 0 with its sign: such numbers take many
+//   times as long in whatever reads them. Only "exact", asked for by name, keeps them.
 template <class Math, Regime kRegime>
 APA_HOST_DEVICE typename Math::Real gate(typename Math::Real z, const Coefficients<typename Math::Real>& c) {
   using Real = typename Math::Real;
