@@ -3,9 +3,9 @@
     python -m benchmarks.avx512                    prints Markdown; needs llvm-mca (Debian: llvm-19)
     python -m benchmarks.avx512 --plugins FOLDER   of the plugins/ of another checkout
 
-It compiles the kernels as the library does, takes the inner loop of each, and asks a model of the processor how many
-cycles the loop takes. It is a static estimate, not a time: every load is taken to hit the first cache, and every
-element to stay in the loop. What a kernel gathers for another one comes on top.
+It compiles the kernels as the library does, takes the inner loop of each, and asks a model of the processor how
+many cycles the loop takes. It is a static estimate, not a time: every load is taken to hit the first cache, and
+every element to stay in the loop. What a kernel gathers for another comes on top.
 """
 
 from __future__ import annotations

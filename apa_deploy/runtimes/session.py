@@ -44,7 +44,8 @@ class Session:
         layout: ONNX Runtime: whether the CPU runs the model in its blocked layout, prepared at the first load and
             kept in the user's cache; None: yes, unless the environment says APA_LAYOUT=0.
         kernel: ONNX Runtime: what computes our operators on the CPU: "exact", "acc" or "pw" (docs/kernels.md);
-            None: the environment's APA_KERNEL, or else the fastest within the error bound.
+            None: the environment's APA_KERNEL, or else "pw". Its bound is absolute; "acc" and "exact" keep small
+            results accurate by their own size. Where a layer cannot keep its bound, the next one runs.
         flush_subnormals: ONNX Runtime: count numbers below the smallest normal one as 0, which spares a CPU slow
             ones. It changes the arithmetic of the calling thread and of all that it starts later, NumPy's float64
             included: for a process that does nothing else, and there for the first session or none.

@@ -9,7 +9,7 @@ import numpy as np
 import ort_building as building
 import pytest
 
-from benchmarks import aarch64
+from benchmarks import aarch64, avx512
 from benchmarks import float32_exhaustive as sweep
 
 pytestmark = [
@@ -150,6 +150,17 @@ def test_no_code_for_one_processor_leaves_its_file(program):
         symbols = subprocess.run(["nm", "-C", folder / name], capture_output=True, text=True, check=True).stdout
         kinds = {line.split()[-2 if len(line.split()) < 4 else 1] for line in symbols.splitlines()}
         assert not kinds & {"W", "V", "u"}, symbols
+
+
+@pytest.mark.skipif("x86-64-v3" not in SETS, reason="the kernels are for x86-64")
+def test_nothing_is_compared_in_the_loop_of_pw():
+    """No edge: whatever the lambda, one lookup an element. benchmarks/avx512.py counts the cycles of this loop."""
+    lines = avx512.assembly(building.ROOT / "plugins")
+    for name, which in avx512.KERNELS.items():
+        body, registers = avx512.inner_loop(lines, *which)
+        assert registers == 4
+        compares = sum("vcmp" in line for line in body)
+        assert compares == (0 if name.startswith("pw") else registers), name
 
 
 @pytest.fixture

@@ -44,8 +44,9 @@ FAULTS = [
     Fault("subnormal results stay", "layer.cc", "FlushSubnormals flush(@flush_@)", "false"),
     Fault("Pw though Acc is wanted", CHOICE, "acc_only = @choice.wanted == Wanted::Acc@", "false"),
 ]  # fmt: skip
-HALF = Fault("a half type's Pw is not checked", FIT, "@std::max(r.low, bounded_from(table, kernels, element, curve))@",
-             "r.low")  # fmt: skip
+HALF = Fault(
+    "a half's Pw is not checked", FIT, "@std::max(r.low, bounded_from(table, kernels, element, curve))@", "r.low"
+)
 # kernel that is asked for, lambda, kappa, what runs the gate, what runs the unit
 CASES = {
     "avx2": [("acc", 0.0, 1.0, "acc", "acc"), ("acc", 0.5, -0.7, "acc", "acc"), ("pw", 0.02, 1.0, "pw", "pw"),

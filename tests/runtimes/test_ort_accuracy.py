@@ -1,7 +1,7 @@
 """float16 and bfloat16 in ONNX Runtime: for all 65,536 inputs within 1 ulp of the correctly rounded.
 
-float32: a result below 2^-126 is 0 with its sign, unless the formula itself was asked for; `pw`, the default, keeps an
-absolute bound, the other kernels a relative one.
+float32: a result below 2^-126 is 0 with its sign, unless the formula itself was asked for; `pw`, the default, keeps
+an absolute bound, the other kernels a relative one.
 """
 
 from __future__ import annotations
@@ -119,7 +119,7 @@ def test_float32_keeps_the_relative_contract(library, tmp_path, kernel):
 
 @pytest.mark.parametrize("kind", ["APA", "AGLU"])
 def test_the_default_keeps_the_absolute_contract(library, tmp_path, kind):
-    """Of every parameter, small kappa too; the formula's own is 1.2e-7, and of a unit twice that where `pw` may run."""
+    """The formula's own, where it answers, is 1.2e-7, and twice that of a unit."""
     pairs = [(lam, kappa) for lam in (*LAMBDAS[:-1], 2.0) for kappa in (*KAPPAS, 0.3) if abs(kappa) > 0.25]
     lambdas, kappas = zip(*pairs, strict=True)
     x = np.repeat(WIDE.astype(np.float32)[None, None], len(pairs), axis=1)
