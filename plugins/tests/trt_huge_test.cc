@@ -79,7 +79,7 @@ void spans() { check_ends<float>("spans of 2^31 + 12", {(int64_t{1} << 31) + 12,
 void lanes() { check_ends<float>("five lanes", {1, 5, 1}, true); }
 void codes() {
   check_ends<int8_t>("scalar codes", {1, 1, 1}, false);
-  check_ends<int8_t>("codes in planes", {(int64_t{1} << 31) + 11, 5, 1}, true);
+  check_ends<int8_t>("codes in spans", {(int64_t{1} << 31) + 12, 5, 2}, true);
 }
 
 }  // namespace
