@@ -140,6 +140,7 @@ CODES_OR_NOT = [
     ("slow:plugin-codes", "plugin", "int8 plugin is "),
     ("wrong:plugin-codes", "plugin", "int8 plugin-codes did not pass"),
     ("refused:plugin-codes", "plugin", "int8 plugin-codes did not pass"),
+    ("lost:plugin-codes", "plugin", "int8 plugin-codes did not pass"),  # built, but it does not load
     ("wrong:plugin", "plugin-codes", "int8 plugin did not pass"),
 ]
 
@@ -160,6 +161,31 @@ def test_the_plugin_writes_codes_or_not(faults, kept, reason, major, bundle, mac
     if "slow" not in faults:
         dropped = next(one for one in build.candidates if one.refused and one.precision == "int8")
         assert f"int8, activation {dropped.activation} not used: {dropped.refused}" in said
+
+
+@pytest.mark.parametrize("fault", ["refused:plugin-codes", "lost:plugin-codes"])
+def test_a_failed_build_leaves_no_plugin_in_the_way_of_embedded_ones(fault, bundle, machine, tmp_path):
+    two = of(bundle, tmp_path / "b", int8=("plugin", "plugin-codes"))
+    write_recipe(replace(read_recipes(two)[two / "int8"], embed_plugin=True), two / "int8")
+    write_sums(two)
+    ran = Ran(two, tmp_path / "out", machine, 11, fault)
+    assert ran.code == 0, ran.error
+    build = read_passport(tmp_path / "out/net.engine.passport.json").build
+    assert build.activation == "plugin" and "TensorRT: " in build.candidates[1].refused
+
+
+def test_codes_of_parameters_per_channel(source, machine, tmp_path):
+    need_libraries()
+    graph = networks.Builder()
+    many = {"lambda": [0.1 + 0.2 * i for i in range(networks.CHANNELS)], "kappa": [1.0]}
+    x = graph.unit(graph.conv("x", 3, name="stem"), **many)
+    onnx.save(with_functions(graph.model(graph.head(graph.conv(x)))), tmp_path / "net.onnx")
+    shutil.copy(source / "c.npz", tmp_path)
+    given = ["--format", "trt", "--precision", "int8", "--calibration", "c.npz", "--min-sqnr", "15"]
+    assert export(tmp_path, tmp_path / "b", *given, "--activation", "plugin") == 0
+    ran = Ran(tmp_path / "b", tmp_path / "out", machine, 11, "wrong:plugin")
+    assert ran.code == 0, ran.error
+    assert read_passport(tmp_path / "out/net.engine.passport.json").build.activation == "plugin-codes"
 
 
 def test_codes_that_something_else_would_read_are_not_built(bundle, machine, tmp_path):

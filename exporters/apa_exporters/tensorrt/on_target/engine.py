@@ -5,8 +5,10 @@ from __future__ import annotations
 import gc
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from traceback import clear_frames
 from typing import Any
 
 from . import aot
@@ -37,17 +39,36 @@ def build_engine(folder: Path, recipe: Recipe, activation: str, report: Report, 
     if activation == AOT:
         register_kernels(folder)
     library = folder / recipe.plugin if recipe.plugin and activation in WITH_PLUGIN else None
-    handle = load_plugin(library) if library else None
     start = time.perf_counter()
-    try:
-        engine = _serialize(folder / recipe.models[activation], activation, recipe, library, report, timing_cache)
-    except PolygraphyException as error:
-        reason = str(error).splitlines()[0]
-        raise RefusalError(f"TensorRT: {reason}", "an engine", "See what it printed above.", FAILED) from error
-    if handle and recipe.embed_plugin:  # the engine brings its own: two of one name do not go together
-        gc.collect()
-        _registry().deregister_library(handle)
+    with _registered(library, recipe.embed_plugin):
+        try:
+            model = folder / recipe.models[activation]
+            engine = _serialize(model, activation, recipe, library, report, timing_cache)
+        except PolygraphyException as error:
+            raise _refused_by_tensorrt(error) from error
     return Built(activation, engine, time.perf_counter() - start)
+
+
+def _refused_by_tensorrt(error: Exception) -> RefusalError:
+    reason = str(error).splitlines()[0]
+    return RefusalError(f"TensorRT: {reason}", "an engine", "See what it printed above.", FAILED)
+
+
+@contextmanager
+def _registered(library: Path | None, embedded: bool) -> Iterator[None]:
+    """Our plugin, where a build needs it. `embedded`: not after it, failed or not: engines bring their own, and two
+    of one name do not go together."""
+    handle = load_plugin(library) if library else None
+    try:
+        yield
+    except Exception as error:
+        for one in (error, error.__cause__):
+            clear_frames(one.__traceback__ if one else None)  # they hold the network, and it the library's plugins
+        raise
+    finally:
+        if handle and embedded:
+            gc.collect()
+            _registry().deregister_library(handle)
 
 
 def load_plugin(library: Path) -> Any:
@@ -155,11 +176,19 @@ def _nodes_of(graph: Any) -> Iterator[Any]:
 
 
 def deserialize(built_engine: Built, folder: Path, recipe: Recipe) -> Any:
-    """The engine as `tensorrt.ICudaEngine`, with its weights back where they were left out."""
+    """The engine as `tensorrt.ICudaEngine`, with its weights back where they were left out.
+
+    Raises:
+        RefusalError: TensorRT does not load what it built, or takes no weights.
+    """
     import tensorrt as trt
     from polygraphy.backend.trt import EngineFromBytes, get_trt_logger
+    from polygraphy.exception import PolygraphyException
 
-    engine = EngineFromBytes(built_engine.engine)()
+    try:
+        engine = EngineFromBytes(built_engine.engine)()
+    except PolygraphyException as error:
+        raise _refused_by_tensorrt(error) from error
     if recipe.strip_weights:
         refitter = trt.Refitter(engine, get_trt_logger())
         model = str(folder / recipe.models[built_engine.activation])

@@ -12,6 +12,7 @@ import onnx
 import onnxruntime
 
 from ._build import _ELEMENT, MAGIC, ITensor, has_fault
+from ._computing import with_kernels
 from ._contract import API, FAULTS, Checked, ContractError, enums
 from ._plugins import has_creators
 
@@ -30,62 +31,6 @@ _SPELLED = {
     "INT8": "Int8",
     "FP8": "FP8",
 }
-
-
-def with_kernels(model: onnx.ModelProto, kernels: dict[str, Any]) -> onnx.ModelProto:
-    """The model with what the kernels in the plan compute, by the coefficients in their PTX, in float64; and what
-    plugins compute that give codes, for which there is no function body."""
-    found = onnx.ModelProto()
-    found.CopyFrom(model)
-    del found.graph.node[:]
-    for node in model.graph.node:
-        kernel = kernels.get(node.output[0]) if node.op_type.endswith("Kernel") else None
-        codes = node.domain == "com.apa" and node.op_type.endswith("Codes")
-        nodes = _computing(node, kernel["coefficients"]) if kernel else _codes(node) if codes else [node]
-        found.graph.node.extend(nodes)
-    return found
-
-
-def _codes(node: Any) -> list[Any]:
-    """A layer of libapa_trt.so with one lambda and one kappa, and QuantizeLinear."""
-    given = {one.name: list(one.floats) for one in node.attribute}
-    (lambda_,), (kappa,) = given["lambda"], given["kappa"]
-    unit = onnx.NodeProto()
-    unit.CopyFrom(node)
-    unit.output[0] = real = f"{node.output[0]}.real"
-    coefficients = [-kappa * 1.4426950408889634, 0.0, 0.0, max(lambda_, 2.0**-100)]
-    constants = {"scale": f"float {{{given['scale_out'][0]!r}}}", "zero": "int8 {0}"}
-    text = "".join(f"{name} = Constant <value = {value}> ()\n" for name, value in constants.items())
-    body = onnx.parser.parse_graph("g (float r) => (int8 y) {" + text + "y = QuantizeLinear (r, scale, zero) }")
-    return [*_computing(unit, coefficients), *_named(body, {"r": real, "y": node.output[0]}, node.output[0])]
-
-
-def _named(body: Any, names: dict[str, str], prefix: str) -> list[Any]:
-    for part in body.node:
-        part.input[:] = [names.get(name, f"{prefix}.{name}") for name in part.input]
-        part.output[:] = [names.get(name, f"{prefix}.{name}") for name in part.output]
-    return list(body.node)
-
-
-def _computing(node: Any, coefficients: list[float]) -> list[Any]:
-    slope, low, _, lambda_, *_ = coefficients
-    values = {"slope": (slope + low) / 1.4426950408889634, "lambda": lambda_, "rate": -1 / lambda_, "one": 1.0}
-    text = "x64 = Cast <to: int = 11> (x)\n"
-    text += "".join(f"{name} = Constant <value = double {{{value!r}}}> ()\n" for name, value in values.items())
-    text += """
-      u = Mul (slope, x64)
-      growth = Exp (u)
-      scaled = Mul (growth, lambda)
-      sum = Add (one, scaled)
-      log = Log (sum)
-      general = Mul (log, rate)
-      limit = Neg (growth)
-    """
-    text += f"gate = Exp ({'limit' if lambda_ < 1e-7 else 'general'})\n unit = Mul (gate, x64)\n"
-    text += f"y = CastLike ({'unit' if node.op_type.startswith('AGLU') else 'gate'}, x)"
-    body = onnx.parser.parse_graph("g (float x) => (float y) {" + text + "}")
-    names = {"x": node.input[0], "y": node.output[0]}
-    return _named(body, names, node.output[0])
 
 
 class Runtime(Checked):
@@ -109,6 +54,8 @@ class Runtime(Checked):
         facts = json.loads(content.removeprefix(MAGIC).split(b"\n", 1)[0])
         if facts.get("host_code", facts["embedded"]) and not self.engine_host_code_allowed:
             return "host code is not allowed"
+        if has_fault("lost", facts):
+            return "Serialization assertion failed"
         if facts["embedded"] and has_creators():
             return "a creator of that name is registered already"
         if facts["kind"].startswith("plugin") and not facts["embedded"] and not has_creators():
