@@ -11,13 +11,13 @@ import onnx
 import pytest
 from apa_exporters.onnx.sizes import check_profile
 from apa_exporters.tensorrt.bundle import profile
-from apa_exporters.tensorrt.on_target.refusal import MISSING, MISUSE
+from apa_exporters.tensorrt.on_target.refusal import FAILED, MISSING, MISUSE
 from apa_exporters.tensorrt.options import TrtOptions
 
 from apa_deploy.errors import InputError
 from apa_deploy.records.passport import read_passport
 from apa_deploy.runtimes.cuda_driver import device_count
-from tests.exporters.trt_bundles import Ran, digits, names
+from tests.exporters.trt_bundles import Ran, changed, digits, names
 
 pytestmark = pytest.mark.skipif(device_count() > 0, reason="a real GPU would answer in the stand-in's place")
 
@@ -124,3 +124,20 @@ def test_shapes_that_the_network_fixes_are_refused(bundle):
     model.graph.input[0].type.tensor_type.shape.dim[2].dim_value = 16
     with pytest.raises(InputError, match=r"axis 2 of input from 8 to 32; wanted 16"):
         check_profile(shapes, model)
+
+
+def test_plugin_of_an_older_bundle(bundle, machine, tmp_path):
+    source, library = tmp_path / "old.c", tmp_path / "old.so"
+    source.write_text("void* getCreators(int* count) { *count = 2; return 0; }")
+    subprocess.run(["cc", "-shared", "-fPIC", str(source), "-o", str(library)], check=True)
+    folder = changed(bundle, tmp_path / "b", models={"plugin": "model.custom.onnx"})
+    ran = Ran(folder, tmp_path / "out", machine, 10, "", "--plugin", str(library))
+    assert ran.code == MISSING and "old.so has no APACodes, AGLUCodes" in ran.last["error"], ran.error
+    assert ran.calls[-1][0] == "IPluginRegistry.deregister_library"
+
+
+def test_gpu_without_room(bundle, machine, tmp_path, monkeypatch):
+    monkeypatch.setenv("STANDIN_NO_ROOM", "1")
+    folder = changed(bundle, tmp_path / "b", models={"decomposed": "model.onnx"})
+    ran = Ran(folder, tmp_path / "out", machine)
+    assert ran.code == FAILED and "too little memory for all engines" in ran.last["error"], ran.error

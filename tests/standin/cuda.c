@@ -87,7 +87,7 @@ int cuDeviceGetAttribute(int* value, int which, int device) {
 int cuDevicePrimaryCtxRetain(void** context, int device) { *context = &live; return device; }
 int cuDevicePrimaryCtxRelease_v2(int device) { return device; }
 int cuCtxSetCurrent(void* context) { return context == &live ? OK : INVALID; }
-int cuMemAlloc_v2(uintptr_t* at, size_t size) { return allocate(at, size); }
+int cuMemAlloc_v2(uintptr_t* at, size_t size) { return getenv("STANDIN_NO_ROOM") ? NO_MEMORY : allocate(at, size); }
 int cuMemFree_v2(uintptr_t at) { return release(at); }
 // Page-locked memory. A copy from other memory that is told to be asynchronous waits for the processor: it is counted.
 int cuMemAllocHost_v2(uintptr_t* at, size_t size) {

@@ -26,6 +26,7 @@ _TYPES: dict[str, Any] = {
     "INT64": np.int64,
     "BOOL": np.bool_,
 }
+_OUT_OF_MEMORY = 2  # CUDA_ERROR_OUT_OF_MEMORY
 _NON_BLOCKING, _THREAD_LOCAL = 1, 1  # CU_STREAM_NON_BLOCKING, CU_STREAM_CAPTURE_MODE_THREAD_LOCAL
 
 
@@ -148,6 +149,10 @@ class EngineRun:
         function: Callable[..., int] = getattr(self._driver, name)
         if error := function(*arguments):
             do = "Is its memory in use by others? See nvidia-smi."
+            if error == _OUT_OF_MEMORY:
+                saw = "the GPU has too little memory for all engines that are timed in turns, or others use it"
+                do = "Try fewer (--activation, --precision) or a smaller --batch. See nvidia-smi."
+                raise RefusalError(saw, "room for all at the usual size", do, FAILED)
             raise RefusalError(f"{name}: the driver's error {error}", "a GPU that works", do, FAILED)
 
 

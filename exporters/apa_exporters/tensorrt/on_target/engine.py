@@ -73,14 +73,21 @@ def _registered(library: Path | None, embedded: bool) -> Iterator[None]:
 
 def load_plugin(library: Path) -> Any:
     """Register our plugin library, unless its creators are there; a handle, or None where they were."""
-    registry = _registry()
-    if all(registry.get_creator(name, VERSION, NAMESPACE) for name in CREATORS):
+    if not _creators_missing():
         return None
-    handle = registry.load_library(str(library))
+    handle = _registry().load_library(str(library))
+    if handle and (missing := _creators_missing()):  # an older one
+        _registry().deregister_library(handle)
+        do = "Build it from plugin/src of this bundle: see README.md."
+        raise RefusalError(f"{library.name} has no {', '.join(missing)}", "the plugin of this bundle", do, MISSING)
     if handle is None:
         do = "Is it for this platform? Build it from plugin/src (see README.md) and put it in its place."
         raise RefusalError(f"{library.name} does not load", "the TensorRT plugin", do, MISSING)
     return handle
+
+
+def _creators_missing() -> list[str]:
+    return [name for name in CREATORS if not _registry().get_creator(name, VERSION, NAMESPACE)]
 
 
 def register_kernels(folder: Path) -> None:

@@ -7,12 +7,13 @@ from typing import Any
 
 from ._contract import Checked, ContractError, checked_function
 
-_CREATORS = {(name, "1", "apa") for name in ("APA", "AGLU", "APACodes", "AGLUCodes")}
+_CREATORS = [(name, "1", "apa") for name in ("APA", "AGLU", "APACodes", "AGLUCodes")]
+_COUNTS = (2, 4)  # of an older library, of this one
 
 
 class IPluginRegistry(Checked):
     def __init__(self) -> None:
-        self._loaded: dict[str, Any] = {}
+        self._loaded: dict[str, int] = {}
         self._registered: dict[tuple[str, str, str], Any] = {}
 
     def register_creator(self, creator: Any, plugin_namespace: str = "") -> bool:
@@ -25,7 +26,8 @@ class IPluginRegistry(Checked):
     def get_creator(self, type: str, version: str, plugin_namespace: str = "") -> Any:
         if found := self._registered.get((type, version, plugin_namespace)):
             return found
-        return object() if self._loaded and (type, version, plugin_namespace) in _CREATORS else None
+        known = _CREATORS[: max(self._loaded.values(), default=0)]
+        return object() if (type, version, plugin_namespace) in known else None
 
     def load_library(self, plugin_path: str) -> Any:
         """None where any of its plugins are registered, by whichever path (IPluginRegistry::loadLibrary)."""
@@ -36,9 +38,9 @@ class IPluginRegistry(Checked):
             library.getCreators(ctypes.byref(count))
         except (OSError, AttributeError):
             return None
-        if count.value != len(_CREATORS):
+        if count.value not in _COUNTS:
             return None
-        self._loaded[plugin_path] = library
+        self._loaded[plugin_path] = count.value
         return plugin_path
 
     def deregister_library(self, handle: Any) -> None:
