@@ -16,7 +16,7 @@ constexpr size_t kFullLanes = 64;
 // Tiles of channels and pixels: 4 KiB on the stack.
 constexpr size_t kTileChannels = 16, kTilePixels = 64;
 
-// Different pairs of lambda and kappa that get a table of their own: at most 30 ms of fitting, 2 MiB.
+// Different pairs of lambda and kappa that get a table of their own: at most 60 ms of fitting, 2 MiB.
 constexpr size_t kTables = 128;
 
 }  // namespace
