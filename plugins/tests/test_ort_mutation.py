@@ -23,7 +23,7 @@ FAULTS = [
     Fault("one segment off", FIT, "std::ceil(@-0.5 - first@)", "0.5 - first"),
     Fault("a straight tail is taken for 0", FIT, "@mode == Mode::Acc && !r.linear@", "mode == Mode::Acc"),
     Fault("Pw is not checked", FIT, "if (@keeps_bound(table, kernels, kind, curve)@)", "true"),
-    Fault("rounding does not count", FIT, "size * std::abs(gate.value - truth) + @rounding@ <= most", "0"),
+    Fault("rounding does not count", FIT, "std::abs(gate.value - truth) + @rounding@ <= kReached * most", "0"),
     Fault("how large z is does not count", FIT, "static_cast<double>(z[i]), size = @std::abs(factor)@;", "1"),
     Fault("0 too soon", FIT, "constexpr double kGateBound = 0x1p-23, kUnitBound = 0x1p-22, kNothing = @0x1p-24@",
           "0x1p-21"),
