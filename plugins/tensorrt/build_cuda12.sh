@@ -13,19 +13,22 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 flags="-std=c++17 -O3 -fPIC -I $here -I $here/../include -isystem $headers"
 # clang 19 knows no __grid_constant__; its kernels have no local memory without it either
-kernels="-x cuda --cuda-path=$cuda -Wno-unknown-cuda-version -Wno-unknown-attributes $flags $here/kernels.cu"
+kernels="-x cuda --cuda-path=$cuda -Wno-unknown-cuda-version -Wno-unknown-attributes $flags"
 
-# Not in one step: fatbinary has lost the option by which clang calls it.
-images=""
-for arch in ${ARCHS:-75 80 86 89 90}; do
-  "$clang" --cuda-device-only --offload-arch="sm_$arch" $kernels -c -o "$work/$arch.cubin"
-  images="$images --image3=kind=elf,sm=$arch,file=$work/$arch.cubin"
+for source in "$here"/*.cu; do
+  made="$work/$(basename "$source")"
+  # Not in one step: fatbinary has lost the option by which clang calls it.
+  images=""
+  for arch in ${ARCHS:-75 80 86 89 90}; do
+    "$clang" --cuda-device-only --offload-arch="sm_$arch" $kernels "$source" -c -o "$made.$arch.cubin"
+    images="$images --image3=kind=elf,sm=$arch,file=$made.$arch.cubin"
+  done
+  "$clang" --cuda-device-only --offload-arch="sm_$ptx" $kernels "$source" -S -o "$made.$ptx.ptx"
+  # Uncompressed: drivers of CUDA 12 do not know how CUDA 13 compresses.
+  "$cuda/bin/fatbinary" -64 --compress-mode=none --create="$made.fatbin" $images \
+    --image3="kind=ptx,sm=$ptx,file=$made.$ptx.ptx"
+  "$clang" --cuda-host-only -Xclang -fcuda-include-gpubinary -Xclang "$made.fatbin" $kernels "$source" -c -o "$made.o"
 done
-"$clang" --cuda-device-only --offload-arch="sm_$ptx" $kernels -S -o "$work/$ptx.ptx"
-# Uncompressed: drivers of CUDA 12 do not know how CUDA 13 compresses.
-"$cuda/bin/fatbinary" -64 --compress-mode=none --create="$work/kernels.fatbin" $images \
-  --image3="kind=ptx,sm=$ptx,file=$work/$ptx.ptx"
-"$clang" --cuda-host-only -Xclang -fcuda-include-gpubinary -Xclang "$work/kernels.fatbin" $kernels -c -o "$work/kernels.o"
 for source in "$here"/*.cc; do
   "$clang" $flags -isystem "$cuda/include" -c "$source" -o "$work/$(basename "$source").o"
 done

@@ -18,17 +18,19 @@ struct Job {
   int32_t processors;         // of the device: the grid is sized to it
   Coefficients<float> scalar;  // where not per_channel
   const Channel* channels;     // where per_channel, on the device
-  float scale_out;             // y holds int8 codes of this scale; 0: it holds what x holds
   bool dependent = false;      // starts before the grid before it in its stream has ended: only where can_depend
 };
 
 // Whether the kernels' code for the current device waits for the grid before them.
 cudaError_t can_depend(bool& can);
 
-// y = activation(x) on `stream`. x and y hold layout.count elements and do not overlap, or, without scale_out, are the
-// same. Fastest where both are aligned to 16 bytes, right for any alignment of the element types.
+// y = activation(x) on `stream`, of x's type. x and y hold layout.count elements and do not overlap, or are the same.
+// Fastest where both are aligned to 16 bytes, right for any alignment of the element types.
 // Padding that the gate would fill with gate(0) is cleared; the unit keeps a zero there a zero.
 cudaError_t run(const Job& job, const void* x, void* y, cudaStream_t stream);
+
+// The same, but y holds int8 codes of that scale, and is never x (kernels_codes.cu).
+cudaError_t run(const Job& job, float scale, const void* x, void* y, cudaStream_t stream);
 
 }  // namespace apa
 

@@ -40,7 +40,6 @@ Layout Plugin::layout(const PluginTensorDesc& tensor) const {
 cudaError_t Plugin::fill() {
   if (filled_) return cudaSuccess;
   job_.scalar = coefficients<float>(parameters_.lambda_of(0), parameters_.kappa_of(0));
-  job_.scale_out = parameters_.scale_out;
   const cudaError_t error = per_channel() ? channels_.hold(channels_of(parameters_)) : cudaSuccess;
   job_.channels = static_cast<const Channel*>(channels_.data());
   filled_ = error == cudaSuccess;
@@ -77,7 +76,9 @@ int32_t Plugin::enqueue(const PluginTensorDesc*, const PluginTensorDesc*, const 
   if (!prepared_) return complain(name, layer, "enqueue before onShapeChange");
   if (job_.layout.count == 0) return 0;
   if (!sources || !targets || !sources[0] || !targets[0]) return complain(name, layer, "enqueue without memory");
-  const cudaError_t error = run(job_, sources[0], targets[0], stream);
+  const void* x = sources[0];
+  void* y = targets[0];
+  const cudaError_t error = codes() ? run(job_, parameters_.scale_out, x, y, stream) : run(job_, x, y, stream);
   if (error != cudaSuccess) complain(name, layer, "launch failed: %s", cudaGetErrorString(error));
   return error;
 }

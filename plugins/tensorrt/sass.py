@@ -98,18 +98,22 @@ def count(instructions: tuple[Instruction, ...], *names: str, width: int = 0) ->
     return sum(i.is_a(*names) and width in (0, i.width) for i in instructions)
 
 
-def kernels_of(library: Path) -> list[Kernel]:
-    """Every kernel of a library, for every architecture it holds machine code for."""
+def kernels_of(library: Path, *, read_code: bool = True) -> list[Kernel]:
+    """Every kernel of a library, for every architecture it holds machine code for.
+
+    Without `read_code` their instructions are left out, and most of the time that it takes.
+    """
     cuobjdump = subprocess.run([sys.executable, NVCC, "cuobjdump"], stdout=subprocess.PIPE, text=True, check=True)
     program = cuobjdump.stdout.strip()
     resources = _sections(_printed(program, "-res-usage", str(library)))
-    code = _sections(_printed(program, "-sass", str(library)))
+    code = _sections(_printed(program, "-sass", str(library))) if read_code else {}
     found = []
-    for architecture, text in code.items():
-        usage = {name: tuple(map(int, rest)) for name, *rest in RESOURCES.findall(resources[architecture])}
-        for block in text.split("Function : ")[1:]:
-            mangled = block.split()[0]
-            found.append(Kernel(architecture, mangled, *usage[mangled], _instructions(block)))
+    for architecture, text in resources.items():
+        blocks = {block.split()[0]: block for block in code.get(architecture, "").split("Function : ")[1:]}
+        for mangled, *usage in RESOURCES.findall(text):
+            instructions = _instructions(blocks[mangled]) if read_code else ()
+            registers, stack, shared, local = map(int, usage)
+            found.append(Kernel(architecture, mangled, registers, stack, shared, local, instructions))
     return _demangled(found)
 
 

@@ -50,9 +50,10 @@ std::vector<To> ran(Kind kind, float lambda, float kappa, const std::vector<T>& 
   job.layout = {static_cast<int64_t>(x.size()), {1, 1, 1}, {1, 1, 1, 1}};
   job.processors = 1;
   job.scalar = apa::coefficients<float>(lambda, kappa);
-  job.scale_out = scale;
   std::vector<To> y(x.size());
-  check::expect(apa::run(job, x.data(), y.data(), nullptr) == cudaSuccess, "the kernel did not start");
+  const cudaError_t error = scale > 0 ? apa::run(job, scale, x.data(), y.data(), nullptr)
+                                      : apa::run(job, x.data(), y.data(), nullptr);
+  check::expect(error == cudaSuccess, "the kernel did not start");
   return y;
 }
 

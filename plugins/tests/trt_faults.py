@@ -4,7 +4,8 @@ from planting import Fault
 
 SCALAR, LANES, SPANS, PLANES = (f"tensorrt/kernels/{name}.cuh" for name in ("scalar", "lanes", "spans", "planes"))
 PACK, PADDING = (f"tensorrt/kernels/{name}.cuh" for name in ("pack", "padding"))
-DEVICE_MATH, MATHS, KERNELS = "tensorrt/kernels/device_math.cuh", "include/apa/math.h", "tensorrt/kernels.cu"
+DEVICE_MATH, DISPATCH = (f"tensorrt/kernels/{name}.cuh" for name in ("device_math", "dispatch"))
+MATHS, KERNELS = "include/apa/math.h", "tensorrt/kernels.cu"
 LAYOUT, ACTIVATION, FIELDS = "tensorrt/layout.cc", "tensorrt/activation.cc", "tensorrt/fields.cc"
 FORMATS, MEMORY = "tensorrt/formats.cc", "tensorrt/device_memory.cc"
 PLUGIN, PLUGIN_H, RUNTIME = "tensorrt/plugin.cc", "tensorrt/plugin.h", "tensorrt/plugin_runtime.cc"
@@ -38,12 +39,12 @@ FAULTS = [
     # stride
     Fault("stride with a gap", PACK, "(gridDim.x) * @blockDim.x@", "blockDim.x + 1"),
     Fault("tail with the pack's stride", SPANS, "cursor.move(@stride_one@)", "stride"),
-    Fault("stride without whole rows", KERNELS, "@(blocks + period - 1) / period * period@", "blocks"),
+    Fault("stride without whole rows", DISPATCH, "@(blocks + period - 1) / period * period@", "blocks"),
     Fault("groups of a step not wrapped", SPANS, "elements / walk.span % @walk.groups@", "64"),
     # alignment, order of work
-    Fault("any alignment taken for packs", KERNELS, "% @kPackBytes@ == 0", "2"),
-    Fault("codes taken for packs at any address", KERNELS, "(y) % @sizeof(Results<T, To>)@", "1"),
-    Fault("zero elements run", KERNELS, "@if (job.layout.count == 0) return cudaSuccess;@", ""),
+    Fault("any alignment taken for packs", DISPATCH, "% @kPackBytes@ == 0", "2"),
+    Fault("codes taken for packs at any address", DISPATCH, "(y) % @sizeof(Results<T, To>)@", "1"),
+    Fault("zero elements run", DISPATCH, "@if (job.layout.count == 0) return cudaSuccess;@", ""),
     Fault("elements out of turn", SCALAR, "@take_turn(dependent);@", ""),
     Fault("lanes out of turn", LANES, "@take_turn(dependent);@", ""),
     Fault("planes out of turn", PLANES, "@take_turn(dependent);@", ""),
@@ -62,7 +63,7 @@ FAULTS = [
     ),
     Fault(
         "padding of the unit cleared, not the gate's",
-        KERNELS,
+        DISPATCH,
         "cudaSuccess && @gate@ && r.job",
         "!gate",
     ),
@@ -105,7 +106,8 @@ FAULTS = [
     Fault("codes of the input's type", PLUGIN, "out[0] = @type_out(in[0])@;", "in[0]"),
     Fault("the scale is not kept", FIELDS, "if (@p.scale_out > 0@) fields", "false"),
     Fault("any scale accepted", FIELDS, 'if (@!fits@) refuse(field, "is "', "false"),
-    Fault("the scale does not reach the kernels", RUNTIME, "job_.scale_out = @parameters_.scale_out@;", "0.02f"),
+    Fault("the scale does not reach the kernels", RUNTIME, "run(job_, @parameters_.scale_out@, x", "0.02f"),
+    Fault("floats where codes are wanted", RUNTIME, "error = @codes()@ ?", "false"),
     Fault("one timing for codes and floats", PLUGIN, "name_of(kind, @p.scale_out > 0@)", "false"),
     Fault("codes under the name for floats", PLUGIN_H, "name_of(kind_, @codes()@)", "false"),
     Fault("channels not checked", PLUGIN, "@dims.d[along] == channels@ ||", "dims.d[along] >= 1"),

@@ -5,7 +5,8 @@
 
 #include "cuda_cpu_turns.h"
 #include "cuda_errors.h"
-#include "kernels.cu"  // the product's own source
+#include "kernels.cu"  // the product's own sources
+#include "kernels_codes.cu"
 
 namespace apa {
 

@@ -84,12 +84,13 @@ cudaError_t ran(const Case& c, Memory<T, To>& memory) {
   job.processors = c.processors;
   job.scalar = apa::coefficients<float>(p.lambda_of(0), p.kappa_of(0));
   job.channels = channels.data();
-  job.scale_out = sizeof(To) == 1 ? reference::kScale : 0;
   if (!check::expect(job.layout.count == c.tensor.count(), "%s: count %lld", c.name().c_str(),
                      static_cast<long long>(job.layout.count))) {
     return cudaErrorInvalidValue;
   }
-  return apa::run(job, memory.x.data(), memory.y.data(), nullptr);
+  const void* x = memory.x.data();
+  void* y = memory.y.data();
+  return sizeof(To) == 1 ? apa::run(job, reference::kScale, x, y, nullptr) : apa::run(job, x, y, nullptr);
 }
 
 template <class T, class To>
@@ -179,10 +180,10 @@ void zero_elements() {
         apa::Job job{};
         job.layout = layout;
         job.per_channel = true;
-        for (float scale : {0.f, reference::kScale}) {
-          job.scale_out = scale;
-          check::expect(layout.count == 0 && apa::run(job, nullptr, nullptr, nullptr) == cudaSuccess,
-                        "%s: zero elements", Tensor{format, dims}.name().c_str());
+        for (cudaError_t error : {apa::run(job, nullptr, nullptr, nullptr),
+                                  apa::run(job, reference::kScale, nullptr, nullptr, nullptr)}) {
+          check::expect(layout.count == 0 && error == cudaSuccess, "%s: zero elements",
+                        Tensor{format, dims}.name().c_str());
         }
       }
     }

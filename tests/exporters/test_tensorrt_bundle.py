@@ -107,7 +107,7 @@ def test_plugin_script_compiles_what_the_bundle_holds(bundle, tmp_path):
     said = subprocess.run(command, capture_output=True, text=True, check=True, cwd=tmp_path, env=variables).stdout
     where, *given = said.splitlines()
     sources = [Path(where) / name for name in given if name.endswith((".cc", ".cu"))]
-    assert len(sources) == 10
+    assert len(sources) == 11
     assert all(source.is_file() for source in sources)
     assert given[given.index("-o") + 1] == str(tmp_path / "my.so")
     assert "-arch=sm_89" in given and given[given.index("-isystem") + 1] == str(headers)

@@ -25,7 +25,7 @@ SUITES = {
     "trt_error_test.cc": ("float32", "float16", "bfloat16", "signed_zero"),
     "trt_layout_test.cc": ("formats", "strides", "tails", "misaligned_formats", "zero_elements"),
 }
-_KERNELS = (PLUGIN / "kernels.cu", PLUGIN / "activation.cc", PLUGIN / "layout.cc")
+_KERNELS = tuple(PLUGIN / n for n in ("kernels.cu", "kernels_codes.cu", "activation.cc", "layout.cc"))
 _TESTED = (*_KERNELS, PLUGIN / "formats.cc", DEVICE / "copies.cc")
 
 

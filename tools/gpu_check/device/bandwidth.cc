@@ -26,6 +26,7 @@ using apa::Element;
 
 constexpr int kNoDevice = 3, kWarmUp = 5, kRunsASample = 4;
 constexpr int64_t kChannels = 256, kRow = 784;  // of a 28x28 image
+constexpr float kScale = 0.05f;                // of codes
 
 void check(cudaError_t error, const char* what) {
   if (error == cudaSuccess) return;
@@ -139,7 +140,6 @@ apa::Job job_of(const Case& c, int64_t count, int32_t processors) {
   job.layout = layout_of(c.shape, count);
   job.processors = processors;
   job.scalar = apa::coefficients<float>(c.lambda, 1.1);
-  job.scale_out = c.codes ? 0.05f : 0;
   return job;
 }
 
@@ -158,7 +158,10 @@ void measure(const Case& c, size_t bytes, int samples, int32_t processors) {
   Memory x(size), y(size), table(kChannels * sizeof(apa::Channel));
   if (job.per_channel) upload(table, apa::channels_of(parameters_of(c)));
   job.channels = static_cast<const apa::Channel*>(table.data());
-  const auto kernel = [&] { check(apa::run_resident(job, x.data(), y.data(), nullptr), "launch"); };
+  const auto kernel = [&] {
+    check(c.codes ? apa::run_resident(job, kScale, x.data(), y.data(), nullptr)
+                  : apa::run_resident(job, x.data(), y.data(), nullptr), "launch");
+  };
   const auto copy = [&] {
     check(cudaMemcpyAsync(y.data(), x.data(), moved, cudaMemcpyDeviceToDevice, nullptr), "cudaMemcpyAsync");
   };

@@ -16,8 +16,6 @@
 
 namespace apa {
 
-cudaError_t run(const Job& job, const void* x, void* y, cudaStream_t stream);
-
 namespace {
 
 constexpr size_t kGuard = 256;
@@ -82,21 +80,34 @@ size_t table_bytes(const Job& job) {
   return entries * sizeof(Channel);
 }
 
-}  // namespace
-
-cudaError_t run(const Job& job, const void* x, void* y, cudaStream_t stream) {
+// start(job, x, y), of which each is on the device; `element`: bytes of one of y's.
+template <class Start>
+cudaError_t run_there(const Job& job, const void* x, void* y, size_t element, Start start) {
   leave_without_device();
-  if (job.layout.count == 0) return run_resident(job, x, y, stream);
-  const size_t count = static_cast<size_t>(job.layout.count), bytes = count * static_cast<size_t>(bytes_of(job.element));
-  Resident source(x, bytes), target(y, job.scale_out > 0 ? count : bytes);
+  if (job.layout.count == 0) return start(job, x, y);
+  const size_t count = static_cast<size_t>(job.layout.count);
+  Resident source(x, count * static_cast<size_t>(bytes_of(job.element))), target(y, count * element);
   Resident table(job.channels, table_bytes(job));
   for (const Resident* one : {&source, &target, &table}) {
     if (one->error() != cudaSuccess) return one->error();
   }
   Job there = job;
   there.channels = static_cast<const Channel*>(table.data());
-  const cudaError_t error = run_resident(there, source.data(), target.data(), stream);
+  const cudaError_t error = start(there, source.data(), target.data());
   return error == cudaSuccess ? target.bring(y) : error;
+}
+
+}  // namespace
+
+// As kernels.h declares them, under the name that it has for the tests.
+cudaError_t run(const Job& job, const void* x, void* y, cudaStream_t stream) {
+  const auto start = [stream](const Job& j, const void* from, void* to) { return run_resident(j, from, to, stream); };
+  return run_there(job, x, y, static_cast<size_t>(bytes_of(job.element)), start);
+}
+
+cudaError_t run(const Job& job, float scale, const void* x, void* y, cudaStream_t stream) {
+  const auto start = [=](const Job& j, const void* from, void* to) { return run_resident(j, scale, from, to, stream); };
+  return run_there(job, x, y, 1, start);
 }
 
 }  // namespace apa

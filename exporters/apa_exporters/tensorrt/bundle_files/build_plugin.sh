@@ -9,4 +9,4 @@ cd "$(dirname "$0")/src"
 headers=$("${PYTHON:-python3}" fetch/tensorrt_headers.py)
 exec "${NVCC:-nvcc}" -std=c++17 -O3 -arch="${ARCH:-native}" -Xcompiler -fPIC -shared -cudart static \
   -I tensorrt -I include -isystem "$headers" \
-  tensorrt/kernels.cu tensorrt/*.cc -o "$out" -Xlinker --version-script=tensorrt/exports.map
+  tensorrt/*.cu tensorrt/*.cc -o "$out" -Xlinker --version-script=tensorrt/exports.map
