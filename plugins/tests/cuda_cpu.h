@@ -66,6 +66,7 @@ inline void run_grid(unsigned blocks, unsigned threads, const std::function<void
   for (block.x = 0; block.x < blocks; block.x++) {
     if (skipped.holds(block.x)) run_block();
   }
+  body = nullptr;
   if (on_device) on_device(false);
 }
 

@@ -10,7 +10,7 @@
 
 namespace apa {
 cudaError_t run_resident(const Job& job, const void*, void* y, cudaStream_t) {
-  static_cast<unsigned char*>(y)[job.layout.count * bytes_of(job.element)] = 0;
+  static_cast<unsigned char*>(y)[job.layout.count * (job.scale_out > 0 ? 1 : bytes_of(job.element))] = 0;
   return cudaSuccess;
 }
 }  // namespace apa

@@ -71,10 +71,12 @@ def test_the_bar_is_the_roofline_s(gpu, kernel, least):
 
 def test_every_row_of_the_device_program_has_a_bar():
     source = (building.DEVICE / "bandwidth.cc").read_text()
-    cases = re.findall(r'\{"([^"]+)", Element::(\w+),', source)
-    assert len(cases) == 10
-    for kernel, element in cases:
-        assert 0.2 < analysis.least_share("NVIDIA H200", kernel, element.lower()) <= 0.85
+    cases = re.findall(r'\{"([^"]+)", Element::(\w+),[^}]*?(true)?\}', source)
+    assert len(cases) == 12
+    assert sum(bool(codes) for *_, codes in cases) == 4
+    for kernel, element, codes in cases:
+        name = element.lower() + " to int8" * bool(codes)
+        assert 0.2 < analysis.least_share("NVIDIA H200", kernel, name) <= 0.85
 
 
 def test_a_slow_kernel_fails_the_part_and_keeps_its_samples():
