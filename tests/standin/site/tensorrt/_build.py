@@ -8,6 +8,7 @@ from typing import Any
 
 import onnx
 
+from ._codes import scale_out, wrong_types
 from ._contract import API, FAULTS, Checked, ContractError, enums
 from ._plugins import creator_of, has_creators
 from ._quick import kernel_of
@@ -288,8 +289,8 @@ class Builder(Checked):
         shapes: Any = profiles[0]
         kernels = _kernels(network, shapes)
         plugin = any(layer.type == _E["LayerType"].PLUGIN_V3 for layer in network)
-        codes = [node for node in network._model.graph.node if _scale_out(node)]
-        if wrong := _typing(network._model.graph, codes):
+        codes = [node for node in network._model.graph.node if scale_out(node)]
+        if wrong := wrong_types(network._model.graph, codes):
             self._logger.log(self._logger.Severity.ERROR, wrong)
             return None
         kind = "aot" if kernels else "plugin-codes" if codes else "plugin" if plugin else "decomposed"
@@ -374,27 +375,6 @@ def _precision(model: onnx.ModelProto) -> str:
     """As the graph says: of its codes, or of its weights."""
     kinds = {tensor.data_type for tensor in model.graph.initializer}
     return next((name for kind, name in ((3, "int8"), (17, "fp8"), (10, "fp16")) if kind in kinds), "fp32")
-
-
-def _scale_out(node: Any) -> list[float]:
-    """Of a plugin that gives INT8 (IPluginV3OneBuild::getOutputDataTypes); [] of one that gives what it takes."""
-    if node.domain != "com.apa" or not node.op_type.endswith("Codes"):
-        return []
-    return next((list(one.floats) for one in node.attribute if one.name == "scale_out"), [])
-
-
-def _typing(graph: onnx.GraphProto, codes: list[Any]) -> str:
-    """What is wrong with the types around plugins that give INT8, or "". In a strongly typed network a tensor has
-    the type that its layer gives it (NetworkDefinitionCreationFlag::kSTRONGLY_TYPED), and the input of a
-    dequantize layer has its zero point's type (IDequantizeLayer)."""
-    made = {node.output[0] for node in codes}
-    zeros = {tensor.name: tensor.data_type for tensor in graph.initializer}
-    for node in graph.node:
-        for name in made.intersection(node.input):
-            dequantises = node.op_type == "DequantizeLinear" and node.input[0] == name
-            if not dequantises or len(node.input) < 3 or zeros.get(node.input[2]) != onnx.TensorProto.INT8:
-                return f"{node.op_type} {node.name} does not take the INT8 of {name}"
-    return next((f"{node.name}: scale_out {_scale_out(node)}" for node in codes if len(_scale_out(node)) != 1), "")
 
 
 def _kernels(network: INetworkDefinition, shapes: dict[str, Any]) -> dict[str, Any]:
