@@ -9,8 +9,18 @@
 #undef run
 
 namespace apa {
-cudaError_t run_resident(const Job& job, const void*, void* y, cudaStream_t) {
-  static_cast<unsigned char*>(y)[job.layout.count * (job.scale_out > 0 ? 1 : bytes_of(job.element))] = 0;
+namespace {
+
+cudaError_t write_beyond(const Job& job, int64_t bytes, void* y) {
+  static_cast<unsigned char*>(y)[job.layout.count * bytes] = 0;
   return cudaSuccess;
 }
+
+}  // namespace
+
+cudaError_t run_resident(const Job& job, const void*, void* y, cudaStream_t) {
+  return write_beyond(job, bytes_of(job.element), y);
+}
+
+cudaError_t run_resident(const Job& job, float, const void*, void* y, cudaStream_t) { return write_beyond(job, 1, y); }
 }  // namespace apa
