@@ -73,7 +73,7 @@ def aglu(batch: int, network: str = "resnet50", layout: bool = True) -> Config:
 
 def twins() -> list[Row]:
     rows = []
-    for batch, goal in ((1, 1.05), (8, 1.02)):
+    for batch, goal in ((1, 1.05), (8, 1.04)):
         rows.append(Row(f"AGLU ResNet-50 / ReLU twin, batch {batch}", aglu(batch), relu(batch), goal))
         plain = aglu(batch, layout=False)
         rows.append(Row(f"the same without the blocked layout, batch {batch}", plain, relu(batch)))
