@@ -1,8 +1,12 @@
-// Stands where the NVIDIA driver stands: one L4 and a driver for CUDA 12.4.
+// Stands where the NVIDIA driver stands: one L4 and a driver for CUDA 12.4, or another that -DSERVES= names.
 #include <string.h>
 
+#ifndef SERVES
+#define SERVES 12040
+#endif
+
 int cuInit(unsigned flags) { return flags != 0; }
-int cuDriverGetVersion(int* version) { return *version = 12040, 0; }
+int cuDriverGetVersion(int* version) { return *version = SERVES, 0; }
 int cuDeviceGetCount(int* count) { return *count = 1, 0; }
 int cuDeviceGet(int* device, int number) { return *device = number + 7, number != 0; }
 int cuDeviceGetName(char* name, int length, int device) {
