@@ -148,8 +148,8 @@ def test_the_registry_and_the_options_import_nothing_heavy(heavy):
     names = [name for name in modules() if name.endswith("options") or name == "apa_exporters.registry"]
     names = [name for name in names if name.startswith("apa_exporters")] + ["apa_deploy.cli.model_options"]
     # what tests/docs/test_walks.py runs this in is a copy, which an editable install would not find
-    mine = "import sys; sys.meta_path[:] = [f for f in sys.meta_path if 'editable' not in getattr(f, '__module__', '')]"
-    code = f"{mine}; import {', '.join(names)}; sys.exit({heavy!r} in sys.modules)"
+    mine = "[one for one in sys.meta_path if 'editable' not in getattr(one, '__module__', '')]"
+    code = f"import sys; sys.meta_path[:] = {mine}; import {', '.join(names)}; sys.exit({heavy!r} in sys.modules)"
     paths = os.pathsep.join(str(folder.parent) for folder in PACKAGES.values())
     assert subprocess.run([sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": paths}).returncode == 0
 
