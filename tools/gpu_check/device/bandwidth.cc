@@ -15,6 +15,7 @@
 
 #include "activation.h"
 #include "layout.h"
+#include "numbers.h"
 
 #define run run_resident
 #include "kernels.h"
@@ -74,18 +75,6 @@ apa::Layout layout_of(Shape shape, int64_t count) {
       first{kRow, static_cast<int32_t>(kChannels), 1};
   const apa::Walk walk = shape == Shape::Flat ? flat : shape == Shape::ChannelsLast ? last : first;
   return {count, walk, {1, 1, 1, 1}};
-}
-
-// Numbers of magnitude below 2 in every float type: the top bit of the exponent is clear. Not zeros, which cost
-// less power than what a network computes on, and so keep the clocks up.
-std::vector<unsigned char> numbers(size_t bytes) {
-  std::vector<unsigned char> values(bytes);
-  uint32_t state = 1;
-  for (unsigned char& value : values) {
-    state = state * 1664525u + 1013904223u;
-    value = static_cast<unsigned char>(state >> 24 & 0xBFu);
-  }
-  return values;
 }
 
 class Memory {

@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "layout.h"
+#include "numbers.h"
 #include "trt_device.h"
 
 #define run run_resident
@@ -70,17 +71,6 @@ const Case kCases[] = {
     {"per channel, short rows", apa::Kind::Unit, Element::Float16, true, short_rows},
     {"gate, padding cleared", apa::Kind::Gate, Element::Float16, false, padded},
 };
-
-// Magnitudes below 2 in both types: the top bit of the exponent is clear.
-std::vector<unsigned char> numbers(size_t bytes) {
-  std::vector<unsigned char> values(bytes);
-  uint32_t state = 1;
-  for (unsigned char& value : values) {
-    state = state * 1664525u + 1013904223u;
-    value = static_cast<unsigned char>(state >> 24 & 0xBFu);
-  }
-  return values;
-}
 
 // One case at one size. `job` but for `dependent`; `x` is where a chain starts.
 class Chain {
